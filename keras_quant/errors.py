@@ -1,0 +1,73 @@
+"""Errors that a user can cause and mend. Everything else is a bug of ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KerasQuantError(Exception):
+    """Base of all errors raised for a user's mistake or a missing means.
+
+    Attributes:
+        exit_code: the process exit code of a command that ends with this error.
+    """
+
+    exit_code = 1
+
+
+class UsageError(KerasQuantError):
+    """An option or argument is wrong: the command was not understood."""
+
+    exit_code = 2
+
+
+class SchemeError(UsageError):
+    """A scheme file, a preset name or a rule is wrong."""
+
+
+class DataError(KerasQuantError):
+    """A dataset is missing, broken or does not fit the model."""
+
+
+class ModelError(KerasQuantError):
+    """A model cannot be built, loaded or trusted."""
+
+
+class TrainingError(KerasQuantError):
+    """Training cannot go on (a NaN loss, say)."""
+
+
+class RunError(KerasQuantError):
+    """A run folder is missing, exists already, or is of another format."""
+
+
+class LoweringError(KerasQuantError):
+    """A Keras model has layers that cannot be lowered to the integer graph."""
+
+
+class GraphError(KerasQuantError):
+    """A graph breaks a rule of its own: shapes, quantization parameters, order."""
+
+
+class EmitError(KerasQuantError):
+    """A graph cannot be written for a target."""
+
+
+class MissingDependencyError(KerasQuantError):
+    """An optional package is not installed."""
+
+
+class ParityError(KerasQuantError):
+    """An exported file does not answer as the reference does."""
+
+    exit_code = 3
+
+
+def close_names(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """Says which known names are close to one that is not known.
+
+    Returns: "; close names: a, b", or "" where nothing is close.
+    """
+    matches = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5)
+    return f"; close names: {', '.join(matches)}" if matches else ""

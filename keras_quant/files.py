@@ -1,0 +1,138 @@
+"""Files that are either complete or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from keras_quant.errors import KerasQuantError
+from keras_quant.json_codec import to_json
+
+_TEMPORARY = ".tmp-"
+
+_ADVICE = {
+    errno.ENOSPC: "Free some space on that disk, or choose another folder.",
+    errno.EDQUOT: "Your disk quota is used up: free some space, or choose another folder.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.EROFS: "That disk is mounted read-only: choose another folder.",
+    errno.EEXIST: "A file has that name: remove it, or choose another folder.",
+    errno.ENOTDIR: "A part of that path is a file: choose another folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+
+
+class FileError(KerasQuantError):
+    """A file or folder cannot be written."""
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Lends a temporary path beside path, and renames it to path when the block ends well.
+
+    For libraries that write by themselves; the temporary name ends with path's own suffix.
+    A block that raises leaves path as it was and removes the temporary file. A process that
+    is killed leaves the temporary file behind, for `sweep`.
+
+    Args:
+        path: the final name; its folder must exist.
+    Raises:
+        FileError: the system refuses, or path is something else than a regular file.
+    """
+    path = Path(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise FileError(f"{path}: exists and is not a regular file. Choose another name.")
+    temporary = path.with_name(f".{path.stem}{_TEMPORARY}{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise _explained(path, error) from error
+    finally:
+        with suppress(OSError):  # the first error is the one to tell
+            temporary.unlink()
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens path for writing; it gets its new content when the block ends well.
+
+    Args:
+        path: as for `atomic_path`.
+        mode: "w" for UTF-8 text, "wb" for bytes.
+    Raises:
+        FileError: as for `atomic_path`.
+    """
+    encoding = None if "b" in mode else "utf-8"
+    with atomic_path(path) as temporary, open(temporary, mode, encoding=encoding) as stream:
+        yield stream
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes text as UTF-8. Raises: FileError."""
+    with atomic_write(path) as stream:
+        stream.write(text)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes bytes. Raises: FileError."""
+    with atomic_write(path, "wb") as stream:
+        stream.write(content)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Writes what `json_codec.to_json` says of value. Raises: FileError."""
+    write_text(path, to_json(value) + "\n")
+
+
+def make_folder(path: str | Path) -> Path:
+    """Makes a folder and its parents where they are missing.
+
+    Returns: path.
+    Raises:
+        FileError: the system refuses.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explained(path, error) from error
+    return path
+
+
+def sweep(folder: str | Path) -> list[Path]:
+    """Removes the temporary files that killed processes left in a folder and below it.
+
+    Call it only while nobody else writes to the folder.
+
+    Returns: the removed files.
+    """
+    leftovers = [path for path in Path(folder).rglob(f".*{_TEMPORARY}*") if path.is_file()]
+    for path in leftovers:
+        path.unlink()
+    return leftovers
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explained(path: Path, error: OSError) -> FileError:
+    """Says where writing failed, why, and what to do."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    if error.errno == errno.ENOENT and not os.path.exists(path.parent):
+        advice = f"Make the folder {path.parent} first."
+    return FileError(f"{path}: not written: {error.strerror or error}. {advice}".rstrip())

@@ -1,0 +1,228 @@
+"""What a run was made of and what came out: one JSON file that every command understands."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from keras_quant.errors import RunError
+from keras_quant.files import write_json
+from keras_quant.json_codec import from_plain
+
+FORMAT_VERSION = 1
+FILE_NAME = "run.json"
+STATUSES = ("training", "trained", "exported")
+
+# Whatever can change a figure; the names that the package index knows.
+RECORDED_PACKAGES = (
+    "tensorflow",
+    "tf_keras",
+    "qkeras",
+    "tensorflow-model-optimization",
+    "ai-edge-litert",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+)
+
+# What decides how fast integer kernels are: VNNI on x86, dot products on Arm. The names are
+# those of /proc/cpuinfo.
+CPU_FLAGS = (
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8"),
+    *("asimd", "asimddp", "i8mm", "bf16"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One measured or counted number.
+
+    Attributes:
+        name: what was measured: "accuracy", "size", ...
+        unit: "%", "bytes", "images", "ms", ...; "" for a pure number.
+        split: the part of the dataset it was measured on: "train", "validation", "test"; ""
+            where no data was involved.
+        notes: what a reader has to know to repeat it: which file, how many threads, ...
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+    split: str = ""
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """Which network was trained.
+
+    Attributes:
+        name: a name of the zoo, or "file.py:function".
+        options: the options it was built with.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRecord:
+    """Which images were used.
+
+    Attributes:
+        source: where they came from: a path, a package, an address.
+        sizes: number of images of each split.
+        input_shape: (height, width, channels).
+        num_classes: labels are 0 .. num_classes - 1.
+        input_scale: real value of one step of an integer pixel; None for float data.
+        validation_fraction: share of the training images that was held out.
+    """
+
+    name: str
+    source: str
+    sizes: Mapping[str, int]
+    input_shape: tuple[int, ...]
+    num_classes: int
+    input_scale: float | None = None
+    validation_fraction: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecord:
+    """How the run was trained.
+
+    Attributes:
+        method: "qkeras", "float", ...
+        epochs: epochs asked for.
+        optimizer: its name and settings.
+        schedule: its name and settings.
+        precision: "float32" or "bf16".
+        parent: the run whose weights training started from.
+    """
+
+    method: str
+    seed: int
+    epochs: int
+    batch_size: int
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """Everything needed to repeat a run, and its figures.
+
+    Attributes:
+        command: the arguments of the process that made the run.
+        created: local time with offset, ISO 8601.
+        kq_version: version of keras_quant that wrote the record.
+        scheme: the resolved scheme, as its YAML file has it.
+        float_layers: layers that the scheme left in float.
+        status: one of STATUSES.
+        versions: see `versions`.
+        environment: see `environment`.
+    """
+
+    command: tuple[str, ...]
+    created: str
+    kq_version: str
+    model: ModelRecord
+    dataset: DatasetRecord
+    training: TrainingRecord
+    scheme: Mapping[str, Any]
+    status: str
+    float_layers: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+def save(record: RunRecord, folder: str | Path) -> Path:
+    """Writes a record into a run folder that exists.
+
+    Returns: the file.
+    Raises:
+        FileError: the system refuses.
+    """
+    path = Path(folder) / FILE_NAME
+    write_json(path, record)
+    return path
+
+
+def load(folder: str | Path) -> RunRecord:
+    """Reads the record of a run folder.
+
+    Raises:
+        RunError: the folder or its record is missing, broken, or of a newer format.
+    """
+    path = Path(folder) / FILE_NAME
+    content = _read(path)
+    version = content.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise RunError(
+            f"{path}: written by a newer kq (format {version}; this one reads up to "
+            f"{FORMAT_VERSION}). Upgrade: pip install --upgrade keras_quant"
+        )
+    problems: list[str] = []
+    record = from_plain(content, RunRecord, problems)
+    if record is not None and record.status not in STATUSES:
+        problems.append(f"status: is {record.status!r}; allowed are {', '.join(STATUSES)}")
+    if record is None or problems:
+        raise RunError("\n".join(f"{path}: {problem}" for problem in problems))
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Versions of the installed ones among RECORDED_PACKAGES; imports none of them."""
+    installed = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def environment() -> dict[str, str]:
+    """Says what this process runs on.
+
+    Returns: python, platform, cpu, cpu_instructions (those of CPU_FLAGS that it has), cores;
+        "unknown" where the system does not tell.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
+    flags = facts.get("flags", facts.get("Features", "")).split()  # Features on Arm
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": facts.get("model name") or platform.processor() or platform.machine() or "unknown",
+        "cpu_instructions": ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "unknown",
+        "cores": str(os.cpu_count() or "unknown"),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The JSON object in a run's record."""
+    if not path.parent.is_dir():
+        raise RunError(f"{path.parent}: no such run folder.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path.parent}: not a run folder: it has no {FILE_NAME}.") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # both broken JSON and bytes that are not UTF-8
+        raise RunError(f"{path}: not JSON ({error}). Restore it or train again.") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: holds a {type(content).__name__}; a run's record is an object.")
+    return content

@@ -1,0 +1,29 @@
+"""What holds for all tests: no data but the built-in, no download, few examples by default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# pytest.importorskip may import TensorFlow before keras_quant.tf, which sets this, is asked.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=500)
+settings.load_profile("quick")  # pytest --hypothesis-profile thorough overrides it
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_real_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Points $KQ_DATA_DIR and the home folder, where datasets are looked for, to empty ones."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KQ_DATA_DIR", str(folder))
+        patch.setenv("HOME", str(folder))
+        patch.setenv("USERPROFILE", str(folder))  # the home folder on Windows
+        yield folder
