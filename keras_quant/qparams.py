@@ -1,0 +1,69 @@
+"""What the integer codes of a tensor mean: real = scale * (code - zero_point)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QParams:
+    """Quantization parameters of one tensor of activations.
+
+    Attributes:
+        scale: real distance of two neighbouring codes, > 0.
+        zero_point: the code that stands for real 0, within [qmin, qmax] unless the
+            range does not reach zero.
+        qmin: lowest code, inclusive.
+        qmax: highest code, inclusive. A kernel must clamp to [qmin, qmax].
+        bits: logical width that the scheme asked for; 2**bits >= qmax - qmin + 1.
+    """
+
+    scale: float
+    zero_point: int = 0
+    qmin: int
+    qmax: int
+    bits: int
+
+    def __post_init__(self) -> None:
+        assert self.scale > 0 and np.isfinite(self.scale), self.scale
+        assert self.qmin < self.qmax and self.qmax - self.qmin < 2**self.bits, self
+
+    @property
+    def signed(self) -> bool:
+        """Whether codes below the zero point exist."""
+        return self.qmin < self.zero_point
+
+
+def unsigned(bits: int, scale: float) -> QParams:
+    """Codes 0 .. 2**bits - 1 with real 0 at code 0, as after a ReLU."""
+    return QParams(scale=scale, qmin=0, qmax=2**bits - 1, bits=bits)
+
+
+def signed(bits: int, scale: float, *, narrow_range: bool) -> QParams:
+    """Codes around real 0 at code 0; narrow_range leaves out the lowest code."""
+    qmax = 2 ** (bits - 1) - 1
+    return QParams(scale=scale, qmin=-qmax if narrow_range else -qmax - 1, qmax=qmax, bits=bits)
+
+
+def same_grid(a: QParams, b: QParams) -> bool:
+    """Whether equal codes of a and b stand for equal reals."""
+    return a.scale == b.scale and a.zero_point == b.zero_point
+
+
+def quantize(real: np.ndarray, qparams: QParams) -> np.ndarray:
+    """Rounds reals to codes; halves round to even, and codes saturate.
+
+    Args:
+        real: float array of any shape.
+    Returns: int32 codes of real's shape, each in [qmin, qmax].
+    """
+    codes = np.rint(np.asarray(real) / np.asarray(qparams.scale, np.asarray(real).dtype))
+    codes = np.clip(codes + qparams.zero_point, qparams.qmin, qparams.qmax)
+    return codes.astype(np.int32)
+
+
+def dequantize(codes: np.ndarray, qparams: QParams) -> np.ndarray:
+    """Gives the reals that codes stand for, as float64 of the same shape."""
+    return (np.asarray(codes, np.float64) - qparams.zero_point) * qparams.scale
