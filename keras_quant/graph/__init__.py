@@ -1,0 +1,1 @@
+"""The integer graph between training and the files for each target."""

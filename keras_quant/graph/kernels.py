@@ -1,0 +1,143 @@
+"""Reference kernels of the ops without weights.
+
+Each `bind_...` prepares one node for many batches: it gets the node and the tensors that the
+node reads and writes, and returns a function of the input arrays to the output array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_quant.graph.ir import Node, Tensor
+from keras_quant.graph.rounding import ACTIVATIONS, Kernel, code_dtype, offsets, to_codes
+from keras_quant.graph.windows import pad_image, taps, window_of
+from keras_quant.qparams import QParams
+
+Array = np.ndarray
+
+
+def bind_quantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """code = round_half_even(x * float32(1 / scale)), as XNNPACK computes it."""
+    target = _codes(output)
+    inverse = np.float32(1) / np.float32(target.scale)
+    return lambda x: to_codes(x * inverse, target)
+
+
+def bind_dequantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """real = float32(scale) * (code - zero_point)."""
+    source = _codes(inputs[0])
+    scale = np.float32(source.scale)
+    return lambda x: offsets(x, source) * scale
+
+
+def bind_requantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """code = round_half_even((code - zero_point) * float32(s_in / s_out)), in float32."""
+    source, target = _codes(inputs[0]), _codes(output)
+    ratio = np.float32(source.scale) / np.float32(target.scale)
+    return lambda x: to_codes(offsets(x, source) * ratio, target)
+
+
+def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """code = round_half_even((real_a + real_b) / s_out) in float64; or a float32 sum."""
+    if output.qparams is None:
+        activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+        return lambda a, b: activate(a + b)
+    first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
+
+    def kernel(a: Array, b: Array) -> Array:
+        real = (a - np.float64(first.zero_point)) * first.scale
+        real += (b - np.float64(second.zero_point)) * second.scale
+        real /= target.scale
+        return to_codes(real, target)
+
+    return kernel
+
+
+def bind_max_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Maximum of each window; padded pixels never win."""
+    window, source = window_of(node), inputs[0].qparams
+    lowest = -np.inf if source is None else int(np.iinfo(code_dtype(source)).min)
+
+    def kernel(x: Array) -> Array:
+        views = (pixels for _, pixels in taps(x, window, lowest))
+        largest = next(views).copy()
+        for pixels in views:
+            np.maximum(largest, pixels, out=largest)
+        return largest
+
+    return kernel
+
+
+def bind_avg_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Mean of each window, see `_bind_average`."""
+    window = window_of(node)
+
+    def window_sum(x: Array) -> Array:
+        views = (pixels for _, pixels in taps(x, window, 0))
+        total = next(views).copy()
+        for pixels in views:
+            total += pixels
+        return total
+
+    return _bind_average(window_sum, int(np.prod(window.size)), inputs[0], output)
+
+
+def bind_mean(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Mean over height and width, see `_bind_average`."""
+    height, width, _ = inputs[0].shape
+    return _bind_average(lambda x: x.sum(axis=(1, 2)), height * width, inputs[0], output)
+
+
+def bind_pad(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Pads with real 0."""
+    source = inputs[0].qparams
+    zero = 0 if source is None else source.zero_point
+    return lambda x: pad_image(x, node.attrs["padding"], zero)
+
+
+def bind_reshape(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Row-major, the batch axis kept."""
+    return lambda x: x.reshape(len(x), *output.shape)
+
+
+def bind_relu(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """max(x, 0), then at most max_value."""
+    return ACTIVATIONS["relu" if node.attrs.get("max_value") is None else "relu6"]
+
+
+def bind_softmax(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """exp(x) over its sum along the last axis, shifted by the maximum against overflow."""
+
+    def kernel(x: Array) -> Array:
+        powers = np.exp(x - x.max(axis=-1, keepdims=True))
+        return powers / powers.sum(axis=-1, keepdims=True)
+
+    return kernel
+
+
+def _bind_average(add_up: Kernel, count: int, source: Tensor, output: Tensor) -> Kernel:
+    """Turns sums of count terms into means.
+
+    Codes: round_half_even(float32(n) * M) with M = float32(float32(s_in * float32(1 / count))
+    / s_out), which is what a depthwise convolution with ones and scale 1 / count computes.
+    Reals: float64 sum over count, rounded to float32 once.
+    """
+    if output.qparams is None:
+        return lambda x: (add_up(x.astype(np.float64)) / count).astype(np.float32)
+    codes, target = _codes(source), output.qparams
+    share = np.float32(1) / np.float32(count)
+    multiplier = np.float32(codes.scale) * share / np.float32(target.scale)
+
+    def kernel(x: Array) -> Array:
+        sums = add_up(x.astype(np.int32) - np.int32(codes.zero_point))
+        return to_codes(sums.astype(np.float32) * multiplier, target)
+
+    return kernel
+
+
+def _codes(tensor: Tensor) -> QParams:
+    """The QParams of a tensor that has codes."""
+    assert tensor.qparams is not None, tensor.name
+    return tensor.qparams

@@ -1,0 +1,151 @@
+"""Reference kernels of conv2d, depthwise_conv2d and dense, in each form of `graph.ir`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from keras_quant.graph.exact import (
+    Product,
+    accumulator_range,
+    exact_dtype,
+    exact_product,
+)
+from keras_quant.graph.ir import Node, Tensor, Weight
+from keras_quant.graph.rounding import ACTIVATIONS, Kernel, offsets, to_codes
+from keras_quant.graph.windows import patches, taps, window_of
+from keras_quant.qparams import QParams
+
+Array = np.ndarray
+
+
+def bind_linear(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Prepares a conv2d, depthwise_conv2d or dense node for many batches.
+
+    Returns: a function of the input array, codes or float32, to the output array.
+    """
+    source = inputs[0].qparams
+    accumulate = _ACCUMULATORS[node.op](node, source)
+    finish = _finish(node, source, output.qparams)
+    if source is None:
+        return lambda x: finish(accumulate(x.astype(np.float64)))
+    return lambda x: finish(accumulate(offsets(x, source)))
+
+
+def dequantized(weight: Weight) -> Array:
+    """Gives the real values of a kernel as float32: values * scale, or values."""
+    if weight.scale is None:
+        return weight.values
+    return weight.values.astype(np.float32) * weight.scale.astype(np.float32)
+
+
+def _conv2d(node: Node, source: QParams | None) -> Callable[[Array], Array]:
+    window, kernel = window_of(node), _kernel(node, source)
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    rows, channels = matrix.shape
+    product = _product(matrix, node, source)
+
+    def accumulate(x: Array) -> Array:
+        seen = patches(x, window, 0)
+        shape = seen.shape[:3]
+        return product(seen.reshape(np.prod(shape), rows)).reshape(*shape, channels)
+
+    return accumulate
+
+
+def _dense(node: Node, source: QParams | None) -> Callable[[Array], Array]:
+    return _product(_kernel(node, source), node, source)
+
+
+def _depthwise(node: Node, source: QParams | None) -> Callable[[Array], Array]:
+    window, kernel = window_of(node), _kernel(node, source)
+    if source is not None:
+        kernel = kernel.astype(exact_dtype(_largest(kernel, source) + _headroom(node)))
+
+    def accumulate(x: Array) -> Array:
+        terms = (pixels * kernel[tap] for tap, pixels in taps(x, window, 0))
+        total = next(terms)
+        for term in terms:
+            total += term
+        return total
+
+    return accumulate
+
+
+_ACCUMULATORS = {"conv2d": _conv2d, "dense": _dense, "depthwise_conv2d": _depthwise}
+
+
+def _kernel(node: Node, source: QParams | None) -> Array:
+    """The kernel's codes where the input has codes, else its values in float64."""
+    assert node.weight is not None, node.name
+    return dequantized(node.weight).astype(np.float64) if source is None else node.weight.values
+
+
+def _product(kernel: Array, node: Node, source: QParams | None) -> Product:
+    if source is None:
+        return lambda x: x @ kernel
+    return exact_product(kernel, source, headroom=_headroom(node))
+
+
+def _largest(kernel: Array, source: QParams) -> int:
+    low, high = accumulator_range(kernel, source)
+    return int(max(high.max(), -low.min()))
+
+
+def _headroom(node: Node) -> int:
+    """Greatest magnitude of an integer bias, which is added to the accumulator."""
+    if node.bias is None or node.bias.dtype != np.int32:
+        return 0
+    return int(np.abs(node.bias.astype(np.int64)).max())
+
+
+def _finish(node: Node, source: QParams | None, output: QParams | None) -> Callable:
+    """What turns accumulators into the node's output."""
+    if output is None:
+        return _finish_real(node, source)
+    assert node.weight is not None and node.weight.scale is not None, node.name
+    assert source is not None, node.name
+    if node.weight.scale.dtype == np.float32:
+        return _finish_realized(node, source, output)
+    return _finish_ideal(node, source, output)
+
+
+def _finish_real(node: Node, source: QParams | None) -> Callable[[Array], Array]:
+    """real = n * s_x * s_w + bias, then the activation; n is real where the input is."""
+    assert node.weight is not None, node.name
+    step: float | Array = 1.0
+    if source is not None:
+        assert node.weight.scale is not None, node.name
+        step = source.scale * node.weight.scale.astype(np.float64)
+    bias = 0.0 if node.bias is None else node.bias.astype(np.float64)
+    activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+    return lambda n: activate((n * step + bias).astype(np.float32))
+
+
+def _finish_ideal(node: Node, source: QParams, output: QParams) -> Callable[[Array], Array]:
+    """code = round_half_even((n * (s_x * s_w) + bias) / s_out), all in float64."""
+    assert node.weight is not None and node.weight.scale is not None, node.name
+    step = source.scale * node.weight.scale
+    bias = 0.0 if node.bias is None else node.bias
+
+    def finish(n: Array) -> Array:
+        real = n * step
+        real += bias
+        real /= output.scale
+        return to_codes(real, output)
+
+    return finish
+
+
+def _finish_realized(node: Node, source: QParams, output: QParams) -> Callable[[Array], Array]:
+    """code = round_half_even(float32(n + bias) * M), M = float32(float32(s_x * s_w) / s_out)."""
+    assert node.weight is not None and node.weight.scale is not None, node.name
+    multiplier = np.float32(source.scale) * node.weight.scale / np.float32(output.scale)
+    bias = np.int32(0) if node.bias is None else node.bias
+
+    def finish(n: Array) -> Array:
+        total = n + bias.astype(n.dtype)
+        return to_codes(total.astype(np.float32) * multiplier, output)
+
+    return finish

@@ -1,0 +1,1 @@
+"""Passes: functions from one graph to the next."""

@@ -1,0 +1,207 @@
+"""Turns an ideal graph into one that int8 kernels reproduce bit for bit.
+
+A kernel has an integer bias and computes in float32. Rounding the bias to the accumulator's
+grid is the only real loss: up to 1 % of all codes at 2 bits. Two remedies:
+
+* threshold: a trained channel is a staircase with few steps, and another line through the
+  integers often has exactly the same steps. Its equality is proven for every input.
+* snapped: where there is none (outputs of 8 bits, mostly), the bias is rounded, and the
+  report tells by how much to move the bias of the trained model, which then has nothing
+  left to round. Thresholds may still lie one accumulator step elsewhere by float32's own
+  rounding; what the realized graph computes is then what is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_quant.errors import GraphError
+from keras_quant.graph.exact import accumulator_range
+from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.passes.fit import Fit, solve
+from keras_quant.graph.passes.staircase import Channels, ideal_staircase
+
+# A bias of up to 2**22 is still told from its neighbours after a float32 rounding.
+MAX_BIAS = 2.0**22
+MAX_ACCUMULATOR = 2.0**31 - 1
+# With activation scales in this range and multipliers of 2**-41 (a bias below 2**31, 8 bits
+# of output) to 2**8, each product of scales is a normal float32.
+MIN_SCALE, MAX_SCALE = 2.0**-40, 2.0**40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChannelReport:
+    """How the output channels of one node were realized.
+
+    Attributes:
+        node: name of the node.
+        channels: how many output channels it has; each is one of the three below.
+        threshold: channels proven equal to the ideal for every input.
+        snapped: channels that are equal once `delta` is added to the model's bias.
+        rounded: channels that kept a rounded bias, because snapping was not wanted.
+        delta: (channels,) float64, real, to add to the trained layer's bias; 0 but where
+            snapped.
+        largest_shift_steps: the largest rounding of a bias, snapped or rounded, in steps
+            of the output.
+        wrong_thresholds: thresholds that lie elsewhere than those of the ideal channel
+            (after `delta`); each can change codes by one step, for the accumulators between
+            the two places only.
+        thresholds: all thresholds within reach of the input.
+    """
+
+    node: str
+    channels: int
+    threshold: int
+    snapped: int
+    rounded: int
+    delta: np.ndarray
+    largest_shift_steps: float
+    wrong_thresholds: int
+    thresholds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Realized:
+    """A graph without ideal nodes, and a report for each node that was one."""
+
+    graph: Graph
+    reports: tuple[ChannelReport, ...]
+
+
+def realize(graph: Graph, *, stored_max: int = 127, snap: bool = True) -> Realized:
+    """Gives each ideal node from codes to codes an int32 bias and float32 scales.
+
+    Nodes with a float input or output, and nodes realized before, pass unchanged. A channel
+    whose code is the same for every input gets weight codes 0: its scale need not be one
+    that float32 can hold.
+
+    Args:
+        stored_max: largest stored weight code; weights are multiplied up towards it, which
+            makes the bias finer. 7 for kernels that take int4.
+        snap: False keeps the trained model as it is, and lets channels differ from it.
+    Raises:
+        GraphError: some nodes cannot be realized; each is named with its reason.
+    """
+    ideal = [(node, _channels(graph, node)) for node in graph.nodes if _is_ideal(graph, node)]
+    problems = [
+        f"{node.name}: {problem}"
+        for node, channels in ideal
+        for problem in (*_scale_problems(graph, node), *_channel_problems(channels))
+    ]
+    if problems:
+        raise GraphError("\n".join(problems))
+    made, reports = {}, []
+    for node, channels in ideal:
+        made[node.name], report = _realize_node(node, channels, stored_max=stored_max, snap=snap)
+        reports.append(report)
+    nodes = tuple(made.get(node.name, node) for node in graph.nodes)
+    return Realized(graph=replace(graph, nodes=nodes), reports=tuple(reports))
+
+
+def _is_ideal(graph: Graph, node: Node) -> bool:
+    if node.weight is None or node.weight.scale is None or node.weight.scale.dtype != np.float64:
+        return False
+    return None not in [graph.tensors[name].qparams for name in (*node.inputs, node.output)]
+
+
+def _scale_problems(graph: Graph, node: Node) -> Iterator[str]:
+    for name in (node.inputs[0], node.output):
+        qparams = graph.tensors[name].qparams
+        assert qparams is not None, name
+        if not MIN_SCALE <= qparams.scale <= MAX_SCALE:
+            yield (
+                f"the scale of tensor {name!r} is {qparams.scale:g}; float32 kernels allow "
+                f"{MIN_SCALE:g} to {MAX_SCALE:g}. Calibrate it on data that reach the layer."
+            )
+
+
+def _channel_problems(channels: Channels) -> Iterator[str]:
+    bad = np.flatnonzero(~np.isfinite(channels.bias))
+    if bad.size > 0:
+        yield f"bias is NaN or infinite in {bad.size} channel(s), the first is {bad[0]}"
+    over = np.flatnonzero(_reach(channels) > MAX_ACCUMULATOR)
+    if over.size > 0:
+        yield (
+            f"accumulators of {over.size} channel(s) can pass int32: channel {over[0]} reaches "
+            f"{channels.lowest[over[0]]:.0f} to {channels.highest[over[0]]:.0f}. Use fewer bits."
+        )
+
+
+def _realize_node(
+    node: Node, channels: Channels, *, stored_max: int, snap: bool
+) -> tuple[Node, ChannelReport]:
+    assert node.weight is not None, node.name
+    max_factor = _max_factor(channels, node.weight.values, stored_max)
+    stairs = ideal_staircase(channels)
+    fit = solve(channels, stairs, max_factor)
+    inexact = fit.wrong > 0
+    moved = np.where(inexact, _real_bias(channels, fit), channels.bias)
+    if snap and inexact.any():
+        snapped = replace(channels, bias=moved)
+        fit = solve(snapped, ideal_staircase(snapped), max_factor)
+    shift = moved - channels.bias
+    report = ChannelReport(
+        node=node.name,
+        channels=len(inexact),
+        threshold=int((~inexact).sum()),
+        snapped=int(inexact.sum()) if snap else 0,
+        rounded=0 if snap else int(inexact.sum()),
+        delta=shift if snap else np.zeros_like(shift),
+        largest_shift_steps=float(np.abs(shift).max() / channels.output.scale),
+        wrong_thresholds=int(fit.wrong.sum()),
+        thresholds=int(stairs.crossings.sum()),
+    )
+    return _store(node, fit), report
+
+
+def _channels(graph: Graph, node: Node) -> Channels:
+    assert node.weight is not None and node.weight.scale is not None, node.name
+    given, output = graph.tensors[node.inputs[0]].qparams, graph.tensors[node.output].qparams
+    assert given is not None and output is not None, node.name
+    lowest, highest = accumulator_range(node.weight.values, given)
+    scale = node.weight.scale
+    return Channels(
+        input_scale=given.scale,
+        output=output,
+        weight_scale=scale,
+        bias=np.zeros_like(scale) if node.bias is None else node.bias,
+        lowest=lowest.astype(np.float64),
+        highest=highest.astype(np.float64),
+    )
+
+
+def _max_factor(channels: Channels, codes: np.ndarray, stored_max: int) -> np.ndarray:
+    """(channels,) int64: 0 where even the factor 1 lets bias or accumulator leave int32."""
+    largest_code = np.abs(codes.reshape(-1, codes.shape[-1]).astype(np.int64)).max(axis=0)
+    stored = np.maximum(stored_max // np.maximum(largest_code, 1), 1)
+    with np.errstate(over="ignore"):  # an infinite offset leaves the factor 0
+        offset = np.abs(channels.bias) / np.maximum(channels.unit, np.finfo(np.float64).tiny)
+    told_apart = np.maximum(MAX_BIAS // (offset + 1), 1)
+    # The search moves the offset by one step, and rounds the bias to one beside it.
+    within_int32 = MAX_ACCUMULATOR // (_reach(channels) + offset + 2)
+    return np.minimum(stored, np.minimum(told_apart, within_int32)).astype(np.int64)
+
+
+def _reach(channels: Channels) -> np.ndarray:
+    """(channels,) float64: the largest magnitude of an accumulator."""
+    return np.maximum(channels.highest, -channels.lowest)
+
+
+def _real_bias(channels: Channels, fit: Fit) -> np.ndarray:
+    """(channels,) float64: the real bias that a fit's integer bias stands for."""
+    line = channels.unit / np.maximum(fit.factor, 1)
+    return fit.bias * np.where(fit.factor > 0, line, channels.output.scale)
+
+
+def _store(node: Node, fit: Fit) -> Node:
+    assert node.weight is not None, node.name
+    weight = replace(
+        node.weight,
+        values=(node.weight.values * fit.factor).astype(np.int8),
+        scale=fit.weight_scale,
+        multiplier=np.maximum(fit.factor, 1).astype(np.int32),
+    )
+    return replace(node, weight=weight, bias=fit.bias.astype(np.int32))

@@ -1,0 +1,187 @@
+"""What each op asks of its tensors: the shape it gives, and which quantization it takes.
+
+A shape rule gets the node and its input shapes, and returns the output shape or raises
+GraphError. A qparams rule gets the node, its input tensors and its output tensor, and returns
+one line for each problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_quant.errors import GraphError
+from keras_quant.graph.ir import Node, Shape, Tensor
+from keras_quant.graph.windows import Window, output_size, padding_of, window_of
+from keras_quant.qparams import QParams
+
+Tensors = Sequence[Tensor]
+Problems = list[str]
+
+
+def same_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """Elementwise: every input has the output's shape."""
+    if len(set(shapes)) > 1:
+        raise GraphError(f"input shapes differ: {', '.join(map(str, shapes))}")
+    return shapes[0]
+
+
+def conv2d_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(height, width, in) to (out_height, out_width, out)."""
+    assert node.weight is not None, node.name
+    taken, given = node.weight.values.shape[2:]
+    return *_slide(window_of(node), shapes[0], taken), given
+
+
+def depthwise_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(height, width, channels) to (out_height, out_width, channels)."""
+    assert node.weight is not None, node.name
+    channels = node.weight.values.shape[2]
+    return *_slide(window_of(node), shapes[0], channels), channels
+
+
+def dense_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(in,) to (out,)."""
+    assert node.weight is not None, node.name
+    taken, given = node.weight.values.shape
+    if shapes[0] != (taken,):
+        raise GraphError(f"input shape is {shapes[0]}; the kernel takes ({taken},)")
+    return (given,)
+
+
+def pool_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(height, width, channels) to (out_height, out_width, channels)."""
+    channels = _image(shapes[0])[2]
+    return *_slide(window_of(node), shapes[0], channels), channels
+
+
+def avg_pool_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """As pool_shape; padding would make the divisor depend on the place, so there is none."""
+    height, width, _ = _image(shapes[0])
+    if padding_of(window_of(node), (height, width)) != ((0, 0), (0, 0)):
+        raise GraphError(
+            f'padding "same" pads the input of {shapes[0]}; avg_pool takes only windows that '
+            'pad nothing. Use padding "valid", or an input size that the strides divide.'
+        )
+    return pool_shape(node, shapes)
+
+
+def mean_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(height, width, channels) to (channels,)."""
+    return (_image(shapes[0])[2],)
+
+
+def pad_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(height, width, channels), height and width grown by the padding."""
+    height, width, channels = _image(shapes[0])
+    rows, columns = node.attrs["padding"]
+    return height + sum(rows), width + sum(columns), channels
+
+
+def flat_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """Any shape to (elements,)."""
+    return (int(np.prod(shapes[0])),)
+
+
+def takes_reals_gives_codes(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """quantize."""
+    return _expect(inputs, codes=False) + _expect([output], codes=True)
+
+
+def takes_codes_gives_reals(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """dequantize."""
+    return _expect(inputs, codes=True) + _expect([output], codes=False)
+
+
+def codes_only(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """requantize: any grid to any other."""
+    return _expect([*inputs, output], codes=True)
+
+
+def reals_only(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """relu, softmax."""
+    return _expect([*inputs, output], codes=False)
+
+
+def all_codes_or_all_reals(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """add, avg_pool, mean: codes on any grids, or float32 throughout."""
+    problems = _expect([*inputs, output], codes=output.qparams is not None)
+    return problems + _activation_problems(node, output)
+
+
+def keeps_qparams(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """max_pool, pad, reshape: codes pass unchanged."""
+    given, kept = _values(inputs[0].qparams), _values(output.qparams)
+    if given == kept:
+        return []
+    return [
+        f"{inputs[0].name} and {output.name} must have the same quantization parameters; "
+        f"they have {given} and {kept} (scale, zero_point, qmin, qmax)"
+    ]
+
+
+def linear_forms(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """conv2d, depthwise_conv2d, dense: the forms that `graph.ir` describes."""
+    assert node.weight is not None, node.name
+    scale, bias = node.weight.scale, node.bias
+    problems = _activation_problems(node, output)
+    if inputs[0].qparams is None:
+        problems += _expect([output], codes=False)
+    elif scale is None:
+        problems.append("the weight is float but the input has codes; dequantize the input first")
+    if output.qparams is None:
+        if bias is not None and bias.dtype.kind != "f":
+            problems.append(f"bias is {bias.dtype}; a float output takes a float bias")
+    elif scale is not None and bias is not None:
+        wanted = {"float64": "float64", "float32": "int32"}.get(str(scale.dtype))
+        if wanted is not None and bias.dtype != wanted:
+            problems.append(
+                f"bias is {bias.dtype} and weight.scale {scale.dtype}; allowed are float64 with "
+                "float64 (ideal) and int32 with float32 (realized)"
+            )
+    return problems
+
+
+def _expect(tensors: Tensors, *, codes: bool) -> Problems:
+    """One line for each tensor that is not what it should be."""
+    has, wants = ("is float32", "codes") if codes else ("has codes", "float32")
+    return [
+        f"{tensor.name} {has}; this op needs {wants} there"
+        for tensor in tensors
+        if (tensor.qparams is not None) != codes
+    ]
+
+
+def _activation_problems(node: Node, output: Tensor) -> Problems:
+    activation = node.attrs.get("activation", "none")
+    if output.qparams is None or activation == "none":
+        return []
+    return [
+        f"activation is {activation!r} but {output.name} has codes; "
+        "clamp with the output's qmin and qmax instead"
+    ]
+
+
+def _values(qparams: QParams | None) -> tuple[float, int, int, int] | None:
+    """What makes two QParams alike to a kernel."""
+    if qparams is None:
+        return None
+    return qparams.scale, qparams.zero_point, qparams.qmin, qparams.qmax
+
+
+def _image(shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise GraphError(f"input shape is {shape}; (height, width, channels) is needed")
+    return shape
+
+
+def _slide(window: Window, shape: Shape, channels: int) -> tuple[int, int]:
+    """Output height and width of a window over an image of so many channels."""
+    height, width, given = _image(shape)
+    if given != channels:
+        raise GraphError(f"input has {given} channels; the kernel takes {channels}")
+    size = output_size(window, (height, width))
+    if min(size) < 1:
+        raise GraphError(f"a window of {window.size} does not fit on {(height, width)}")
+    return size

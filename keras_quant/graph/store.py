@@ -1,0 +1,180 @@
+"""A graph in one file: a zip of graph.json and one .npy for each array, nothing pickled."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_quant.errors import GraphError
+from keras_quant.files import atomic_write
+from keras_quant.graph.ir import Graph, Node, Tensor, Weight
+from keras_quant.graph.verify import verify
+from keras_quant.qparams import QParams
+
+FORMAT_VERSION = 1
+_STRUCTURE = "graph.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's first date: equal graphs give equal files
+
+_Store = Callable[[np.ndarray | None], str | None]
+_Fetch = Callable[[str | None], np.ndarray | None]
+
+
+def save_graph(graph: Graph, path: str | Path) -> None:
+    """Writes a graph; equal graphs give equal bytes.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
+
+        def store(array: np.ndarray | None) -> str | None:
+            if array is None:
+                return None
+            name = f"{len(archive.namelist())}.npy"
+            content = io.BytesIO()
+            np.save(content, array, allow_pickle=False)
+            _write(archive, name, content.getvalue())
+            return name
+
+        _write(archive, _STRUCTURE, _encode(_graph_to_json(graph, store)))
+
+
+def load_graph(path: str | Path) -> Graph:
+    """Reads what `save_graph` wrote, and verifies it.
+
+    Raises:
+        GraphError: the file is missing, broken, newer than this package, or breaks a rule.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+
+            def fetch(name: str | None) -> np.ndarray | None:
+                if name is None:
+                    return None
+                return np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+
+            content = json.loads(archive.read(_STRUCTURE))
+            _check_version(content["format_version"], path)
+            graph = _graph_from_json(content, fetch)
+            verify(graph)
+    except GraphError:
+        raise
+    except OSError as error:
+        raise GraphError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # broken bytes can end in any error of zipfile, json or numpy
+        reason = f"{type(error).__name__}: {error}"
+        raise GraphError(f"{path}: not a whole graph file ({reason}). Export it again.") from error
+    return graph
+
+
+def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
+
+
+def _encode(content: dict[str, Any]) -> bytes:
+    """JSON that gives back each float exactly; numpy scalars become plain numbers."""
+    return json.dumps(content, default=lambda scalar: scalar.item()).encode()
+
+
+def _check_version(version: int, path: str | Path) -> None:
+    if version > FORMAT_VERSION:
+        raise GraphError(
+            f"{path}: written by a newer keras_quant (format {version}; this one reads up to "
+            f"{FORMAT_VERSION}). Upgrade keras_quant."
+        )
+
+
+def _graph_to_json(graph: Graph, store: _Store) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": graph.name,
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "tensors": [_tensor_to_json(tensor) for tensor in graph.tensors.values()],
+        "nodes": [_node_to_json(node, store) for node in graph.nodes],
+    }
+
+
+def _graph_from_json(content: dict[str, Any], fetch: _Fetch) -> Graph:
+    tensors = [_tensor_from_json(item) for item in content["tensors"]]
+    return Graph(
+        name=content["name"],
+        inputs=tuple(content["inputs"]),
+        outputs=tuple(content["outputs"]),
+        tensors={tensor.name: tensor for tensor in tensors},
+        nodes=tuple(_node_from_json(item, fetch) for item in content["nodes"]),
+    )
+
+
+def _tensor_to_json(tensor: Tensor) -> dict[str, Any]:
+    qparams = None if tensor.qparams is None else asdict(tensor.qparams)
+    return {"name": tensor.name, "shape": tensor.shape, "qparams": qparams}
+
+
+def _tensor_from_json(item: dict[str, Any]) -> Tensor:
+    values = item["qparams"]
+    return Tensor(
+        name=item["name"],
+        shape=tuple(item["shape"]),
+        qparams=None if values is None else QParams(**values),
+    )
+
+
+def _node_to_json(node: Node, store: _Store) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "op": node.op,
+        "inputs": node.inputs,
+        "output": node.output,
+        "attrs": dict(node.attrs),
+        "layers": node.layers,
+        "bias": store(node.bias),
+        "weight": None if node.weight is None else _weight_to_json(node.weight, store),
+    }
+
+
+def _weight_to_json(weight: Weight, store: _Store) -> dict[str, Any]:
+    return {
+        "values": store(weight.values),
+        "scale": store(weight.scale),
+        "bits": weight.bits,
+        "multiplier": store(weight.multiplier),
+    }
+
+
+def _node_from_json(item: dict[str, Any], fetch: _Fetch) -> Node:
+    weight = item["weight"]
+    return Node(
+        name=item["name"],
+        op=item["op"],
+        inputs=tuple(item["inputs"]),
+        output=item["output"],
+        attrs={name: _as_tuples(value) for name, value in item["attrs"].items()},
+        layers=tuple(item["layers"]),
+        bias=fetch(item["bias"]),
+        weight=None if weight is None else _weight_from_json(weight, fetch),
+    )
+
+
+def _weight_from_json(item: dict[str, Any], fetch: _Fetch) -> Weight:
+    values = fetch(item["values"])
+    if values is None:
+        raise ValueError("a weight without values")
+    return Weight(
+        values=values,
+        scale=fetch(item["scale"]),
+        bits=item["bits"],
+        multiplier=fetch(item["multiplier"]),
+    )
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON knows only lists; attributes hold tuples."""
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,118 @@
+"""Where the windows of a convolution or a pooling lie: sizes, padding, views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from keras_quant.graph.ir import Node
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A window that slides over the height and width of an image.
+
+    Attributes:
+        size: (height, width) in taps.
+        strides: (height, width) between neighbouring outputs.
+        dilation: (height, width) between neighbouring taps.
+        padding: "same" or "valid", with TensorFlow's meaning.
+    """
+
+    size: Pair
+    strides: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: str = "valid"
+
+
+def window_of(node: Node) -> Window:
+    """Gives the window of a conv2d, depthwise_conv2d, max_pool or avg_pool node."""
+    height, width = node.attrs["pool_size"] if node.weight is None else node.weight.values.shape[:2]
+    return Window(
+        size=(height, width),
+        strides=node.attrs.get("strides", (1, 1)),
+        dilation=node.attrs.get("dilation", (1, 1)),
+        padding=node.attrs.get("padding", "valid"),
+    )
+
+
+def output_size(window: Window, size: Pair) -> Pair:
+    """Counts the positions of a window on an image of (height, width).
+
+    Returns: (height, width); below 1 where a "valid" window does not fit.
+    """
+    return _count(window, size[0], 0), _count(window, size[1], 1)
+
+
+def padding_of(window: Window, size: Pair) -> tuple[Pair, Pair]:
+    """Gives ((top, bottom), (left, right)) that the window pads on an image of size.
+
+    Of an odd total the larger half goes to the bottom and the right, as in TensorFlow
+    (https://www.tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
+    """
+    return _margins(window, size[0], 0), _margins(window, size[1], 1)
+
+
+def pad_image(x: np.ndarray, padding: tuple[Pair, Pair], fill: float) -> np.ndarray:
+    """Pads (batch, height, width, channels) with fill; x itself where there is nothing to pad."""
+    (top, bottom), (left, right) = padding
+    if not any((top, bottom, left, right)):
+        return x
+    batch, height, width, channels = x.shape
+    shape = (batch, top + height + bottom, left + width + right, channels)
+    padded = np.full(shape, fill, x.dtype)
+    padded[:, top : top + height, left : left + width] = x
+    return padded
+
+
+def patches(x: np.ndarray, window: Window, fill: float) -> np.ndarray:
+    """Gives what a window sees at each of its positions.
+
+    Args:
+        x: (batch, height, width, channels).
+        window: the window.
+        fill: the value of padded pixels.
+    Returns: a view (batch, out_height, out_width, taps_high, taps_wide, channels) of x, or of
+        a padded copy; do not write to it.
+    """
+    padded = pad_image(x, padding_of(window, x.shape[1:3]), fill)
+    (stride_y, stride_x), (step_y, step_x) = window.strides, window.dilation
+    views = sliding_window_view(padded, (_reach(window, 0), _reach(window, 1)), axis=(1, 2))
+    views = views[:, ::stride_y, ::stride_x, :, ::step_y, ::step_x]
+    return views.transpose(0, 1, 2, 4, 5, 3)
+
+
+def taps(x: np.ndarray, window: Window, fill: float) -> Iterator[tuple[Pair, np.ndarray]]:
+    """Gives for each tap (row, column) of a window the pixels it meets.
+
+    Yields: ((row, column), a view (batch, out_height, out_width, channels)).
+    """
+    seen = patches(x, window, fill)
+    for tap in np.ndindex(*window.size):
+        yield tap, seen[:, :, :, tap[0], tap[1]]
+
+
+def _reach(window: Window, axis: int) -> int:
+    """Pixels that a window covers along an axis, the gaps of its dilation included."""
+    return (window.size[axis] - 1) * window.dilation[axis] + 1
+
+
+def _count(window: Window, length: int, axis: int) -> int:
+    """Positions of a window along an axis."""
+    if window.padding == "same":
+        return -(-length // window.strides[axis])
+    return (length - _reach(window, axis)) // window.strides[axis] + 1
+
+
+def _margins(window: Window, length: int, axis: int) -> Pair:
+    """Pixels padded before and after an axis."""
+    if window.padding == "valid":
+        return 0, 0
+    last = (_count(window, length, axis) - 1) * window.strides[axis]
+    total = max(last + _reach(window, axis) - length, 0)
+    return total // 2, total - total // 2

@@ -1,0 +1,60 @@
+"""Costs against layers counted by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from keras_quant.graph.cost import cost
+from keras_quant.graph.ir import Graph, Node, Tensor, Weight
+from keras_quant.qparams import unsigned
+
+
+def test_layers_counted_by_hand(graph: Graph):
+    found = {node.name: node for node in cost(graph).nodes}
+    conv, head, add = found["conv"], found["head"], found["add"]
+    assert (conv.op, conv.shape) == ("conv2d", (3, 3, 4))
+    assert conv.parameters == 3 * 3 * 2 * 4 + 4
+    assert conv.macs == 3 * 3 * (3 * 3 * 2 * 4)
+    assert (conv.weight_bits, conv.activation_bits) == (4, 8)
+    assert conv.bit_operations == 648 * 4 * 8
+    assert conv.weight_bytes == 72 * 4 // 8 + 4 * 4 + 4 * 4
+    assert conv.float_bytes == 4 * 76
+    assert (head.macs, head.weight_bits, head.activation_bits) == (12, 3, 4)
+    assert head.weight_bytes == 5 + 12 + 12  # 36 bits are 5 bytes
+    assert (add.parameters, add.macs, add.weight_bits, add.weight_bytes) == (0, 0, None, 0)
+
+
+def test_sums_are_of_all_nodes(graph: Graph):
+    total = cost(graph)
+    assert total.parameters == 76 + 15
+    assert total.macs == 648 + 12
+    assert total.bit_operations == 648 * 32 + 12 * 12
+    assert total.weight_bytes == 68 + 29
+    assert total.float_bytes == 4 * 91
+
+
+def test_a_depthwise_kernel_meets_one_channel_only():
+    node = Node(
+        name="depthwise",
+        op="depthwise_conv2d",
+        inputs=("x",),
+        output="y",
+        attrs={"padding": "same"},
+        weight=Weight(values=np.ones((3, 3, 8), np.int8), scale=np.ones(8), bits=2),
+    )
+    qparams = unsigned(2, 1.0)
+    tensors = {name: Tensor(name=name, shape=(5, 5, 8), qparams=qparams) for name in "xy"}
+    graph = Graph(name="g", inputs=("x",), outputs=("y",), tensors=tensors, nodes=(node,))
+    assert cost(graph).macs == 5 * 5 * 3 * 3 * 8
+    assert cost(graph).weight_bytes == 18 + 8 * 4
+
+
+def test_float_layers_count_32_bits(graph: Graph):
+    conv = graph.nodes[1]
+    real = Weight(values=conv.weight.values.astype(np.float32))
+    real_conv = replace(conv, inputs=("image",), weight=real)
+    found = cost(replace(graph, nodes=(real_conv,)))
+    assert found.bit_operations == 648 * 32 * 32
+    assert found.weight_bytes == found.float_bytes == 4 * 76
