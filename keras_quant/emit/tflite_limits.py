@@ -1,0 +1,91 @@
+"""What TFLite's int8 kernels cannot compute exactly, found before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras_quant.emit.tflite_emission import INT8_CODES
+from keras_quant.emit.tflite_legalize import on_one_grid
+from keras_quant.emit.tflite_ops import OP_EMITTERS
+from keras_quant.errors import close_names
+from keras_quant.graph.ir import Graph, Node, Weight
+from keras_quant.qparams import QParams
+
+# XNNPACK refuses other requantization scales (src/operators/convolution-nhwc.c).
+_LEAST_MULTIPLIER, _MULTIPLIER_BOUND = 2.0**-32, 256.0
+
+
+def find_problems(graph: Graph) -> list[str]:
+    """Gives one line for each thing that cannot be written, naming its node or tensor."""
+    problems = []
+    for tensor in graph.tensors.values():
+        if tensor.qparams is not None:
+            problems += [f"tensor {tensor.name!r}: {line}" for line in _range(tensor.qparams)]
+    for node in graph.nodes:
+        if node.op in OP_EMITTERS:
+            problems += [f"layer {node.name!r}: {line}" for line in _node(graph, node)]
+        else:
+            names = close_names(node.op, OP_EMITTERS)
+            problems.append(f"layer {node.name!r}: no TFLite operator for {node.op!r}{names}")
+    return problems
+
+
+def _range(qparams: QParams) -> Iterator[str]:
+    if qparams.qmax - qparams.qmin >= INT8_CODES:
+        yield (
+            f"codes {qparams.qmin} to {qparams.qmax} do not fit int8; at most {INT8_CODES} "
+            "codes are allowed. Use 8 bits or fewer."
+        )
+    if not qparams.qmin <= qparams.zero_point <= qparams.qmax:
+        yield (
+            f"zero_point is {qparams.zero_point}; {qparams.qmin} to {qparams.qmax} is allowed. "
+            "Widen the range of codes until it holds real 0."
+        )
+
+
+def _node(graph: Graph, node: Node) -> Iterator[str]:
+    """Only codes have limits: TFLite computes all float operators of a graph."""
+    read = [graph.tensors[name].qparams for name in node.inputs]
+    sources = [qparams for qparams in read if qparams is not None]
+    output = graph.tensors[node.output].qparams
+    if output is None or not sources:
+        return
+    if node.weight is not None:
+        yield from _linear(node.weight, sources[0], output)
+    if node.op == "add" and not on_one_grid(graph, node):
+        yield from _add(sources[0], sources[1], output)
+
+
+def _linear(weight: Weight, source: QParams, output: QParams) -> Iterator[str]:
+    assert weight.scale is not None
+    if weight.scale.dtype != np.float32:
+        yield "weight.scale is float64, the graph is ideal. Apply graph.passes.realize first."
+        return
+    multiplier = np.float32(source.scale) * weight.scale / np.float32(output.scale)
+    refused = np.flatnonzero((multiplier < _LEAST_MULTIPLIER) | (multiplier >= _MULTIPLIER_BOUND))
+    if refused.size:
+        yield (
+            f"s_x * s_w / s_out is {multiplier[refused[0]]:g} in channel {refused[0]} "
+            f"({refused.size} such channels); 2**-32 to below {_MULTIPLIER_BOUND:g} is allowed. "
+            "Calibrate the output's scale."
+        )
+
+
+def _add(first: QParams, second: QParams, output: QParams) -> Iterator[str]:
+    """Compares all sums of two codes, computed in float32 as the file will, and exactly."""
+    a, b = (np.arange(q.qmin, q.qmax + 1) - q.zero_point for q in (first, second))
+    exact = np.add.outer(a * first.scale, b * second.scale) / output.scale
+    single = np.add.outer(
+        a.astype(np.float32) * np.float32(first.scale),
+        b.astype(np.float32) * np.float32(second.scale),
+    ) * (np.float32(1) / np.float32(output.scale))
+    bounds = output.qmin - output.zero_point, output.qmax - output.zero_point
+    differing = (np.clip(np.rint(exact), *bounds) != np.clip(np.rint(single), *bounds)).sum()
+    if differing:
+        yield (
+            f"adds codes of scale {first.scale:g} and {second.scale:g} to scale "
+            f"{output.scale:g}; float32 rounds {differing} of {exact.size} sums to another code. "
+            "Give the three tensors one scale, or scales that are powers of two."
+        )

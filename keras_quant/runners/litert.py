@@ -1,0 +1,132 @@
+"""Runs .tflite files with LiteRT, on XNNPACK's kernels as applications do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_quant.errors import DataError, ModelError
+from keras_quant.quiet import native_logs_hidden
+from keras_quant.runners import RunnerInfo
+
+_PACKAGE = "ai-edge-litert"
+_DELEGATE = "DELEGATE"
+
+
+class LiteRTRunner:
+    """A loaded .tflite file; inputs and outputs are named as in its signature."""
+
+    def __init__(self, model: bytes | Path, *, num_threads: int = 1) -> None:
+        """Loads a model.
+
+        Args:
+            model: a file's bytes, or its path.
+            num_threads: how many threads the kernels may use.
+        Raises:
+            ModelError: the file cannot be read, or is damaged, or no TFLite file.
+        """
+        self._interpreter = _load(model, num_threads)
+        self._inputs, self._outputs = _signature(self._interpreter)
+        self.info = RunnerInfo(
+            name="litert",
+            kernels=_kernels(self._interpreter),
+            versions={_PACKAGE: version(_PACKAGE)},
+        )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs."""
+        return tuple(self._inputs)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes a batch, see Runner; int8 outputs come as they are stored.
+
+        Raises:
+            DataError: an input is missing or of another shape than the model takes.
+        """
+        self._check(inputs)
+        arrays = {self._inputs[name]["index"]: np.asarray(inputs[name]) for name in self._inputs}
+        for index, array in arrays.items():
+            self._interpreter.resize_tensor_input(index, array.shape)
+        self._interpreter.allocate_tensors()
+        for index, array in arrays.items():
+            self._interpreter.set_tensor(index, array)
+        self._interpreter.invoke()
+        return {
+            name: self._interpreter.get_tensor(details["index"])
+            for name, details in self._outputs.items()
+        }
+
+    def close(self) -> None:
+        """Releases the model."""
+        del self._interpreter
+
+    def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
+        problems = []
+        for name, details in self._inputs.items():
+            shape = tuple(details["shape_signature"][1:].tolist())
+            if name not in inputs:
+                problems.append(f"input {name!r} is missing; given: {', '.join(inputs) or 'none'}")
+            elif inputs[name].shape[1:] != shape:
+                problems.append(
+                    f"input {name!r} has shape {inputs[name].shape}; (batch, *{shape}) is needed"
+                )
+        if problems:
+            raise DataError("; ".join(problems))
+
+
+def _load(model: bytes | Path, num_threads: int) -> Interpreter:
+    where = "the given bytes" if isinstance(model, bytes) else str(model)
+    try:
+        content = model if isinstance(model, bytes) else model.read_bytes()
+        with native_logs_hidden():
+            interpreter = Interpreter(model_content=content, num_threads=num_threads)
+            interpreter.allocate_tensors()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{where}: not a TFLite model that LiteRT can load ({error}). "
+            "Give a complete .tflite file; export it again where it was cut short."
+        ) from error
+    return interpreter
+
+
+def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Details of inputs and of outputs by name; old files without a signature name tensors."""
+    if interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
+        return runner.get_input_details(), runner.get_output_details()
+    return (
+        {details["name"]: details for details in interpreter.get_input_details()},
+        {details["name"]: details for details in interpreter.get_output_details()},
+    )
+
+
+def _kernels(interpreter: Interpreter) -> tuple[str, ...]:
+    """What computes the outputs: XNNPACK, and the operators that it left to builtin kernels.
+
+    The interpreter lists delegated operators beside the delegate that replaced them, so
+    what runs is found by going back from the outputs, delegates first.
+    """
+    operators = interpreter._get_ops_details()
+    operators.sort(key=lambda operator: operator["op_name"] == _DELEGATE)
+    producer = {int(index): operator for operator in operators for index in operator["outputs"]}
+    waiting = [details["index"] for details in interpreter.get_output_details()]
+    seen, running = set(waiting), set()
+    while waiting:
+        operator = producer.get(waiting.pop())
+        if operator is None:
+            continue
+        running.add(operator["op_name"])
+        fresh = {int(index) for index in operator["inputs"]} - seen
+        seen |= fresh
+        waiting += fresh
+    builtin = sorted(running - {_DELEGATE})
+    return (
+        *(["XNNPACK"] if _DELEGATE in running else []),
+        *([f"builtin {', '.join(builtin)}"] if builtin else []),
+    )

@@ -1,0 +1,102 @@
+"""What holds for every runner, and LiteRT's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_quant.emit.tflite import emit_tflite
+from keras_quant.errors import KerasQuantError, ModelError
+from keras_quant.graph.ir import Graph
+from keras_quant.qparams import unsigned
+from keras_quant.runners import RUNNERS, Runner
+from keras_quant.runners.litert import LiteRTRunner
+from tests.emit.random_graphs import GraphBuilder
+
+FLOAT32_ROUNDING = 1e-5
+
+MODEL_OF: dict[str, Callable[[Graph], object]] = {
+    "reference": lambda graph: graph,
+    "litert": emit_tflite,
+}
+"""How each runner's model comes from a graph; an entry of RUNNERS without one fails below."""
+
+
+@pytest.fixture(scope="module")
+def builder() -> GraphBuilder:
+    builder = GraphBuilder(np.random.default_rng(0), (5, 5, 3), power_of_two=True)
+    builder.add_linear("conv2d", (3, 3, 3, 4), qparams=unsigned(4, 0.5))
+    builder.add_node("mean", qparams=unsigned(8, 0.03125))
+    builder.add_head(5, largest=100)
+    return builder
+
+
+@pytest.fixture(params=RUNNERS)
+def runner(request: pytest.FixtureRequest, builder: GraphBuilder) -> Runner:
+    module, name = RUNNERS[request.param].split(":")
+    return getattr(import_module(module), name)(MODEL_OF[request.param](builder.graph()))
+
+
+def test_answers_do_not_depend_on_the_batch(runner: Runner, builder: GraphBuilder) -> None:
+    images = builder.images(7)["image"]
+    output = builder.graph().outputs[0]
+    together = runner.run({"image": images})[output]
+    alone = [runner.run({"image": image[np.newaxis]})[output] for image in images]
+    assert together.shape == (7, 5)
+    np.testing.assert_allclose(np.concatenate(alone), together, atol=FLOAT32_ROUNDING)
+
+
+def test_an_answer_survives_the_next_run(runner: Runner, builder: GraphBuilder) -> None:
+    output = builder.graph().outputs[0]
+    first = runner.run(builder.images(2))[output]
+    kept = first.copy()
+    runner.run(builder.images(2))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_a_runner_tells_kernels_and_versions(runner: Runner) -> None:
+    assert runner.info.name in RUNNERS
+    assert runner.info.kernels
+    assert runner.info.versions
+    runner.close()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "input 'image' is missing"),
+        ({"image": np.zeros((2, 5, 4, 3), np.float32)}, r"\(2, 5, 4, 3\)"),
+    ],
+)
+def test_wrong_inputs_are_told(runner: Runner, inputs: dict, message: str) -> None:
+    with pytest.raises(KerasQuantError, match=message):
+        runner.run(inputs)
+
+
+def test_kernels_left_to_the_builtin_library_are_told() -> None:
+    builder = GraphBuilder(np.random.default_rng(0), (1, 1, 8), power_of_two=True)
+    builder.add_node("reshape", qparams=builder.qparams())
+    builder.add_head(5, largest=7)
+    kernels = LiteRTRunner(emit_tflite(builder.graph())).info.kernels
+    assert kernels == ("XNNPACK", "builtin DEQUANTIZE, FULLY_CONNECTED")
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage", "truncated"])
+def test_a_damaged_file_is_a_model_error(
+    damage: str, builder: GraphBuilder, tmp_path: Path
+) -> None:
+    whole = emit_tflite(builder.graph())
+    content = {"empty": b"", "garbage": bytes(1000), "truncated": whole[: len(whole) // 2]}
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content[damage])
+    with pytest.raises(ModelError, match=r"model\.tflite: not a TFLite model"):
+        LiteRTRunner(path)
+
+
+def test_a_missing_file_is_a_model_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No such file"):
+        LiteRTRunner(tmp_path / "none.tflite")

@@ -1,0 +1,127 @@
+"""Parity: what passes, what does not, and what is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from keras_quant.emit.tflite import emit_tflite
+from keras_quant.errors import DataError, GraphError, ModelError
+from keras_quant.graph.ir import Graph
+from keras_quant.graph.reference import run_reference
+from keras_quant.json_codec import to_json
+from keras_quant.parity import prove_tflite
+from keras_quant.qparams import unsigned
+from tests.emit.random_graphs import GraphBuilder
+
+IMAGES = 10
+
+
+@pytest.fixture(scope="module")
+def builder() -> GraphBuilder:
+    builder = GraphBuilder(np.random.default_rng(0), (6, 6, 3), power_of_two=True)
+    attrs = {"padding": "same"}
+    builder.add_linear("conv2d", (3, 3, 3, 4), qparams=unsigned(4, 0.5), attrs=attrs)
+    builder.add_linear("conv2d", (3, 3, 4, 8), qparams=unsigned(4, 0.5), attrs=attrs)
+    builder.add_node("mean", qparams=unsigned(8, 0.03125))
+    builder.add_head(5)
+    return builder
+
+
+@pytest.fixture(scope="module")
+def graph(builder: GraphBuilder) -> Graph:
+    return builder.graph()
+
+
+@pytest.fixture(scope="module")
+def images(builder: GraphBuilder) -> dict[str, np.ndarray]:
+    return builder.images(IMAGES)
+
+
+def with_node(graph: Graph, index: int, **changes: object) -> Graph:
+    nodes = list(graph.nodes)
+    nodes[index] = replace(nodes[index], **changes)
+    return replace(graph, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 4])
+def test_a_file_passes_against_its_own_graph(graph, images, batch_size) -> None:
+    keras = run_reference(graph, images)[graph.outputs[0]] + 0.5
+    parity = prove_tflite(
+        graph, emit_tflite(graph), images, keras_logits=keras, batch_size=batch_size
+    )
+    assert parity.passed
+    assert parity.images == IMAGES
+    assert parity.codes_compared == IMAGES * (6 * 6 * (3 + 4 + 8) + 8)
+    assert parity.codes_different == 0
+    assert parity.first_different is None
+    assert parity.keras_logit_difference == pytest.approx(0.5, abs=1e-4)
+    assert parity.top1_agreement == parity.keras_top1_agreement == 1.0
+    assert parity.probe_kernels == ("XNNPACK",)
+    assert '"passed": true' in to_json(parity)
+
+
+def test_a_file_with_other_weights_fails(graph, images) -> None:
+    head = graph.nodes[-1]
+    other = with_node(graph, -1, bias=head.bias[::-1].copy())
+    parity = prove_tflite(graph, emit_tflite(other), images)
+    assert not parity.passed
+    assert parity.logit_difference > parity.tolerance
+    assert parity.codes_different == 0
+
+
+def test_codes_that_kernels_round_otherwise_are_counted_and_named(
+    graph, images, monkeypatch
+) -> None:
+    conv = graph.nodes[2]
+    shifted = with_node(graph, 2, bias=conv.weight.values.sum((0, 1, 2), dtype=np.int32) + 1000)
+    monkeypatch.setattr(
+        "keras_quant.parity.emit_tflite", lambda _, outputs: emit_tflite(shifted, outputs=outputs)
+    )
+    parity = prove_tflite(graph, emit_tflite(graph), images)
+    assert not parity.passed
+    assert parity.codes_different > 0
+    assert parity.first_different == conv.name
+
+
+def test_nan_does_not_pass(graph, images) -> None:
+    bias = np.full_like(graph.nodes[-1].bias, np.nan)
+    parity = prove_tflite(graph, emit_tflite(with_node(graph, -1, bias=bias)), images)
+    assert np.isnan(parity.logit_difference)
+    assert not parity.passed
+
+
+def test_another_winner_does_not_pass_though_logits_are_close(graph, images) -> None:
+    head = graph.nodes[-1]
+    flat = replace(head.weight, values=np.zeros_like(head.weight.values))
+    ramp = np.linspace(0, 1e-6, 5)
+    one, other = (
+        with_node(graph, -1, weight=flat, bias=bias) for bias in (ramp, ramp[::-1].copy())
+    )
+    parity = prove_tflite(one, emit_tflite(other), images)
+    assert parity.logit_difference < parity.tolerance
+    assert parity.top1_agreement == 0
+    assert not parity.passed
+
+
+def test_no_images_is_an_error(graph, images) -> None:
+    with pytest.raises(DataError, match="Give at least one"):
+        prove_tflite(graph, emit_tflite(graph), {"image": images["image"][:0]})
+
+
+def test_a_missing_input_is_an_error(graph, images) -> None:
+    with pytest.raises(GraphError, match="input 'image' is missing"):
+        prove_tflite(graph, emit_tflite(graph), {"picture": images["image"]})
+
+
+def test_keras_logits_of_another_size_are_an_error(graph, images) -> None:
+    with pytest.raises(DataError, match=r"keras_logits is \(9, 5\); \(10, 5\) is needed"):
+        prove_tflite(graph, emit_tflite(graph), images, keras_logits=np.zeros((9, 5)))
+
+
+def test_a_file_of_another_graph_is_an_error(graph, images) -> None:
+    other = emit_tflite(graph, outputs=[graph.nodes[-2].output])
+    with pytest.raises(ModelError, match="is missing; the graph gives"):
+        prove_tflite(graph, other, images)
