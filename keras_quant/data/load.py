@@ -1,0 +1,108 @@
+"""From a dataset's name or path to checked splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from keras_quant.data.catalog import DATASETS
+from keras_quant.data.dataset import Dataset, Split
+from keras_quant.data.folder import read_folder
+from keras_quant.data.named import read_named
+from keras_quant.data.npz import read_npz
+from keras_quant.data.split import stratified_split
+from keras_quant.errors import DataError, UsageError, close_names
+
+
+def load_dataset(
+    name_or_path: str,
+    *,
+    seed: int = 0,
+    validation_fraction: float = 0.1,
+    image_size: tuple[int, int] | None = None,
+) -> Dataset:
+    """Loads a dataset and splits it into train, validation and test.
+
+    Args:
+        name_or_path: a key of DATASETS, a .npz file (see read_npz), or a folder of images (see
+            read_folder).
+        seed: chooses the validation images.
+        validation_fraction: share of the training images that is held out, in (0, 1); not
+            used where the data has a validation part of its own.
+        image_size: (height, width) to resize the images of a folder to.
+    Raises:
+        DataError: there is no such dataset, or it is broken; all problems at once.
+        UsageError: validation_fraction is out of range, or image_size does not apply.
+    """
+    _check_arguments(name_or_path, validation_fraction, image_size)
+    if name_or_path in DATASETS:
+        arrays, source = read_named(name_or_path)
+    else:
+        arrays, source = _read_path(Path(name_or_path), image_size), name_or_path
+    train, validation = _hold_out_validation(arrays, validation_fraction, seed)
+    return Dataset(
+        name=name_or_path,
+        train=train,
+        validation=validation,
+        test=_split(arrays["x_test"], arrays["y_test"]),
+        class_names=_class_names(name_or_path, arrays),
+        source=source,
+        augment=name_or_path in DATASETS and DATASETS[name_or_path].augment,
+    )
+
+
+def _check_arguments(
+    name_or_path: str, validation_fraction: float, image_size: tuple[int, int] | None
+) -> None:
+    problems = []
+    if not 0 < validation_fraction < 1:
+        problems.append(
+            f"validation_fraction is {validation_fraction}; more than 0 and less than 1 is allowed"
+        )
+    if image_size and not Path(name_or_path).is_dir():
+        problems.append(f"image_size is for a folder of images; {name_or_path} is none")
+    if image_size and min(image_size) < 1:
+        problems.append(f"image_size is {image_size}; 1 or more pixels are allowed")
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _read_path(path: Path, image_size: tuple[int, int] | None) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        return read_folder(path, image_size=image_size)
+    if path.suffix == ".npz":
+        return read_npz(path)
+    raise DataError(
+        f"no dataset '{path}'{close_names(str(path), DATASETS)}; give one of "
+        f"{', '.join(DATASETS)}, a .npz file or a folder of images"
+    )
+
+
+def _hold_out_validation(
+    arrays: Mapping[str, np.ndarray], fraction: float, seed: int
+) -> tuple[Split, Split]:
+    x, y = arrays["x_train"], arrays["y_train"]
+    if "x_val" in arrays:
+        return _split(x, y), _split(arrays["x_val"], arrays["y_val"])
+    kept, held = stratified_split(y, fraction, seed=seed)
+    if not (len(kept) and len(held)):
+        raise DataError(
+            f"{len(y)} training images cannot be split with validation_fraction {fraction}; "
+            "give more images or another fraction"
+        )
+    return _split(x[kept], y[kept]), _split(x[held], y[held])
+
+
+def _split(x: np.ndarray, y: np.ndarray) -> Split:
+    return Split(x=x, y=y.astype(np.int32))
+
+
+def _class_names(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    if "class_names" in arrays:
+        return tuple(arrays["class_names"].tolist())
+    if name in DATASETS:
+        info = DATASETS[name]
+        return info.class_names or tuple(map(str, range(info.num_classes)))
+    return tuple(map(str, range(int(arrays["y_train"].max()) + 1)))

@@ -1,0 +1,87 @@
+"""Batches for Keras: uint8 in memory, float32 a batch at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_quant.data.dataset import PIXEL_MAX, Dataset, Split
+from keras_quant.tf import tf
+
+CROP_PADDING = 4  # pixels on each side, He et al. 2016, section 4.2
+
+
+def train_batches(
+    dataset: Dataset, *, batch_size: int, epoch: int, seed: int, augment: bool
+) -> tf.data.Dataset:
+    """Gives one epoch of shuffled training batches.
+
+    Order and augmentation are a function of (seed, epoch) alone, drawn by NumPy: training
+    resumed at an epoch sees the batches that it would have seen. The last, partial batch is
+    dropped (other images fall out each epoch), so that a training step has one shape; a set
+    smaller than batch_size is one batch.
+
+    Args:
+        augment: flip half of the images left to right, and crop each at random out of its
+            copy padded by CROP_PADDING zeros (He et al. 2016, section 4.2).
+    Returns: (float32 (batch, height, width, channels), int32 (batch,)) batches.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(dataset.train))
+    if augment:
+        rows, columns = _random_windows(rng, len(order), dataset.input_shape)
+    with tf.device("/CPU:0"):
+        images, labels = tf.constant(dataset.train.x), tf.constant(dataset.train.y)
+        if augment:
+            picks = tf.data.Dataset.from_tensor_slices((order, rows, columns))
+        else:
+            picks = tf.data.Dataset.from_tensor_slices((order,))
+        batches = picks.batch(min(batch_size, len(order)), drop_remainder=True)
+
+    def load(order: tf.Tensor, *window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = tf.gather(images, order)
+        return _crop(x, *window) if window else x, tf.gather(labels, order)
+
+    return _to_float(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE))
+
+
+def eval_batches(split: Split, *, batch_size: int) -> tf.data.Dataset:
+    """Gives each image of a split once, in order; the last batch may be smaller.
+
+    Returns: (float32 (batch, height, width, channels), int32 (batch,)) batches.
+    """
+    with tf.device("/CPU:0"):
+        return _to_float(tf.data.Dataset.from_tensor_slices((split.x, split.y)).batch(batch_size))
+
+
+def _random_windows(
+    rng: np.random.Generator, count: int, input_shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Source rows (count, height) and columns (count, width) within the padded images.
+
+    A flip is a window whose columns run backwards.
+    """
+    height, width, _ = input_shape
+    shifts = rng.integers(0, 2 * CROP_PADDING + 1, size=(2, count, 1), dtype=np.int32)
+    flips = rng.random((count, 1)) < 0.5
+    columns = np.arange(width, dtype=np.int32)
+    return (
+        shifts[0] + np.arange(height, dtype=np.int32),
+        shifts[1] + np.where(flips, columns[::-1], columns),
+    )
+
+
+def _crop(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    margin = (CROP_PADDING, CROP_PADDING)
+    x = tf.pad(x, ((0, 0), margin, margin, (0, 0)))
+    return tf.gather(tf.gather(x, rows, batch_dims=1), columns, axis=2, batch_dims=1)
+
+
+def _to_float(batches: tf.data.Dataset) -> tf.data.Dataset:
+    if batches.element_spec[0].dtype == tf.uint8:
+        # As exact as normalize only within tf.data: in a tf.function, Grappler multiplies by
+        # the reciprocal of a constant divisor, which rounds 126 of the 256 pixels differently.
+        batches = batches.map(
+            lambda x, y: (tf.cast(x, tf.float32) / PIXEL_MAX, y),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    return batches.prefetch(tf.data.AUTOTUNE)

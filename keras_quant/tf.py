@@ -1,0 +1,39 @@
+"""The one door to TensorFlow (`tf`), its legacy Keras (tf_keras, as `keras`) and `qkeras`.
+
+QKeras and the TensorFlow Model Optimization toolkit are written for Keras 2. TensorFlow
+decides at its own import which Keras `tf.keras` is, so the choice has to be made before.
+
+Raises (at import):
+    MissingDependencyError: tensorflow, tf_keras or qkeras is not installed.
+    UsageError: TensorFlow was imported earlier, with Keras 3 as tf.keras.
+"""
+
+from __future__ import annotations
+
+import os
+
+from keras_quant.errors import MissingDependencyError, UsageError
+from keras_quant.quiet import native_logs_hidden
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+try:
+    with native_logs_hidden():
+        import qkeras  # before the check below: it turns tf.keras into Keras 3 where it can
+        import tensorflow as tf
+        import tf_keras as keras
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(
+        f"{error.name} is not installed; this part of keras_quant needs TensorFlow and its "
+        "Keras 2: pip install tensorflow tf_keras qkeras"
+    ) from error
+
+if tf.keras.layers.Layer is not keras.layers.Layer:
+    raise UsageError(
+        "TensorFlow was imported before keras_quant, with Keras 3 as tf.keras; keras_quant "
+        "needs Keras 2 (tf_keras): import keras_quant.tf first, or set the environment "
+        "variable TF_USE_LEGACY_KERAS=1 before Python starts"
+    )
+
+__all__ = ["keras", "qkeras", "tf"]

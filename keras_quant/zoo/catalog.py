@@ -1,0 +1,113 @@
+"""The models known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A number that a user may set; int where the default is one.
+
+    Attributes:
+        low: lowest value that is allowed, inclusive.
+        high: highest value that is allowed, inclusive.
+    """
+
+    default: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """One line of `kq models`.
+
+    Attributes:
+        builder: "module:function" that builds it; takes input_shape, num_classes and options.
+        description: one line.
+        fixed: arguments of the builder that make this model the one of its name.
+        options: further arguments of the builder, which a user may set.
+        min_size: fewest pixels of an image's height and width.
+    """
+
+    builder: str
+    description: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
+    min_size: int = 1
+
+
+_PLAIN = "keras_quant.zoo.plain"
+_RESNET = "keras_quant.zoo.resnet"
+_DEPTHWISE = "keras_quant.zoo.depthwise"
+_DROPOUT = {"dropout": Option(default=0.25, low=0.0, high=0.9)}
+_ALPHA = {"alpha": Option(default=1.0, low=0.1, high=2.0)}
+
+
+def _cifar_resnet(name: str, description: str, blocks: int) -> ModelInfo:
+    return ModelInfo(
+        builder=f"{_RESNET}:cifar_resnet",
+        description=description,
+        fixed={"blocks": blocks, "widths": (16, 32, 64), "name": name},
+    )
+
+
+def _imagenet_resnet(
+    name: str, description: str, blocks: tuple[int, ...], *, bottleneck: bool
+) -> ModelInfo:
+    return ModelInfo(
+        builder=f"{_RESNET}:imagenet_resnet",
+        description=description,
+        fixed={"blocks": blocks, "bottleneck": bottleneck, "name": name},
+    )
+
+
+MODELS: dict[str, ModelInfo] = {
+    "mlp": ModelInfo(
+        builder=f"{_PLAIN}:mlp",
+        description="two hidden layers with batch norm",
+        options={"units": Option(default=128, low=1, high=4096)},
+    ),
+    "lenet5": ModelInfo(
+        builder=f"{_PLAIN}:lenet5", description="LeNet-5 with ReLU and max-pooling", min_size=4
+    ),
+    "cnn": ModelInfo(
+        builder=f"{_PLAIN}:cnn",
+        description="VGG-like: four 3x3 convolutions with batch norm, one hidden layer",
+        fixed={"batch_norm": True},
+        options=_DROPOUT,
+        min_size=4,
+    ),
+    "cnn_nobn": ModelInfo(
+        builder=f"{_PLAIN}:cnn",
+        description="cnn without batch norm",
+        fixed={"batch_norm": False},
+        options=_DROPOUT,
+        min_size=4,
+    ),
+    "ds_cnn": ModelInfo(
+        builder=f"{_DEPTHWISE}:ds_cnn",
+        description="DS-CNN: a stem and four depthwise separable blocks",
+        options={"width": Option(default=64, low=1, high=1024)},
+    ),
+    "resnet8": _cifar_resnet("resnet8", "ResNet-8 for small images, as in MLPerf Tiny", 1),
+    "resnet20": _cifar_resnet("resnet20", "ResNet-20 for small images", 3),
+    "resnet32": _cifar_resnet("resnet32", "ResNet-32 for small images", 5),
+    "resnet56": _cifar_resnet("resnet56", "ResNet-56 for small images", 9),
+    "resnet18": _imagenet_resnet("resnet18", "ResNet-18", (2, 2, 2, 2), bottleneck=False),
+    "resnet34": _imagenet_resnet("resnet34", "ResNet-34", (3, 4, 6, 3), bottleneck=False),
+    "resnet50": _imagenet_resnet("resnet50", "ResNet-50", (3, 4, 6, 3), bottleneck=True),
+    "mobilenet_v1": ModelInfo(
+        builder=f"{_DEPTHWISE}:mobilenet_v1",
+        description="MobileNet v1; alpha is the width multiplier",
+        options=_ALPHA,
+    ),
+    "mobilenet_v2": ModelInfo(
+        builder=f"{_DEPTHWISE}:mobilenet_v2",
+        description="MobileNet v2; alpha is the width multiplier",
+        options=_ALPHA,
+    ),
+}

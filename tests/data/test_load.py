@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_quant.data import DATASETS, is_available, load_dataset, normalize
+from keras_quant.data.catalog import npz_places
+from keras_quant.errors import DataError, UsageError
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KQ_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def save_mnist(path: Path, *, labels: int = 10) -> None:
+    """Twenty training and ten test images in the shape of MNIST."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        path,
+        x_train=rng.integers(0, 256, (20, 28, 28), np.uint8),
+        y_train=np.arange(20) % labels,
+        x_test=rng.integers(0, 256, (10, 28, 28), np.uint8),
+        y_test=np.arange(10),
+    )
+
+
+def rows(x: np.ndarray) -> set[bytes]:
+    return {image.tobytes() for image in x}
+
+
+def test_digits_are_what_the_table_says() -> None:
+    dataset, info = load_dataset("digits"), DATASETS["digits"]
+    assert dataset.input_shape == info.input_shape and dataset.num_classes == info.num_classes
+    assert len(dataset.train) + len(dataset.validation) == info.num_train
+    assert len(dataset.test) == info.num_test
+    assert dataset.train.x.dtype == np.uint8 and dataset.train.x.max() == 255
+    assert dataset.train.y.dtype == np.int32
+    # The first of scikit-learn's images has the values 0 0 5 13 9 1 0 0 in its first row.
+    first_row = np.rint(np.array([0, 0, 5, 13, 9, 1, 0, 0]) * 255 / 16)
+    everything = np.concatenate([dataset.train.x, dataset.validation.x, dataset.test.x])
+    assert (everything[:, 0, :, 0] == first_row).all(axis=1).any()
+
+
+def test_seed_moves_the_validation_but_never_the_test_images() -> None:
+    first, again, other = (load_dataset("digits", seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first.validation.x, again.validation.x)
+    assert not np.array_equal(first.validation.x, other.validation.x)
+    assert np.array_equal(first.test.x, other.test.x)
+
+
+def test_splits_share_no_image(data_folder: Path) -> None:
+    save_mnist(data_folder / "mnist.npz")
+    dataset = load_dataset("mnist", validation_fraction=0.25)
+    train, validation, test = (
+        rows(split.x) for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    assert (len(train), len(validation), len(test)) == (15, 5, 10)
+    assert not (train & validation or train & test or validation & test)
+
+
+def test_named_set_knows_its_classes_without_seeing_all(data_folder: Path) -> None:
+    save_mnist(data_folder / "fashion_mnist.npz", labels=3)
+    dataset = load_dataset("fashion_mnist")
+    assert is_available("fashion_mnist") and not is_available("cifar100")
+    assert dataset.class_names[9] == "Ankle boot"
+    assert dataset.source == str(data_folder / "fashion_mnist.npz")
+    assert dataset.input_scale == 1 / 255 and not dataset.augment
+
+
+def test_own_npz_keeps_its_validation_part(tmp_path: Path) -> None:
+    x, y = np.zeros((4, 3, 3), np.float32), np.array([0, 1, 0, 1])
+    path = tmp_path / "own.npz"
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y, x_val=x[:2], y_val=y[:2])
+    dataset = load_dataset(str(path))
+    assert (len(dataset.train), len(dataset.validation)) == (4, 2)
+    assert dataset.class_names == ("0", "1") and dataset.input_scale is None
+
+
+def test_folder_of_images_is_loaded_in_the_size_asked_for(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            Image.new("L", (5, 5)).save(tmp_path / name / f"{number}.png")
+    dataset = load_dataset(str(tmp_path), image_size=(8, 6))
+    assert dataset.input_shape == (8, 6, 1) and dataset.class_names == ("cat", "dog")
+
+
+def test_pixels_are_divided_by_255_and_floats_left_alone() -> None:
+    pixels = np.arange(256, dtype=np.uint8)
+    expected = [np.float32(k) / np.float32(255) for k in range(256)]
+    assert normalize(pixels).tolist() == expected
+    floats = np.array([-3.5, 700], np.float32)
+    assert np.array_equal(normalize(floats), floats)
+
+
+def test_unknown_name_suggests_close_ones() -> None:
+    with pytest.raises(DataError, match="no dataset 'minst'; close names: mnist"):
+        load_dataset("minst")
+
+
+def test_wrong_arguments_come_at_once() -> None:
+    with pytest.raises(UsageError, match="(?s)validation_fraction is 1.*image_size is for"):
+        load_dataset("digits", validation_fraction=1, image_size=(8, 8))
+
+
+def test_too_few_images_for_validation_is_told(data_folder: Path) -> None:
+    save_mnist(data_folder / "mnist.npz")
+    with pytest.raises(DataError, match="20 training images cannot be split"):
+        load_dataset("mnist", validation_fraction=0.01)
+
+
+@pytest.mark.tensorflow
+def test_failed_download_says_where_to_put_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorflow")
+    from keras_quant.tf import keras
+
+    def fail() -> NoReturn:
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr(keras.datasets.cifar100, "load_data", fail)
+    with pytest.raises(DataError, match="could not be downloaded .URL fetch.*x_train") as caught:
+        load_dataset("cifar100")
+    assert all(str(path) in str(caught.value) for path in npz_places("cifar100"))

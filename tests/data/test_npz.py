@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_quant.data.npz import read_npz
+from keras_quant.errors import DataError
+
+Arrays = dict[str, np.ndarray]
+
+
+def good_arrays() -> Arrays:
+    """Six training and three test images of 4x5 grey pixels in three classes."""
+    return {
+        "x_train": np.arange(120, dtype=np.uint8).reshape(6, 4, 5),
+        "y_train": np.array([0, 1, 2, 0, 1, 2]),
+        "x_test": np.zeros((3, 4, 5), np.uint8),
+        "y_test": np.array([[2], [1], [0]]),
+    }
+
+
+def save(folder: Path, arrays: Arrays) -> Path:
+    path = folder / "set.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def changed(**arrays: object) -> Arrays:
+    return {**good_arrays(), **{name: np.asarray(array) for name, array in arrays.items()}}
+
+
+def test_grey_images_get_a_channel_axis_and_labels_lose_theirs(tmp_path: Path) -> None:
+    arrays = read_npz(save(tmp_path, good_arrays()))
+    assert arrays["x_train"].shape == (6, 4, 5, 1) and arrays["x_train"].dtype == np.uint8
+    assert arrays["y_test"].tolist() == [2, 1, 0]
+
+
+def test_float64_images_become_float32(tmp_path: Path) -> None:
+    floats = {name: good_arrays()[name] / 7 for name in ("x_train", "x_test")}
+    arrays = read_npz(save(tmp_path, changed(**floats)))
+    assert arrays["x_train"].dtype == np.float32
+    assert arrays["x_train"][1, 0, 0, 0] == np.float32(20 / 7)
+
+
+def test_class_names_may_name_a_class_without_images(tmp_path: Path) -> None:
+    names = np.array(["ant", "bee", "cow", "dog"])
+    assert read_npz(save(tmp_path, changed(class_names=names)))["class_names"].tolist()[3] == "dog"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (changed(y_train=[0, 1, 2, 0, 1, 9]), "highest label is 9 but no image has label 3"),
+        (changed(y_train=[0, 1, 2, 0, 1, -1]), "y_train: 1 labels are outside .* first is -1"),
+        (changed(y_train=[0] * 6), r"has the labels \[0\]; two classes"),
+        (changed(y_test=[0, 3, 1]), "classes 0 to 2, the first is 3 at position 1"),
+        (changed(y_test=[0.0, 1.0, 2.0]), "y_test: dtype is float64; integer"),
+        (changed(y_test=np.eye(3, dtype=int)), r"y_test: shape is \(3, 3\)"),
+        (changed(y_test=[0, 1]), "x_test has 3 images but y_test has 2 labels"),
+        (changed(x_train=np.zeros((6, 20), np.uint8)), r"x_train: shape is \(6, 20\)"),
+        (changed(x_train=np.zeros((6, 4, 5), int)), "x_train: dtype is int64; uint8"),
+        (changed(x_test=np.zeros((3, 4, 5))), "x_test: images are .*float32; those of x_train"),
+        (changed(x_test=np.zeros((3, 5, 5), np.uint8)), r"x_test: images are \(5, 5, 1\)"),
+        (changed(x_test=np.zeros((0, 4, 5), np.uint8)), "x_test: is empty"),
+        (changed(x_test=np.uint8(3)), r"x_test: shape is \(\)"),
+        (changed(x_train=np.full((6, 4, 5), np.nan)), "6 images hold NaN or infinity.*image 0"),
+        (changed(x_train=np.full((6, 4, 5), "a")), "x_train: dtype is <U1"),
+        (changed(y_test=np.array([0, 1, None])), "y_test: holds Python objects"),
+        (changed(class_names=[1, 2, 3]), "class_names: a 1-D array of strings"),
+        (changed(class_names=["ant", "bee"]), "outside the classes 0 to 1, the first is 2"),
+        (changed(x_val=np.zeros((3, 4, 5), np.uint8)), "x_val and y_val go together"),
+    ],
+)
+def test_bad_array_is_named(tmp_path: Path, arrays: Arrays, message: str) -> None:
+    path = save(tmp_path, arrays)
+    with pytest.raises(DataError, match=rf"set\.npz: .*{message}"):
+        read_npz(path)
+
+
+def test_missing_arrays_are_listed_with_those_that_are_there(tmp_path: Path) -> None:
+    path = save(tmp_path, {"images": np.zeros(3), "y_test": np.zeros(3, int)})
+    with pytest.raises(DataError, match="lacks x_train, y_train, x_test; it has images, y_test"):
+        read_npz(path)
+
+
+def test_all_problems_come_at_once(tmp_path: Path) -> None:
+    path = save(tmp_path, changed(y_test=[0, -1], x_train=np.full((6, 4, 5), np.inf)))
+    with pytest.raises(DataError) as caught:
+        read_npz(path)
+    assert len(str(caught.value).splitlines()) == 3  # infinity, length, label
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def write_text(path: Path) -> None:
+    path.write_text("no archive at all")
+
+
+def flip_a_pixel(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        offset = archive.getinfo("x_train.npy").header_offset
+    content = bytearray(path.read_bytes())
+    content[offset + 250] ^= 1  # past the headers of zip (31 to 75 bytes) and npy (128)
+    path.write_bytes(content)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def write_foreign_member(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in good_arrays():
+            archive.writestr(f"{name}.npy", "no array")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (truncate, "not a complete .npz file"),
+        (write_text, "not a complete .npz file"),
+        (flip_a_pixel, "x_train: is damaged .*CRC"),
+        (remove, "no such file"),
+        (write_foreign_member, "y_test: is damaged"),
+    ],
+)
+def test_damaged_file_is_told(tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
+    path = save(tmp_path, good_arrays())
+    spoil(path)
+    with pytest.raises(DataError, match=message):
+        read_npz(path)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_quant.data import Dataset, Split, normalize
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.data.pipeline import CROP_PADDING, eval_batches, train_batches  # noqa: E402
+
+
+def make_dataset(count: int = 20, dtype: type = np.uint8) -> Dataset:
+    """Images of 6x5x2 without a zero pixel, each with its own label."""
+    x = np.random.default_rng(0).integers(1, 256, (count, 6, 5, 2)).astype(dtype)
+    split = Split(x=x, y=np.arange(count, dtype=np.int32))
+    names = tuple(map(str, range(count)))
+    return Dataset(
+        name="toy", train=split, validation=split, test=split, class_names=names, source="toy"
+    )
+
+
+def epoch_of(dataset: Dataset, **changes: object) -> tuple[np.ndarray, np.ndarray]:
+    arguments = {"batch_size": 4, "epoch": 0, "seed": 0, "augment": False} | changes
+    batches = list(train_batches(dataset, **arguments).as_numpy_iterator())
+    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+
+def test_every_image_comes_once_with_its_label() -> None:
+    dataset = make_dataset()
+    x, y = epoch_of(dataset)
+    assert sorted(y) == list(range(20)) and list(y) != sorted(y)
+    assert np.array_equal(x, normalize(dataset.train.x)[y])
+
+
+def test_pixels_are_those_of_normalize_to_the_last_bit() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
+    split = Split(x=pixels, y=np.zeros(4, np.int32))
+    (x, _), *_ = eval_batches(split, batch_size=4).as_numpy_iterator()
+    assert np.array_equal(x, normalize(pixels))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_batches_are_a_function_of_seed_and_epoch(augment: bool) -> None:
+    dataset = make_dataset()
+    x, y = epoch_of(dataset, epoch=3, seed=5, augment=augment)
+    again_x, again_y = epoch_of(dataset, epoch=3, seed=5, augment=augment)
+    assert np.array_equal(x, again_x) and np.array_equal(y, again_y)
+    for other in ({"epoch": 4, "seed": 5}, {"epoch": 3, "seed": 6}):
+        assert list(epoch_of(dataset, augment=augment, **other)[1]) != list(y)
+
+
+def test_partial_batch_is_dropped_and_a_small_set_is_one_batch() -> None:
+    assert len(epoch_of(make_dataset(), batch_size=6)[1]) == 18
+    assert len(epoch_of(make_dataset(), batch_size=128)[1]) == 20
+
+
+def test_float_images_pass_unchanged() -> None:
+    dataset = make_dataset(dtype=np.float32)
+    x, y = epoch_of(dataset)
+    assert x.dtype == np.float32 and np.array_equal(x, dataset.train.x[y])
+
+
+def test_augmented_image_is_a_crop_of_the_padded_image_or_its_mirror() -> None:
+    dataset = make_dataset(count=64)
+    margin = (CROP_PADDING, CROP_PADDING)
+    mirrored_images = 0
+    windows = set()
+    for x, label in zip(*epoch_of(dataset, augment=True), strict=True):
+        padded = np.pad(normalize(dataset.train.x[label]), (margin, margin, (0, 0)))
+        matches = [
+            (top, left, mirrored)
+            for top in range(2 * CROP_PADDING + 1)
+            for left in range(2 * CROP_PADDING + 1)
+            for mirrored in (False, True)
+            if np.array_equal(
+                x, padded[top : top + 6, left : left + 5][:, :: -1 if mirrored else 1]
+            )
+        ]
+        assert matches
+        mirrored_images += matches[0][2]
+        windows.add(matches[0][:2])
+    assert 16 <= mirrored_images <= 48  # 32 expected, standard deviation 4
+    assert len(windows) > 32  # of 81, each image has its own
+
+
+def test_eval_keeps_order_and_the_last_partial_batch() -> None:
+    split = make_dataset(count=10).test
+    batches = list(eval_batches(split, batch_size=4).as_numpy_iterator())
+    assert [len(y) for _, y in batches] == [4, 4, 2]
+    assert np.array_equal(np.concatenate([x for x, _ in batches]), normalize(split.x))

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from keras_quant.errors import ModelError, UsageError
+from keras_quant.zoo import MODELS, build
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.tf import keras  # noqa: E402
+
+SUPPORTED_LAYERS = {
+    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Conv2D", "Dense",
+    "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer",
+    "MaxPooling2D", "ReLU", "Softmax", "ZeroPadding2D",
+}  # fmt: skip
+SMALL = [name for name in MODELS if name not in ("resnet32", "resnet56", "resnet34", "resnet50")]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> keras.Model:
+    return build(request.param, (28, 28, 1), 7)
+
+
+def test_every_model_maps_images_to_logits(model: keras.Model) -> None:
+    assert model.name in MODELS
+    assert model.input_shape == (None, 28, 28, 1) and model.output_shape == (None, 7)
+    head = model.layers[-1]
+    assert head.name == "logits" and head.activation is keras.activations.linear
+
+
+def test_every_model_has_supported_layers_alone(model: keras.Model) -> None:
+    assert {type(layer).__name__ for layer in model.layers} <= SUPPORTED_LAYERS
+
+
+def test_no_layer_has_a_name_that_keras_made_up(model: keras.Model) -> None:
+    # Keras numbers those through the process: conv2d_17 is another layer the next time.
+    for layer in model.layers:
+        assert not re.fullmatch(
+            r"(conv2d|dense|re_lu|add|\w*_normalization|\w*2d)(_\d+)?", layer.name
+        )
+
+
+def test_convolution_has_a_bias_only_where_no_batch_norm_follows(model: keras.Model) -> None:
+    for layer in model.layers:
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            (follower,) = (node.outbound_layer for node in layer.outbound_nodes)
+            assert layer.use_bias != isinstance(follower, keras.layers.BatchNormalization)
+            assert layer.activation is keras.activations.linear
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_smallest_image_gives_finite_logits(name: str) -> None:
+    size = max(MODELS[name].min_size, 8)
+    x = np.random.default_rng(0).random((2, size, size, 1), np.float32)
+    assert np.isfinite(build(name, (size, size, 1), 10)(x).numpy()).all()
+
+
+def count_millions(model: keras.Model) -> float:
+    """Trainable parameters: papers do not count batch norm's moving averages."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) / 1e6
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("resnet20", 0.27), ("resnet32", 0.46), ("resnet56", 0.85)]
+)
+def test_cifar_resnet_has_the_parameters_of_the_paper(name: str, millions: float) -> None:
+    # He et al. 2016, table 6, whose shortcuts pad with zeros: ours are 1x1 convolutions of
+    # 16 * 32 + 32 * 64 weights, with batch norm of 2 * (32 + 64).
+    projections = (16 * 32 + 32 * 64 + 2 * (32 + 64)) / 1e6
+    assert round(count_millions(build(name, (32, 32, 3), 10)) - projections, 2) == millions
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("resnet18", 11.69),  # this and the next two: torchvision's table of models
+        ("resnet34", 21.80),
+        ("resnet50", 25.56),
+        ("mobilenet_v1", 4.2),  # Howard et al. 2017, table 8
+        ("mobilenet_v2", 3.50),  # torchvision: 3,504,872
+    ],
+)
+def test_imagenet_model_has_the_parameters_of_the_paper(name: str, millions: float) -> None:
+    digits = len(str(millions).partition(".")[2])
+    assert round(count_millions(build(name, (224, 224, 3), 1000)), digits) == millions
+
+
+def test_width_multiplier_is_that_of_the_paper() -> None:
+    # Howard et al. 2017, table 6: 0.25 MobileNet-224 has 0.5 million parameters.
+    model = build("mobilenet_v1", (224, 224, 3), 1000, alpha=0.25)
+    assert round(model.count_params() / 1e6, 1) == 0.5
+
+
+def test_large_images_get_the_strided_stem() -> None:
+    for name in ("resnet18", "mobilenet_v2"):
+        assert build(name, (32, 32, 3), 10).get_layer("conv1").strides == (1, 1)
+        assert build(name, (64, 64, 3), 10).get_layer("conv1").strides == (2, 2)
+
+
+def test_equal_seeds_give_equal_weights() -> None:
+    weights = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        weights.append(build("resnet8", (8, 8, 1), 10).get_weights())
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_unknown_model_suggests_close_ones() -> None:
+    with pytest.raises(UsageError, match="no model 'resnet21'; close names: .*resnet20"):
+        build("resnet21", (8, 8, 1), 10)
+
+
+def test_wrong_options_come_at_once() -> None:
+    with pytest.raises(UsageError, match="(?s)alpha is 7; 0.1 to 2.0.*no option depth; it has"):
+        build("mobilenet_v2", (32, 32, 3), 10, alpha=7, depth=3)
+    with pytest.raises(UsageError, match="mlp: units is 1.5; an integer"):
+        build("mlp", (8, 8, 1), 10, units=1.5)
+
+
+def test_too_small_image_is_told() -> None:
+    with pytest.raises(ModelError, match="cnn needs images of at least 4x4 pixels; these are 3x9"):
+        build("cnn", (3, 9, 1), 10)
