@@ -1,0 +1,115 @@
+"""Finding the scales of activations before training: power-of-two steps by least squares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from keras_quant.prepare import Plan, split_float
+from keras_quant.qparams import QParams, signed, unsigned
+from keras_quant.tf import keras
+
+CALIBRATION_IMAGES = 1024
+BATCH_SIZE = 128
+# Values kept of each tensor: at 2**17, the choice among powers of two no longer changes.
+MAX_VALUES = 2**17
+# A step this many halvings below the one that reaches max|x| clips nearly everything.
+HALVINGS = 8
+
+
+def calibrate(
+    plan: Plan,
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    fresh: bool,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[int, float]:
+    """Picks each group's power-of-two step by least squared error over training images.
+
+    The errors of a group's tensors count relative to their energy; branches follow (their
+    step is their sum's), unless a group has nothing else.
+
+    Args:
+        model: the float model with the weights that training starts from.
+        images: float32 (images, height, width, channels), normalized.
+        fresh: the weights are untrained, so batch norm must use the statistics of the batch.
+        progress: called with (batches done, batches in all).
+    Returns: the step of each group number.
+    """
+    if not plan.points:
+        return {}
+    values = _collect(split_float(plan, model), images, fresh=fresh, progress=progress)
+    steps = {}
+    for group in sorted({point.group for point in plan.points}):
+        members = [i for i, point in enumerate(plan.points) if point.group == group]
+        leading = [i for i in members if not plan.points[i].is_branch] or members
+        errors: dict[int, float] = {}
+        tensors = [(values[i], plan.points[i].grid.qparams) for i in leading]
+        exponents = {e for x, q in tensors for e in _candidates(x, q.qmax)}
+        for exponent in exponents:
+            errors[exponent] = sum(relative_error(x, q, 2.0**exponent) for x, q in tensors)
+        steps[group] = 2.0 ** min(errors, key=lambda exponent: errors[exponent])
+    return steps
+
+
+def _collect(
+    model: keras.Model, images: np.ndarray, *, fresh: bool, progress: Callable[[int, int], None]
+) -> list[np.ndarray]:
+    """Samples up to MAX_VALUES values of each output over all images."""
+    starts = range(0, len(images), BATCH_SIZE)
+    samples: list[list[np.ndarray]] = [[] for _ in model.outputs]
+    for done, start in enumerate(starts, start=1):
+        outputs = model(images[start : start + BATCH_SIZE], training=fresh)
+        for kept, output in zip(samples, outputs if len(samples) > 1 else [outputs], strict=True):
+            kept.append(_thinned(np.asarray(output, np.float32), MAX_VALUES // len(starts)))
+        progress(done, len(starts))
+    return [np.concatenate(kept) for kept in samples]
+
+
+def _thinned(values: np.ndarray, count: int) -> np.ndarray:
+    """About `count` of an array's values, evenly spread; (values,)."""
+    stride = -(-values.size // count)
+    while math.gcd(stride, values.shape[-1]) > 1:  # else it would pass over whole channels
+        stride += 1
+    return values.reshape(-1)[::stride]
+
+
+def _candidates(x: np.ndarray, qmax: int) -> range:
+    top = float(np.abs(x).max(initial=0.0)) or 1.0
+    highest = math.ceil(math.log2(top / qmax))
+    return range(highest - HALVINGS, highest + 1)
+
+
+def relative_error(x: np.ndarray, qparams: QParams, step: float) -> float:
+    """Mean squared error of rounding x to a step, over x's mean square.
+
+    Args:
+        x: float32 of any shape.
+        qparams: the codes allowed; its scale is replaced by step.
+    """
+    codes = np.clip(np.rint(x / np.float32(step)), qparams.qmin, qparams.qmax)
+    energy = float(np.mean(np.square(x))) or 1.0
+    return float(np.mean(np.square(x - codes * np.float32(step)))) / energy
+
+
+def input_grid(images: np.ndarray, *, bits: int, pixel_scale: float | None) -> QParams:
+    """Finds the codes of a model's input.
+
+    Args:
+        images: float32 training images, normalized.
+        bits: width of the input.
+        pixel_scale: 1/255 for 8-bit pixels, whose codes then pass unchanged; None for float
+            images, whose range is measured.
+    """
+    if pixel_scale is not None and bits == 8:
+        return unsigned(8, pixel_scale)
+    sample = _thinned(images, MAX_VALUES)
+    grid = signed(max(2, bits), 1.0, narrow_range=False)
+    if images.min() >= 0:
+        grid = unsigned(bits, 1.0)
+    errors = {e: relative_error(sample, grid, 2.0**e) for e in _candidates(sample, grid.qmax)}
+    step = 2.0 ** min(errors, key=lambda exponent: errors[exponent])
+    return QParams(scale=step, qmin=grid.qmin, qmax=grid.qmax, bits=grid.bits)

@@ -1,0 +1,116 @@
+"""The command `kq`: finds a command's module when it is called, and ends with its exit code.
+
+Exit codes: 0 done, 1 failed, 2 not understood, 3 a gate was not met, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from typing import Any
+
+import click
+
+from keras_quant import __version__
+from keras_quant.errors import KerasQuantError, close_names
+
+# name: (where its click command is, the first paragraph of its help)
+COMMANDS = {
+    "train": (
+        "keras_quant.cli.train:train",
+        "Train a quantized model, export it as TFLite and prove the file.",
+    ),
+    "evaluate": (
+        "keras_quant.cli.evaluate:evaluate",
+        "Measure the accuracy of a run, a .keras, .h5 or .tflite file.",
+    ),
+    "export": (
+        "keras_quant.cli.export:export",
+        "Write a run, or a .keras file, as an integer file and prove that it answers the same.",
+    ),
+    "inspect": (
+        "keras_quant.cli.inspect:inspect",
+        "Show shape, parameters, MACs, bits, bit operations and bytes of each layer.",
+    ),
+    "datasets": ("keras_quant.cli.datasets:datasets", "List the datasets known by name."),
+    "models": ("keras_quant.cli.models:models", "List the models known by name."),
+    "doctor": ("keras_quant.cli.doctor:doctor", "Check what is installed and what is missing."),
+}
+
+
+class Failure(click.ClickException):
+    """An error on its way to the terminal, with the exit code that it asks for."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click has one code a class
+
+    def show(self, file: Any = None) -> None:
+        """Writes one "error: ..." paragraph to stderr, or to file."""
+        click.echo(f"error: {self.message}", file=file, err=True)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run, not when they are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names of COMMANDS, in the order in which they are of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a command; None where the name is unknown."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command that the first argument names; tells close names otherwise."""
+        name = args[0]
+        if name not in COMMANDS and not ctx.resilient_parsing:
+            ctx.fail(f"no command {name!r}{close_names(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; turns what it raises into one message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            raise Failure("interrupted", 130) from None
+        except KerasQuantError as error:
+            self._trace(ctx)
+            raise Failure(str(error), error.exit_code) from error
+        except Exception as error:
+            self._trace(ctx)
+            raise Failure(
+                f"{type(error).__name__}: {error}\nThis is a bug of kq or a broken installation: "
+                "`kq doctor` checks the latter, `kq --debug ...` shows where it happened.",
+                1,
+            ) from error
+
+    @staticmethod
+    def _trace(ctx: click.Context) -> None:
+        if ctx.params["debug"]:
+            traceback.print_exc()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, envvar="KQ_DEBUG", help="Show a traceback on errors.")
+@click.version_option(__version__, prog_name="kq")
+def main(debug: bool) -> None:
+    """Quantize Keras models: train, lower to exact integers, export, prove.
+
+    \b
+    Example:
+      kq train --bits 4
+    """

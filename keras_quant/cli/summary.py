@@ -1,0 +1,57 @@
+"""The table that ends a training: what was measured, in the units that people compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keras_quant.scheme import scheme_from_dict
+
+if TYPE_CHECKING:
+    from keras_quant.records import RunRecord
+    from keras_quant.train import TrainResult
+
+
+def summary(result: TrainResult) -> list[tuple[str, str]]:
+    """Rows of (figure, value) for a finished run."""
+    figures = {(f.name, f.notes): f.value for f in result.record.figures}
+    parity = result.export.parity
+    float_bytes = figures["size", "float TFLite file"]
+    size_bytes = figures["size", "integer TFLite file"]
+    parameters = figures["parameters", ""]
+    bits = figures["logical size", "kernels at the scheme's widths"]
+    return [
+        ("accuracy, Keras model", f"{figures['accuracy', 'Keras model']:.2f} %"),
+        ("accuracy, TFLite file", f"{figures['accuracy', 'TFLite file']:.2f} %"),
+        (
+            "agreement of the two",
+            f"{figures['top-1 agreement', 'Keras and TFLite']:.2f} % of {parity.images:,} "
+            "test images",
+        ),
+        (
+            "codes that differ",
+            f"{parity.codes_different:,} of {parity.codes_compared:,} "
+            f"({', '.join(parity.kernels)} against the reference)",
+        ),
+        ("float TFLite file", f"{float_bytes / 1e3:,.1f} kB"),
+        ("integer TFLite file", f"{size_bytes / 1e3:,.1f} kB ({size_bytes / float_bytes:.2f}x)"),
+        ("weights at logical bits", f"{bits / 8e3:,.1f} kB of {parameters:,.0f} parameters"),
+        ("MACs an image", f"{figures['MACs', 'one image']:,.0f}"),
+    ]
+
+
+def policy(record: RunRecord) -> list[str]:
+    """What the scheme says, line by line, and what stays in float."""
+    scheme = scheme_from_dict(record.scheme, where="run.json")
+    rules = [
+        f"{rule.match}: "
+        + ", ".join(
+            f"{kind} {spec}"
+            for kind, spec in (("weights", rule.weight), ("activations", rule.activation))
+            if spec is not None
+        )
+        for rule in scheme.rules
+    ]
+    lines = [f"scheme {scheme.name}: {'; '.join(rules)}"]
+    if record.float_layers:
+        lines.append(f"in float: {', '.join(record.float_layers)}")
+    return lines

@@ -1,0 +1,104 @@
+"""kq train: the main job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_quant.cli.output import json_option, note, print_json, print_table
+
+
+@click.command()
+@click.option("--model", default="cnn", show_default=True, help="Zoo name, or FILE.py:FUNCTION.")
+@click.option(
+    "--option",
+    "model_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of a zoo model, as in --option alpha=0.5.",
+)
+@click.option(
+    "--dataset", default="digits", show_default=True, help="Name, .npz file or image folder."
+)
+@click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
+@click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATTERN=BITS",
+    help="Bits of some layers on top of the scheme, as in --set conv1=w8a8.",
+)
+@click.option("--method", default="qkeras", show_default=True, help="qkeras, or float.")
+@click.option("--epochs", default=20, show_default=True, help="Passes over the training images.")
+@click.option("--batch-size", default=128, show_default=True, help="Images a training step.")
+@click.option("--optimizer", default="adam", show_default=True, help="adam or sgd.")
+@click.option(
+    "--learning-rate", default=1e-3, show_default=True, help="The highest of the schedule."
+)
+@click.option("--weight-decay", default=0.0, show_default=True, help="Decoupled; kernels only.")
+@click.option("--schedule", default="cosine", show_default=True, help="cosine, step or constant.")
+@click.option("--warmup", default=0.0, show_default=True, help="Epochs of linear warm-up.")
+@click.option("--early-stopping", "patience", default=0, help="Epochs without gain; 0 is off.")
+@click.option(
+    "--augment/--no-augment", default=None, help="Flips and crops [default: on for CIFAR]."
+)
+@click.option(
+    "--validation-fraction", default=0.1, show_default=True, help="Of the training images."
+)
+@click.option("--precision", default="float32", show_default=True, help="float32 or bf16.")
+@click.option("--from", "parent", type=click.Path(path_type=Path), help="Run to start from.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same result.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
+@click.option(
+    "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."
+)
+@click.option("--name", help="Name of the run [default: DATASET-MODEL-SCHEME].")
+@click.option("--overwrite", is_flag=True, help="Replace a run of that name.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@json_option
+def train(as_json: bool, **options: Any) -> None:
+    """Train a quantized model, export it as TFLite and prove the file.
+
+    Writes models/RUN/: run.json, scheme.yaml, history.csv, model.keras, export/model.tflite
+    and export/parity.json.
+
+    \b
+    Examples:
+      kq train --bits 4
+      kq train --bits w2a4 --model resnet20 --dataset cifar10 --from models/float
+    """
+    from keras_quant.cli.train_options import run_path, settings_from
+
+    settings = settings_from(options)
+    path = run_path(options, settings)
+    from keras_quant.progress import Progress
+    from keras_quant.train import train as train_run
+
+    result = train_run(
+        settings,
+        path,
+        command=tuple(sys.argv),
+        overwrite=options["overwrite"],
+        resume=options["resume"],
+        progress=Progress(),
+    )
+    if as_json:
+        print_json({"run": result.folder.path, **_as_dict(result)})
+        return
+    _print(result)
+
+
+def _as_dict(result: Any) -> dict[str, Any]:
+    return {"record": result.record, "parity": result.export.parity}
+
+
+def _print(result: Any) -> None:
+    from keras_quant.cli.summary import policy, summary
+
+    print_table(("figure", "value"), summary(result), title=str(result.folder.path))
+    for line in policy(result.record):
+        note(line)

@@ -1,0 +1,161 @@
+"""How well a run, a Keras file or a TFLite file classifies images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_quant import records
+from keras_quant.data import Dataset, load_dataset, normalize
+from keras_quant.errors import DataError, ModelError, RunError, UsageError
+from keras_quant.runners.litert import LiteRTRunner
+from keras_quant.runs import RunFolder
+
+BATCH_SIZE = 100
+SPLITS = ("test", "validation", "train")
+KERAS_SUFFIXES = (".keras", ".h5")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One file's answers to one split.
+
+    Attributes:
+        file: what was run.
+        kernels: what computed the answers.
+        images: how many.
+        accuracy: share of images whose largest output is that of their label.
+        agreement: share of images on which the largest output is the first file's; None for
+            the first file.
+        seconds: time for all images.
+    """
+
+    file: Path
+    kernels: tuple[str, ...]
+    images: int
+    accuracy: float
+    agreement: float | None
+    seconds: float
+
+
+Logits = Callable[[np.ndarray], np.ndarray]
+
+
+def evaluate(
+    path: Path,
+    *,
+    dataset: str | None = None,
+    split: str = "test",
+    trust: bool = False,
+) -> tuple[Evaluation, ...]:
+    """Evaluates a run's model.keras and model.tflite, or one .keras, .h5 or .tflite file.
+
+    Args:
+        dataset: name or path; None means the dataset of the run that the path belongs to.
+        split: one of SPLITS.
+        trust: load a Keras file that holds code (see keras_files.load_model).
+    Raises:
+        UsageError: no such split, or no dataset known.
+        RunError, ModelError, DataError: the path or the data is broken, or does not fit.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split {split!r} is not known; splits are {', '.join(SPLITS)}")
+    files = _files(path)
+    data = dataset_of(path, dataset)
+    part = getattr(data, split)
+    found: list[Evaluation] = []
+    first: np.ndarray | None = None
+    for file in files:
+        logits_of, kernels = _load(file, trust=trust)
+        started = time.perf_counter()
+        logits = logits_of(part.x)
+        seconds = time.perf_counter() - started
+        if logits.ndim != 2 or logits.shape[1] != data.num_classes:
+            raise DataError(
+                f"{file}: puts out {logits.shape[1:]}; dataset {data.name} has "
+                f"{data.num_classes} classes"
+            )
+        best = logits.argmax(axis=-1)
+        found.append(
+            Evaluation(
+                file=file,
+                kernels=kernels,
+                images=len(part),
+                accuracy=float(np.mean(best == part.y)),
+                agreement=None if first is None else float(np.mean(best == first)),
+                seconds=seconds,
+            )
+        )
+        first = best if first is None else first
+    return tuple(found)
+
+
+def run_logits(runner: LiteRTRunner, images: np.ndarray) -> np.ndarray:
+    """Runs a classifier with one input and one output over images.
+
+    Args:
+        images: uint8 or float32 (images, height, width, channels).
+    Returns: float32 (images, classes).
+    Raises:
+        ModelError: the file has several inputs or outputs.
+        DataError: the images do not fit its input.
+    """
+    if len(runner.inputs) != 1:
+        raise ModelError(f"the file has inputs {', '.join(runner.inputs)}; one is supported")
+    answers = []
+    for start in range(0, len(images), BATCH_SIZE):
+        outputs = runner.run({runner.inputs[0]: normalize(images[start : start + BATCH_SIZE])})
+        if len(outputs) != 1:
+            raise ModelError(f"the file has outputs {', '.join(outputs)}; one is supported")
+        answers.extend(outputs.values())
+    return np.concatenate(answers)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.suffix in (".tflite", *KERAS_SUFFIXES):
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file")
+        return [path]
+    if not path.is_dir():
+        raise RunError(f"{path}: no such run folder; give a run, a .keras, .h5 or .tflite file")
+    records.load(path)
+    folder = RunFolder(path)
+    files = [file for file in (folder.model, folder.tflite) if file.exists()]
+    if not files:
+        raise RunError(f"{path}: has no model yet; finish it with kq train --resume")
+    return files
+
+
+def dataset_of(path: Path, name: str | None) -> Dataset:
+    """Loads a dataset by name, or the one that the run around a path was trained on.
+
+    Raises:
+        UsageError: no name was given, and the path belongs to no run.
+        DataError: see load_dataset.
+    """
+    if name is not None:
+        return load_dataset(name)
+    run = next((p for p in (path, *path.parents) if (p / records.FILE_NAME).exists()), None)
+    if run is None:
+        raise UsageError(f"{path} belongs to no run: say which data with --dataset")
+    record = records.load(run)
+    return load_dataset(
+        record.dataset.name,
+        seed=record.training.seed,
+        validation_fraction=record.dataset.validation_fraction,
+    )
+
+
+def _load(file: Path, *, trust: bool) -> tuple[Logits, tuple[str, ...]]:
+    if file.suffix == ".tflite":
+        runner = LiteRTRunner(file)
+        return lambda x: run_logits(runner, x), runner.info.kernels
+    # The other half of this module works without TensorFlow.
+    from keras_quant.keras_files import load_model
+    from keras_quant.logits import LogitFunction
+
+    return LogitFunction(load_model(file, trust=trust)), ("TensorFlow",)

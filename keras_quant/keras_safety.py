@@ -1,0 +1,182 @@
+"""What in a saved Keras model could run code when Keras loads it.
+
+Keras imports modules and calls functions that a file names, and unmarshals Python bytecode;
+QKeras looks names of quantizer strings up among its own globals, and calls them. So a file's
+content is compared with lists of what is known to be harmless, before Keras sees it. Refusing
+modules alone would not do: Keras' own hold functions that download files and load bytecode.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+# fmt: off
+MODELS = frozenset({"Functional", "Model", "Sequential"})
+KERAS_LAYERS = frozenset({
+    "Activation", "ActivityRegularization", "Add", "AlphaDropout", "Average", "AveragePooling1D",
+    "AveragePooling2D", "AveragePooling3D", "BatchNormalization", "Bidirectional", "Concatenate",
+    "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose", "Conv3D", "Conv3DTranspose",
+    "Cropping1D", "Cropping2D", "Cropping3D", "Dense", "DepthwiseConv1D", "DepthwiseConv2D", "Dot",
+    "Dropout", "ELU", "Embedding", "Flatten", "GRU", "GaussianDropout", "GaussianNoise",
+    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
+    "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GroupNormalization",
+    "Identity", "InputLayer", "LSTM", "LayerNormalization", "LeakyReLU", "Masking", "MaxPooling1D",
+    "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum", "Multiply", "Normalization", "PReLU",
+    "Permute", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing", "SeparableConv1D",
+    "SeparableConv2D", "SimpleRNN", "Softmax", "SpatialDropout1D", "SpatialDropout2D",
+    "SpatialDropout3D", "Subtract", "ThresholdedReLU", "TimeDistributed", "UnitNormalization",
+    "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D",
+    "ZeroPadding3D",
+})
+INITIALIZERS = frozenset({
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",
+    "LecunNormal", "LecunUniform", "Ones", "Orthogonal", "RandomNormal", "RandomUniform",
+    "TruncatedNormal", "VarianceScaling", "Zeros",
+})
+REGULARIZERS = frozenset({"L1", "L1L2", "L2", "OrthogonalRegularizer"})
+CONSTRAINTS = frozenset({"MaxNorm", "MinMaxNorm", "NonNeg", "RadialConstraint", "UnitNorm"})
+ACTIVATIONS = frozenset({
+    "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu", "relu6",
+    "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh",
+})
+QUANTIZERS = frozenset({
+    "bernoulli", "binary", "quantized_bits", "quantized_hswish", "quantized_po2", "quantized_relu",
+    "quantized_relu_po2", "quantized_sigmoid", "quantized_tanh", "quantized_ulaw",
+    "stochastic_binary", "stochastic_ternary", "ternary",
+})
+QKERAS_FUNCTIONS = frozenset({
+    "binary_sigmoid", "binary_tanh", "hard_sigmoid", "hard_tanh", "smooth_sigmoid", "smooth_tanh",
+})
+QKERAS_CLASSES = frozenset({
+    "Clip", "QActivation", "QAdaptiveActivation", "QAveragePooling2D", "QBatchNormalization",
+    "QConv1D", "QConv2D", "QConv2DBatchnorm", "QConv2DTranspose", "QDense", "QDepthwiseConv2D",
+    "QDepthwiseConv2DBatchnorm", "QGlobalAveragePooling2D", "QInitializer", "QSeparableConv1D",
+    "QSeparableConv2D",
+})
+OWN_CLASSES = frozenset({"InputGrid", "fitted_bits"})
+VALUES = frozenset({
+    "DTypePolicy", "Policy", "__bytes__", "__keras_tensor__", "__numpy__", "__tensor__",
+    "__tuple__",
+})
+# fmt: on
+
+_SETTINGS = INITIALIZERS | REGULARIZERS | CONSTRAINTS
+_CLASSES = MODELS | KERAS_LAYERS | _SETTINGS | QUANTIZERS | QKERAS_CLASSES | OWN_CLASSES | VALUES
+_FUNCTIONS = ACTIVATIONS | QKERAS_FUNCTIONS
+_SETTING_NAMES = {name.lower() for name in _SETTINGS}
+_MODULE = re.compile(r"(builtins|keras|tf_keras|qkeras|keras_quant)(\.\w+)*")
+_CODE = {
+    "Lambda": "a Lambda layer holds Python code",
+    "__lambda__": "a lambda is Python code",
+    "TFOpLambda": "a TFOpLambda layer calls a function that the file names",
+    "SlicingOpLambda": "a SlicingOpLambda layer calls a function that the file names",
+}
+
+_NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+_VALUE = rf"({_NUMBER}|True|False|None|'\w*'|\"\w*\")"
+_ARGUMENT = rf"\s*(\w+\s*=\s*)?{_VALUE}\s*"
+_CALL = re.compile(rf"(?P<name>\w+)\(({_ARGUMENT}(,{_ARGUMENT})*)?\)")
+
+_PICKLE_SUFFIXES = frozenset({".dill", ".joblib", ".pickle", ".pkl"})
+_PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+_NPY_START, _ZIP_START = b"\x93NUMPY", b"PK\x03\x04"
+
+
+def config_problems(config: Any) -> list[str]:
+    """Lists what a model's configuration names that is not known to be harmless.
+
+    Args:
+        config: the parsed JSON of config.json, or of an .h5 file's model_config.
+    Returns: one sentence for each finding, with the layer's name.
+    """
+    return list(dict.fromkeys(_walk(config, "the model")))
+
+
+def archive_problems(archive: zipfile.ZipFile) -> list[str]:
+    """Lists the pickles of a zip file, and names that lead out of its folder.
+
+    Returns: one sentence for each finding, with the member's name.
+    """
+    problems = []
+    for name in archive.namelist():
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            problems.append(f"{name!r}: its path leads out of the file")
+        elif path.suffix.lower() in _PICKLE_SUFFIXES or _is_pickle(archive.read(name)):
+            problems.append(f"{name!r}: a pickle holds Python code")
+    return problems
+
+
+def _is_pickle(content: bytes) -> bool:
+    """Whether bytes are a pickle, a numpy array of pickled objects, or a zip with one."""
+    if content.startswith(_NPY_START):
+        try:
+            np.load(io.BytesIO(content), allow_pickle=False)
+        except ValueError as error:
+            return "allow_pickle" in str(error)
+    if content.startswith(_ZIP_START):
+        with zipfile.ZipFile(io.BytesIO(content)) as inner:
+            return bool(archive_problems(inner))
+    return content.startswith(_PICKLE_STARTS)
+
+
+def _walk(value: Any, where: str) -> Iterator[str]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _walk(item, where)
+    if not isinstance(value, dict):
+        return
+    if "class_name" in value:
+        where = _name_of(value, where)
+        yield from (f"{where}: {problem}" for problem in _object_problems(value))
+    for key, item in value.items():
+        if isinstance(item, str) and not _is_safe_string(key, item):
+            yield f"{where}: {key} {item!r} is none that Keras or QKeras defines"
+        yield from _walk(item, where)
+
+
+def _name_of(value: Mapping[str, Any], where: str) -> str:
+    """The layer that an object is, or else the one that it belongs to."""
+    config = value.get("config")
+    if str(value["class_name"]) in VALUES or not isinstance(config, dict) or "name" not in config:
+        return where
+    return f"layer {config['name']}"
+
+
+def _object_problems(value: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the names by which Keras finds a class or function."""
+    name, module = str(value["class_name"]), value.get("module")
+    known = _CLASSES
+    if name == "function":
+        name, known = str(value.get("config")), _FUNCTIONS
+    if name in _CODE:
+        yield _CODE[name]
+        return
+    # "PACKAGE>NAME" is how registered classes are called; in .h5 files class_name has it too.
+    name = name.rpartition(">")[2]
+    registered = str(value.get("registered_name") or name).rpartition(">")[2]
+    if name not in known or registered != name:
+        alias = f" (registered as {registered})" if registered != name else ""
+        origin = f" of module {module}" if module else ""
+        yield f"{name!r}{alias}{origin} is no class or function that is known to be safe"
+    elif module is not None and not _MODULE.fullmatch(str(module)):
+        yield f"{name!r} is taken from module {module}, which is not Keras' or QKeras'"
+
+
+def _is_safe_string(key: str, text: str) -> bool:
+    """Whether a setting that Keras or QKeras looks up by its text is one of theirs."""
+    kind = key.rpartition("_")[2]
+    if kind in ("activation", "quantizer"):
+        call = _CALL.fullmatch(text)
+        name = call["name"] if call else text
+        return name in QUANTIZERS | QKERAS_FUNCTIONS or (not call and name in ACTIVATIONS)
+    if kind in ("initializer", "regularizer", "constraint"):
+        return text.replace("_", "").lower() in _SETTING_NAMES
+    return True

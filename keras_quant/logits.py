@@ -1,0 +1,44 @@
+"""Running a Keras model over images, and what its logits are worth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_quant.data import normalize
+from keras_quant.tf import keras, tf
+
+BATCH_SIZE = 250
+
+
+class LogitFunction:
+    """A Keras model as a function of images, traced once; follows the model's weights."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._run = tf.function(
+            lambda x: model(x, training=False),
+            input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
+        )
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Gives the outputs for all images.
+
+        Args:
+            x: uint8 pixels or float32 values, (images, height, width, channels).
+        Returns: float32 (images, classes).
+        """
+        starts = range(0, len(x), BATCH_SIZE)
+        return np.concatenate(
+            [self._run(normalize(x[start : start + BATCH_SIZE])).numpy() for start in starts]
+        )
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Share of images whose largest logit is that of their label."""
+    return float(np.mean(np.argmax(logits, axis=-1) == labels))
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross entropy of softmax(logits) and labels, in nats."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_sum = np.log(np.exp(shifted.astype(np.float64)).sum(axis=-1))
+    return float(np.mean(log_sum - shifted[np.arange(len(labels)), labels]))

@@ -1,0 +1,78 @@
+"""Moving a model's biases to where integers can say them, so that the file answers as it does.
+
+A bias that is no multiple of input scale times weight scale would be rounded in the file. In
+place of letting the file differ from the model, the model's own bias (batch norm's beta) is
+moved by that rounding, usually less than a hundredth of an output code, before the model is
+evaluated for the last time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_quant.errors import LoweringError
+from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.passes.realize import realize
+from keras_quant.lower.lower import lower
+from keras_quant.tf import keras
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Snap:
+    """A realized graph, and what was moved in the model to get it.
+
+    Attributes:
+        graph: the realized graph.
+        layers: names of the layers with kernels whose bias, or whose batch norm's beta, moved.
+        channels: output channels of all integer nodes.
+        moved: how many of them had their bias moved; the rest are proven equal as trained.
+        largest_shift_steps: the largest move, in steps of the output it belongs to.
+    """
+
+    graph: Graph
+    layers: tuple[str, ...]
+    channels: int
+    moved: int
+    largest_shift_steps: float
+
+
+def lower_exactly(model: keras.Model) -> Snap:
+    """Lowers a model to a realized graph, moving those biases that need it.
+
+    Args:
+        model: its weights change, unless every channel is exact as trained.
+    Raises:
+        LoweringError: layers that cannot be lowered, or a bias that cannot be moved.
+    """
+    first = realize(lower(model))
+    moved = [report for report in first.reports if report.snapped]
+    nodes = {node.name: node for node in first.graph.nodes}
+    biases = [_last_bias(model, nodes[report.node]) for report in moved]
+    fixed = [report.node for report, bias in zip(moved, biases, strict=True) if bias is None]
+    if fixed:
+        raise LoweringError(
+            f"the biases of these layers cannot be moved to what integers can say: "
+            f"{', '.join(fixed)}. Each needs use_bias=True without a bias quantizer, or a batch "
+            "norm with center=True behind it"
+        )
+    for report, bias in zip(moved, biases, strict=True):
+        bias.assign_add(report.delta.astype(np.float32))
+    graph = realize(lower(model)).graph if moved else first.graph
+    return Snap(
+        graph=graph,
+        layers=tuple(report.node for report in moved),
+        channels=sum(report.channels for report in first.reports),
+        moved=sum(report.snapped for report in first.reports),
+        largest_shift_steps=max((report.largest_shift_steps for report in moved), default=0.0),
+    )
+
+
+def _last_bias(model: keras.Model, node: Node) -> keras.Variable | None:
+    """The (channels,) variable that a node's layers add last; None where nothing may move it."""
+    layers = [model.get_layer(name) for name in node.layers]
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if norms:
+        return norms[-1].beta
+    return None if getattr(layers[0], "bias_quantizer_internal", None) else layers[0].bias

@@ -1,0 +1,104 @@
+"""Kernels as codes, and batch norm folded into their scales without touching a code."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_quant.errors import LoweringError
+from keras_quant.functional import Step
+from keras_quant.methods.qkeras import freeze_kernel
+from keras_quant.tf import keras
+
+MAX_CODE = 127  # TFLite's int8 weights leave out -128, which has no negative
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Kernel:
+    """A kernel in the graph's layout, with its bias.
+
+    Attributes:
+        values: int8 codes, or float32; channels on the last axis.
+        scale: (channels,) float64; None for float values.
+        bits: logical width; 32 for float values.
+        bias: (channels,) float64, in real units.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray | None
+    bits: int
+    bias: np.ndarray
+
+    @property
+    def in_codes(self) -> bool:
+        return self.scale is not None
+
+
+def read_kernel(step: Step) -> Kernel:
+    """Reads a layer's kernel and bias; codes where the layer has a kernel quantizer.
+
+    Raises:
+        LoweringError: the quantizer's values are no integers times a step.
+    """
+    layer = step.layer
+    frozen = freeze_kernel(layer)
+    if frozen is None:
+        kernel = layer.depthwise_kernel if step.kind == "depthwise_conv2d" else layer.kernel
+        values, scale, bits = np.asarray(kernel, np.float32), None, 32
+    else:
+        if np.abs(frozen.codes).max(initial=0) > MAX_CODE:
+            raise LoweringError(
+                f"layer {layer.name}: kernel codes reach {np.abs(frozen.codes).max()}; int8 "
+                f"kernels take -{MAX_CODE} to {MAX_CODE}: train with a symmetric quantizer"
+            )
+        values, bits = frozen.codes.astype(np.int8), frozen.bits
+        full = np.broadcast_to(frozen.scale, frozen.codes.shape)
+        scale = _channels_last(full, step.kind).reshape(-1, _num_channels(layer, step.kind))[0]
+    values = _channels_last(values, step.kind)
+    bias = np.zeros(values.shape[-1])
+    if layer.use_bias:
+        quantizer = getattr(layer, "bias_quantizer_internal", None)
+        bias = np.asarray(quantizer(layer.bias) if quantizer else layer.bias, np.float64)
+    return Kernel(values=values, scale=scale, bits=bits, bias=bias)
+
+
+def _channels_last(values: np.ndarray, kind: str) -> np.ndarray:
+    """(height, width, channels, 1) of a depthwise kernel becomes (height, width, channels)."""
+    return values[..., 0] if kind == "depthwise_conv2d" else values
+
+
+def _num_channels(layer: keras.layers.Layer, kind: str) -> int:
+    kernel = layer.depthwise_kernel if kind == "depthwise_conv2d" else layer.kernel
+    return int(kernel.shape[2] if kind == "depthwise_conv2d" else kernel.shape[-1])
+
+
+def fold_batch_norm(kernel: Kernel, layer: keras.layers.BatchNormalization) -> Kernel:
+    """Folds a batch norm that follows a kernel into the kernel's scale, sign and bias.
+
+    With g = gamma / sqrt(variance + epsilon) the kernel's scale becomes scale * |g|, codes
+    change sign where g < 0, and the bias becomes (bias - mean) * g + beta. Where g is 0 the
+    codes are 0 and the scale is 1.
+    """
+    gain, shift = batch_norm_gain(layer)
+    bias = kernel.bias * gain + shift
+    if kernel.scale is None:
+        values = (kernel.values * gain).astype(np.float32)
+        return dataclasses.replace(kernel, values=values, bias=bias)
+    values = kernel.values * np.sign(gain).astype(np.int8)
+    scale = np.where(gain == 0, 1.0, kernel.scale * np.abs(gain))
+    return dataclasses.replace(kernel, values=values, scale=scale, bias=bias)
+
+
+def batch_norm_gain(
+    layer: keras.layers.BatchNormalization,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a batch norm does in inference: x * gain + shift, both (channels,) float64."""
+    mean = np.asarray(layer.moving_mean, np.float64)
+    variance = np.asarray(layer.moving_variance, np.float64)
+    gain = 1.0 / np.sqrt(variance + layer.epsilon)
+    if layer.scale:
+        gain = gain * np.asarray(layer.gamma, np.float64)
+    beta = np.asarray(layer.beta, np.float64) if layer.center else 0.0
+    return gain, beta - mean * gain

@@ -1,0 +1,296 @@
+"""From a float Keras model and a scheme to a fake-quantized model.
+
+Where quantizers go: after each block (a convolution or dense layer with its batch norm and
+ReLU, an addition, an average), unless its values leave the model. Everything that an Add
+reads or writes shares one step: then adding codes needs no rounding, and integer kernels add
+exactly. A convolution that only feeds an Add is held in 8 bits on that step, which costs no
+accuracy: rounding the branch on the sum's own grid is rounding the sum.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keras_quant.functional import AVERAGE, COMPUTE, PASSING, Step, class_name, consumers, describe
+from keras_quant.methods import Method
+from keras_quant.methods.grid import ActivationGrid
+from keras_quant.methods.quantizers import InputGrid
+from keras_quant.qparams import QParams
+from keras_quant.scheme import Block, BlockBits, QuantSpec, Scheme, resolve
+from keras_quant.tf import keras
+
+BRANCH_BITS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A place where a quantizer goes.
+
+    Attributes:
+        after: name of the step whose output it rounds.
+        grid: bits and sign; its step is what calibration finds.
+        group: points of one group share their step.
+        is_branch: feeds additions only, so it follows the step of their sum.
+    """
+
+    after: str
+    grid: ActivationGrid
+    group: int
+    is_branch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """What a scheme means for one model.
+
+    Attributes:
+        steps: the float model's.
+        weights: for each compute step's name what its kernel gets.
+        points: where activations are rounded.
+        input_bits: width of the model's input.
+    """
+
+    steps: tuple[Step, ...]
+    weights: Mapping[str, QuantSpec]
+    points: tuple[Point, ...]
+    input_spec: QuantSpec
+
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Layers whose kernel stays in float."""
+        return tuple(name for name, spec in self.weights.items() if spec.is_float)
+
+
+def plan(model: keras.Model, scheme: Scheme) -> Plan:
+    """Applies a scheme to a float model.
+
+    Raises:
+        SchemeError: rules that match nothing.
+        LoweringError: the model has layers that are not supported.
+    """
+    steps = describe(model)
+    blocks = _blocks(steps)
+    bits = resolve(scheme, [_as_scheme_block(block) for block in blocks])
+    points = _tie_additions(steps, _points(steps, blocks, bits))
+    heads = {block[0].name: block for block in blocks}
+    return Plan(
+        steps=steps,
+        weights={n: bits[n].weight for n, block in heads.items() if block[0].kind in COMPUTE},
+        points=points,
+        input_spec=bits[steps[0].name].activation,
+    )
+
+
+def _blocks(steps: Sequence[Step]) -> list[list[Step]]:
+    """Groups each step with the batch norm and ReLU that it alone feeds."""
+    reads = consumers(steps)
+    block_of: dict[str, list[Step]] = {}
+    blocks = []
+    for step in steps:
+        if step.kind in (*PASSING, "softmax", "quantizer"):
+            continue
+        before = block_of.get(step.inputs[0]) if step.inputs else None
+        follows = step.kind in ("batch_norm", "relu") and before is not None
+        if follows and len(reads[step.inputs[0]]) == 1 and before[-1].name == step.inputs[0]:
+            before.append(step)
+            block_of[step.name] = before
+        else:
+            blocks.append([step])
+            block_of[step.name] = blocks[-1]
+    return blocks
+
+
+def _as_scheme_block(block: Sequence[Step]) -> Block:
+    return Block(
+        names=tuple(step.name for step in block),
+        types=tuple(class_name(step.layer) for step in block),
+        has_weights=block[0].kind in COMPUTE,
+        is_input=block[0].kind == "input",
+    )
+
+
+def _points(
+    steps: Sequence[Step], blocks: Sequence[Sequence[Step]], bits: Mapping[str, BlockBits]
+) -> list[Point]:
+    reads = consumers(steps)
+    nonnegative = _nonnegative(steps)
+    points = []
+    for block in blocks:
+        spec, tail = bits[block[0].name].activation, block[-1]
+        readers = _readers(tail, reads)
+        leaves_model = all(reader.kind == "softmax" for reader in readers)
+        if tail.kind == "input" or spec.is_float or leaves_model:
+            continue
+        grid = ActivationGrid(bits=spec.bits, signed=False)
+        if tail.name not in nonnegative:
+            # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
+            width = max(2, spec.bits)
+            grid = ActivationGrid(bits=width, signed=True, narrow_range=width < 8)
+        points.append(Point(after=tail.name, grid=grid, group=len(points)))
+    return points
+
+
+def _readers(step: Step, reads: Mapping[str, Sequence[Step]]) -> list[Step]:
+    """Steps that read a step's values, seen through steps that only pass them on."""
+    found = []
+    for reader in reads[step.name]:
+        found += _readers(reader, reads) if reader.kind in PASSING else [reader]
+    return found
+
+
+def _nonnegative(steps: Sequence[Step]) -> set[str]:
+    names: set[str] = set()
+    for step in steps:
+        inherits = step.kind in ("add", *AVERAGE, *PASSING)
+        if step.kind == "relu" or (inherits and all(name in names for name in step.inputs)):
+            names.add(step.name)
+    return names
+
+
+def _tie_additions(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Point, ...]:
+    """Gives all points around an addition one group, and marks its branches."""
+    by_name = {step.name: step for step in steps}
+    reads = consumers(steps)
+    point_of = {point.after: point for point in points}
+    group = {point.after: point.group for point in points}
+    tied = set()
+    for step in steps:
+        if step.kind != "add":
+            continue
+        around = [_source(name, by_name) for name in step.inputs] + [_tail(step, reads, point_of)]
+        if all(name in point_of for name in around):
+            tied.add(step.name)
+            numbers = {group[name] for name in around}
+            group = {n: min(numbers) if g in numbers else g for n, g in group.items()}
+    result = []
+    for point in points:
+        readers = _readers(by_name[point.after], reads)
+        branch = point.grid.signed and all(reader.name in tied for reader in readers)
+        grid = ActivationGrid(bits=BRANCH_BITS, signed=True) if branch else point.grid
+        group_number = group[point.after]
+        result.append(Point(after=point.after, grid=grid, group=group_number, is_branch=branch))
+    return tuple(result)
+
+
+def _source(name: str, by_name: Mapping[str, Step]) -> str:
+    """The step whose grid a step's values are on."""
+    while by_name[name].kind in PASSING:
+        name = by_name[name].inputs[0]
+    return name
+
+
+def _tail(step: Step, reads: Mapping[str, Sequence[Step]], point_of: Mapping[str, Point]) -> str:
+    """The step behind which an addition's sum is rounded: itself, or its ReLU."""
+    readers = reads[step.name]
+    if step.name not in point_of and len(readers) == 1 and readers[0].kind == "relu":
+        return readers[0].name
+    return step.name
+
+
+def with_steps(plan: Plan, step_of: Mapping[int, float]) -> Plan:
+    """Puts calibrated steps (real distance of two codes, by group) into a plan."""
+    points = [
+        dataclasses.replace(p, grid=dataclasses.replace(p.grid, step=step_of[p.group]))
+        for p in plan.points
+    ]
+    return dataclasses.replace(plan, points=tuple(points))
+
+
+def split_float(plan: Plan, source: keras.Model) -> keras.Model:
+    """Rebuilds the float model with one output a point, for calibration.
+
+    Returns: a model that puts out the values in front of each of the plan's points, in
+        order, with the source model's weights.
+    """
+    tensors = _assemble(plan, {}, input_layer=None, make_kernel=lambda step: _clone(step.layer))
+    model = keras.Model(
+        tensors[plan.steps[0].name], [tensors[point.after] for point in plan.points]
+    )
+    copy_weights(source, model)
+    return model
+
+
+def wrap(plan: Plan, source: keras.Model, method: Method, input_qparams: QParams) -> keras.Model:
+    """Builds the fake-quantized model of a calibrated plan, with the source's weights.
+
+    Args:
+        input_qparams: the grid of the model's input.
+    Returns: a functional model with the same layer names; quantizers that replace no ReLU
+        are called "LAYER_quant", the input's "input_quant".
+    """
+    quantizers = {p.after: method.activation(_quantizer_name(p, plan), p.grid) for p in plan.points}
+    input_layer = None
+    if not plan.input_spec.is_float:
+        q = input_qparams
+        input_layer = InputGrid(q.scale, q.qmin, q.qmax, name="input_quant")
+
+    def make_kernel(step: Step) -> keras.layers.Layer:
+        spec = plan.weights[step.name]
+        return _clone(step.layer) if spec.is_float else method.wrap(step.layer, spec)
+
+    tensors = _assemble(plan, quantizers, input_layer=input_layer, make_kernel=make_kernel)
+    last = plan.steps[-1].name
+    model = keras.Model(tensors[plan.steps[0].name], tensors[last], name=source.name)
+    copy_weights(source, model)
+    return model
+
+
+def _quantizer_name(point: Point, plan: Plan) -> str:
+    step = next(step for step in plan.steps if step.name == point.after)
+    if step.kind == "relu" and not point.grid.signed:
+        return _layer_name(step)
+    return f"{_layer_name(step)}_quant"
+
+
+def _layer_name(step: Step) -> str:
+    return step.name.replace("/activation", "_relu")
+
+
+def _assemble(
+    plan: Plan, quantizers: Mapping[str, Any], *, input_layer: Any, make_kernel: Any
+) -> dict[str, Any]:
+    """Calls new layers in order; gives each step's output (the input's: before its grid)."""
+    outputs: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for step in plan.steps:
+        if step.kind == "input":
+            outputs[step.name] = keras.Input(step.layer.input_shape[0][1:], name=step.name)
+            x = outputs[step.name]
+            values[step.name] = input_layer(x) if input_layer is not None else x
+            continue
+        inputs = [values[name] for name in step.inputs]
+        x = inputs if len(inputs) > 1 else inputs[0]
+        quantizer = quantizers.get(step.name)
+        replaces = quantizer is not None and quantizer.name == _layer_name(step)
+        if not replaces:
+            layer = make_kernel(step) if step.kind in COMPUTE else _clone_step(step)
+            x = layer(x)
+        values[step.name] = outputs[step.name] = x if quantizer is None else quantizer(x)
+    return outputs
+
+
+def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """A new layer of the same settings, without a fused activation."""
+    config = layer.get_config()
+    if "activation" in config:
+        config["activation"] = "linear"
+    return type(layer).from_config(config)
+
+
+def _clone_step(step: Step) -> keras.layers.Layer:
+    if step.kind == "relu":
+        return keras.layers.ReLU(step.max_value, name=_layer_name(step))
+    if step.kind == "softmax":
+        return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
+    return type(step.layer).from_config(step.layer.get_config())
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copies the weights of layers that have one name and shapes in both models."""
+    layers = {layer.name: layer for layer in source.layers}
+    for layer in target.layers:
+        if layer.weights and layer.name in layers:
+            layer.set_weights(layers[layer.name].get_weights())

@@ -1,0 +1,77 @@
+"""A run's folder: what lies where, and when it may be written."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_quant import records
+from keras_quant.errors import RunError
+from keras_quant.files import make_folder, sweep
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def scheme(self) -> Path:
+        return self.path / "scheme.yaml"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def calibration(self) -> Path:
+        return self.path / "calibration.json"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "export"
+
+    @property
+    def tflite(self) -> Path:
+        return self.export / "model.tflite"
+
+    @property
+    def parity(self) -> Path:
+        return self.export / "parity.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+
+def create(path: Path, *, overwrite: bool) -> RunFolder:
+    """Makes an empty run folder.
+
+    Raises:
+        RunError: there is a run already and overwrite is off, or a folder of other things.
+        FileError: the system refuses.
+    """
+    is_run = (path / records.FILE_NAME).exists()
+    if is_run and not overwrite:
+        raise RunError(
+            f"{path}: a run of that name exists. Give --name NAME for another, --overwrite to "
+            "replace it, or --resume to go on with it"
+        )
+    if is_run:
+        shutil.rmtree(path)
+    elif path.is_dir() and any(path.iterdir()):
+        raise RunError(f"{path}: not empty, and not a run. Give --name NAME, or empty it")
+    return RunFolder(make_folder(path))
+
+
+def reopen(path: Path) -> RunFolder:
+    """Opens a run that was stopped, and removes what a killed process left half-written.
+
+    Raises:
+        RunError: there is no run.
+    """
+    records.load(path)
+    sweep(path)
+    return RunFolder(path)
