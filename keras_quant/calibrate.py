@@ -25,7 +25,7 @@ def calibrate(
     images: np.ndarray,
     *,
     fresh: bool,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_images: Callable[[int], None] = lambda images: None,
 ) -> dict[int, float]:
     """Picks each group's power-of-two step by least squared error over training images.
 
@@ -36,12 +36,12 @@ def calibrate(
         model: the float model with the weights that training starts from.
         images: float32 (images, height, width, channels), normalized.
         fresh: the weights are untrained, so batch norm must use the statistics of the batch.
-        progress: called with (batches done, batches in all).
+        on_images: told after each batch how many images are done.
     Returns: the step of each group number.
     """
     if not plan.points:
         return {}
-    values = _collect(split_float(plan, model), images, fresh=fresh, progress=progress)
+    values = _collect(split_float(plan, model), images, fresh=fresh, on_images=on_images)
     steps = {}
     for group in sorted({point.group for point in plan.points}):
         members = [i for i, point in enumerate(plan.points) if point.group == group]
@@ -56,16 +56,16 @@ def calibrate(
 
 
 def _collect(
-    model: keras.Model, images: np.ndarray, *, fresh: bool, progress: Callable[[int, int], None]
+    model: keras.Model, images: np.ndarray, *, fresh: bool, on_images: Callable[[int], None]
 ) -> list[np.ndarray]:
     """Samples up to MAX_VALUES values of each output over all images."""
     starts = range(0, len(images), BATCH_SIZE)
     samples: list[list[np.ndarray]] = [[] for _ in model.outputs]
-    for done, start in enumerate(starts, start=1):
+    for start in starts:
         outputs = model(images[start : start + BATCH_SIZE], training=fresh)
         for kept, output in zip(samples, outputs if len(samples) > 1 else [outputs], strict=True):
             kept.append(_thinned(np.asarray(output, np.float32), MAX_VALUES // len(starts)))
-        progress(done, len(starts))
+        on_images(min(start + BATCH_SIZE, len(images)))
     return [np.concatenate(kept) for kept in samples]
 
 

@@ -12,7 +12,7 @@ from keras_quant.lower import lower
 from keras_quant.methods import load_method
 from keras_quant.prepare import plan, wrap
 from keras_quant.qparams import unsigned
-from keras_quant.runs import RunFolder
+from keras_quant.runs import model_of
 from keras_quant.scheme import Scheme, is_float
 from keras_quant.zoo import MODELS, build
 
@@ -41,7 +41,7 @@ def graph_of(
             f"and files have theirs{close_names(target, MODELS)}"
         )
     if path.is_dir():
-        return lower(load_model(RunFolder(path).model, trust=trust))
+        return lower(load_model(model_of(path), trust=trust))
     if path.is_file():
         return lower(load_model(path, trust=trust))
     raise RunError(f"{target}: no such run, file or zoo model{close_names(target, MODELS)}")
@@ -57,6 +57,8 @@ def _zoo_graph(name: str, scheme: Scheme | None, dataset: str) -> Graph:
     model = build(name, info.input_shape, info.num_classes)
     if scheme is None or is_float(scheme):
         return lower(model)
+    planned = plan(model, scheme)
     # Costs do not depend on the scales that calibration would find.
-    grid = unsigned(8, 1 / 255)
-    return lower(wrap(plan(model, scheme), model, load_method("qkeras"), grid))
+    bits = planned.input_spec.bits
+    grid = None if planned.input_spec.is_float else unsigned(bits, 1 / (2**bits - 1))
+    return lower(wrap(planned, model, load_method("qkeras"), grid))

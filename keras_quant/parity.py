@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +86,7 @@ def prove_tflite(
     *,
     keras_logits: np.ndarray | None = None,
     batch_size: int | None = None,
+    on_images: Callable[[int], None] = lambda images: None,
 ) -> Parity:
     """Compares a .tflite file with the graph that it was emitted from.
 
@@ -96,6 +97,7 @@ def prove_tflite(
         keras_logits: float (images, *shape of the graph's first output), what the Keras
             model answers.
         batch_size: images at a time; None means as many as the reference runs fast.
+        on_images: told after each batch how many images are compared.
     Raises:
         ModelError: the file cannot be loaded, or has other outputs than the graph.
         GraphError: the inputs are not the graph's.
@@ -118,6 +120,7 @@ def prove_tflite(
         keras = None if keras_logits is None else keras_logits[now]
         tally.add_outputs(graph, expected, answers, keras)
         tally.images = now.stop
+        on_images(tally.images)
     return Parity(
         images=tally.images,
         codes_compared=tally.codes_compared,

@@ -50,7 +50,7 @@ class Plan:
         steps: the float model's.
         weights: for each compute step's name what its kernel gets.
         points: where activations are rounded.
-        input_bits: width of the model's input.
+        input_spec: width of the model's input.
     """
 
     steps: tuple[Step, ...]
@@ -213,19 +213,22 @@ def split_float(plan: Plan, source: keras.Model) -> keras.Model:
     return model
 
 
-def wrap(plan: Plan, source: keras.Model, method: Method, input_qparams: QParams) -> keras.Model:
+def wrap(
+    plan: Plan, source: keras.Model, method: Method, input_qparams: QParams | None
+) -> keras.Model:
     """Builds the fake-quantized model of a calibrated plan, with the source's weights.
 
     Args:
-        input_qparams: the grid of the model's input.
+        input_qparams: the grid of the model's input; None leaves it in float.
     Returns: a functional model with the same layer names; quantizers that replace no ReLU
         are called "LAYER_quant", the input's "input_quant".
     """
     quantizers = {p.after: method.activation(_quantizer_name(p, plan), p.grid) for p in plan.points}
     input_layer = None
-    if not plan.input_spec.is_float:
-        q = input_qparams
-        input_layer = InputGrid(q.scale, q.qmin, q.qmax, name="input_quant")
+    if input_qparams is not None:
+        input_layer = InputGrid(
+            input_qparams.scale, input_qparams.qmin, input_qparams.qmax, name="input_quant"
+        )
 
     def make_kernel(step: Step) -> keras.layers.Layer:
         spec = plan.weights[step.name]

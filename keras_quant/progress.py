@@ -16,7 +16,7 @@ class Progress:
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """Writes one line."""
@@ -31,10 +31,10 @@ class Progress:
         )
 
     @contextlib.contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Lends a function that moves a bar by one and shows a text behind it."""
+    def bar(self, title: str, total: int) -> Iterator[Callable[[int, str], None]]:
+        """Lends a function of how much is done and of a text to show behind the bar."""
         if not self._console.is_terminal:
-            yield lambda text: None
+            yield lambda done, text: None
             return
         from rich import progress
 
@@ -48,7 +48,7 @@ class Progress:
         with progress.Progress(*columns, console=self._console, transient=True) as bars:
             task = bars.add_task(title, total=total, text="")
 
-            def advance(text: str) -> None:
-                bars.update(task, advance=1, text=text)
+            def show(done: int, text: str) -> None:
+                bars.update(task, completed=done, text=text)
 
-            yield advance
+            yield show

@@ -16,7 +16,13 @@ TARGETS = ("tflite",)
 @click.option("--to", "target", default="tflite", show_default=True, help="tflite.")
 @click.option("--dataset", help="Images to prove the file on [default: those of the run].")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: RUN/export].")
-@click.option("--images", type=click.IntRange(min=1), help="Prove on the first N images only.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Prove it on the first N test images; 0 means all.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
@@ -25,7 +31,7 @@ def export(
     target: str,
     dataset: str | None,
     out: Path | None,
-    images: int | None,
+    images: int,
     overwrite: bool,
     trust: bool,
     as_json: bool,

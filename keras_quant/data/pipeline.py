@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_quant.data.dataset import PIXEL_MAX, Dataset, Split
+from keras_quant.data.dataset import PIXEL_MAX, Dataset
 from keras_quant.tf import tf
 
 CROP_PADDING = 4  # pixels on each side, He et al. 2016, section 4.2
 
 
-def train_batches(
-    dataset: Dataset, *, batch_size: int, epoch: int, seed: int, augment: bool
-) -> tf.data.Dataset:
-    """Gives one epoch of shuffled training batches.
+class TrainBatches:
+    """Shuffled training batches, epoch by epoch.
 
     Order and augmentation are a function of (seed, epoch) alone, drawn by NumPy: training
     resumed at an epoch sees the batches that it would have seen. The last, partial batch is
@@ -23,34 +21,36 @@ def train_batches(
     Args:
         augment: flip half of the images left to right, and crop each at random out of its
             copy padded by CROP_PADDING zeros (He et al. 2016, section 4.2).
-    Returns: (float32 (batch, height, width, channels), int32 (batch,)) batches.
     """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(dataset.train))
-    if augment:
-        rows, columns = _random_windows(rng, len(order), dataset.input_shape)
-    with tf.device("/CPU:0"):
-        images, labels = tf.constant(dataset.train.x), tf.constant(dataset.train.y)
-        if augment:
-            picks = tf.data.Dataset.from_tensor_slices((order, rows, columns))
-        else:
-            picks = tf.data.Dataset.from_tensor_slices((order,))
-        batches = picks.batch(min(batch_size, len(order)), drop_remainder=True)
 
-    def load(order: tf.Tensor, *window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = tf.gather(images, order)
-        return _crop(x, *window) if window else x, tf.gather(labels, order)
+    def __init__(self, dataset: Dataset, *, batch_size: int, seed: int, augment: bool) -> None:
+        self._input_shape = dataset.input_shape
+        self._count = len(dataset.train)
+        self._batch_size = min(batch_size, self._count)
+        self._seed, self._augment = seed, augment
+        # Kept for all epochs: what a dataset's function captures is not freed with it.
+        with tf.device("/CPU:0"):
+            self._images, self._labels = tf.constant(dataset.train.x), tf.constant(dataset.train.y)
 
-    return _to_float(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE))
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches."""
+        return self._count // self._batch_size
 
+    def __call__(self, epoch: int) -> tf.data.Dataset:
+        """Gives (float32 (batch, height, width, channels), int32 (batch,)) batches."""
+        rng = np.random.default_rng([self._seed, epoch])
+        picks: tuple[np.ndarray, ...] = (rng.permutation(self._count),)
+        if self._augment:
+            picks += _random_windows(rng, self._count, self._input_shape)
+        with tf.device("/CPU:0"):
+            batches = tf.data.Dataset.from_tensor_slices(picks)
+            batches = batches.batch(self._batch_size, drop_remainder=True)
+        return _to_float(batches.map(self._load, num_parallel_calls=tf.data.AUTOTUNE))
 
-def eval_batches(split: Split, *, batch_size: int) -> tf.data.Dataset:
-    """Gives each image of a split once, in order; the last batch may be smaller.
-
-    Returns: (float32 (batch, height, width, channels), int32 (batch,)) batches.
-    """
-    with tf.device("/CPU:0"):
-        return _to_float(tf.data.Dataset.from_tensor_slices((split.x, split.y)).batch(batch_size))
+    def _load(self, order: tf.Tensor, *window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x = tf.gather(self._images, order)
+        return _crop(x, *window) if window else x, tf.gather(self._labels, order)
 
 
 def _random_windows(

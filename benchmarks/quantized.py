@@ -1,0 +1,29 @@
+"""A network of the zoo, fake-quantized as `kq train` does it, but not trained.
+
+Importing this module repairs QKeras' classes for the whole process (methods.quantizers).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_quant.calibrate import calibrate, input_grid
+from keras_quant.data import normalize
+from keras_quant.methods import load_method
+from keras_quant.prepare import plan, with_steps, wrap
+from keras_quant.scheme import scheme_from_bits
+from keras_quant.tf import keras
+
+
+def fake_quantized(source: keras.Model, bits: str, images: np.ndarray) -> keras.Model:
+    """Calibrates and wraps a float model.
+
+    Args:
+        bits: as of `kq train --bits`.
+        images: uint8 (images, height, width, channels) to calibrate on.
+    """
+    reals = normalize(images)
+    planned = plan(source, scheme_from_bits(bits))
+    planned = with_steps(planned, calibrate(planned, source, reals, fresh=False))
+    grid = input_grid(reals, bits=planned.input_spec.bits, pixel_scale=1 / 255)
+    return wrap(planned, source, load_method("qkeras"), grid)

@@ -1,0 +1,123 @@
+"""Latency of TFLite files: one image, one thread, LiteRT with XNNPACK.
+
+Ours (integers from the graph, and floats from the same emitter) beside TFLiteConverter's
+float file and its post-training int8 files of the same network: int8 kernels a channel,
+ranges from a representative dataset. All take float images and give float logits, but the
+last one, which is int8 at both ends. Weights are untrained: kernels take as long for any
+values.
+
+Goals (resnet20): float of the converter at least 3.0 times ours; ours at most 1.02 times
+int8 of the converter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from interleaved import paired_ratio, time_interleaved, timing
+from quantized import fake_quantized
+from results import argument_parser, publish
+
+from keras_quant.emit.tflite import emit_tflite
+from keras_quant.lower import lower, lower_exactly
+from keras_quant.runners.litert import LiteRTRunner
+from keras_quant.tf import keras, tf
+from keras_quant.zoo import build
+
+GOAL_MODEL, GOAL_FLOAT, GOAL_INT8 = "resnet20", 3.0, 1.02
+IMAGES = 64  # to calibrate on; time does not depend on what comes out
+BITS = ("w4a4", "w8a8")
+CONVERTER_FLOAT, CONVERTER_INT8 = "TFLiteConverter float", "TFLiteConverter int8"
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--model", default=GOAL_MODEL, help="name of the zoo")
+    parser.add_argument("--input-size", type=int, default=32, help="height and width in pixels")
+    parser.add_argument("--classes", type=int, default=10, help="outputs of the head")
+    parser.add_argument("--rounds", type=int, default=200, help="samples of each file")
+    parser.add_argument("--calls", type=int, default=10, help="calls in a row for one sample")
+    arguments = parser.parse_args()
+    shape = (arguments.input_size, arguments.input_size, 3)
+    source = build(arguments.model, shape, arguments.classes)
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape), np.uint8)
+    files = make_files(source, images)
+    samples = time_interleaved(
+        {name: invocation(content) for name, content in files.items()},
+        rounds=arguments.rounds,
+        warmup=5,
+        calls=arguments.calls,
+    )
+    results = [timing(name, samples[name], peer=description(files[name])) for name in files]
+    is_goal = arguments.model == GOAL_MODEL
+    for ours in BITS:
+        least = GOAL_FLOAT if is_goal else None
+        results.append(paired_ratio(samples, CONVERTER_FLOAT, ours, at_least=least))
+    for ours in BITS:
+        most = GOAL_INT8 if is_goal else None
+        results.append(paired_ratio(samples, ours, CONVERTER_INT8, at_most=most))
+    publish(f"latency of one image, {arguments.model} {shape}", results, arguments.json)
+
+
+def make_files(source: keras.Model, images: np.ndarray) -> dict[str, bytes]:
+    """Writes one network in all ways that are compared; in the order of the table."""
+    ours = {
+        bits: emit_tflite(lower_exactly(fake_quantized(source, bits, images)).graph)
+        for bits in BITS
+    }
+    return {
+        **ours,
+        "our float": emit_tflite(lower(source)),
+        CONVERTER_FLOAT: converter(source).convert(),
+        CONVERTER_INT8: int8_converter(source, images).convert(),
+        f"{CONVERTER_INT8}, int8 ends": int8_at_both_ends(source, images).convert(),
+    }
+
+
+def converter(source: keras.Model) -> tf.lite.TFLiteConverter:
+    """A converter for a batch of 1; with a free one it writes Shape and Pack operators."""
+    signature = tf.TensorSpec((1, *source.input_shape[1:]), tf.float32)
+    function = tf.function(lambda x: source(x, training=False)).get_concrete_function(signature)
+    return tf.lite.TFLiteConverter.from_concrete_functions([function], source)
+
+
+def int8_converter(source: keras.Model, images: np.ndarray) -> tf.lite.TFLiteConverter:
+    """Post-training quantization to int8, with float inputs and outputs."""
+
+    def representative_dataset() -> Iterator[list[np.ndarray]]:
+        for image in images:
+            yield [image[np.newaxis].astype(np.float32) / 255]
+
+    int8 = converter(source)
+    int8.optimizations = [tf.lite.Optimize.DEFAULT]
+    int8.representative_dataset = representative_dataset
+    int8.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return int8
+
+
+def int8_at_both_ends(source: keras.Model, images: np.ndarray) -> tf.lite.TFLiteConverter:
+    """The same with int8 inputs and outputs: what is left without the conversions."""
+    int8 = int8_converter(source, images)
+    int8.inference_input_type = int8.inference_output_type = tf.int8
+    return int8
+
+
+def invocation(content: bytes) -> Callable[[], object]:
+    """Loads a file, sets its input to zeros, and gives what runs it."""
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    for details in interpreter.get_input_details():
+        interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
+    return interpreter.invoke
+
+
+def description(content: bytes) -> str:
+    """The file's size, and the kernels that it ran on."""
+    return f"{len(content) / 1e3:,.1f} kB, {'; '.join(LiteRTRunner(content).info.kernels)}"
+
+
+if __name__ == "__main__":
+    main()
