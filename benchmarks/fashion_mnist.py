@@ -15,12 +15,10 @@ from pathlib import Path
 from results import argument_parser, publish
 from trainings import accuracy, finished_run, loss_against
 
-from keras_quant.optimizer_settings import OptimizerSettings
 from keras_quant.scheme import scheme_from_bits
 from keras_quant.train_settings import TrainSettings
 
 GOALS = {"w4a4": 0.5, "w2a4": 1.5}  # points lost against float
-LEARNING_RATE = 2e-3  # the default of `kq train`
 
 
 def main() -> None:
@@ -42,7 +40,6 @@ def main() -> None:
                     dataset=arguments.dataset,
                     epochs=arguments.epochs,
                     seed=arguments.seed,
-                    optimizer=OptimizerSettings(learning_rate=LEARNING_RATE),
                 ),
                 folder / bits,
             )

@@ -39,10 +39,11 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal was reached; None without a goal."""
+        """Whether the goal was reached by the value as it is printed; None without a goal."""
+        value = round(self.value, DECIMALS[self.unit])
         if self.at_most is not None:
-            return self.value <= self.at_most
-        return None if self.at_least is None else self.value >= self.at_least
+            return value <= self.at_most
+        return None if self.at_least is None else value >= self.at_least
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:

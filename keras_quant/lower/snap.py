@@ -1,9 +1,10 @@
 """Moving a model's biases to where integers can say them, so that the file answers as it does.
 
-A bias that is no multiple of input scale times weight scale would be rounded in the file. In
-place of letting the file differ from the model, the model's own bias (batch norm's beta) is
-moved by that rounding, usually less than a hundredth of an output code, before the model is
-evaluated for the last time.
+A bias that is no multiple of input scale times weight scale would be rounded in the file, and
+one that puts values on ties would be rounded one way by Keras' float32 and another way by
+integers. In place of letting the file differ from the model, the model's own bias (batch norm's
+beta) is moved, usually by less than a hundredth of an output code, before the model is evaluated
+for the last time.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def lower_exactly(model: keras.Model) -> Snap:
         LoweringError: layers that cannot be lowered, or a bias that cannot be moved.
     """
     first = realize(lower(model))
-    moved = [report for report in first.reports if report.snapped]
+    moved = [report for report in first.reports if report.delta.any()]
     nodes = {node.name: node for node in first.graph.nodes}
     biases = [_last_bias(model, nodes[report.node]) for report in moved]
     fixed = [report.node for report, bias in zip(moved, biases, strict=True) if bias is None]
@@ -59,12 +60,13 @@ def lower_exactly(model: keras.Model) -> Snap:
         )
     for report, bias in zip(moved, biases, strict=True):
         bias.assign_add(report.delta.astype(np.float32))
-    graph = realize(lower(model)).graph if moved else first.graph
+    # What was moved is where integers can say it, so that nothing is left to move.
+    graph = realize(lower(model), snap=False).graph if moved else first.graph
     return Snap(
         graph=graph,
         layers=tuple(report.node for report in moved),
         channels=sum(report.channels for report in first.reports),
-        moved=sum(report.snapped for report in first.reports),
+        moved=sum(int(np.count_nonzero(report.delta)) for report in first.reports),
         largest_shift_steps=max((report.largest_shift_steps for report in moved), default=0.0),
     )
 

