@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from keras_quant import records
 from keras_quant.data import Dataset, load_dataset, normalize
 from keras_quant.errors import DataError, ModelError, RunError, UsageError
 from keras_quant.runners.litert import LiteRTRunner
-from keras_quant.runs import RunFolder
+from keras_quant.runs import RunFolder, model_of
+
+if TYPE_CHECKING:
+    from keras_quant.tf import keras
 
 BATCH_SIZE = 100
 SPLITS = ("test", "validation", "train")
@@ -70,7 +74,7 @@ def evaluate(
     found: list[Evaluation] = []
     first: np.ndarray | None = None
     for file in files:
-        logits_of, kernels = _load(file, trust=trust)
+        logits_of, kernels = _load(file, data, trust=trust)
         started = time.perf_counter()
         logits = logits_of(part.x)
         seconds = time.perf_counter() - started
@@ -115,6 +119,29 @@ def run_logits(runner: LiteRTRunner, images: np.ndarray) -> np.ndarray:
     return np.concatenate(answers)
 
 
+def check_fits(file: Path, model: keras.Model, data: Dataset) -> None:
+    """Checks that a Keras model maps a dataset's images to its classes.
+
+    Raises:
+        DataError: it does not, or has several inputs or outputs.
+    """
+    needed = ((None, *data.input_shape), (None, data.num_classes))
+    if not all(map(_is_shape, (model.input_shape, model.output_shape), needed)):
+        raise DataError(
+            f"{file}: maps {model.input_shape} to {model.output_shape}; dataset {data.name} needs "
+            f"{needed[0]} to {needed[1]}. Name the data that it was trained on with --dataset"
+        )
+
+
+def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:
+    """Whether a model's shape is the needed one; None stands for any length."""
+    return (
+        isinstance(shape, tuple)  # several inputs or outputs come as a list
+        and len(shape) == len(needed)
+        and all(have in (None, need) for have, need in zip(shape, needed, strict=True))
+    )
+
+
 def _files(path: Path) -> list[Path]:
     if path.suffix in (".tflite", *KERAS_SUFFIXES):
         if not path.is_file():
@@ -122,12 +149,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder; give a run, a .keras, .h5 or .tflite file")
-    records.load(path)
-    folder = RunFolder(path)
-    files = [file for file in (folder.model, folder.tflite) if file.exists()]
-    if not files:
-        raise RunError(f"{path}: has no model yet; finish it with kq train --resume")
-    return files
+    return [file for file in (model_of(path), RunFolder(path).tflite) if file.exists()]
 
 
 def dataset_of(path: Path, name: str | None) -> Dataset:
@@ -150,7 +172,7 @@ def dataset_of(path: Path, name: str | None) -> Dataset:
     )
 
 
-def _load(file: Path, *, trust: bool) -> tuple[Logits, tuple[str, ...]]:
+def _load(file: Path, data: Dataset, *, trust: bool) -> tuple[Logits, tuple[str, ...]]:
     if file.suffix == ".tflite":
         runner = LiteRTRunner(file)
         return lambda x: run_logits(runner, x), runner.info.kernels
@@ -158,4 +180,6 @@ def _load(file: Path, *, trust: bool) -> tuple[Logits, tuple[str, ...]]:
     from keras_quant.keras_files import load_model
     from keras_quant.logits import LogitFunction
 
-    return LogitFunction(load_model(file, trust=trust)), ("TensorFlow",)
+    model = load_model(file, trust=trust)
+    check_fits(file, model, data)
+    return LogitFunction(model), ("TensorFlow",)

@@ -12,19 +12,21 @@ import numpy as np
 from keras_quant.data import normalize
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.errors import ParityError, RunError, UsageError
-from keras_quant.evaluate import KERAS_SUFFIXES, dataset_of, run_logits
+from keras_quant.evaluate import KERAS_SUFFIXES, check_fits, dataset_of, run_logits
 from keras_quant.files import make_folder, write_bytes, write_json
-from keras_quant.keras_files import load_model
+from keras_quant.keras_files import load_model, save_model
 from keras_quant.logits import LogitFunction
 from keras_quant.lower import Snap, lower_exactly
 from keras_quant.parity import Parity, prove_tflite
 from keras_quant.progress import Progress
 from keras_quant.runners.litert import LiteRTRunner
-from keras_quant.runs import RunFolder
+from keras_quant.runs import RunFolder, model_of
 
 TFLITE_NAME = "model.tflite"
 FAILED_NAME = "model.failed-parity.tflite"
 PARITY_NAME = "parity.json"
+# The model whose answers the file gives, where that is not the one that was given.
+MOVED_NAME = "model.moved-biases.keras"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,7 @@ def export_tflite(
     images: np.ndarray,
     keras_logits: np.ndarray,
     labels: np.ndarray,
+    progress: Progress,
 ) -> Export:
     """Writes folder/model.tflite and folder/parity.json, once the file is proven.
 
@@ -69,12 +72,19 @@ def export_tflite(
         EmitError: TFLite cannot compute the graph exactly.
     """
     content = emit_tflite(snap.graph)
-    parity = prove_tflite(
-        snap.graph, content, {snap.graph.inputs[0]: normalize(images)}, keras_logits=keras_logits
-    )
+    progress.say(f"proving {folder / TFLITE_NAME} on {len(images):,} test images")
+    with progress.bar("proving", len(images)) as show:
+        parity = prove_tflite(
+            snap.graph,
+            content,
+            {snap.graph.inputs[0]: normalize(images)},
+            keras_logits=keras_logits,
+            on_images=lambda done: show(done, ""),
+        )
     make_folder(folder)
     path = folder / (TFLITE_NAME if parity.passed else FAILED_NAME)
-    (folder / (FAILED_NAME if parity.passed else TFLITE_NAME)).unlink(missing_ok=True)
+    for name in (TFLITE_NAME, FAILED_NAME):  # never beside the proof of another file
+        (folder / name).unlink(missing_ok=True)
     write_json(folder / PARITY_NAME, {"tflite": _record(path, content, snap, parity)})
     write_bytes(path, content)
     if not parity.passed:
@@ -95,7 +105,7 @@ def export_path(
     *,
     dataset: str | None,
     out: Path | None,
-    images: int | None,
+    images: int,
     overwrite: bool,
     trust: bool,
     progress: Progress,
@@ -105,13 +115,16 @@ def export_path(
     Args:
         path: a run's folder, or a .keras or .h5 file.
         dataset: name or path of the images to prove the file on; None means the run's.
-        out: folder of the export; None means export/ in the run's folder.
-        images: how many test images to prove it on; None means all.
+        out: folder of the export; None means export/ in the run's folder. Where biases had to
+            be moved, model.moved-biases.keras is left there too.
+        images: how many test images to prove it on; 0 means all.
         trust: load a Keras file that holds code.
     Raises:
         KerasQuantError: a subclass says what is wrong.
     """
-    file = path if path.suffix in KERAS_SUFFIXES else RunFolder(path).model
+    if path.suffix not in KERAS_SUFFIXES and not path.is_dir():
+        raise RunError(f"{path}: no such run; give a run's folder, a .keras or an .h5 file")
+    file = path if path.suffix in KERAS_SUFFIXES else model_of(path)
     folder = out or (RunFolder(path).export if file != path else None)
     if folder is None:
         raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
@@ -119,12 +132,15 @@ def export_path(
         raise RunError(f"{folder / TFLITE_NAME} exists: give --overwrite, or another --out")
     progress.say(f"loading {file}")
     model = load_model(file, trust=trust)
-    test = dataset_of(path, dataset).test
-    x, y = test.x[:images], test.y[:images]
+    data = dataset_of(path, dataset)
+    check_fits(file, model, data)
+    x, y = data.test.x[: images or None], data.test.y[: images or None]
     progress.say("lowering to the integer graph")
     snap = lower_exactly(model)
-    progress.say(f"proving {folder / TFLITE_NAME} on {len(x):,} test images")
-    return export_tflite(snap, folder, images=x, labels=y, keras_logits=LogitFunction(model)(x))
+    if snap.moved:
+        save_model(model, make_folder(folder) / MOVED_NAME)
+    logits = LogitFunction(model)(x)
+    return export_tflite(snap, folder, images=x, labels=y, keras_logits=logits, progress=progress)
 
 
 def _record(path: Path, content: bytes, snap: Snap, parity: Parity) -> dict[str, object]:

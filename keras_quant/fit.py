@@ -17,8 +17,8 @@ import numpy as np
 from keras_quant import checkpoint as checkpoints
 from keras_quant.checkpoint import Checkpoint, Epoch
 from keras_quant.data import Dataset
-from keras_quant.data.pipeline import train_batches
-from keras_quant.errors import TrainingError
+from keras_quant.data.pipeline import TrainBatches
+from keras_quant.errors import RunError, TrainingError
 from keras_quant.files import write_text
 from keras_quant.logits import LogitFunction, accuracy, cross_entropy
 from keras_quant.methods.quantizers import fused_kernels
@@ -68,20 +68,25 @@ def fit(
     Raises:
         TrainingError: the loss is not finite; model then holds the last good weights.
     """
-    steps = max(1, len(dataset.train) // settings.batch_size)
-    optimizer = make_optimizer(settings.optimizer, steps_per_epoch=steps, epochs=settings.epochs)
+    batches = TrainBatches(
+        dataset, batch_size=settings.batch_size, seed=settings.seed, augment=settings.augment
+    )
+    optimizer = make_optimizer(
+        settings.optimizer, steps_per_epoch=batches.steps_per_epoch, epochs=settings.epochs
+    )
     trained.compile(optimizer=optimizer, loss=_loss, metrics=["accuracy"])
     optimizer.build(trained.trainable_variables)
     state = checkpoints.load(folder) if resume else None
     if state:
-        _restore(trained, optimizer, state)
+        _restore(trained, optimizer, state, folder)
+        write_text(folder / "history.csv", _as_csv(state.history))
     history = state.history if state else ()
     best_weights = state.best_weights if state else trained.get_weights()
     logits = LogitFunction(model)
     while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
         before = trained.get_weights()
         try:
-            row = _epoch(trained, dataset, settings, len(history), steps=steps, progress=progress)
+            row = _epoch(trained, batches, len(history), epochs=settings.epochs, progress=progress)
             model.set_weights(trained.get_weights())
             row = _validated(row, logits, dataset)
         except TrainingError:
@@ -105,10 +110,18 @@ def fit(
     return history
 
 
-def _restore(model: keras.Model, optimizer: keras.optimizers.Optimizer, state: Checkpoint) -> None:
-    model.set_weights(list(state.weights))
-    for variable, value in zip(optimizer.variables, state.optimizer, strict=True):
-        variable.assign(value)
+def _restore(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, state: Checkpoint, folder: Path
+) -> None:
+    try:
+        model.set_weights(list(state.weights))
+        for variable, value in zip(optimizer.variables, state.optimizer, strict=True):
+            variable.assign(value)
+    except ValueError as error:
+        raise RunError(
+            f"{folder / checkpoints.FILE_NAME}: is of another model than is built now; train "
+            "again with --overwrite"
+        ) from error
 
 
 def _loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -120,28 +133,21 @@ def _loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 def _epoch(
     model: keras.Model,
-    dataset: Dataset,
-    settings: FitSettings,
+    batches: TrainBatches,
     epoch: int,
     *,
-    steps: int,
+    epochs: int,
     progress: Progress,
 ) -> Epoch:
-    batches = train_batches(
-        dataset,
-        batch_size=settings.batch_size,
-        epoch=epoch,
-        seed=settings.seed,
-        augment=settings.augment,
-    )
+    title = f"epoch {epoch + 1}/{epochs}"
     started = time.perf_counter()
-    with progress.bar(f"epoch {epoch + 1}/{settings.epochs}", steps) as advance, fused_kernels():
+    with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():
         fitted = model.fit(
-            batches,
+            batches(epoch),
             epochs=epoch + 1,
             initial_epoch=epoch,
             verbose=0,
-            callbacks=[_Watch(advance, epoch + 1)],
+            callbacks=[_Watch(show, epoch + 1)],
         )
     return Epoch(
         epoch=epoch + 1,
@@ -157,16 +163,19 @@ def _epoch(
 class _Watch(keras.callbacks.Callback):
     """Moves the progress bar, and stops at the first loss that is not finite."""
 
-    def __init__(self, advance: Callable[[str], None], epoch: int) -> None:
+    def __init__(self, show: Callable[[int, str], None], epoch: int) -> None:
         super().__init__()
-        self.advance, self.epoch = advance, epoch
+        self.show, self.epoch = show, epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         if not math.isfinite(logs.get("loss", 0.0)):
             where = f"epoch {self.epoch}, batch {batch + 1}"
             raise _diverged(f"the loss became {logs['loss']} in {where}")
-        self.advance(f"loss {logs.get('loss', 0.0):.4f}  accuracy {logs.get('accuracy', 0.0):.4f}")
+        self.show(
+            batch + 1,
+            f"loss {logs.get('loss', 0.0):.4f}  accuracy {logs.get('accuracy', 0.0):.4f}",
+        )
 
 
 def _validated(row: Epoch, logits: LogitFunction, dataset: Dataset) -> Epoch:
@@ -202,6 +211,10 @@ def _as_csv(history: Sequence[Epoch]) -> str:
 def _log(folder: Path | None, row: Epoch) -> None:
     if folder is None:
         return
+    # As tf.summary.scalar, which needs the tensorboard package; reading the files does, too.
+    plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
+    metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
     with tf.summary.create_file_writer(str(folder)).as_default():
         for name in Epoch.__slots__[1:]:
-            tf.summary.scalar(name, np.float32(getattr(row, name)), step=row.epoch)
+            value = np.float32(getattr(row, name))
+            tf.summary.write(name, value, step=row.epoch, metadata=metadata)

@@ -19,13 +19,8 @@ from keras_quant.errors import ModelError
 from keras_quant.files import atomic_path
 from keras_quant.keras3_config import to_keras2, weight_groups
 from keras_quant.keras_safety import archive_problems, config_problems
-from keras_quant.tf import keras
-
-# isort: split
-# QKeras imports TensorFlow, so it comes after keras_quant.tf.
-import qkeras.utils
-
-from keras_quant.methods.qkeras import repair_qkeras
+from keras_quant.methods.quantizers import repair_qkeras
+from keras_quant.tf import keras, qkeras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -84,7 +79,9 @@ def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
     _check_path(path)
     try:
         saved = _read_zip(path) if path.suffix == ".keras" else _read_h5(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, RecursionError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # broken bytes can end in any error of zipfile, json or h5py
         raise ModelError(
             f"{path}: not a whole Keras model file ({_reason(error)}). Copy or save it again."
         ) from error
@@ -134,8 +131,7 @@ def _read_h5(path: Path) -> _Saved:
             raise ModelError(
                 f"{path}: it lacks model_config or model_weights; weights alone are no model"
             )
-        config = json.loads(file.attrs["model_config"], object_hook=_tuple_or_dict)
-        config = _without_training(config)
+        config = _without_training(json.loads(file.attrs["model_config"]))
         return _Saved(
             config=config,
             keras_version=str(file.attrs.get("keras_version", "2")),
@@ -143,18 +139,11 @@ def _read_h5(path: Path) -> _Saved:
         )
 
 
-def _tuple_or_dict(value: dict[str, Any]) -> Any:
-    """Undoes what Keras does to tuples in .h5 files."""
-    return tuple(value["items"]) if value.get("class_name") == "__tuple__" else value
-
-
 def _without_training(value: Any) -> Any:
     """A configuration without optimizers, losses and metrics, of nested models too."""
     if isinstance(value, dict):
         return {k: _without_training(v) for k, v in value.items() if k != "compile_config"}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_without_training(item) for item in value)
-    return value
+    return [_without_training(item) for item in value] if isinstance(value, list) else value
 
 
 def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:

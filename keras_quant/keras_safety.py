@@ -63,7 +63,6 @@ QKERAS_CLASSES = frozenset({
 OWN_CLASSES = frozenset({"InputGrid", "fitted_bits"})
 VALUES = frozenset({
     "DTypePolicy", "Policy", "__bytes__", "__keras_tensor__", "__numpy__", "__tensor__",
-    "__tuple__",
 })
 # fmt: on
 
@@ -128,7 +127,7 @@ def _is_pickle(content: bytes) -> bool:
 
 
 def _walk(value: Any, where: str) -> Iterator[str]:
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         for item in value:
             yield from _walk(item, where)
     if not isinstance(value, dict):

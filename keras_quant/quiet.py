@@ -16,7 +16,7 @@ def native_logs_hidden() -> Iterator[None]:
     TensorFlow and LiteRT greet with lines about processors and delegates that their own log
     levels do not reach. KQ_DEBUG=1 leaves them.
     """
-    if os.environ.get("KQ_DEBUG"):
+    if os.environ.get("KQ_DEBUG") or sys.stderr is None:  # started with stderr closed
         yield
         return
     sys.stderr.flush()

@@ -53,17 +53,46 @@ def create(path: Path, *, overwrite: bool) -> RunFolder:
         RunError: there is a run already and overwrite is off, or a folder of other things.
         FileError: the system refuses.
     """
+    make_folder(path)
     is_run = (path / records.FILE_NAME).exists()
     if is_run and not overwrite:
         raise RunError(
             f"{path}: a run of that name exists. Give --name NAME for another, --overwrite to "
             "replace it, or --resume to go on with it"
         )
-    if is_run:
-        shutil.rmtree(path)
-    elif path.is_dir() and any(path.iterdir()):
-        raise RunError(f"{path}: not empty, and not a run. Give --name NAME, or empty it")
-    return RunFolder(make_folder(path))
+    try:
+        sweep(path)
+        if is_run:
+            _empty(path)
+        elif any(path.iterdir()):
+            raise RunError(f"{path}: not empty, and not a run. Give --name NAME, or empty it")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be emptied: {error}. Give --name NAME") from error
+    return RunFolder(path)
+
+
+def _empty(path: Path) -> None:
+    """Removes what is in a run's folder; the record last, so that half empty it is still a run."""
+    record = path / records.FILE_NAME
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry != record:
+            entry.unlink()
+    record.unlink()
+
+
+def model_of(path: Path) -> Path:
+    """The Keras model of a run that has one.
+
+    Raises:
+        RunError: there is no run, or it was stopped before it had a model.
+    """
+    records.load(path)
+    model = RunFolder(path).model
+    if not model.exists():
+        raise RunError(f"{path}: has no model yet; finish it with kq train --resume")
+    return model
 
 
 def reopen(path: Path) -> RunFolder:

@@ -19,7 +19,7 @@ from keras_quant import checkpoint, records, runs
 from keras_quant.calibrate import CALIBRATION_IMAGES, calibrate, input_grid
 from keras_quant.data import Dataset, load_dataset, normalize
 from keras_quant.emit.tflite import emit_tflite
-from keras_quant.errors import ModelError, RunError, TrainingError
+from keras_quant.errors import ModelError, RunError, TrainingError, UsageError
 from keras_quant.export import Export, export_tflite
 from keras_quant.files import write_json, write_text
 from keras_quant.fit import FitSettings, fit
@@ -68,6 +68,8 @@ def train(
         ParityError: the exported file does not answer as the reference does.
     """
     check(settings)
+    if settings.parent is not None and settings.parent.resolve() == path.resolve():
+        raise UsageError(f"{path}: a run cannot start --from itself; give --name NAME for another")
     dataset = load_dataset(
         settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
     )
@@ -75,7 +77,7 @@ def train(
     source = _float_model(settings, dataset)
     planned = plan(source, settings.scheme)
     record = begin_record(settings, dataset, planned.float_layers, command)
-    folder = _open(path, record, settings, overwrite=overwrite, resume=resume)
+    folder, record = _open(path, record, settings, overwrite=overwrite, resume=resume)
     planned = _calibrated(planned, source, dataset, settings, folder, progress)
     model = _quantized(planned, source, dataset, settings)
     _fit(model, planned, dataset, settings, folder, resume=resume, progress=progress)
@@ -100,7 +102,7 @@ def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
 
 
 def _take_weights(model: keras.Model, parent: Path) -> None:
-    given = load_model(RunFolder(parent).model)
+    given = load_model(runs.model_of(parent))
     shapes = {layer.name: [w.shape for w in layer.weights] for layer in given.layers}
     missing = [
         layer.name
@@ -117,14 +119,21 @@ def _take_weights(model: keras.Model, parent: Path) -> None:
 
 def _open(
     path: Path, record: RunRecord, settings: TrainSettings, *, overwrite: bool, resume: bool
-) -> RunFolder:
-    if not resume:
+) -> tuple[RunFolder, RunRecord]:
+    """Makes the run's folder, or opens a stopped run's and gives the record that it began with."""
+    if resume:
+        record = _begun(path, record)
+        folder = runs.reopen(path)
+    else:
         folder = runs.create(path, overwrite=overwrite)
-        write_text(folder.scheme, scheme_to_yaml(settings.scheme))
-        records.save(record, folder.path)
-        return folder
+        records.save(record, folder.path)  # first: without it a folder is no run
+    write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+    return folder, record
+
+
+def _begun(path: Path, record: RunRecord) -> RunRecord:
     begun = records.load(path)
-    if begun.status != "training":
+    if begun.status == "exported":
         raise RunError(f"{path}: that run is finished; --overwrite trains it anew")
     differing = [
         name
@@ -136,7 +145,7 @@ def _open(
             f"{path}: --resume needs the settings that the run was begun with; these differ: "
             f"{', '.join(differing)} (see {path / records.FILE_NAME})"
         )
-    return runs.reopen(path)
+    return begun
 
 
 def _plain(value: Any) -> Any:
@@ -158,17 +167,22 @@ def _calibrated(
     if not folder.calibration.exists():
         images = normalize(dataset.train.x[:CALIBRATION_IMAGES])
         progress.say(f"calibrating activation scales on {len(images)} training images")
-        with progress.bar("calibrating", 0) as advance:
+        with progress.bar("calibrating", len(images)) as show:
             steps = calibrate(
                 planned,
                 source,
                 images,
                 fresh=settings.parent is None,
-                progress=lambda done, total: advance(f"batch {done}/{total}"),
+                on_images=lambda done: show(done, ""),
             )
         write_json(folder.calibration, {str(group): step for group, step in steps.items()})
-    steps = {int(k): v for k, v in json.loads(folder.calibration.read_text()).items()}
-    return with_steps(planned, steps)
+    try:
+        steps = {int(k): v for k, v in json.loads(folder.calibration.read_text()).items()}
+        return with_steps(planned, steps)
+    except (ValueError, AttributeError, KeyError) as error:
+        raise RunError(
+            f"{folder.calibration}: broken ({error!r}); remove it, and --resume calibrates again"
+        ) from error
 
 
 def _quantized(
@@ -251,7 +265,6 @@ def _finish(
     progress.say("lowering to the integer graph")
     snap = lower_exactly(model)
     save_model(model, folder.model)
-    (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
     logits = LogitFunction(model)(dataset.test.x)
     keras_accuracy = accuracy(logits, dataset.test.y)
     record = dataclasses.replace(
@@ -260,9 +273,13 @@ def _finish(
         figures=(_percent("accuracy", keras_accuracy, "Keras model"), *_sizes(snap, source)),
     )
     records.save(record, folder.path)
-    progress.say(f"writing {folder.tflite} and proving it on {len(dataset.test)} test images")
     export = export_tflite(
-        snap, folder.export, images=dataset.test.x, labels=dataset.test.y, keras_logits=logits
+        snap,
+        folder.export,
+        images=dataset.test.x,
+        labels=dataset.test.y,
+        keras_logits=logits,
+        progress=progress,
     )
     figures = (
         *record.figures,
@@ -272,6 +289,8 @@ def _finish(
     )
     record = dataclasses.replace(record, status="exported", figures=figures)
     records.save(record, folder.path)
+    # Last, so that no kill costs the epochs that are done.
+    (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return TrainResult(folder=folder, record=record, export=export)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 
 from keras_quant import __version__, records
 from keras_quant.data import Dataset
-from keras_quant.errors import UsageError
+from keras_quant.errors import MissingDependencyError, UsageError
 from keras_quant.methods import load_method
 from keras_quant.optimizer_settings import OptimizerSettings
 from keras_quant.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
 from keras_quant.scheme import Scheme, is_float, scheme_to_dict
 
 PRECISIONS = ("float32", "bf16")
+MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,10 @@ class TrainSettings:
             found.append(
                 f"--validation-fraction is {self.validation_fraction}; between 0 and 1 is allowed"
             )
+        if not 0 <= self.seed <= MAX_SEED:
+            found.append(f"--seed is {self.seed}; 0 to {MAX_SEED} is allowed")
+        if ":" in self.model and self.model_options:
+            found.append(f"--option is for models of the zoo; {self.model} takes none")
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
         return [*found, *self.optimizer.problems()]
@@ -77,10 +83,15 @@ def check(settings: TrainSettings) -> None:
 
     Raises:
         UsageError: values that are out of range, or an unknown method.
+        MissingDependencyError: TensorBoard is asked for and not installed.
     """
     problems = settings.problems()
     if problems:
         raise UsageError("; ".join(problems))
+    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise MissingDependencyError(
+            "--tensorboard: TensorBoard is not installed: pip install tensorboard"
+        )
     if not is_float(settings.scheme):
         load_method(settings.method)
 

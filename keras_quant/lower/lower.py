@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import COMPUTE, Step, consumers, describe
+from keras_quant.functional import AVERAGE, COMPUTE, Step, consumers, describe
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
 from keras_quant.graph.verify import verify
 from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel
@@ -94,7 +94,7 @@ class _Lowering:
             return self._batch_norm(step, inputs[0])
         if step.kind == "relu":
             return self._relu(step, inputs[0])
-        if step.kind in COMPUTE or step.kind in ("add", "avg_pool", "mean"):
+        if step.kind in COMPUTE or step.kind in ("add", *AVERAGE):
             return self._open(step, [self.close(value) for value in inputs])
         return self._passing(step, self.close(inputs[0]))
 
@@ -186,7 +186,8 @@ class _Lowering:
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
         inputs, attrs, kernel = value.inputs, dict(value.attrs), value.kernel
         if qparams is None:
-            attrs["activation"] = value.activation
+            if value.op not in AVERAGE:
+                attrs["activation"] = value.activation
             if kernel is None:
                 inputs = tuple(self.as_float(name) for name in inputs)
         weight, bias = None, None

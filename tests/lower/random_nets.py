@@ -1,0 +1,199 @@
+"""Random small Keras nets of the supported layers, as plain values that hypothesis can shrink."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from keras_quant.calibrate import calibrate
+from keras_quant.methods import load_method
+from keras_quant.prepare import plan, with_steps, wrap
+from keras_quant.qparams import unsigned
+from keras_quant.scheme import Scheme, scheme_from_bits
+from keras_quant.tf import keras
+
+CLASSES = 5
+GAMMAS = {"positive": (0.5, 1.5), "signed": (-1.5, 1.5), "some zero": (-1.5, 1.5)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One layer, or one with its batch norm and ReLU; what does not fit is made to fit."""
+
+    kind: str
+    size: tuple[int, int]
+    stride: int
+    padding: str
+    filters: int
+    gamma: str | None
+    relu: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net:
+    """A net that ends with a dense layer of CLASSES logits."""
+
+    shape: tuple[int, int, int]
+    blocks: tuple[Block, ...]
+    ending: str
+    hidden: int
+    weight: str
+    activation: str
+    uniform: bool
+    seed: int
+
+    @property
+    def bits(self) -> str:
+        return f"w{self.weight}a{self.activation}"
+
+    @property
+    def scheme(self) -> Scheme:
+        """The usual scheme, or one without exceptions for first and last layer."""
+        scheme = scheme_from_bits(self.bits)
+        if not self.uniform:
+            return scheme
+        return Scheme(name="uniform", rules=scheme.rules[:1])
+
+
+sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
+blocks = st.builds(
+    Block,
+    kind=st.sampled_from(
+        ["conv", "depthwise", "residual", "max_pool", "avg_pool", "pad", "dropout", "projection"]
+    ),
+    size=sizes,
+    stride=st.integers(1, 2),
+    padding=st.sampled_from(["same", "valid"]),
+    filters=st.integers(1, 9),
+    gamma=st.sampled_from([None, *GAMMAS]),
+    relu=st.sampled_from([None, "relu", "relu6"]),
+)
+nets = st.builds(
+    Net,
+    shape=st.tuples(st.integers(1, 11), st.integers(1, 11), st.integers(1, 3)),
+    blocks=st.lists(blocks, min_size=1, max_size=6).map(tuple),
+    ending=st.sampled_from(["mean", "flatten"]),
+    hidden=st.sampled_from([0, 0, 7]),
+    weight=st.sampled_from([*"12345678", "t"]),
+    activation=st.sampled_from([*"12345678"]),
+    uniform=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+
+
+def images_of(net: Net, count: int) -> np.ndarray:
+    """Random 8-bit pixels as reals, (count, *shape)."""
+    rng = np.random.default_rng(net.seed)
+    return rng.integers(0, 256, (count, *net.shape)).astype(np.float32) / np.float32(255)
+
+
+def quantized(net: Net, images: np.ndarray) -> keras.Model:
+    """The fake-quantized model of a net with random weights, calibrated on the images."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(net.seed)
+    source = _build(net)
+    _randomize(source, net)
+    planned = plan(source, net.scheme)
+    planned = with_steps(planned, calibrate(planned, source, images, fresh=False))
+    return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
+
+
+def _build(net: Net) -> keras.Model:
+    inputs = x = keras.Input(net.shape, name="image")
+    for block in net.blocks:
+        x = _ADD[block.kind](x, block)
+    if net.ending == "mean":
+        x = keras.layers.GlobalAveragePooling2D()(x)
+    else:
+        x = keras.layers.Flatten()(x)
+    if net.hidden:
+        x = keras.layers.Dense(net.hidden, activation="relu")(x)
+    return keras.Model(inputs, keras.layers.Dense(CLASSES, name="logits")(x))
+
+
+def _randomize(model: keras.Model, net: Net) -> None:
+    """Biases, and batch norms whose gammas are as the blocks say, in order."""
+    rng = np.random.default_rng(net.seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            kind = layer.name.partition("/")[2].replace("_", " ")
+            gamma = rng.uniform(*GAMMAS[kind], layer.gamma.shape)
+            if kind == "some zero":
+                gamma *= rng.integers(0, 2, gamma.shape)
+            mean, beta = rng.normal(0, 0.3, (2, *gamma.shape))
+            layer.set_weights([gamma, beta, mean, rng.uniform(0.1, 1.5, gamma.shape)])
+        elif getattr(layer, "use_bias", False):
+            layer.bias.assign(rng.normal(0, 0.3, layer.bias.shape))
+
+
+def _finish(x: Any, block: Block) -> Any:
+    if block.gamma:
+        number = keras.backend.get_uid("batch_norm")
+        name = f"bn{number}/{block.gamma.replace(' ', '_')}"
+        x = keras.layers.BatchNormalization(name=name)(x)
+    if block.relu:
+        x = keras.layers.ReLU(6.0 if block.relu == "relu6" else None)(x)
+    return x
+
+
+def _window(x: Any, block: Block) -> dict[str, Any]:
+    fits = all(size <= side for size, side in zip(block.size, x.shape[1:3], strict=True))
+    return {"strides": block.stride, "padding": block.padding if fits else "same"}
+
+
+def _conv(x: Any, block: Block) -> Any:
+    layer = keras.layers.Conv2D(block.filters, block.size, **_window(x, block))
+    return _finish(layer(x), block)
+
+
+def _depthwise(x: Any, block: Block) -> Any:
+    return _finish(keras.layers.DepthwiseConv2D(block.size, **_window(x, block))(x), block)
+
+
+def _residual(x: Any, block: Block) -> Any:
+    branch = keras.layers.Conv2D(x.shape[-1], block.size, padding="same")(x)
+    branch = _finish(branch, Block(**{**vars(block), "relu": None}))
+    x = keras.layers.Add()([x, branch])
+    return keras.layers.ReLU()(x) if block.relu else x
+
+
+def _projection(x: Any, block: Block) -> Any:
+    """A residual block both of whose branches compute, with a ReLU inside one."""
+    stride = {"strides": block.stride, "padding": "same"}
+    left = _finish(keras.layers.Conv2D(block.filters, block.size, **stride)(x), block)
+    left = keras.layers.Conv2D(block.filters, 1, use_bias=False)(left)
+    left = keras.layers.BatchNormalization(name=f"bn{keras.backend.get_uid('batch_norm')}/signed")(
+        left
+    )
+    right = keras.layers.Conv2D(block.filters, 1, **stride)(x)
+    x = keras.layers.Add()([left, right])
+    return keras.layers.ReLU()(x) if block.relu else x
+
+
+def _max_pool(x: Any, block: Block) -> Any:
+    return keras.layers.MaxPooling2D(block.size, **_window(x, block))(x)
+
+
+def _avg_pool(x: Any, block: Block) -> Any:
+    size = tuple(min(size, side) for size, side in zip(block.size, x.shape[1:3], strict=True))
+    return keras.layers.AveragePooling2D(size, strides=block.stride)(x)
+
+
+def _pad(x: Any, block: Block) -> Any:
+    top, left = block.size
+    return keras.layers.ZeroPadding2D(((top - 1, block.stride - 1), (left - 1, 1)))(x)
+
+
+_ADD = {
+    "conv": _conv,
+    "depthwise": _depthwise,
+    "residual": _residual,
+    "projection": _projection,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "pad": _pad,
+    "dropout": lambda x, block: keras.layers.Dropout(0.1 * block.stride)(x),
+}

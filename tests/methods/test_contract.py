@@ -1,0 +1,217 @@
+"""What every method promises: a layer frozen is the layer that was trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_quant.errors import UsageError
+from keras_quant.methods import METHODS, Method, load_method
+from keras_quant.methods.grid import ActivationGrid
+from keras_quant.qparams import dequantize, quantize
+from keras_quant.scheme import BINARY, TERNARY, QuantSpec
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.tf import keras, qkeras, tf  # noqa: E402
+
+LAYERS = {
+    "conv2d": lambda: keras.layers.Conv2D(5, (3, 2), name="layer"),
+    "depthwise": lambda: keras.layers.DepthwiseConv2D((3, 2), name="layer"),
+    "dense": lambda: keras.layers.Dense(5, use_bias=False, name="layer"),
+}
+SHAPES = {"conv2d": (6, 6, 3), "depthwise": (6, 6, 4), "dense": (7,)}
+WEIGHTS = {
+    "binary": BINARY,
+    "ternary": TERNARY,
+    "2": QuantSpec(bits=2, narrow_range=False),
+    **{str(bits): QuantSpec(bits=bits) for bits in range(3, 9)},
+    "4 full range": QuantSpec(bits=4, narrow_range=False),
+    "4 per tensor": QuantSpec(bits=4, per_channel=False),
+}
+GRIDS = [
+    *(ActivationGrid(bits=bits, signed=False, step=2.0**-3) for bits in range(1, 9)),
+    *(
+        ActivationGrid(bits=bits, signed=True, narrow_range=narrow, step=4.0)
+        for bits in range(2, 9)
+        for narrow in (False, True)
+    ),
+]
+
+every_method = pytest.mark.parametrize("method", [load_method(m) for m in METHODS], ids=METHODS)
+every_layer = pytest.mark.parametrize("kind", LAYERS)
+every_weight = pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
+
+
+def wrapped(method: Method, kind: str, weight: QuantSpec) -> keras.layers.Layer:
+    """A quantized layer with random weights; its first channel is zero."""
+    layer = method.wrap(LAYERS[kind](), weight)
+    layer.build((None, *SHAPES[kind]))
+    rng = np.random.default_rng(0)
+    kernel, *others = layer.get_weights()
+    kernel = rng.normal(0, 0.2, kernel.shape).astype(np.float32)
+    channels = kernel[:, :, :, 0].T if kind == "depthwise" else kernel.T
+    channels[0] = 0
+    layer.set_weights([kernel, *others])
+    return layer
+
+
+def computed_kernel(layer: keras.layers.Layer, kind: str) -> np.ndarray:
+    """The kernel that a layer computes with, found by feeding it one-hot inputs.
+
+    Each product has one term that is not zero, so that the sums are exact.
+    """
+    shape = layer.get_weights()[0].shape
+    fans = int(np.prod(shape[:-1])) if kind != "depthwise" else int(np.prod(shape[:2]))
+    if kind == "dense":
+        return layer(np.eye(fans, dtype=np.float32)).numpy()
+    if kind == "depthwise":
+        one_hot = np.eye(fans, dtype=np.float32).reshape(fans, *shape[:2], 1)
+        return layer(np.repeat(one_hot, shape[2], axis=-1)).numpy().reshape(shape)
+    return layer(np.eye(fans, dtype=np.float32).reshape(fans, *shape[:3])).numpy().reshape(shape)
+
+
+@every_method
+@every_layer
+@every_weight
+def test_frozen_codes_are_the_kernel_that_computes(
+    method: Method, kind: str, weight: QuantSpec
+) -> None:
+    layer = wrapped(method, kind, weight)
+    frozen = method.freeze_kernel(layer)
+    assert frozen.bits == weight.bits
+    reals = (frozen.codes * frozen.scale).astype(np.float32)
+    np.testing.assert_array_equal(reals, computed_kernel(layer, kind))
+
+
+@every_method
+@every_layer
+@every_weight
+def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantSpec) -> None:
+    codes = method.freeze_kernel(wrapped(method, kind, weight)).codes
+    qmax = max(1, 2 ** (weight.bits - 1) - 1)
+    qmin = -qmax if weight.narrow_range else -qmax - 1
+    assert qmin <= codes.min() < 0 < codes.max() <= qmax
+    if weight.bits == 1:
+        assert set(np.unique(codes)) == {-1, 1}
+
+
+@every_method
+@every_layer
+@every_weight
+def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec) -> None:
+    frozen = method.freeze_kernel(wrapped(method, kind, weight))
+    axis = 2 if kind == "depthwise" else -1
+    channels = frozen.codes.shape[axis] if weight.per_channel else 1
+    assert frozen.scale.size == channels
+    assert frozen.scale.shape[axis] == channels
+    assert (frozen.scale > 0).all()
+
+
+@every_method
+@every_layer
+@every_weight
+def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: QuantSpec) -> None:
+    kernel = computed_kernel(wrapped(method, kind, weight), kind)
+    first = kernel[:, :, 0] if kind == "depthwise" else kernel[..., 0]
+    limit = np.abs(kernel).max() if weight == BINARY and not weight.per_channel else 1e-6
+    assert np.abs(first).max() <= limit
+
+
+@every_method
+@every_layer
+@every_weight
+def test_gradient_passes_straight_through(method: Method, kind: str, weight: QuantSpec) -> None:
+    layer = wrapped(method, kind, weight)
+    x = np.ones((1, *SHAPES[kind]), np.float32)
+    with tf.GradientTape() as tape:
+        y = layer(x)
+    gradient = tape.gradient(y, layer.trainable_variables[0]).numpy()
+    # As without a quantizer: each weight meets a 1 at each output position.
+    np.testing.assert_array_equal(gradient, np.full_like(gradient, np.prod(y.shape[1:-1])))
+
+
+@every_method
+@every_layer
+@every_weight
+def test_kernel_quantizes_in_bfloat16(method: Method, kind: str, weight: QuantSpec) -> None:
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        layer = wrapped(method, kind, weight)
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+    y = layer(np.ones((1, *SHAPES[kind]), np.float32))
+    assert y.dtype == tf.bfloat16
+    assert np.isfinite(y.numpy().astype(np.float32)).all()
+
+
+@every_method
+@pytest.mark.parametrize("kind", LAYERS)
+def test_quantized_layer_keeps_name_and_settings(method: Method, kind: str) -> None:
+    layer = LAYERS[kind]()
+    twin = method.wrap(layer, WEIGHTS["4"])
+    assert twin.name == layer.name
+    assert twin.use_bias == layer.use_bias
+    for setting in ("strides", "padding", "kernel_size", "units", "filters", "dilation_rate"):
+        if hasattr(layer, setting):
+            assert getattr(twin, setting) == getattr(layer, setting), setting
+
+
+@every_method
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_frozen_activation_names_the_values_that_the_layer_puts_out(
+    method: Method, grid: ActivationGrid
+) -> None:
+    layer = method.activation("act", grid)
+    frozen = method.freeze_activation(layer)
+    assert dataclasses.astuple(frozen) == dataclasses.astuple(grid.qparams)
+    span = grid.step * (grid.qparams.qmax + 2)
+    # Eighths of a step: all codes, all midpoints and both ends are among them.
+    x = np.arange(-span, span + grid.step / 8, grid.step / 8, dtype=np.float32)
+    expected = dequantize(quantize(x, grid.qparams), grid.qparams)
+    np.testing.assert_array_equal(layer(x).numpy(), expected)
+
+
+@every_method
+@pytest.mark.parametrize("grid", GRIDS[3:12:4], ids=str)
+def test_activation_gradient_is_one_within_the_range_and_zero_outside(
+    method: Method, grid: ActivationGrid
+) -> None:
+    layer = method.activation("act", grid)
+    q = grid.qparams
+    x = tf.constant(grid.step * np.array([q.qmin - 0.7, q.qmin + 0.3, q.qmax - 0.3, q.qmax + 0.7]))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    np.testing.assert_array_equal(tape.gradient(y, x), [0, 1, 1, 0])
+
+
+@every_method
+def test_other_layers_are_no_quantizers(method: Method) -> None:
+    assert method.freeze_activation(keras.layers.ReLU()) is None
+    assert method.freeze_kernel(keras.layers.Dense(2)) is None
+
+
+@every_method
+@every_weight
+def test_quantized_model_survives_a_file(method: Method, weight: QuantSpec, tmp_path) -> None:
+    inputs = keras.Input((6, 6, 2))
+    x = method.wrap(keras.layers.Conv2D(3, 3), weight)(inputs)
+    x = method.activation("act", ActivationGrid(bits=4, signed=False, step=0.25))(x)
+    x = method.activation("sym", ActivationGrid(bits=3, signed=True, narrow_range=True))(x)
+    model = keras.Model(inputs, x)
+    model.save(tmp_path / "m.keras")
+    objects: dict = {}
+    qkeras.utils._add_supported_quantized_objects(objects)
+    again = keras.models.load_model(tmp_path / "m.keras", custom_objects=objects)
+    images = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    np.testing.assert_array_equal(again(images), model(images))
+
+
+def test_unknown_method_is_told_with_close_names() -> None:
+    with pytest.raises(UsageError, match=r"'qkera' is not known; close names: qkeras; methods"):
+        load_method("qkera")

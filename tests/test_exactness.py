@@ -1,0 +1,51 @@
+"""Whatever net is trained at whatever bits: the TFLite file answers as the model does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.emit.tflite import emit_tflite  # noqa: E402
+from keras_quant.logits import LogitFunction  # noqa: E402
+from keras_quant.lower import lower_exactly  # noqa: E402
+from keras_quant.parity import prove_tflite  # noqa: E402
+from tests.lower.codes import count_differences  # noqa: E402
+from tests.lower.random_nets import Net, images_of, nets, quantized  # noqa: E402
+
+IMAGES = 64
+# Keras sums in float32, in an order of its own: where a sum ends next to the middle of two
+# codes, it may take the other one.
+FLOAT32_ROUNDING = 1e-3
+quick = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+def prove(net: Net) -> None:
+    images = images_of(net, IMAGES)
+    model = quantized(net, images)
+    snap = lower_exactly(model)
+    logits = LogitFunction(model)(images)
+    inputs = {snap.graph.inputs[0]: images}
+    parity = prove_tflite(snap.graph, emit_tflite(snap.graph), inputs, keras_logits=logits)
+    different, compared = count_differences(model, snap.graph, images)
+    note(f"{parity}; Keras differs in {different} of {compared} codes")
+    assert parity.codes_different == 0
+    assert parity.passed
+    assert different <= FLOAT32_ROUNDING * compared
+    if different == 0:
+        assert parity.keras_top1_agreement == 1
+
+
+@settings(max_examples=15, derandomize=True, **quick)
+@given(nets)
+def test_file_of_a_random_net_answers_as_the_model(net: Net) -> None:
+    prove(net)
+
+
+@pytest.mark.slow
+@settings(max_examples=100, **quick)
+@given(nets)
+def test_files_of_many_random_nets_answer_as_the_models(net: Net) -> None:
+    prove(net)

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_quant.errors import SchemeError
+from keras_quant.methods import load_method
+from keras_quant.methods.grid import ActivationGrid
+from keras_quant.qparams import unsigned
+from keras_quant.scheme import FLOAT, QuantSpec, scheme_from_bits, with_overrides
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.prepare import BRANCH_BITS, Plan, plan, split_float, with_steps, wrap  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
+
+L = keras.layers
+W4A4 = scheme_from_bits("4")
+BRANCH = ActivationGrid(bits=BRANCH_BITS, signed=True)
+
+
+def unsigned_grid(bits: int) -> ActivationGrid:
+    return ActivationGrid(bits=bits, signed=False)
+
+
+def chain() -> keras.Model:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, use_bias=False, name="conv1")(x)
+    x = L.BatchNormalization(name="bn1")(x)
+    x = L.ReLU(name="relu1")(x)
+    x = L.MaxPooling2D(name="max")(x)
+    x = L.Conv2D(4, 1, activation="relu", name="conv2")(x)
+    x = L.Dropout(0.5, name="drop")(x)
+    x = L.GlobalAveragePooling2D(name="gap")(x)
+    x = L.Dense(5, name="hidden")(x)
+    x = L.Dense(3, activation="softmax", name="logits")(x)
+    return keras.Model(inputs, x, name="chain")
+
+
+def residual() -> keras.Model:
+    """Two blocks; the second one's shortcut has a convolution. Then a linear bottleneck."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = L.ReLU(name="relu0")(L.Conv2D(4, 1, name="conv0")(inputs))
+    a = L.BatchNormalization(name="bn1")(L.Conv2D(4, 3, padding="same", name="conv1")(x))
+    x = L.ReLU(name="sum1")(L.Add(name="add1")([x, a]))
+    a = L.Conv2D(4, 1, name="left2")(x)
+    b = L.Conv2D(4, 1, name="right2")(x)
+    x = L.Add(name="add2")([a, b])
+    x = L.Conv2D(4, 1, name="conv3")(x)
+    x = L.GlobalAveragePooling2D(name="gap")(L.ReLU(name="relu3")(x))
+    return keras.Model(inputs, L.Dense(2, name="logits")(x), name="residual")
+
+
+def points_of(planned: Plan) -> dict[str, ActivationGrid]:
+    return {point.after: point.grid for point in planned.points}
+
+
+def test_chain_is_rounded_once_a_block_and_not_behind_the_logits() -> None:
+    assert points_of(plan(chain(), W4A4)) == {
+        "relu1": unsigned_grid(4),
+        "conv2/activation": unsigned_grid(4),
+        "gap": unsigned_grid(8),
+        "hidden": ActivationGrid(bits=4, signed=True, narrow_range=True),
+    }
+
+
+def test_kernels_get_the_bits_of_the_scheme() -> None:
+    weights = plan(chain(), with_overrides(W4A4, ["hidden=wf"])).weights
+    w4, w8 = QuantSpec(bits=4), QuantSpec(bits=8)
+    assert weights == {"conv1": w8, "conv2": w4, "hidden": FLOAT, "logits": w8}
+    assert plan(chain(), with_overrides(W4A4, ["hidden=wf"])).float_layers == ("hidden",)
+
+
+def test_everything_around_an_addition_shares_one_step() -> None:
+    planned = plan(residual(), W4A4)
+    groups: dict[int, set[str]] = {}
+    for point in planned.points:
+        groups.setdefault(point.group, set()).add(point.after)
+    tied = [names for names in groups.values() if len(names) > 1]
+    # add1 ties relu0 (its shortcut), bn1 (its branch) and sum1; sum1 feeds no other addition.
+    assert tied == [{"relu0", "bn1", "sum1"}, {"left2", "right2", "add2"}]
+
+
+def test_branches_of_an_addition_have_eight_signed_bits() -> None:
+    planned = plan(residual(), W4A4)
+    branches = {point.after for point in planned.points if point.is_branch}
+    assert branches == {"bn1", "left2", "right2"}
+    grids = points_of(planned)
+    assert all(grids[name] == BRANCH for name in branches)
+    assert grids["sum1"] == unsigned_grid(4)
+    assert grids["add2"] == ActivationGrid(bits=4, signed=True, narrow_range=True)
+
+
+def test_additions_in_a_row_share_one_step() -> None:
+    x = inputs = keras.Input((4, 4, 2))
+    for number in range(3):
+        x = L.Add(name=f"add{number}")([x, L.Conv2D(2, 1, name=f"conv{number}")(x)])
+    planned = plan(keras.Model(inputs, L.Dense(2)(L.Flatten()(x))), W4A4)
+    assert {p.group for p in planned.points if p.after in ("conv1", "conv2", "add1", "add2")} == {
+        next(p.group for p in planned.points if p.after == "add0")
+    }
+
+
+def test_one_bit_signed_activations_become_minus_one_zero_one() -> None:
+    grids = points_of(plan(chain(), scheme_from_bits("w4a1")))
+    assert grids["hidden"] == ActivationGrid(bits=2, signed=True, narrow_range=True)
+    assert grids["relu1"] == unsigned_grid(1)
+
+
+def test_float_scheme_has_no_points() -> None:
+    planned = plan(chain(), scheme_from_bits("float"))
+    assert planned.points == ()
+    assert planned.float_layers == ("conv1", "conv2", "hidden", "logits")
+    assert planned.input_spec.is_float
+
+
+def test_rule_for_a_layer_that_is_not_there_is_told() -> None:
+    with pytest.raises(SchemeError, match="'conv9' matches none of .*close names: conv"):
+        plan(chain(), with_overrides(W4A4, ["conv9=w8a8"]))
+
+
+def wrapped(source: keras.Model, bits: str = "4") -> keras.Model:
+    planned = plan(source, scheme_from_bits(bits))
+    steps = {point.group: 0.25 for point in planned.points}
+    return wrap(with_steps(planned, steps), source, load_method("qkeras"), unsigned(8, 1 / 255))
+
+
+def test_quantized_twin_keeps_names_and_replaces_relus() -> None:
+    model = wrapped(chain())
+    assert [(layer.name, type(layer).__name__) for layer in model.layers] == [
+        ("image", "InputLayer"),
+        ("input_quant", "InputGrid"),
+        ("conv1", "QConv2D"),
+        ("bn1", "BatchNormalization"),
+        ("relu1", "QActivation"),
+        ("max", "MaxPooling2D"),
+        ("conv2", "QConv2D"),
+        ("conv2_relu", "QActivation"),
+        ("drop", "Dropout"),
+        ("gap", "GlobalAveragePooling2D"),
+        ("gap_quant", "QActivation"),
+        ("hidden", "QDense"),
+        ("hidden_quant", "QActivation"),
+        ("logits", "QDense"),
+        ("logits_softmax", "Softmax"),
+    ]
+
+
+def test_weights_are_copied() -> None:
+    source = chain()
+    for layer in source.layers:
+        shapes = [w.shape for w in layer.get_weights()]
+        layer.set_weights([np.random.default_rng(0).random(shape) for shape in shapes])
+    model = wrapped(source)
+    for layer in source.layers:
+        twin = model.get_layer(layer.name)
+        for a, b in zip(layer.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_eight_bits_answer_nearly_as_the_float_model() -> None:
+    """A step of 2**-5 and 8-bit weights: errors of a few steps at most."""
+    source = residual()
+    planned = plan(source, scheme_from_bits("8"))
+    planned = with_steps(planned, {point.group: 2.0**-5 for point in planned.points})
+    model = wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
+    images = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(model(images), source(images), atol=4 * 2.0**-5)
+    assert not np.array_equal(model(images), source(images))
+
+
+@pytest.mark.parametrize("make", [chain, residual])
+def test_float_twin_puts_out_the_values_in_front_of_each_point(make) -> None:
+    source = make()
+    planned = plan(source, W4A4)
+    images = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
+    found = split_float(planned, source)(images)
+    names = [point.after.partition("/")[0] for point in planned.points]
+    probe = keras.Model(source.input, [source.get_layer(name).output for name in names])
+    for values, expected in zip(found, probe(images), strict=True):
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
