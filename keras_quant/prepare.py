@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from keras_quant.errors import LoweringError
 from keras_quant.functional import AVERAGE, COMPUTE, PASSING, Step, class_name, consumers, describe
 from keras_quant.methods import Method
 from keras_quant.methods.grid import ActivationGrid
@@ -23,6 +24,7 @@ from keras_quant.scheme import Block, BlockBits, QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
 
 BRANCH_BITS = 8
+QKERAS_CLASSES = ("QConv2D", "QDepthwiseConv2D", "QDense")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +71,15 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
 
     Raises:
         SchemeError: rules that match nothing.
-        LoweringError: the model has layers that are not supported.
+        LoweringError: the model has layers that are not supported, or is quantized already.
     """
     steps = describe(model)
+    quantized = [s.name for s in steps if s.qparams or type(s.layer).__name__ in QKERAS_CLASSES]
+    if quantized:
+        raise LoweringError(
+            f"model {model.name} is quantized already ({', '.join(quantized)}): give the float "
+            "model, and say the bits in the scheme; kq export takes quantized models as they are"
+        )
     blocks = _blocks(steps)
     bits = resolve(scheme, [_as_scheme_block(block) for block in blocks])
     points = _tie_additions(steps, _points(steps, blocks, bits))
@@ -243,7 +251,7 @@ def wrap(
 
 def _quantizer_name(point: Point, plan: Plan) -> str:
     step = next(step for step in plan.steps if step.name == point.after)
-    if step.kind == "relu" and not point.grid.signed:
+    if step.kind == "relu" and step.max_value is None:  # a quantizer that starts at 0 is a ReLU
         return _layer_name(step)
     return f"{_layer_name(step)}_quant"
 

@@ -80,6 +80,7 @@ def train(
     folder, record = _open(path, record, settings, overwrite=overwrite, resume=resume)
     planned = _calibrated(planned, source, dataset, settings, folder, progress)
     model = _quantized(planned, source, dataset, settings)
+    lower(model)  # what cannot be lowered is told before training, not after
     _fit(model, planned, dataset, settings, folder, resume=resume, progress=progress)
     return _finish(model, source, dataset, folder, record, progress=progress)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_quant.errors import SchemeError
+from keras_quant.errors import LoweringError, SchemeError
 from keras_quant.methods import load_method
 from keras_quant.methods.grid import ActivationGrid
 from keras_quant.qparams import unsigned
@@ -180,3 +180,21 @@ def test_float_twin_puts_out_the_values_in_front_of_each_point(make) -> None:
     probe = keras.Model(source.input, [source.get_layer(name).output for name in names])
     for values, expected in zip(found, probe(images), strict=True):
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_quantizer_takes_the_place_of_a_relu_but_follows_a_relu6() -> None:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.ReLU(name="open")(L.Conv2D(4, 3, name="conv1")(x))
+    x = L.ReLU(6.0, name="capped")(L.Conv2D(4, 3, name="conv2")(x))
+    source = keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten(name="flat")(x)))
+    model = wrap(plan(source, W4A4), source, load_method("qkeras"), unsigned(8, 1 / 255))
+    kinds = {layer.name: type(layer).__name__ for layer in model.layers}
+    found = [kinds[name] for name in ("open", "capped", "capped_quant")]
+    assert found == ["QActivation", "ReLU", "QActivation"]
+
+
+def test_a_quantized_model_is_not_quantized_again() -> None:
+    source = chain()
+    model = wrap(plan(source, W4A4), source, load_method("qkeras"), unsigned(8, 1 / 255))
+    with pytest.raises(LoweringError, match=r"quantized already \(input_quant, conv1, .*kq export"):
+        plan(model, W4A4)

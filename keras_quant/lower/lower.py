@@ -256,23 +256,21 @@ def _attrs(step: Step) -> dict[str, Any]:
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:
-    """What is left of a grid behind a ReLU.
+    """What is left of a grid behind a ReLU: rounding is monotone, so 6 has the highest code.
 
     Raises:
-        LoweringError: the top of a relu6 lies between two codes.
+        LoweringError: the codes are too far apart to say anything below 6.
     """
     if value.activation == "none":
         return qparams
     qmin, qmax = max(qparams.qmin, qparams.zero_point), qparams.qmax
     if value.activation == "relu6":
-        top = 6.0 / qparams.scale
-        if top < qmax - qparams.zero_point:
-            if not float(top).is_integer():
-                raise LoweringError(
-                    f"{value.step.name} (ReLU6: 6 is no multiple of the step {qparams.scale} "
-                    "that follows)"
-                )
-            qmax = qparams.zero_point + int(top)
+        qmax = min(qmax, qparams.zero_point + int(np.rint(6.0 / qparams.scale)))
+        if qmax <= qmin:
+            raise LoweringError(
+                f"{value.step.name} (ReLU6: all of it rounds to 0 on the step {qparams.scale} that "
+                "follows)"
+            )
     return dataclasses.replace(qparams, qmin=qmin, qmax=qmax)
 
 

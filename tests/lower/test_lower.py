@@ -169,9 +169,16 @@ def test_relu_in_front_of_signed_codes_cuts_the_negative_ones() -> None:
     assert graph.tensors["s"].qparams.qmin == 0
 
 
-def test_relu6_between_two_codes_is_refused() -> None:
-    with pytest.raises(LoweringError, match="ReLU6: 6 is no multiple of the step 0.7"):
-        lower(net(conv(4, name="c"), L.ReLU(6.0), InputGrid(0.7, 0, 15, name="odd")))
+@pytest.mark.parametrize(("step", "top"), [(0.7, 9), (4.0, 2), (0.4, 15)])
+def test_relu6_between_two_codes_ends_where_it_rounds_to(step: float, top: int) -> None:
+    model = net(conv(4, name="c"), L.ReLU(6.0), InputGrid(step, 0, 15, name="odd"))
+    assert lower(model).tensors["odd"].qparams.qmax == top
+    assert_same(model)
+
+
+def test_relu6_below_the_first_code_is_refused() -> None:
+    with pytest.raises(LoweringError, match=r"ReLU6: all of it rounds to 0 on the step 16\.0"):
+        lower(net(conv(4, name="c"), L.ReLU(6.0), InputGrid(16.0, 0, 15, name="odd")))
 
 
 def residual(*, sum_relu: bool) -> keras.Model:
