@@ -16,6 +16,7 @@ _TEMPORARY = ".tmp-"
 
 _ADVICE = {
     errno.ENOSPC: "Free some space on that disk, or choose another folder.",
+    errno.EFBIG: "Files may not be that large there: raise the limit (ulimit -f).",
     errno.EDQUOT: "Your disk quota is used up: free some space, or choose another folder.",
     errno.EACCES: "Choose a folder that you may write to.",
     errno.EPERM: "Choose a folder that you may write to.",

@@ -211,7 +211,7 @@ def _as_csv(history: Sequence[Epoch]) -> str:
 def _log(folder: Path | None, row: Epoch) -> None:
     if folder is None:
         return
-    # As tf.summary.scalar, which needs the tensorboard package; reading the files does, too.
+    # As tf.summary.scalar, which needs the tensorboard package; only a reader of the files does.
     plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
     metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
     with tf.summary.create_file_writer(str(folder)).as_default():

@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 
 _Record = TypeVar("_Record")
 
-_NEEDED = {tuple: "a list", float: "a number", int: "a whole number", str: "a text"}
+_NEEDED = {
+    bool: "true or false",
+    tuple: "a list",
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+}
 
 
 def to_json(value: object) -> str:
@@ -101,7 +107,7 @@ def _decode(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
         }
     if kind is float and type(value) in (int, float):
         return float(value)
-    if kind in (int, str) and type(value) is kind:
+    if kind in (bool, int, str) and type(value) is kind:
         return value
     problems.append(f"{where}: is {value!r}; {_NEEDED.get(origin or kind, 'an object')} is needed")
     return None

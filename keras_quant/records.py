@@ -103,6 +103,8 @@ class TrainingRecord:
         optimizer: its name and settings.
         schedule: its name and settings.
         precision: "float32" or "bf16".
+        augment: whether images were flipped and cropped at random.
+        patience: epochs without gain after which training stopped; 0 for never.
         parent: the run whose weights training started from.
     """
 
@@ -113,6 +115,8 @@ class TrainingRecord:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "float32"
+    augment: bool = False
+    patience: int = 0
     parent: str | None = None
 
 

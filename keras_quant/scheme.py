@@ -142,9 +142,10 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
         matched = [b for b in blocks if _matches(rule.match, b, blocks)]
         if not matched and not rule.optional:
             names = [n for b in blocks for n in (*b.names, *(f"type:{t}" for t in b.types))]
+            close = close_names(rule.match, [*names, *SELECTORS])
             problems.append(
                 f"rules[{index}]: {rule.match!r} matches none of {len(blocks)} layers"
-                f"{close_names(rule.match, [*names, *SELECTORS])}"
+                f"{close or '; layers are ' + ', '.join(b.names[0] for b in blocks)}"
             )
         for block in matched:
             old = found[block.names[0]]

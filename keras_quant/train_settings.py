@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from keras_quant import __version__, records
 from keras_quant.data import Dataset
-from keras_quant.errors import MissingDependencyError, UsageError
+from keras_quant.errors import UsageError
 from keras_quant.methods import load_method
 from keras_quant.optimizer_settings import OptimizerSettings
 from keras_quant.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
@@ -83,15 +82,10 @@ def check(settings: TrainSettings) -> None:
 
     Raises:
         UsageError: values that are out of range, or an unknown method.
-        MissingDependencyError: TensorBoard is asked for and not installed.
     """
     problems = settings.problems()
     if problems:
         raise UsageError("; ".join(problems))
-    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise MissingDependencyError(
-            "--tensorboard: TensorBoard is not installed: pip install tensorboard"
-        )
     if not is_float(settings.scheme):
         load_method(settings.method)
 
@@ -128,6 +122,8 @@ def begin_record(
             optimizer=optimizer,
             schedule=schedule,
             precision=settings.precision,
+            augment=dataset.augment if settings.augment is None else settings.augment,
+            patience=settings.patience,
             parent=None if settings.parent is None else str(settings.parent),
         ),
         scheme=scheme_to_dict(settings.scheme),

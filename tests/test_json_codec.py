@@ -84,3 +84,14 @@ def test_all_problems_are_told_with_their_place() -> None:
         "sizes.train: is 'many'; a whole number is needed",
         "scale: is []; a number is needed",
     ]
+
+
+def test_true_and_false_are_no_numbers_and_come_back() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Switch:
+        on: bool
+
+    problems: list[str] = []
+    assert from_plain({"on": True}, Switch, problems) == Switch(on=True) and not problems
+    assert from_plain({"on": 1}, Switch, problems) is None
+    assert problems == ["on: is 1; true or false is needed"]

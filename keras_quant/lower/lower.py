@@ -193,7 +193,9 @@ class _Lowering:
         weight, bias = None, None
         if kernel is not None:
             weight = Weight(values=kernel.values, scale=kernel.scale, bits=kernel.bits)
-            bias = kernel.bias if qparams else kernel.bias.astype(np.float32)
+            bias = kernel.bias
+            if bias is not None and qparams is None:
+                bias = bias.astype(np.float32)
         node = Node(
             name=value.layers[0],
             op=value.op,

@@ -23,13 +23,13 @@ class Kernel:
         values: int8 codes, or float32; channels on the last axis.
         scale: (channels,) float64; None for float values.
         bits: logical width; 32 for float values.
-        bias: (channels,) float64, in real units.
+        bias: (channels,) float64, in real units; None where there is none to add.
     """
 
     values: np.ndarray
     scale: np.ndarray | None
     bits: int
-    bias: np.ndarray
+    bias: np.ndarray | None
 
     @property
     def in_codes(self) -> bool:
@@ -57,7 +57,7 @@ def read_kernel(step: Step) -> Kernel:
         full = np.broadcast_to(frozen.scale, frozen.codes.shape)
         scale = _channels_last(full, step.kind).reshape(-1, _num_channels(layer, step.kind))[0]
     values = _channels_last(values, step.kind)
-    bias = np.zeros(values.shape[-1])
+    bias = None
     if layer.use_bias:
         quantizer = getattr(layer, "bias_quantizer_internal", None)
         bias = np.asarray(quantizer(layer.bias) if quantizer else layer.bias, np.float64)
@@ -82,7 +82,7 @@ def fold_batch_norm(kernel: Kernel, layer: keras.layers.BatchNormalization) -> K
     codes are 0 and the scale is 1.
     """
     gain, shift = batch_norm_gain(layer)
-    bias = kernel.bias * gain + shift
+    bias = shift if kernel.bias is None else kernel.bias * gain + shift
     if kernel.scale is None:
         values = (kernel.values * gain).astype(np.float32)
         return dataclasses.replace(kernel, values=values, bias=bias)

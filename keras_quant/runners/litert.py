@@ -72,6 +72,11 @@ class LiteRTRunner:
             shape = tuple(details["shape_signature"][1:].tolist())
             if name not in inputs:
                 problems.append(f"input {name!r} is missing; given: {', '.join(inputs) or 'none'}")
+            elif details["dtype"] != np.float32:
+                problems.append(
+                    f"input {name!r} of the file is {details['dtype'].__name__}; float32 is "
+                    "supported: export it with float inputs"
+                )
             elif inputs[name].shape[1:] != shape:
                 problems.append(
                     f"input {name!r} has shape {inputs[name].shape}; (batch, *{shape}) is needed"

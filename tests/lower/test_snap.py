@@ -132,3 +132,31 @@ def test_bias_that_cannot_move_is_told_and_nothing_moves(options: dict) -> None:
         lower_exactly(model)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_layer_without_any_bias_is_left_as_it_is_even_near_a_tie() -> None:
+    inputs = keras.Input((4,), name="image")
+    x = InputGrid(1.0, 0, 15, name="grid")(inputs)
+    x = qkeras.QDense(1, kernel_quantizer=fitted_bits(4), use_bias=False, name="dense")(x)
+    model = keras.Model(inputs, qkeras.QActivation("quantized_relu(4,4)", name="codes")(x))
+    # 7 * 0.2142857 is 1.5 but for float32's rounding of the scale, 0.2142857 = 1.5 / 7.
+    model.get_layer("dense").set_weights([np.full((4, 1), 1.5, np.float32)])
+    before = model.get_weights()
+    snap = lower_exactly(model)
+    assert snap.moved == 0
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
+def test_lowering_a_second_time_moves_nothing() -> None:
+    net = net_of("8")
+    model = quantized(net, images_of(net, 64))
+    first = lower_exactly(model)
+    weights = [np.copy(w) for w in model.get_weights()]
+    second = lower_exactly(model)
+    assert first.moved > 0 and second.moved == 0
+    for a, b in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(first.graph.nodes, second.graph.nodes, strict=True):
+        if a.weight is not None:
+            np.testing.assert_array_equal(a.weight.values, b.weight.values)
+            np.testing.assert_array_equal(a.bias, b.bias)

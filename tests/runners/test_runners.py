@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_quant.emit.tflite import emit_tflite
-from keras_quant.errors import KerasQuantError, ModelError
+from keras_quant.errors import DataError, KerasQuantError, ModelError
 from keras_quant.graph.ir import Graph
 from keras_quant.qparams import unsigned
 from keras_quant.runners import RUNNERS, Runner
@@ -100,3 +100,18 @@ def test_a_damaged_file_is_a_model_error(
 def test_a_missing_file_is_a_model_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such file"):
         LiteRTRunner(tmp_path / "none.tflite")
+
+
+@pytest.mark.tensorflow
+def test_litert_refuses_files_with_integer_inputs() -> None:
+    pytest.importorskip("tensorflow")
+    from keras_quant.tf import keras, tf
+
+    model = keras.Sequential([keras.layers.Dense(2, input_shape=(4,))])
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: [[np.ones((1, 4), np.float32)]]
+    converter.inference_input_type = tf.int8
+    runner = LiteRTRunner(converter.convert())
+    with pytest.raises(DataError, match="of the file is int8; float32 is supported"):
+        runner.run({runner.inputs[0]: np.ones((1, 4), np.float32)})

@@ -16,7 +16,7 @@ does not know to which side such values round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,7 +77,9 @@ class Realized:
     reports: tuple[ChannelReport, ...]
 
 
-def realize(graph: Graph, *, stored_max: int = 127, snap: bool = True) -> Realized:
+def realize(
+    graph: Graph, *, stored_max: int = 127, snap: bool = True, immovable: Collection[str] = ()
+) -> Realized:
     """Gives each ideal node from codes to codes an int32 bias and float32 scales.
 
     Nodes with a float input or output, and nodes realized before, pass unchanged. A channel
@@ -88,6 +90,7 @@ def realize(graph: Graph, *, stored_max: int = 127, snap: bool = True) -> Realiz
         stored_max: largest stored weight code; weights are multiplied up towards it, which
             makes the bias finer. 7 for kernels that take int4.
         snap: False keeps the trained model as it is, and lets channels differ from it.
+        immovable: names of nodes that are treated as with snap=False.
     Raises:
         GraphError: some nodes cannot be realized; each is named with its reason.
     """
@@ -101,7 +104,9 @@ def realize(graph: Graph, *, stored_max: int = 127, snap: bool = True) -> Realiz
         raise GraphError("\n".join(problems))
     made, reports = {}, []
     for node, channels in ideal:
-        made[node.name], report = _realize_node(node, channels, stored_max=stored_max, snap=snap)
+        made[node.name], report = _realize_node(
+            node, channels, stored_max=stored_max, snap=snap and node.name not in immovable
+        )
         reports.append(report)
     nodes = tuple(made.get(node.name, node) for node in graph.nodes)
     return Realized(graph=replace(graph, nodes=nodes), reports=tuple(reports))

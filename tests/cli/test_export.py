@@ -1,0 +1,79 @@
+"""`kq export` and `kq evaluate`, as a user calls one after the other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant import export as exporting  # noqa: E402
+from keras_quant.cli.main import main  # noqa: E402
+from keras_quant.emit.tflite import emit_tflite  # noqa: E402
+from keras_quant.keras_files import save_model  # noqa: E402
+from keras_quant.lower import lower  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
+from keras_quant.zoo import build  # noqa: E402
+
+
+def kq(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    keras.utils.set_random_seed(0)
+    save_model(build("mlp", (8, 8, 1), 10), tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def test_exported_file_is_proven_and_evaluated(tmp_path: Path, model: Path) -> None:
+    result = kq("export", model, "--dataset", "digits", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "top-1 agreement with the reference" in result.stdout
+    table = kq("evaluate", tmp_path / "out" / "model.tflite", "--dataset", "digits").stdout
+    assert "XNNPACK" in table.splitlines()[1]
+    rows = [
+        json.loads(kq("evaluate", file, "--dataset", "digits", "--json").stdout)
+        for file in (model, tmp_path / "out" / "model.tflite")
+    ]
+    assert rows[0][0]["accuracy"] == rows[1][0]["accuracy"]
+
+
+def test_json_is_one_document(tmp_path: Path, model: Path) -> None:
+    arguments = ("--dataset", "digits", "--images", "20", "--out", tmp_path / "out", "--json")
+    done = json.loads(kq("export", model, *arguments).stdout)
+    assert done["path"] == str(tmp_path / "out" / "model.tflite")
+    assert (done["parity"]["images"], done["parity"]["passed"]) == (20, True)
+
+
+def test_failed_gate_is_exit_code_3(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = lower(build("mlp", (8, 8, 1), 10))  # the same net with other weights
+    monkeypatch.setattr(exporting, "emit_tflite", lambda graph: emit_tflite(other))
+    result = kq("export", model, "--dataset", "digits", "--out", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "model.failed-parity.tflite: the file does not answer as the model" in result.stderr
+    assert not (tmp_path / "out" / "model.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "helpful"),
+    [
+        (["export", "models/gone"], 1, "models/gone: no such run"),
+        (["export", "models/gone", "--to", "tflit"], 2, "close names: tflite"),
+        (["export", "model.keras", "--images", "-1"], 2, "--images"),
+        (["evaluate", "models/gone"], 1, "models/gone: no such run folder"),
+        (["evaluate", "gone.tflite"], 1, "gone.tflite: no such file"),
+    ],
+)
+def test_bad_argument_is_explained(arguments: list[str], exit_code: int, helpful: str) -> None:
+    result = kq(*arguments)
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert helpful in result.stderr
+    assert "bug of kq" not in result.stderr

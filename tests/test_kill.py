@@ -1,0 +1,139 @@
+"""`kq train`, killed at whatever moment: what is there is whole, and --resume ends the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The .keras.constraints.serialize"),
+]
+
+from keras_quant import checkpoint  # noqa: E402
+from keras_quant.evaluate import evaluate  # noqa: E402
+from keras_quant.keras_files import load_model  # noqa: E402
+from keras_quant.runners.litert import LiteRTRunner  # noqa: E402
+from keras_quant.scheme import load_scheme  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+RUN_KQ = "from keras_quant.cli.main import main; main(prog_name='kq')"
+TRAIN = ("--model", "mlp", "--option", "units=64", "--epochs", "6", "--bits", "4")
+KILLS = 12
+SECONDS = 300  # until a process counts as hung
+
+
+def start(path: Path, *options: str) -> subprocess.Popen[str]:
+    arguments = ("train", *TRAIN, "--out", str(path.parent), "--name", path.name, *options)
+    return subprocess.Popen(
+        [sys.executable, "-u", "-c", RUN_KQ, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(path: Path, *options: str) -> None:
+    process = start(path, *options)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+
+
+def kill_after(process: subprocess.Popen[str], line: str, delay: float) -> bool:
+    """Kills a process some seconds after it said a line; False where it ended before that."""
+    assert process.stderr
+    for said in process.stderr:
+        if said.startswith(line):
+            break
+    time.sleep(delay)
+    process.kill()
+    process.stderr.close()
+    return process.wait(SECONDS) == -signal.SIGKILL
+
+
+def assert_whole(path: Path) -> None:
+    """Checks that each file under its final name can be read to its end."""
+    readers = {
+        "run.json": lambda file: json.loads(file.read_text()),
+        "calibration.json": lambda file: json.loads(file.read_text()),
+        "parity.json": lambda file: json.loads(file.read_text()),
+        "scheme.yaml": lambda file: load_scheme(str(file)),
+        "history.csv": lambda file: [float(cell) for row in rows_of(file) for cell in row],
+        "checkpoint.npz": lambda file: checkpoint.load(file.parent),
+        "model.keras": load_model,
+        "model.tflite": LiteRTRunner,
+    }
+    for file in path.rglob("*"):
+        if file.is_file() and ".tmp-" not in file.name:
+            readers[file.name](file)
+
+
+def rows_of(file: Path) -> list[list[str]]:
+    return list(csv.reader(file.open()))[1:]
+
+
+def assert_same_run(path: Path, expected: Path) -> None:
+    assert sorted(file.name for file in path.rglob("*")) == sorted(
+        file.name for file in expected.rglob("*")
+    )
+    # The last column is the time that the epoch took.
+    histories = [[row[:-1] for row in rows_of(run / "history.csv")] for run in (path, expected)]
+    assert histories[0] == histories[1]
+    assert len(histories[0]) == 6
+    weights = [load_model(run / "model.keras").get_weights() for run in (path, expected)]
+    assert all(np.array_equal(new, old) for new, old in zip(*weights, strict=True))
+    files = [(run / "export" / "model.tflite").read_bytes() for run in (path, expected)]
+    assert files[0] == files[1]
+    assert evaluate(path)[1].agreement == 1.0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run, trained without a kill."""
+    path = tmp_path_factory.mktemp("models") / "whole"
+    finish(path)
+    return path
+
+
+def kill_and_resume(path: Path, kills: Sequence[tuple[str, float]]) -> int:
+    """Kills a run, and again each time it goes on; says how many of the kills struck."""
+    for struck, (line, delay) in enumerate(kills):
+        if not kill_after(start(path, *resume(path)), line, delay):
+            return struck  # it was done before
+        assert_whole(path)
+    finish(path, *resume(path))
+    return len(kills)
+
+
+def resume(path: Path) -> list[str]:
+    """What a user gives for a run that may have been killed before it had a record."""
+    return ["--resume"] if (path / "run.json").exists() else []
+
+
+@pytest.mark.parametrize("line", ["calibrating", "epoch 1/", "epoch 6/", "lowering", "proving"])
+def test_run_killed_at_a_stage_resumes_to_the_same_result(
+    tmp_path: Path, whole: Path, line: str
+) -> None:
+    assert kill_and_resume(tmp_path / "run", [(line, 0.0)]) == 1
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_run_killed_again_and_again_resumes_to_the_same_result(tmp_path: Path, whole: Path) -> None:
+    chance = random.Random(0)
+    # An epoch and its files take some 20 ms here, so each delay ends in another of them.
+    kills = [(chance.choice(["calib", "epoch"]), chance.uniform(0, 0.15)) for _ in range(KILLS)]
+    assert kill_and_resume(tmp_path / "run", kills) >= 2
+    assert_same_run(tmp_path / "run", whole)
