@@ -19,7 +19,7 @@ TARGETS = ("tflite",)
 @click.option(
     "--images",
     type=click.IntRange(min=0),
-    default=1000,
+    default=500,
     show_default=True,
     help="Prove it on the first N test images; 0 means all.",
 )
@@ -81,5 +81,5 @@ def export(
     if done.moved_channels:
         note(
             f"biases of {done.moved_channels:,} channels were moved to what integers can say, by "
-            f"up to {done.largest_shift_steps:.4f} of an output step; Keras here is the moved model"
+            f"up to {done.largest_shift_steps:.1g} of an output step; Keras here is the moved model"
         )
