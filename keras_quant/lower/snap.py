@@ -70,8 +70,7 @@ def lower_exactly(model: keras.Model) -> Snap:
             steps = max(steps, report.largest_shift_steps)
         ideal = lower(model)
     return Snap(
-        # What was moved is where integers can say it.
-        graph=realize(ideal, snap=False).graph if moves else realized.graph,
+        graph=realized.graph,
         layers=tuple(moves),
         channels=sum(report.channels for report in realized.reports),
         moved=sum(int(np.count_nonzero(delta)) for delta in moves.values()),
@@ -80,7 +79,7 @@ def lower_exactly(model: keras.Model) -> Snap:
 
 
 def _check_immovable(reports: Sequence[ChannelReport], immovable: Sequence[str]) -> None:
-    rounded = [r.node for r in reports if r.node in immovable and r.largest_shift_steps > 0]
+    rounded = [r.node for r in reports if r.node in immovable and r.rounded]
     if rounded:
         raise LoweringError(
             f"the biases of these layers cannot be moved to what integers can say: "

@@ -51,7 +51,8 @@ def solve(channels: Channels, stairs: Staircase, max_factor: np.ndarray) -> Fit:
     """Looks for realized channels that equal the ideal ones for every accumulator.
 
     Tried in order, each on the channels that still differ: a constant; the largest factor
-    with the bias rounded to it; every factor with its best bias.
+    with the bias rounded to it; every factor with its best bias. What is left gets the
+    largest factor with the rounded bias and the ideal's own pitch.
 
     Args:
         max_factor: (channels,) int64; 0 where no factor keeps within int32.
@@ -65,9 +66,11 @@ def solve(channels: Channels, stairs: Staircase, max_factor: np.ndarray) -> Fit:
             break
         part, part_stairs = select_channels(channels, open_), select_stairs(stairs, open_)
         tried = attempt(part, part_stairs, max_factor[open_])
-        taken = np.flatnonzero((tried.wrong == 0) | (best.factor[open_] == 0))
+        taken = np.flatnonzero(tried.wrong == 0)
         best = merge_fits(best, open_[taken], select_fits(tried, taken))
-    return best
+    open_ = np.flatnonzero((best.wrong > 0) & (max_factor > 0))
+    part, part_stairs = select_channels(channels, open_), select_stairs(stairs, open_)
+    return merge_fits(best, open_, fit_own_pitch(part, part_stairs, max_factor[open_]))
 
 
 def fit_constant(channels: Channels, stairs: Staircase) -> Fit:
@@ -132,6 +135,23 @@ def fit_widest(channels: Channels, stairs: Staircase, max_factor: np.ndarray) ->
         pitch=natural_pitch(channels),
     )
     return fit_line(channels, stairs, factor, bias)
+
+
+def fit_own_pitch(channels: Channels, stairs: Staircase, max_factor: np.ndarray) -> Fit:
+    """Channels that differ from the ideal ones in the rounding of their bias alone.
+
+    Args:
+        max_factor: (channels,) int64, >= 1.
+    """
+    scale = _weight_scale(channels, 1 / (max_factor * natural_pitch(channels)))
+    multiplier = kernel_multiplier(channels.input_scale, scale, channels.output.scale)
+    bias = np.rint(channels.bias / channels.unit * max_factor).astype(np.int64)
+    return Fit(
+        factor=max_factor,
+        bias=bias,
+        weight_scale=scale,
+        wrong=count_wrong(stairs, factor=max_factor, bias=bias, multiplier=multiplier),
+    )
 
 
 def natural_pitch(channels: Channels) -> np.ndarray:

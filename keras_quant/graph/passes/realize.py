@@ -6,12 +6,9 @@ grid is the only real loss: up to 1 % of all codes at 2 bits. Two remedies:
 * threshold: a trained channel is a staircase with few steps, and another line through the
   integers often has exactly the same steps. Its equality is proven for every input.
 * snapped: where there is none (outputs of 8 bits, mostly), the bias is rounded, and the
-  report tells by how much to move the bias of the trained model, which then has nothing
-  left to round. Thresholds may still lie one accumulator step elsewhere by float32's own
-  rounding; what the realized graph computes is then what is right.
-
-Biases near a tie are moved off it first (`passes.ties`), because Keras itself, in float32,
-does not know to which side such values round.
+  report tells by how much to move the bias of the trained model so that it has the very
+  staircase of the integers. Biases are also moved where an accumulator lies so near a tie that
+  Keras' float32 does not know to which side to round it (`passes.room`).
 """
 
 from __future__ import annotations
@@ -24,15 +21,21 @@ import numpy as np
 from keras_quant.errors import GraphError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node
-from keras_quant.graph.passes.fit import Fit, solve
-from keras_quant.graph.passes.staircase import Channels, Staircase, ideal_staircase
-from keras_quant.graph.passes.ties import snapped_bias, tie_shift
+from keras_quant.graph.passes.fit import Fit, merge_fits, select_fits, solve
+from keras_quant.graph.passes.room import find_cramped, needed_room, roomy_biases, settle
+from keras_quant.graph.passes.staircase import (
+    Channels,
+    Staircase,
+    ideal_staircase,
+    kernel_multiplier,
+    kernel_staircase,
+    select_channels,
+)
 
 # A bias of up to 2**22 is still told from its neighbours after a float32 rounding.
 MAX_BIAS = 2.0**22
 MAX_ACCUMULATOR = 2.0**31 - 1
-# A bias that was moved once lies this share off, as the model keeps it in float32.
-FLOAT32_ROUNDING = 2.0**-23
+SOLVED = -1
 # With activation scales in this range and multipliers of 2**-41 (a bias below 2**31, 8 bits
 # of output) to 2**8, each product of scales is a normal float32.
 MIN_SCALE, MAX_SCALE = 2.0**-40, 2.0**40
@@ -45,13 +48,13 @@ class ChannelReport:
     Attributes:
         node: name of the node.
         channels: how many output channels it has; each is one of the three below.
-        threshold: channels proven equal to the ideal for every input, as trained.
+        threshold: channels equal to the ideal as trained, but for `wrong_thresholds`.
         snapped: channels that are equal once `delta` is added to the model's bias.
-        rounded: channels that kept a rounded bias, because snapping was not wanted.
+        rounded: channels whose bias integers cannot say, left so because snapping was not
+            wanted.
         delta: (channels,) float64, real, to add to the trained layer's bias; 0 but where
             snapped.
-        largest_shift_steps: the largest rounding of a bias, snapped or rounded, in steps
-            of the output.
+        largest_shift_steps: the largest of `delta`, in steps of the output.
         wrong_thresholds: thresholds that lie elsewhere than those of the ideal channel
             (after `delta`); each can change codes by one step, for the accumulators between
             the two places only.
@@ -146,29 +149,58 @@ def _realize_node(
 ) -> tuple[Node, ChannelReport]:
     assert node.weight is not None, node.name
     max_factor = _max_factor(trained, node.weight.values, stored_max)
-    channels, stairs = trained, ideal_staircase(trained)
+    stairs = ideal_staircase(trained)
+    fit = solve(trained, stairs, max_factor)
+    bias = trained.bias
     if snap:
-        channels = replace(trained, bias=trained.bias + tie_shift(trained, stairs) * trained.unit)
-    fit = solve(channels, ideal_staircase(channels), max_factor)
-    inexact = fit.wrong > 0
-    said = np.where(inexact, _said_bias(trained, stairs, fit, snap=snap), channels.bias)
-    if snap and inexact.any():
-        channels = replace(trained, bias=said)
-        fit = solve(channels, ideal_staircase(channels), max_factor)
-    shift = said - trained.bias
-    changed = inexact | (shift != 0)
+        fit, bias = _snap(trained, fit, max_factor)
+    delta, answered = bias - trained.bias, _answered(trained, fit)
+    offset = fit.bias / np.maximum(fit.factor, 1)
+    said = np.abs(offset - trained.bias / trained.unit) <= needed_room(trained)
+    rounded = (fit.wrong > 0) & ~said if not snap else np.zeros(len(delta), bool)
+    changed = rounded | (delta != 0)
+    moved = ideal_staircase(replace(trained, bias=bias))
     report = ChannelReport(
         node=node.name,
         channels=len(changed),
         threshold=int((~changed).sum()),
-        snapped=int(changed.sum()) if snap else 0,
-        rounded=0 if snap else int(changed.sum()),
-        delta=shift if snap else np.zeros_like(shift),
-        largest_shift_steps=float(np.abs(shift).max() / channels.output.scale),
-        wrong_thresholds=int(fit.wrong.sum()),
+        snapped=int(np.count_nonzero(delta)),
+        rounded=int(rounded.sum()),
+        delta=delta,
+        largest_shift_steps=float(np.abs(delta).max() / trained.output.scale),
+        wrong_thresholds=int(np.count_nonzero(moved.above != answered.above)),
         thresholds=int(stairs.crossings.sum()),
     )
     return _store(node, fit), report
+
+
+def _snap(trained: Channels, fit: Fit, max_factor: np.ndarray) -> tuple[Fit, np.ndarray]:
+    """Biases, near the trained ones, that have the staircases of integers with room to spare.
+
+    Where the integers of the trained bias leave too little, those of biases further away are
+    looked for, which only a search can tell to exist.
+
+    Returns: the integers, and (channels,) float64 real biases.
+    """
+    bias = settle(trained, _answered(trained, fit))
+    cramped = find_cramped(replace(trained, bias=bias), _answered(trained, fit))
+    wanted = roomy_biases(select_channels(trained, cramped))
+    for biases in wanted.T:
+        open_ = np.flatnonzero(np.isfinite(biases) & (cramped >= 0))
+        channels = replace(select_channels(trained, cramped[open_]), bias=biases[open_])
+        tried = solve(channels, ideal_staircase(channels), max_factor[cramped[open_]])
+        found = np.flatnonzero(tried.wrong == 0)
+        index = cramped[open_[found]]
+        fit = merge_fits(fit, index, select_fits(tried, found))
+        bias[index] = biases[open_[found]]
+        cramped[open_[found]] = SOLVED
+    return fit, bias
+
+
+def _answered(channels: Channels, fit: Fit) -> Staircase:
+    """The staircases of a fit's integers, exactly as float32 kernels compute them."""
+    multiplier = kernel_multiplier(channels.input_scale, fit.weight_scale, channels.output.scale)
+    return kernel_staircase(channels, factor=fit.factor, bias=fit.bias, multiplier=multiplier)
 
 
 def _channels(graph: Graph, node: Node) -> Channels:
@@ -202,17 +234,6 @@ def _max_factor(channels: Channels, codes: np.ndarray, stored_max: int) -> np.nd
 def _reach(channels: Channels) -> np.ndarray:
     """(channels,) float64: the largest magnitude of an accumulator."""
     return np.maximum(channels.highest, -channels.lowest)
-
-
-def _said_bias(channels: Channels, stairs: Staircase, fit: Fit, *, snap: bool) -> np.ndarray:
-    """(channels,) float64: a real bias that the integers of a fit can say."""
-    factor = np.maximum(fit.factor, 1)
-    stored = snapped_bias(channels, stairs, factor) if snap else fit.bias
-    said = np.where(
-        fit.factor > 0, stored * channels.unit / factor, fit.bias * channels.output.scale
-    )
-    rounding = FLOAT32_ROUNDING * np.abs(channels.bias)
-    return np.where(np.abs(said - channels.bias) <= rounding, channels.bias, said)
 
 
 def _store(node: Node, fit: Fit) -> Node:

@@ -10,6 +10,8 @@ the real output (in output steps) at which rounding passes from one code to the 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,21 +92,79 @@ def select_stairs(stairs: Staircase, index: np.ndarray | slice) -> Staircase:
 
 
 def ideal_staircase(channels: Channels) -> Staircase:
-    """Finds the thresholds of the ideal channels, bit for bit as float64 computes them.
+    """Finds the thresholds of the ideal channels, bit for bit as float64 computes them."""
+    levels = _levels(channels)
+    unit = np.maximum(channels.unit, np.finfo(np.float64).tiny)[:, None]
+    with np.errstate(over="ignore"):  # clipped below
+        guess = ((levels - 0.5) * channels.output.scale - channels.bias[:, None]) / unit
 
-    A guess by division is bracketed by two steps on either side, and by the whole reach
-    where float64's own rounding put the threshold further away; bisection does the rest.
+    def outputs(n: np.ndarray) -> np.ndarray:
+        real = n * channels.unit[:, None] + channels.bias[:, None]
+        return np.rint(real / channels.output.scale)
+
+    return _staircase(channels, levels, guess, outputs)
+
+
+def kernel_staircase(
+    channels: Channels, *, factor: np.ndarray, bias: np.ndarray, multiplier: np.ndarray
+) -> Staircase:
+    """Finds the thresholds of realized channels, bit for bit as kernels compute them.
+
+    Args:
+        channels: for the reach of n and the output's codes.
+        factor: (channels,) integers, >= 0.
+        bias: (channels,) integers.
+        multiplier: (channels,) float32, > 0.
     """
+    levels = _levels(channels)
+    stored = np.maximum(factor, 1)[:, None].astype(np.float64)
+    guess = ((levels - 0.5) / multiplier[:, None].astype(np.float64) - bias[:, None]) / stored
+    outputs = functools.partial(kernel_outputs, factor=factor, bias=bias, multiplier=multiplier)
+    return _staircase(channels, levels, guess, outputs)
+
+
+def kernel_outputs(
+    n: np.ndarray, *, factor: np.ndarray, bias: np.ndarray, multiplier: np.ndarray
+) -> np.ndarray:
+    """round_half_even(float32(factor * n + bias) * multiplier) in float32.
+
+    Args:
+        n: (channels, any) float64, integers.
+        factor, bias: (channels,) integers.
+        multiplier: (channels,) float32.
+    """
+    accumulator = factor[:, None] * n + bias[:, None]  # exact: far below 2**53
+    return np.rint(accumulator.astype(np.float32) * multiplier[:, None])
+
+
+def _levels(channels: Channels) -> np.ndarray:
     output = channels.output
-    levels = np.arange(output.qmin + 1, output.qmax + 1, dtype=np.float64) - output.zero_point
+    return np.arange(output.qmin + 1, output.qmax + 1, dtype=np.float64) - output.zero_point
+
+
+def _staircase(
+    channels: Channels,
+    levels: np.ndarray,
+    guess: np.ndarray,
+    outputs: Callable[[np.ndarray], np.ndarray],
+) -> Staircase:
+    """Finds the thresholds of a function of n that never falls.
+
+    A guess is bracketed by two steps on either side, and by the whole reach where rounding put
+    the threshold further away; bisection does the rest.
+
+    Args:
+        guess: (channels, levels) float64, about where each level is reached.
+        outputs: from (channels, levels) accumulators to output steps.
+    """
     under, over = channels.lowest[:, None] - 1, channels.highest[:, None] + 1
-    guess = np.clip(_guess_threshold(channels, levels), under, over)
+    guess = np.clip(np.ceil(guess), under, over)
     below, above = np.maximum(guess - 2, under), np.minimum(guess + 2, over)
-    below = np.where((below > under) & _reaches(channels, below, levels), under, below)
-    above = np.where((above < over) & ~_reaches(channels, above, levels), over, above)
+    below = np.where((below > under) & (outputs(below) >= levels), under, below)
+    above = np.where((above < over) & (outputs(above) < levels), over, above)
     while (wide := above - below > 1).any():
         middle = np.floor((below + above) / 2)
-        reached = _reaches(channels, middle, levels)
+        reached = outputs(middle) >= levels
         above = np.where(wide & reached, middle, above)
         below = np.where(wide & ~reached, middle, below)
     return Staircase(
@@ -112,17 +172,6 @@ def ideal_staircase(channels: Channels) -> Staircase:
         above=np.where(above == over, np.inf, above),
         below=np.where(below == under, -np.inf, below),
     )
-
-
-def _guess_threshold(channels: Channels, levels: np.ndarray) -> np.ndarray:
-    unit = np.maximum(channels.unit, np.finfo(np.float64).tiny)[:, None]
-    with np.errstate(over="ignore"):  # the caller clips
-        return np.ceil(((levels - 0.5) * channels.output.scale - channels.bias[:, None]) / unit)
-
-
-def _reaches(channels: Channels, n: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    real = n * channels.unit[:, None] + channels.bias[:, None]
-    return np.rint(real / channels.output.scale) >= levels
 
 
 def kernel_multiplier(
@@ -153,10 +202,7 @@ def count_wrong(
     Returns: (channels,) int64.
     """
 
-    def outputs(n: np.ndarray) -> np.ndarray:
-        accumulator = factor[:, None] * n + bias[:, None]  # exact: far below 2**53
-        return np.rint(accumulator.astype(np.float32) * multiplier[:, None])
-
+    outputs = functools.partial(kernel_outputs, factor=factor, bias=bias, multiplier=multiplier)
     late = outputs(stairs.above) < stairs.levels
     early = outputs(stairs.below) >= stairs.levels
     return np.count_nonzero(late | early, axis=1)

@@ -140,7 +140,7 @@ def test_rounded_channels_move_no_bias_but_are_counted():
     assert snapped.snapped == rounded.rounded > 0
     assert not rounded.delta.any()
     assert 10 * snapped.wrong_thresholds < rounded.wrong_thresholds < rounded.thresholds
-    assert rounded.largest_shift_steps == snapped.largest_shift_steps
+    assert rounded.largest_shift_steps == 0 < snapped.largest_shift_steps
     steps = graph.tensors["y"].qparams.scale
     assert snapped.largest_shift_steps == pytest.approx(np.abs(snapped.delta).max() / steps)
 
@@ -187,10 +187,10 @@ def test_a_channel_too_slow_for_int32_becomes_constant():
         output=unsigned(4, 1.0),
     )
     realized = realize(graph)
-    assert realized.reports[0].snapped == 1
-    assert realized.reports[0].largest_shift_steps <= HALF_STEP
-    moved = with_bias(graph, graph.nodes[-1].bias + realized.reports[0].delta)
-    np.testing.assert_array_equal(answers(realized.graph), answers(moved))
+    (report,) = realized.reports
+    # A float32 bias cannot be moved by that little, so it stays; one threshold is not told apart.
+    assert (report.snapped, report.wrong_thresholds) == (0, 1)
+    assert not realized.graph.nodes[-1].weight.values.any()
 
 
 def test_large_biases_take_smaller_factors():
