@@ -83,7 +83,8 @@ def roomy_biases(channels: Channels) -> np.ndarray:
     """Biases at the ends of intervals that have room, whatever staircase they give.
 
     Returns: (channels, up to MAX_TRIES) float64 biases, real, by their distance from the
-        channel's own, which is at most one accumulator step; NaN where there are no more.
+        channel's own, which is at most one accumulator step and the needed room; NaN where
+        there are no more.
     """
     offset, needed = channels.bias / channels.unit, needed_room(channels)
     heights = ideal_staircase(channels).heights
