@@ -162,7 +162,8 @@ def _record(path: Path, content: bytes, snap: Snap, parity: Parity) -> dict[str,
 def _failure(path: Path, parity: Parity) -> str:
     return (
         f"{path}: the file does not answer as the model does: {parity.codes_different:,} of "
-        f"{parity.codes_compared:,} codes differ (first in layer {parity.first_different}), "
+        f"{parity.codes_compared:,} codes differ (first in layer {parity.first_different}; a share "
+        f"of {parity.codes_tolerance:g} is allowed), "
         f"logits by up to {parity.logit_difference:.2g} ({parity.tolerance:.0e} is allowed), top-1 "
         f"agreement {parity.top1_agreement:.2%} with the reference and "
         f"{parity.keras_top1_agreement or 0:.2%} with Keras. See {PARITY_NAME} beside it"

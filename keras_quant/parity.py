@@ -38,6 +38,13 @@ Keras computes in float32 what the graph computes in integers: at 5 bits and mor
 within its rounding error of a half may fall to the next code. Measured: no image in 10,000.
 """
 
+FLOAT_CODE_TOLERANCE = 1e-3
+"""Largest share of codes that may differ where a graph rounds floats to codes on its way.
+
+A layer kept in float sums in another order than the reference does, and a value within that
+error of a half falls to the next code. Measured: 1e-4 behind a first layer with float input.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
@@ -47,6 +54,8 @@ class Parity:
         images: how many images were compared.
         codes_compared: codes of all quantized tensors, over all images.
         codes_different: how many of them are not the reference's.
+        codes_tolerance: largest share of them allowed: 0, or FLOAT_CODE_TOLERANCE where layers
+            are kept in float in front of codes.
         first_different: the first node, in the graph's order, that gave such a code.
         logit_difference: largest |file - reference| of float outputs, each image's divided by
             max(1, its largest |reference|).
@@ -59,13 +68,15 @@ class Parity:
         probe_kernels: what computed the codes compared; () where the graph has no codes.
         versions: package name to version.
         seconds: how long the comparison took.
-        passed: no code differs, logits are within tolerance, and top-1 agrees with the
-            reference on every image, and with Keras within KERAS_TOLERANCE.
+        passed: no more codes differ than allowed, and top-1 agrees with Keras within
+            KERAS_TOLERANCE. Where no code may differ, logits are within tolerance too, and top-1
+            agrees with the reference on every image; elsewhere it does within KERAS_TOLERANCE.
     """
 
     images: int
     codes_compared: int
     codes_different: int
+    codes_tolerance: float
     first_different: str | None
     logit_difference: float
     tolerance: float
@@ -125,6 +136,7 @@ def prove_tflite(
         images=tally.images,
         codes_compared=tally.codes_compared,
         codes_different=tally.different.total(),
+        codes_tolerance=codes_tolerance(graph),
         first_different=next((n.name for n in graph.nodes if tally.different[n.output]), None),
         logit_difference=tally.logit_difference,
         tolerance=LOGIT_TOLERANCE,
@@ -135,8 +147,14 @@ def prove_tflite(
         probe_kernels=() if probe is None else probe.info.kernels,
         versions={**file.info.versions, "numpy": np.__version__},
         seconds=time.perf_counter() - started,
-        passed=tally.is_clean(with_keras=keras_logits is not None),
+        passed=tally.is_clean(codes_tolerance(graph), with_keras=keras_logits is not None),
     )
+
+
+def codes_tolerance(graph: Graph) -> float:
+    """0, or FLOAT_CODE_TOLERANCE where a computed float is rounded to codes."""
+    rounded = {node.inputs[0] for node in graph.nodes if node.op == "quantize"}
+    return FLOAT_CODE_TOLERANCE if rounded - set(graph.inputs) else 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,14 +169,15 @@ class _Tally:
     keras_difference: float = 0.0
     keras_top1: int = 0
 
-    def is_clean(self, *, with_keras: bool) -> bool:
+    def is_clean(self, codes_tolerance: float, *, with_keras: bool) -> bool:
         allowed = math.ceil(KERAS_TOLERANCE * self.images)
-        return (
-            self.different.total() == 0
-            and self.logit_difference <= LOGIT_TOLERANCE
-            and self.top1 == self.images
-            and (not with_keras or self.images - self.keras_top1 <= allowed)
-        )
+        if with_keras and self.images - self.keras_top1 > allowed:
+            return False
+        if codes_tolerance:
+            few = self.different.total() <= codes_tolerance * self.codes_compared
+            return few and self.images - self.top1 <= allowed
+        exact = self.different.total() == 0 and self.top1 == self.images
+        return exact and self.logit_difference <= LOGIT_TOLERANCE
 
     def add_codes(self, expected: Arrays, found: Arrays) -> None:
         for name, codes in expected.items():

@@ -20,7 +20,7 @@ from keras_quant.methods import Method
 from keras_quant.methods.grid import ActivationGrid
 from keras_quant.methods.quantizers import InputGrid
 from keras_quant.qparams import QParams
-from keras_quant.scheme import Block, BlockBits, QuantSpec, Scheme, resolve
+from keras_quant.scheme import FLOAT, Block, BlockBits, QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
 
 BRANCH_BITS = 8
@@ -36,12 +36,15 @@ class Point:
         grid: bits and sign; its step is what calibration finds.
         group: points of one group share their step.
         is_branch: feeds additions only, so it follows the step of their sum.
+        readers: names of the only steps that read the rounded values; () means all that come
+            after.
     """
 
     after: str
     grid: ActivationGrid
     group: int
     is_branch: bool = False
+    readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,6 +86,7 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
     blocks = _blocks(steps)
     bits = resolve(scheme, [_as_scheme_block(block) for block in blocks])
     points = _tie_additions(steps, _points(steps, blocks, bits))
+    points += _input_points(steps, points, bits)
     heads = {block[0].name: block for block in blocks}
     return Plan(
         steps=steps,
@@ -173,14 +177,57 @@ def _tie_additions(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Poin
             tied.add(step.name)
             numbers = {group[name] for name in around}
             group = {n: min(numbers) if g in numbers else g for n, g in group.items()}
-    result = []
+    branches = {
+        point.after
+        for point in points
+        if point.grid.signed
+        and all(reader.name in tied for reader in _readers(by_name[point.after], reads))
+    }
+    widest: dict[int, int] = {}
     for point in points:
-        readers = _readers(by_name[point.after], reads)
-        branch = point.grid.signed and all(reader.name in tied for reader in readers)
-        grid = ActivationGrid(bits=BRANCH_BITS, signed=True) if branch else point.grid
-        group_number = group[point.after]
-        result.append(Point(after=point.after, grid=grid, group=group_number, is_branch=branch))
-    return tuple(result)
+        if point.after not in branches:
+            number = group[point.after]
+            widest[number] = max(widest.get(number, 0), point.grid.bits)
+    return tuple(
+        Point(
+            after=point.after,
+            grid=ActivationGrid(bits=BRANCH_BITS, signed=True)
+            if point.after in branches
+            else _widened(point.grid, widest[group[point.after]]),
+            group=group[point.after],
+            is_branch=point.after in branches,
+        )
+        for point in points
+    )
+
+
+def _widened(grid: ActivationGrid, bits: int) -> ActivationGrid:
+    """A grid as wide as the widest of its group: one step for all leaves no other choice."""
+    narrow_range = grid.signed and bits < 8
+    return ActivationGrid(bits=bits, signed=grid.signed, narrow_range=narrow_range)
+
+
+def _input_points(
+    steps: Sequence[Step], points: Sequence[Point], bits: Mapping[str, BlockBits]
+) -> tuple[Point, ...]:
+    """Where values are rounded again because they are wider than their reader's input."""
+    by_name = {step.name: step for step in steps}
+    grid_of = {point.after: point.grid for point in points}
+    found: dict[tuple[str, ActivationGrid], list[str]] = {}
+    for step in steps:
+        source = _source(step.inputs[0], by_name) if step.kind in COMPUTE else ""
+        spec = bits[step.name].input if step.kind in COMPUTE else FLOAT
+        if source not in grid_of or spec.bits >= grid_of[source].bits:
+            continue
+        signed = grid_of[source].signed
+        width = max(2, spec.bits) if signed else spec.bits
+        grid = ActivationGrid(bits=width, signed=signed, narrow_range=signed)
+        found.setdefault((step.inputs[0], grid), []).append(step.name)
+    first = 1 + max((point.group for point in points), default=-1)
+    return tuple(
+        Point(after=after, grid=grid, group=first + number, readers=tuple(readers))
+        for number, ((after, grid), readers) in enumerate(found.items())
+    )
 
 
 def _source(name: str, by_name: Mapping[str, Step]) -> str:
@@ -231,7 +278,7 @@ def wrap(
     Returns: a functional model with the same layer names; quantizers that replace no ReLU
         are called "LAYER_quant", the input's "input_quant".
     """
-    quantizers = {p.after: method.activation(_quantizer_name(p, plan), p.grid) for p in plan.points}
+    quantizers = {p: method.activation(_quantizer_name(p, plan), p.grid) for p in plan.points}
     input_layer = None
     if input_qparams is not None:
         input_layer = InputGrid(
@@ -251,6 +298,8 @@ def wrap(
 
 def _quantizer_name(point: Point, plan: Plan) -> str:
     step = next(step for step in plan.steps if step.name == point.after)
+    if point.readers:
+        return f"{_layer_name(step)}_a{point.grid.bits}"
     if step.kind == "relu" and step.max_value is None:  # a quantizer that starts at 0 is a ReLU
         return _layer_name(step)
     return f"{_layer_name(step)}_quant"
@@ -261,25 +310,28 @@ def _layer_name(step: Step) -> str:
 
 
 def _assemble(
-    plan: Plan, quantizers: Mapping[str, Any], *, input_layer: Any, make_kernel: Any
+    plan: Plan, quantizers: Mapping[Point, Any], *, input_layer: Any, make_kernel: Any
 ) -> dict[str, Any]:
     """Calls new layers in order; gives each step's output (the input's: before its grid)."""
+    after = {point.after: quantizer for point, quantizer in quantizers.items() if not point.readers}
+    rounded: dict[str, Any] = {}  # what a step reads in place of its input's values
     outputs: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for step in plan.steps:
         if step.kind == "input":
-            outputs[step.name] = keras.Input(step.layer.input_shape[0][1:], name=step.name)
-            x = outputs[step.name]
-            values[step.name] = input_layer(x) if input_layer is not None else x
-            continue
-        inputs = [values[name] for name in step.inputs]
-        x = inputs if len(inputs) > 1 else inputs[0]
-        quantizer = quantizers.get(step.name)
-        replaces = quantizer is not None and quantizer.name == _layer_name(step)
-        if not replaces:
-            layer = make_kernel(step) if step.kind in COMPUTE else _clone_step(step)
-            x = layer(x)
-        values[step.name] = outputs[step.name] = x if quantizer is None else quantizer(x)
+            x = outputs[step.name] = keras.Input(step.layer.input_shape[0][1:], name=step.name)
+            x = x if input_layer is None else input_layer(x)
+        else:
+            inputs = [rounded.get(step.name, values[name]) for name in step.inputs]
+            x = inputs if len(inputs) > 1 else inputs[0]
+            quantizer = after.get(step.name)
+            if quantizer is None or quantizer.name != _layer_name(step):  # else it replaces it
+                x = (make_kernel(step) if step.kind in COMPUTE else _clone_step(step))(x)
+            x = outputs[step.name] = x if quantizer is None else quantizer(x)
+        values[step.name] = x
+        for point, quantizer in quantizers.items():
+            if point.readers and point.after == step.name:
+                rounded |= dict.fromkeys(point.readers, quantizer(x))
     return outputs
 
 

@@ -27,6 +27,7 @@ from keras_quant.errors import SchemeError, close_names
 
 FORMAT = 1
 FLOAT_BITS = 32
+MAX_BITS_WITH_WIDE_SUMS = 3
 SELECTORS = ("@first", "@last", "@input")
 PRESETS = Path(__file__).with_name("schemes")
 
@@ -78,12 +79,15 @@ class Rule:
             layer with weights), or "@input" (the model's input).
         weight: for the kernel.
         activation: for the layer's output, after the batch norm and ReLU that follow it.
+        input: what a layer with weights reads at most: wider values, such as the sum of a
+            residual net, are rounded again in front of it.
         optional: the rule may match nothing (presets use it); else that is an error.
     """
 
     match: str
     weight: QuantSpec | None = None
     activation: QuantSpec | None = None
+    input: QuantSpec | None = None
     optional: bool = False
 
 
@@ -119,6 +123,7 @@ class BlockBits:
 
     weight: QuantSpec
     activation: QuantSpec
+    input: QuantSpec = FLOAT
 
 
 def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
@@ -152,6 +157,7 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
             found[block.names[0]] = BlockBits(
                 weight=rule.weight if rule.weight and block.has_weights else old.weight,
                 activation=rule.activation or old.activation,
+                input=rule.input or old.input,
             )
     if problems:
         raise SchemeError(f"scheme {scheme.name!r}: " + "; ".join(problems))
@@ -207,7 +213,9 @@ def scheme_from_bits(text: str) -> Scheme:
     """Makes the usual scheme for bits such as "4" or "w4a8".
 
     First and last layer keep 8-bit weights, and a global average, which feeds the last
-    layer, is held in 8 bits: together they are under 3 % of a ResNet-20's operations.
+    layer, is held in 8 bits: together they are under 3 % of a ResNet-20's operations. Up to 3
+    bits, so are the sums of residual nets, and rounded to their bits where a layer with
+    weights reads them: a sum goes through all blocks, and would be rounded again in each.
 
     Raises:
         SchemeError: see parse_bits; "w4" or "a4" alone is also refused.
@@ -215,9 +223,21 @@ def scheme_from_bits(text: str) -> Scheme:
     weight, activation = parse_bits(text)
     if weight is None or activation is None:
         raise SchemeError(f"bits {text!r} name only one of weights and activations: write w4a8")
-    rules = [Rule(match="*", weight=weight, activation=activation)]
-    if not weight.is_float:
-        rules += [Rule(match=m, weight=QuantSpec(bits=8)) for m in ("@first", "@last")]
+    wide_sums = activation.bits <= MAX_BITS_WITH_WIDE_SUMS
+    rules = [
+        Rule(
+            match="*",
+            weight=weight,
+            activation=activation,
+            input=activation if wide_sums else None,
+        )
+    ]
+    ends = None if weight.is_float else QuantSpec(bits=8)
+    if ends or wide_sums:
+        rules.append(Rule(match="@first", weight=ends))
+        rules.append(Rule(match="@last", weight=ends, input=ACTIVATION_8 if wide_sums else None))
+    if wide_sums:
+        rules.append(Rule(match="type:Add", activation=ACTIVATION_8, optional=True))
     if not activation.is_float:
         average = Rule(match="type:GlobalAveragePooling2D", activation=ACTIVATION_8, optional=True)
         rules.append(average)
@@ -324,7 +344,7 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
     if not isinstance(data, Mapping) or not isinstance(data.get("match"), str):
         problems.append(f"{where}: a mapping with 'match' (a name pattern) is expected")
         return Rule(match="*")
-    problems += _unknown_keys(data, ("match", "weight", "activation", "optional"), where)
+    problems += _unknown_keys(data, ("match", "weight", "activation", "input", "optional"), where)
     match = data["match"]
     if match.startswith("@") and match not in SELECTORS:
         problems.append(f"{where}.match is {match!r}; selectors are {', '.join(SELECTORS)}")
@@ -335,6 +355,7 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
         match=match,
         weight=_parse_spec(data.get("weight"), f"{where}.weight", problems),
         activation=_parse_spec(data.get("activation"), f"{where}.activation", problems),
+        input=_parse_spec(data.get("input"), f"{where}.input", problems),
         optional=bool(optional),
     )
 
@@ -385,6 +406,8 @@ def scheme_to_dict(scheme: Scheme) -> dict[str, Any]:
             data["weight"] = _spec_to_data(rule.weight, weight=True)
         if rule.activation:
             data["activation"] = _spec_to_data(rule.activation, weight=False)
+        if rule.input:
+            data["input"] = _spec_to_data(rule.input, weight=False)
         if rule.optional:
             data["optional"] = True
         rules.append(data)

@@ -9,10 +9,10 @@ import pytest
 
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.errors import DataError, GraphError, ModelError
-from keras_quant.graph.ir import Graph
+from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.reference import run_reference
 from keras_quant.json_codec import to_json
-from keras_quant.parity import prove_tflite
+from keras_quant.parity import FLOAT_CODE_TOLERANCE, _Tally, codes_tolerance, prove_tflite
 from keras_quant.qparams import unsigned
 from tests.emit.random_graphs import GraphBuilder
 
@@ -125,3 +125,54 @@ def test_a_file_of_another_graph_is_an_error(graph, images) -> None:
     other = emit_tflite(graph, outputs=[graph.nodes[-2].output])
     with pytest.raises(ModelError, match="is missing; the graph gives"):
         prove_tflite(graph, other, images)
+
+
+def float_in_front_of_codes() -> Graph:
+    """image -> codes -> float convolution -> codes -> float output."""
+    codes = unsigned(4, 0.5)
+    tensors = [
+        Tensor(name="image", shape=(4, 4, 1)),
+        Tensor(name="float", shape=(4, 4, 1)),
+        Tensor(name="codes", shape=(4, 4, 1), qparams=codes),
+        Tensor(name="out", shape=(4, 4, 1)),
+    ]
+    weight = Weight(values=np.full((1, 1, 1, 1), 1.1, np.float32))
+    conv = Node(name="conv", op="conv2d", inputs=("image",), output="float", weight=weight)
+    nodes = (
+        conv,
+        Node(name="quantize", op="quantize", inputs=("float",), output="codes"),
+        Node(name="dequantize", op="dequantize", inputs=("codes",), output="out"),
+    )
+    return Graph(
+        name="float", inputs=("image",), outputs=("out",), tensors={t.name: t for t in tensors},
+        nodes=nodes,
+    )  # fmt: skip
+
+
+def test_only_codes_behind_a_float_layer_may_differ(graph: Graph) -> None:
+    assert codes_tolerance(graph) == 0
+    assert codes_tolerance(float_in_front_of_codes()) == FLOAT_CODE_TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "different", "logits", "top1", "clean"),
+    [
+        (0.0, 0, 0.0, 1000, True),
+        (0.0, 1, 0.0, 1000, False),
+        (0.0, 0, 1e-4, 1000, False),
+        (0.0, 0, 0.0, 999, False),
+        (FLOAT_CODE_TOLERANCE, 10, 0.5, 999, True),
+        (FLOAT_CODE_TOLERANCE, 11, 0.0, 1000, False),
+        (FLOAT_CODE_TOLERANCE, 0, 0.0, 998, False),
+    ],
+)
+def test_the_gate_opens(tolerance, different, logits, top1, clean) -> None:
+    tally = _Tally(images=1000, codes_compared=10_000, logit_difference=logits, top1=top1)
+    tally.different["conv"] = different
+    assert tally.is_clean(tolerance, with_keras=False) == clean
+
+
+@pytest.mark.parametrize(("keras_top1", "clean"), [(1000, True), (999, True), (998, False)])
+def test_the_gate_opens_for_keras_within_a_thousandth(keras_top1: int, clean: bool) -> None:
+    tally = _Tally(images=1000, codes_compared=1, top1=1000, keras_top1=keras_top1)
+    assert tally.is_clean(0.0, with_keras=True) == clean

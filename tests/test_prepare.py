@@ -198,3 +198,30 @@ def test_a_quantized_model_is_not_quantized_again() -> None:
     model = wrap(plan(source, W4A4), source, load_method("qkeras"), unsigned(8, 1 / 255))
     with pytest.raises(LoweringError, match=r"quantized already \(input_quant, conv1, .*kq export"):
         plan(model, W4A4)
+
+
+def test_wide_sums_are_rounded_again_in_front_of_their_readers() -> None:
+    planned = plan(residual(), scheme_from_bits("w3a3"))
+    stream = {p.after: p.grid for p in planned.points if not p.readers}
+    again = {(p.after, p.readers): p for p in planned.points if p.readers}
+    assert stream["sum1"] == stream["relu0"] == unsigned_grid(8)  # one step, so one width
+    assert stream["relu3"] == unsigned_grid(3)
+    assert {key: p.grid.bits for key, p in again.items()} == {
+        ("relu0", ("conv1",)): 3,
+        ("sum1", ("left2", "right2")): 3,
+        ("add2", ("conv3",)): 3,
+    }
+    groups = [p.group for p in planned.points if p.readers]
+    assert len(set(groups)) == 3 and not set(groups) & {
+        p.group for p in planned.points if not p.readers
+    }
+
+
+def test_layers_read_the_values_that_were_rounded_for_them() -> None:
+    source = residual()
+    model = wrap(
+        plan(source, scheme_from_bits("w3a3")), source, load_method("qkeras"), unsigned(8, 1 / 255)
+    )
+    assert model.get_layer("conv1").input is model.get_layer("relu0_a3").output
+    assert model.get_layer("left2").input is model.get_layer("sum1_a3").output
+    assert model.get_layer("add1").input[0] is model.get_layer("relu0").output

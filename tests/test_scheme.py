@@ -259,6 +259,7 @@ rules = st.builds(
     | st.sampled_from(["@first", "@last", "@input"]),
     weight=st.none() | weights,
     activation=st.none() | activations,
+    input=st.none() | activations,
     optional=st.booleans(),
 )
 schemes = st.builds(
@@ -277,3 +278,17 @@ def test_scheme_survives_a_file(scheme: Scheme) -> None:
 @given(schemes)
 def test_scheme_survives_plain_data(scheme: Scheme) -> None:
     assert scheme_from_dict(scheme_to_dict(scheme), where="run.json") == scheme
+
+
+def test_sums_are_wide_up_to_three_bits() -> None:
+    blocks = [
+        Block(names=("conv0",), types=("Conv2D",), has_weights=True),
+        Block(names=("conv1",), types=("Conv2D",), has_weights=True),
+        Block(names=("add",), types=("Add",)),
+        Block(names=("logits",), types=("Dense",), has_weights=True),
+    ]
+    for bits, sums, reads in (("3", 8, 3), ("4", 4, FLOAT.bits)):
+        found = resolve(scheme_from_bits(bits), blocks)
+        assert found["add"].activation.bits == sums
+        assert found["conv1"].input.bits == reads
+    assert resolve(scheme_from_bits("3"), blocks)["logits"].input == ACTIVATION_8

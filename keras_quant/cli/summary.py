@@ -32,6 +32,11 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
             f"{parity.codes_different:,} of {parity.codes_compared:,} "
             f"({', '.join(parity.kernels)} against the reference)",
         ),
+        *(
+            [("", f"a share of {parity.codes_tolerance:g} is allowed: layers are kept in float")]
+            if parity.codes_tolerance
+            else []
+        ),
         ("float TFLite file", f"{float_bytes / 1e3:,.1f} kB"),
         ("integer TFLite file", f"{size_bytes / 1e3:,.1f} kB ({size_bytes / float_bytes:.2f}x)"),
         ("weights at logical bits", f"{bits / 8e3:,.1f} kB of {parameters:,.0f} parameters"),
@@ -46,7 +51,11 @@ def policy(record: RunRecord) -> list[str]:
         f"{rule.match}: "
         + ", ".join(
             f"{kind} {spec}"
-            for kind, spec in (("weights", rule.weight), ("activations", rule.activation))
+            for kind, spec in (
+                ("weights", rule.weight),
+                ("activations", rule.activation),
+                ("inputs", rule.input),
+            )
             if spec is not None
         )
         for rule in scheme.rules
