@@ -31,15 +31,17 @@ def accuracy_against_size(records: Sequence[RunRecord], *, title: str) -> Figure
         axes.plot(size, accuracy, FLOAT_MARKER if is_float else QUANTIZED_MARKER, color=colour)
         name = record.scheme["name"]
         axes.annotate(
-            f"{name}  {accuracy:.2f} %",
+            f"{name}\n{accuracy:.2f} %",
             (size, accuracy),
-            xytext=(8, -4),
+            xytext=(0, 6),
             textcoords="offset points",
+            horizontalalignment="center",
         )
         if is_float:
             axes.axhline(accuracy, color=FLOAT_COLOUR, linestyle=":", linewidth=1)
     axes.set_xscale("log")
-    axes.margins(x=0.3, y=0.25)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.2, y=0.3)
     axes.set_xlabel("weights at their logical bits [kB]")
     axes.set_ylabel("test accuracy of the TFLite file [%]")
     axes.set_title(title, fontsize="medium")

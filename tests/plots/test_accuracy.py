@@ -33,5 +33,5 @@ def test_each_run_is_a_named_point_and_float_a_line() -> None:
     (axes,) = accuracy_against_size(runs, title="net").axes
     points = sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines)
     np.testing.assert_array_equal(points, [(0, 90), (1, 89), (8, 90)])  # kB, %; the line from 0
-    assert [text.get_text() for text in axes.texts] == ["float  90.00 %", "w4  89.00 %"]
+    assert [text.get_text() for text in axes.texts] == ["float\n90.00 %", "w4\n89.00 %"]
     assert "[kB]" in axes.get_xlabel() and "[%]" in axes.get_ylabel()
