@@ -9,7 +9,6 @@ from results import Result
 from keras_quant import records
 from keras_quant.data import load_dataset
 from keras_quant.errors import RunError
-from keras_quant.json_codec import to_json
 from keras_quant.progress import Progress
 from keras_quant.records import RunRecord
 from keras_quant.train import train
@@ -36,11 +35,7 @@ def _check_same(begun: RunRecord, settings: TrainSettings, path: Path) -> None:
         settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
     )
     expected = begin_record(settings, dataset, begun.float_layers, ())
-    differing = [
-        name
-        for name in ("model", "dataset", "training", "scheme")
-        if to_json(getattr(begun, name)) != to_json(getattr(expected, name))
-    ]
+    differing = records.differing_settings(begun, expected)
     if differing:
         raise RunError(
             f"{path}: a run with other settings ({', '.join(differing)}). Give another --out, or "

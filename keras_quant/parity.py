@@ -120,6 +120,7 @@ def prove_tflite(
     keep = [*codes, *graph.outputs]
     file = LiteRTRunner(model)
     probe = LiteRTRunner(emit_tflite(graph, outputs=codes)) if codes else None
+    tolerance = codes_tolerance(graph)
     tally = _Tally()
     for expected in iterate_reference(graph, inputs, keep=keep, batch_size=batch_size):
         now = slice(tally.images, tally.images + len(expected[graph.outputs[0]]))
@@ -136,7 +137,7 @@ def prove_tflite(
         images=tally.images,
         codes_compared=tally.codes_compared,
         codes_different=tally.different.total(),
-        codes_tolerance=codes_tolerance(graph),
+        codes_tolerance=tolerance,
         first_different=next((n.name for n in graph.nodes if tally.different[n.output]), None),
         logit_difference=tally.logit_difference,
         tolerance=LOGIT_TOLERANCE,
@@ -147,7 +148,7 @@ def prove_tflite(
         probe_kernels=() if probe is None else probe.info.kernels,
         versions={**file.info.versions, "numpy": np.__version__},
         seconds=time.perf_counter() - started,
-        passed=tally.is_clean(codes_tolerance(graph), with_keras=keras_logits is not None),
+        passed=tally.is_clean(tolerance, with_keras=keras_logits is not None),
     )
 
 

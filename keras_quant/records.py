@@ -13,10 +13,12 @@ from typing import Any
 
 from keras_quant.errors import RunError
 from keras_quant.files import write_json
-from keras_quant.json_codec import from_plain
+from keras_quant.json_codec import from_plain, to_json
 
 FORMAT_VERSION = 1
 FILE_NAME = "run.json"
+# What a run is trained with; runs that agree in them can be taken for each other.
+SETTINGS = ("model", "dataset", "training", "scheme")
 STATUSES = ("training", "trained", "exported")
 
 # Whatever can change a figure; the names that the package index knows.
@@ -183,6 +185,12 @@ def load(folder: str | Path) -> RunRecord:
     if record is None or problems:
         raise RunError("\n".join(f"{path}: {problem}" for problem in problems))
     return record
+
+
+def differing_settings(a: RunRecord, b: RunRecord) -> list[str]:
+    """Names of the fields among SETTINGS in which two records differ."""
+    plain = [{name: json.loads(to_json(getattr(r, name))) for name in SETTINGS} for r in (a, b)]
+    return [name for name in SETTINGS if plain[0][name] != plain[1][name]]
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from keras_quant import checkpoint, records, runs
 from keras_quant.calibrate import CALIBRATION_IMAGES, calibrate, input_grid
@@ -136,22 +135,13 @@ def _begun(path: Path, record: RunRecord) -> RunRecord:
     begun = records.load(path)
     if begun.status == "exported":
         raise RunError(f"{path}: that run is finished; --overwrite trains it anew")
-    differing = [
-        name
-        for name in ("model", "dataset", "training", "scheme")
-        if _plain(getattr(begun, name)) != _plain(getattr(record, name))
-    ]
+    differing = records.differing_settings(begun, record)
     if differing:
         raise RunError(
             f"{path}: --resume needs the settings that the run was begun with; these differ: "
             f"{', '.join(differing)} (see {path / records.FILE_NAME})"
         )
     return begun
-
-
-def _plain(value: Any) -> Any:
-    data = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-    return json.loads(json.dumps(data))
 
 
 def _calibrated(

@@ -182,8 +182,9 @@ def _snap(trained: Channels, fit: Fit, max_factor: np.ndarray) -> tuple[Fit, np.
 
     Returns: the integers, and (channels,) float64 real biases.
     """
-    bias = settle(trained, _answered(trained, fit))
-    cramped = find_cramped(replace(trained, bias=bias), _answered(trained, fit))
+    answered = _answered(trained, fit)
+    bias = settle(trained, answered)
+    cramped = find_cramped(replace(trained, bias=bias), answered)
     wanted = roomy_biases(select_channels(trained, cramped))
     for biases in wanted.T:
         open_ = np.flatnonzero(np.isfinite(biases) & (cramped >= 0))
