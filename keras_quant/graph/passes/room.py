@@ -91,7 +91,7 @@ def roomy_biases(channels: Channels) -> np.ndarray:
     found = np.full((len(offset), MAX_TRIES), np.nan)
     for index, pitch in enumerate(channels.output.scale / channels.unit):
         fractions = np.sort(np.mod(heights * pitch - offset[index], 1.0))
-        ends = np.concatenate([fractions - 1, fractions, fractions + 1])
+        ends = np.concatenate([fractions - 1, fractions])
         wide = np.flatnonzero(np.diff(ends) >= 2 * needed[index])
         moves = np.clip(0.0, ends[wide] + needed[index], ends[wide + 1] - needed[index])
         moves = moves[np.argsort(np.abs(moves))][:MAX_TRIES]
