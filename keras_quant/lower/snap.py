@@ -4,7 +4,8 @@ A bias that is no multiple of input scale times weight scale would be rounded in
 one that puts values on ties would be rounded one way by Keras' float32 and another way by
 integers. In place of letting the file differ from the model, the model's own bias (batch norm's
 beta) is moved, usually by less than a hundredth of an output code, before the model is evaluated
-for the last time.
+for the last time. Where no bias is far enough from all ties, batch norm's gamma is moved too, by
+less than a thousandth.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class Snap:
         graph: the realized graph.
         layers: names of the layers with kernels whose bias, or whose batch norm's beta, moved.
         channels: output channels of all integer nodes.
-        moved: how many of them had their bias moved; the rest are proven equal as trained.
-        largest_shift_steps: the largest move, in steps of the output it belongs to.
+        moved: how many of them had their bias, or gain, moved; the rest are proven equal as
+            trained.
+        largest_shift_steps: the largest move of a bias, in steps of the output it belongs to.
     """
 
     graph: Graph
@@ -54,26 +56,31 @@ def lower_exactly(model: keras.Model) -> Snap:
         LoweringError: layers that cannot be lowered, or a bias that cannot be moved.
     """
     ideal = lower(model)
-    biases = {node.name: _last_bias(model, node) for node in ideal.nodes if node.weight}
+    nodes = {node.name: node for node in ideal.nodes if node.weight}
+    norms = {name: _last_norm(model, node) for name, node in nodes.items()}
+    biases = {name: _last_bias(model, node, norms[name]) for name, node in nodes.items()}
     immovable = [name for name, bias in biases.items() if bias is None]
+    fixed_gain = [name for name, norm in norms.items() if norm is None or not norm.scale]
     moves: dict[str, np.ndarray] = {}
     steps = 0.0
     for _ in range(MAX_ROUNDS):
-        realized = realize(ideal, immovable=immovable)
+        realized = realize(ideal, immovable=immovable, fixed_gain=fixed_gain)
         _check_immovable(realized.reports, immovable)
-        moved = [report for report in realized.reports if report.delta.any()]
+        moved = [report for report in realized.reports if report.snapped]
         if not moved:
             break
         for report in moved:
-            biases[report.node].assign_add(report.delta.astype(np.float32))
-            moves[report.node] = moves.get(report.node, 0) + report.delta
+            node = next(node for node in ideal.nodes if node.name == report.node)
+            _move(node, report, biases[node.name], norms[node.name])
+            here = (report.delta != 0) | (report.gain != 1)
+            moves[node.name] = moves.get(node.name, False) | here
             steps = max(steps, report.largest_shift_steps)
         ideal = lower(model)
     return Snap(
         graph=realized.graph,
         layers=tuple(moves),
         channels=sum(report.channels for report in realized.reports),
-        moved=sum(int(np.count_nonzero(delta)) for delta in moves.values()),
+        moved=sum(int(np.count_nonzero(channels)) for channels in moves.values()),
         largest_shift_steps=steps,
     )
 
@@ -88,10 +95,38 @@ def _check_immovable(reports: Sequence[ChannelReport], immovable: Sequence[str])
         )
 
 
-def _last_bias(model: keras.Model, node: Node) -> keras.Variable | None:
-    """The (channels,) variable that a node's layers add last; None where nothing may move it."""
+def _move(
+    node: Node,
+    report: ChannelReport,
+    bias: keras.Variable,
+    norm: keras.layers.BatchNormalization | None,
+) -> None:
+    """Moves a layer's last bias and gain.
+
+    The bias takes back what the gain does to all that is added in front of it.
+
+    Args:
+        node: ideal, as lowered from the layer.
+        bias: the norm's beta where there is a norm.
+    """
+    before = np.asarray(bias, np.float64)
+    scaled = 0.0 if node.bias is None else node.bias - before
+    bias.assign((before + report.delta - scaled * (report.gain - 1)).astype(np.float32))
+    if norm is not None and (report.gain != 1).any():
+        norm.gamma.assign((np.asarray(norm.gamma, np.float64) * report.gain).astype(np.float32))
+
+
+def _last_norm(model: keras.Model, node: Node) -> keras.layers.BatchNormalization | None:
     layers = [model.get_layer(name) for name in node.layers]
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if norms:
-        return norms[-1].beta
-    return None if getattr(layers[0], "bias_quantizer_internal", None) else layers[0].bias
+    return norms[-1] if norms else None
+
+
+def _last_bias(
+    model: keras.Model, node: Node, norm: keras.layers.BatchNormalization | None
+) -> keras.Variable | None:
+    """The (channels,) variable that a node's layers add last; None where nothing may move it."""
+    if norm is not None:
+        return norm.beta
+    layer = model.get_layer(node.layers[0])
+    return None if getattr(layer, "bias_quantizer_internal", None) else layer.bias

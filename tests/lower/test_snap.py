@@ -105,21 +105,21 @@ def model_of(*, norm: dict | None = None, **options) -> keras.Model:
 
 
 @pytest.mark.parametrize(
-    ("model", "owner"),
+    ("model", "owners"),
     [
-        (lambda: model_of(), "conv"),
-        (lambda: model_of(norm={}), "norm"),
-        (lambda: model_of(norm={}, use_bias=False), "norm"),
-        (lambda: model_of(norm={"scale": False}), "norm"),
+        (lambda: model_of(), {"conv/bias:0"}),
+        (lambda: model_of(norm={}), {"norm/beta:0", "norm/gamma:0"}),
+        (lambda: model_of(norm={}, use_bias=False), {"norm/beta:0", "norm/gamma:0"}),
+        (lambda: model_of(norm={"scale": False}), {"norm/beta:0"}),
     ],
 )
-def test_the_last_bias_is_what_moves(model, owner: str) -> None:
+def test_the_last_bias_and_gain_are_what_moves(model, owners: set[str]) -> None:
     model = model()
     before = {w.name: w.numpy() for w in model.weights}
     snap = lower_exactly(model)
     assert snap.moved > 0 and snap.layers == ("conv",)
     moved = {w.name for w in model.weights if (w.numpy() != before[w.name]).any()}
-    assert moved == {"conv/bias:0" if owner == "conv" else "norm/beta:0"}
+    assert moved == owners
     images = np.random.default_rng(1).random((64, 5, 5, 3)).astype(np.float32)
     different, compared = count_differences(model, snap.graph, images)
     assert different <= FLOAT32_NOISE["8"] * compared

@@ -8,7 +8,8 @@ grid is the only real loss: up to 1 % of all codes at 2 bits. Two remedies:
 * snapped: where there is none (outputs of 8 bits, mostly), the bias is rounded, and the
   report tells by how much to move the bias of the trained model so that it has the very
   staircase of the integers. Biases are also moved where an accumulator lies so near a tie that
-  Keras' float32 does not know to which side to round it (`passes.room`).
+  Keras' float32 does not know to which side to round it, and gains where no bias is far enough
+  from all ties (`passes.room`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from keras_quant.errors import GraphError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.fit import Fit, merge_fits, select_fits, solve
-from keras_quant.graph.passes.room import find_cramped, needed_room, roomy_biases, settle
+from keras_quant.graph.passes.room import (
+    find_cramped,
+    needed_room,
+    roomy_biases,
+    roomy_gains,
+    settle,
+)
 from keras_quant.graph.passes.staircase import (
     Channels,
     Staircase,
@@ -49,15 +56,16 @@ class ChannelReport:
         node: name of the node.
         channels: how many output channels it has; each is one of the three below.
         threshold: channels equal to the ideal as trained, but for `wrong_thresholds`.
-        snapped: channels that are equal once `delta` is added to the model's bias.
+        snapped: channels that are equal once the model's bias and gain are moved.
         rounded: channels whose bias integers cannot say, left so because snapping was not
             wanted.
         delta: (channels,) float64, real, to add to the trained layer's bias; 0 but where
             snapped.
+        gain: (channels,) float64, to multiply the trained layer's gain by; 1 but where snapped.
         largest_shift_steps: the largest of `delta`, in steps of the output.
         wrong_thresholds: thresholds that lie elsewhere than those of the ideal channel
-            (after `delta`); each can change codes by one step, for the accumulators between
-            the two places only.
+            (after `delta` and `gain`); each can change codes by one step, for the accumulators
+            between the two places only.
         thresholds: all thresholds within reach of the input.
     """
 
@@ -67,6 +75,7 @@ class ChannelReport:
     snapped: int
     rounded: int
     delta: np.ndarray
+    gain: np.ndarray
     largest_shift_steps: float
     wrong_thresholds: int
     thresholds: int
@@ -81,7 +90,12 @@ class Realized:
 
 
 def realize(
-    graph: Graph, *, stored_max: int = 127, snap: bool = True, immovable: Collection[str] = ()
+    graph: Graph,
+    *,
+    stored_max: int = 127,
+    snap: bool = True,
+    immovable: Collection[str] = (),
+    fixed_gain: Collection[str] = (),
 ) -> Realized:
     """Gives each ideal node from codes to codes an int32 bias and float32 scales.
 
@@ -94,6 +108,7 @@ def realize(
             makes the bias finer. 7 for kernels that take int4.
         snap: False keeps the trained model as it is, and lets channels differ from it.
         immovable: names of nodes that are treated as with snap=False.
+        fixed_gain: names of nodes whose bias may be moved, but not their gain.
     Raises:
         GraphError: some nodes cannot be realized; each is named with its reason.
     """
@@ -108,7 +123,11 @@ def realize(
     made, reports = {}, []
     for node, channels in ideal:
         made[node.name], report = _realize_node(
-            node, channels, stored_max=stored_max, snap=snap and node.name not in immovable
+            node,
+            channels,
+            stored_max=stored_max,
+            snap=snap and node.name not in immovable,
+            move_gain=node.name not in fixed_gain,
         )
         reports.append(report)
     nodes = tuple(made.get(node.name, node) for node in graph.nodes)
@@ -145,57 +164,83 @@ def _channel_problems(channels: Channels) -> Iterator[str]:
 
 
 def _realize_node(
-    node: Node, trained: Channels, *, stored_max: int, snap: bool
+    node: Node, trained: Channels, *, stored_max: int, snap: bool, move_gain: bool
 ) -> tuple[Node, ChannelReport]:
     assert node.weight is not None, node.name
     max_factor = _max_factor(trained, node.weight.values, stored_max)
     stairs = ideal_staircase(trained)
     fit = solve(trained, stairs, max_factor)
-    bias = trained.bias
+    moved = trained
     if snap:
-        fit, bias = _snap(trained, fit, max_factor)
-    delta, answered = bias - trained.bias, _answered(trained, fit)
+        fit, moved = _snap(trained, fit, max_factor)
+        if move_gain:
+            fit, moved = _make_room(moved, fit, max_factor)
+    delta, answered = moved.bias - trained.bias, _answered(trained, fit)
     offset = fit.bias / np.maximum(fit.factor, 1)
     said = np.abs(offset - trained.bias / trained.unit) <= needed_room(trained)
     rounded = (fit.wrong > 0) & ~said if not snap else np.zeros(len(delta), bool)
-    changed = rounded | (delta != 0)
-    moved = ideal_staircase(replace(trained, bias=bias))
+    gain = moved.weight_scale / trained.weight_scale
+    snapped = (delta != 0) | (gain != 1)
+    changed = rounded | snapped
     report = ChannelReport(
         node=node.name,
         channels=len(changed),
         threshold=int((~changed).sum()),
-        snapped=int(np.count_nonzero(delta)),
+        snapped=int(snapped.sum()),
         rounded=int(rounded.sum()),
         delta=delta,
+        gain=gain,
         largest_shift_steps=float(np.abs(delta).max() / trained.output.scale),
-        wrong_thresholds=int(np.count_nonzero(moved.above != answered.above)),
+        wrong_thresholds=int(np.count_nonzero(ideal_staircase(moved).above != answered.above)),
         thresholds=int(stairs.crossings.sum()),
     )
     return _store(node, fit), report
 
 
-def _snap(trained: Channels, fit: Fit, max_factor: np.ndarray) -> tuple[Fit, np.ndarray]:
+def _snap(trained: Channels, fit: Fit, max_factor: np.ndarray) -> tuple[Fit, Channels]:
     """Biases, near the trained ones, that have the staircases of integers with room to spare.
 
     Where the integers of the trained bias leave too little, those of biases further away are
     looked for, which only a search can tell to exist.
 
-    Returns: the integers, and (channels,) float64 real biases.
+    Returns: the integers, and the channels with their real biases.
     """
-    answered = _answered(trained, fit)
-    bias = settle(trained, answered)
-    cramped = find_cramped(replace(trained, bias=bias), answered)
-    wanted = roomy_biases(select_channels(trained, cramped))
+    moved = replace(trained, bias=settle(trained, _answered(trained, fit)))
+    cramped = find_cramped(moved, _answered(moved, fit))
+    return _search(trained, moved, fit, cramped, max_factor)
+
+
+def _make_room(moved: Channels, fit: Fit, max_factor: np.ndarray) -> tuple[Fit, Channels]:
+    """Gains, near the trained ones, for the channels that no bias gives room.
+
+    Returns: the integers, and the channels with their real biases and gains.
+    """
+    cramped = find_cramped(moved, _answered(moved, fit))
+    scale = moved.weight_scale.copy()
+    scale[cramped] *= roomy_gains(select_channels(moved, cramped))
+    return _search(replace(moved, weight_scale=scale), moved, fit, cramped, max_factor)
+
+
+def _search(
+    start: Channels, moved: Channels, fit: Fit, cramped: np.ndarray, max_factor: np.ndarray
+) -> tuple[Fit, Channels]:
+    """Looks for integers of roomy biases around those of `start`; else keeps `moved` and `fit`.
+
+    Args:
+        cramped: positions of the channels to look at.
+    """
+    cramped, bias, scale = cramped.copy(), moved.bias.copy(), moved.weight_scale.copy()
+    wanted = roomy_biases(select_channels(start, cramped))
     for biases in wanted.T:
         open_ = np.flatnonzero(np.isfinite(biases) & (cramped >= 0))
-        channels = replace(select_channels(trained, cramped[open_]), bias=biases[open_])
+        channels = replace(select_channels(start, cramped[open_]), bias=biases[open_])
         tried = solve(channels, ideal_staircase(channels), max_factor[cramped[open_]])
         found = np.flatnonzero(tried.wrong == 0)
         index = cramped[open_[found]]
         fit = merge_fits(fit, index, select_fits(tried, found))
-        bias[index] = biases[open_[found]]
+        bias[index], scale[index] = biases[open_[found]], start.weight_scale[index]
         cramped[open_[found]] = SOLVED
-    return fit, bias
+    return fit, replace(moved, bias=bias, weight_scale=scale)
 
 
 def _answered(channels: Channels, fit: Fit) -> Staircase:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from keras_quant.errors import GraphError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
-from keras_quant.graph.passes.realize import realize
+from keras_quant.graph.passes.realize import ChannelReport, realize
+from keras_quant.graph.passes.room import MAX_GAIN_MOVE
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams, unsigned
@@ -70,9 +71,13 @@ def random_graph(seed: int, *, weight_bits: int, activation_bits: int, channels:
     )
 
 
-def with_bias(graph: Graph, bias: np.ndarray) -> Graph:
+def moved_as_told(graph: Graph, report: ChannelReport) -> Graph:
+    """The ideal graph with its bias and gain moved, kept in float32 as a trained model does."""
     *before, dense = graph.nodes
-    return replace(graph, nodes=(*before, replace(dense, bias=bias)))
+    bias, scale = dense.bias + report.delta, dense.weight.scale * report.gain
+    bias = np.where(report.delta != 0, np.float32(bias), bias)
+    weight = replace(dense.weight, scale=scale)
+    return replace(graph, nodes=(*before, replace(dense, bias=bias, weight=weight)))
 
 
 def answers(graph: Graph, seed: int = 0) -> np.ndarray:
@@ -108,11 +113,11 @@ def test_a_padded_convolution_answers_as_the_ideal(graph: Graph):
 @given(seed=st.integers(0, 10**6), weight_bits=st.integers(2, 8))
 def test_moved_bias_realizes_to_the_same_integers(seed, weight_bits):
     graph = random_graph(seed, weight_bits=weight_bits, activation_bits=8)
-    first = realize(graph)
-    moved = first.reports[0].delta != 0
-    bias = graph.nodes[-1].bias + first.reports[0].delta
-    bias[moved] = np.float32(bias[moved])  # as a trained model keeps them
-    second = realize(with_bias(graph, bias), snap=False)
+    first = realize(graph, fixed_gain=["dense"])
+    (report,) = first.reports
+    assert (report.gain == 1).all()
+    moved = report.delta != 0
+    second = realize(moved_as_told(graph, report), snap=False)
     made, again = first.graph.nodes[-1], second.graph.nodes[-1]
     np.testing.assert_array_equal(made.bias[moved], again.bias[moved])
     np.testing.assert_array_equal(made.weight.values[:, moved], again.weight.values[:, moved])
@@ -130,8 +135,21 @@ def test_snapped_graph_answers_as_the_moved_ideal(seed, weight_bits):
     # Half a stored step of rounding, and half an accumulator step to get off ties.
     assert (np.abs(report.delta) <= HALF_STEP * (unit + unit / largest_factor)).all()
     if report.wrong_thresholds == 0:
-        moved = with_bias(graph, graph.nodes[-1].bias + report.delta)
+        moved = moved_as_told(graph, report)
         np.testing.assert_array_equal(answers(realized.graph), answers(moved))
+
+
+def test_gains_move_where_no_bias_has_room():
+    graph = random_graph(0, weight_bits=8, activation_bits=8, channels=50)
+    fixed = realize(graph, fixed_gain=["dense"]).graph
+    free = realize(graph)
+    (report,) = free.reports
+    assert 0 < np.count_nonzero(report.gain != 1) <= report.snapped
+    assert (np.abs(report.gain - 1) <= MAX_GAIN_MOVE).all()
+    assert (fixed.nodes[-1].bias != free.graph.nodes[-1].bias).any()
+    if report.wrong_thresholds == 0:
+        moved = moved_as_told(graph, report)
+        np.testing.assert_array_equal(answers(free.graph), answers(moved))
 
 
 def test_rounded_channels_move_no_bias_but_are_counted():
@@ -156,7 +174,9 @@ def test_weights_are_multiplied_up_to_what_is_stored():
 
 
 def test_a_node_without_bias_gets_one():
-    graph = with_bias(random_graph(0, weight_bits=4, activation_bits=4), None)
+    graph = random_graph(0, weight_bits=4, activation_bits=4)
+    *before, dense = graph.nodes
+    graph = replace(graph, nodes=(*before, replace(dense, bias=None)))
     realized = realize(graph).graph
     assert realized.nodes[-1].bias.dtype == np.int32
     np.testing.assert_array_equal(answers(realized), answers(graph))

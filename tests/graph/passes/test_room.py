@@ -8,17 +8,20 @@ from hypothesis import strategies as st
 
 from keras_quant.graph.passes.room import (
     ENOUGH,
+    MAX_GAIN_MOVE,
     MAX_MOVE_STEPS,
     find_cramped,
     needed_room,
     offset_interval,
     roomy_biases,
+    roomy_gains,
     settle,
 )
 from keras_quant.graph.passes.staircase import Channels, ideal_staircase
 from keras_quant.qparams import unsigned
 
 REACH = 1000.0
+AN_EIGHTH_STEP = 1 / 16  # half the distance of 8 places
 FLOAT64_ROUNDING = 1e-9
 
 
@@ -108,3 +111,24 @@ def test_roomy_biases_have_room_and_are_near(unit, bias, bits):
     needed = needed_room(channels)
     for candidate in found:
         assert room_of(with_bias(channels, np.array([candidate]))) >= needed - FLOAT64_ROUNDING
+
+
+@given(unit=st.floats(1 / 512, 1 / 64), bias=st.floats(-5, 5), bits=st.integers(1, 8))
+def test_roomy_gains_leave_room_that_a_bias_finds(unit, bias, bits):
+    channels = channels_of(unit, bias, bits=bits)
+    gain = roomy_gains(channels)
+    assert (np.abs(gain - 1) <= MAX_GAIN_MOVE * (1 + FLOAT64_ROUNDING)).all()
+    moved = channels_of(unit * gain, bias, bits=bits)
+    (found,) = roomy_biases(moved)
+    rooms = [room_of(with_bias(moved, np.array([b])))[0] for b in found[np.isfinite(found)]]
+    assert max(rooms) >= min(AN_EIGHTH_STEP, needed_room(moved)[0]) - FLOAT64_ROUNDING
+
+
+def test_pitches_of_whole_steps_put_all_ties_on_one_place():
+    channels = channels_of(1 / 600.07, 0.3, bits=8)
+    moved = channels_of(channels.unit * roomy_gains(channels), 0.3, bits=8)
+    np.testing.assert_allclose(1 / moved.unit, 600, rtol=1e-12)
+
+
+def test_a_pitch_too_short_keeps_its_gain():
+    assert roomy_gains(channels_of(1 / 7.3, 0.0)) == 1
