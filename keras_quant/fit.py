@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant import checkpoint as checkpoints
+from keras_quant import distill
 from keras_quant.checkpoint import Checkpoint, Epoch
 from keras_quant.data import Dataset
 from keras_quant.data.pipeline import TrainBatches
@@ -36,6 +37,8 @@ class FitSettings:
         patience: stop when validation accuracy has not risen for this many epochs, and keep
             the best epoch's weights; 0 trains all epochs and keeps the last one's.
         tensorboard: folder for TensorBoard's event files, or None.
+        distill: share of the teacher's answers in the loss, see `distill.distilled_loss`; 0 is
+            the labels alone.
     """
 
     epochs: int
@@ -45,6 +48,7 @@ class FitSettings:
     optimizer: OptimizerSettings
     patience: int = 0
     tensorboard: Path | None = None
+    distill: float = 0.0
 
 
 def fit(
@@ -53,6 +57,7 @@ def fit(
     dataset: Dataset,
     settings: FitSettings,
     *,
+    teacher: keras.Model | None = None,
     folder: Path,
     resume: bool,
     progress: Progress,
@@ -62,6 +67,7 @@ def fit(
     Args:
         model: the float32 model that is validated, and that holds the weights at the end.
         trained: the model whose step is run: model itself, or its twin in bfloat16.
+        teacher: the float model whose answers are learned too; None where settings.distill is 0.
         folder: where checkpoint.npz and history.csv go.
         resume: go on from the folder's checkpoint where there is one.
     Returns: a row an epoch.
@@ -74,7 +80,10 @@ def fit(
     optimizer = make_optimizer(
         settings.optimizer, steps_per_epoch=batches.steps_per_epoch, epochs=settings.epochs
     )
-    trained.compile(optimizer=optimizer, loss=_loss, metrics=["accuracy"])
+    loss, metric = _loss, "accuracy"
+    if settings.distill:
+        loss, metric = distill.distilled_loss(settings.distill), distill.accuracy
+    trained.compile(optimizer=optimizer, loss=loss, metrics=[metric])
     optimizer.build(trained.trainable_variables)
     state = checkpoints.load(folder) if resume else None
     if state:
@@ -86,7 +95,9 @@ def fit(
     while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
         before = trained.get_weights()
         try:
-            row = _epoch(trained, batches, len(history), epochs=settings.epochs, progress=progress)
+            row = _epoch(
+                trained, teacher, batches, len(history), epochs=settings.epochs, progress=progress
+            )
             model.set_weights(trained.get_weights())
             row = _validated(row, logits, dataset)
         except TrainingError:
@@ -133,6 +144,7 @@ def _loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 def _epoch(
     model: keras.Model,
+    teacher: keras.Model | None,
     batches: TrainBatches,
     epoch: int,
     *,
@@ -141,9 +153,12 @@ def _epoch(
 ) -> Epoch:
     title = f"epoch {epoch + 1}/{epochs}"
     started = time.perf_counter()
+    examples = batches(epoch)
+    if teacher is not None:
+        examples = distill.with_answers(examples, teacher)
     with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():
         fitted = model.fit(
-            batches(epoch),
+            examples,
             epochs=epoch + 1,
             initial_epoch=epoch,
             verbose=0,

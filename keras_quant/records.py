@@ -108,6 +108,7 @@ class TrainingRecord:
         augment: whether images were flipped and cropped at random.
         patience: epochs without gain after which training stopped; 0 for never.
         parent: the run whose weights training started from.
+        distill: share of the parent's answers in the loss; 0 for the labels alone.
     """
 
     method: str
@@ -120,6 +121,7 @@ class TrainingRecord:
     augment: bool = False
     patience: int = 0
     parent: str | None = None
+    distill: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

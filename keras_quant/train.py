@@ -80,7 +80,7 @@ def train(
     planned = _calibrated(planned, source, dataset, settings, folder, progress)
     model = _quantized(planned, source, dataset, settings)
     lower(model)  # what cannot be lowered is told before training, not after
-    _fit(model, planned, dataset, settings, folder, resume=resume, progress=progress)
+    _fit(model, source, planned, dataset, settings, folder, resume=resume, progress=progress)
     return _finish(model, source, dataset, folder, record, progress=progress)
 
 
@@ -193,6 +193,7 @@ def _quantized(
 
 def _fit(
     model: keras.Model,
+    source: keras.Model,
     planned: Plan,
     dataset: Dataset,
     settings: TrainSettings,
@@ -211,6 +212,7 @@ def _fit(
         optimizer=settings.optimizer,
         patience=settings.patience,
         tensorboard=folder.tensorboard if settings.tensorboard else None,
+        distill=settings.distill,
     )
     trained = model
     if settings.precision == "bf16":
@@ -223,6 +225,7 @@ def _fit(
             trained,
             dataset,
             fit_settings,
+            teacher=source if settings.distill else None,
             folder=folder.path,
             resume=resume,
             progress=progress,

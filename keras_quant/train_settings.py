@@ -36,6 +36,7 @@ class TrainSettings:
         patience: see FitSettings.
         precision: of the training step's arithmetic; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
+        distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
         tensorboard: write TensorBoard event files into the run's folder.
     """
 
@@ -52,6 +53,7 @@ class TrainSettings:
     patience: int = 0
     precision: str = "float32"
     parent: Path | None = None
+    distill: float = 0.0
     tensorboard: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
@@ -68,6 +70,10 @@ class TrainSettings:
             found.append(
                 f"--validation-fraction is {self.validation_fraction}; between 0 and 1 is allowed"
             )
+        if not 0 <= self.distill <= 1:
+            found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
+        if self.distill and (self.parent is None or is_float(self.scheme)):
+            found.append("--distill needs a parent, given with --from RUN, and a scheme with bits")
         if not 0 <= self.seed <= MAX_SEED:
             found.append(f"--seed is {self.seed}; 0 to {MAX_SEED} is allowed")
         if ":" in self.model and self.model_options:
@@ -125,6 +131,7 @@ def begin_record(
             augment=dataset.augment if settings.augment is None else settings.augment,
             patience=settings.patience,
             parent=None if settings.parent is None else str(settings.parent),
+            distill=settings.distill,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,

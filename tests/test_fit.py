@@ -97,6 +97,25 @@ def test_same_seed_gives_the_same_weights(tmp_path: Path, dropout: float) -> Non
     assert_equal_weights(models[0].get_weights(), models[1].get_weights())
 
 
+def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
+    teacher, student = linear(), linear()
+    teacher.set_weights([0 * w for w in teacher.get_weights()])
+    quiet = Progress(quiet=True)
+    settings = dataclasses.replace(SETTINGS, distill=1.0)
+    logits = student.predict(dataset().test.x / 255, verbose=0)
+    fit(
+        *(student, student, dataset(), settings),
+        teacher=teacher,
+        folder=tmp_path,
+        resume=False,
+        progress=quiet,
+    )
+    # The teacher holds all classes alike; labels would drive the answers apart.
+    trained = student.predict(dataset().test.x / 255, verbose=0)
+    assert np.ptp(trained, axis=1).mean() < 0.8 * np.ptp(logits, axis=1).mean()
+    assert all((w == 0).all() for w in teacher.get_weights())
+
+
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     models = [linear(), linear()]
     for number, model in enumerate(models):

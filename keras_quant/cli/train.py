@@ -51,6 +51,9 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 )
 @click.option("--precision", default="float32", show_default=True, help="float32 or bf16.")
 @click.option("--from", "parent", type=click.Path(path_type=Path), help="Run to start from.")
+@click.option(
+    "--distill", default=0.0, show_default=True, help="Share of the parent's answers in the loss."
+)
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same result.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
 @click.option(

@@ -17,7 +17,7 @@ DEFAULT_BITS = "4"
 # Options that are fields of TrainSettings as they are.
 _FIELDS = (
     *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
-    *("augment", "patience", "precision", "parent", "tensorboard"),
+    *("augment", "patience", "precision", "parent", "distill", "tensorboard"),
 )
 
 

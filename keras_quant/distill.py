@@ -1,0 +1,61 @@
+"""Distillation: a float model's answers as targets beside the labels.
+
+A net of few bits fits its parent's answers better than the labels alone, which say nothing of
+what else an image resembles (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network",
+section 2; for few bits Mishra and Marr 2018, "Apprentice").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from keras_quant.tf import keras, tf
+
+# Softens both answers, so that the small ones count as well (Hinton et al. 2015, section 2).
+TEMPERATURE = 4.0
+
+
+def with_answers(batches: tf.data.Dataset, teacher: keras.Model) -> tf.data.Dataset:
+    """Puts a teacher's logits beside each batch's labels.
+
+    Args:
+        batches: (images, labels) with labels of shape (batch,).
+        teacher: gives (batch, classes) logits; its weights do not change.
+    Returns: (images, targets) batches; targets are float32 (batch, 1 + classes), the label
+        first.
+    """
+
+    def answer(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = tf.cast(teacher(x, training=False), tf.float32)
+        return x, tf.concat([tf.cast(labels, tf.float32)[:, None], logits], axis=1)
+
+    return batches.map(answer).prefetch(tf.data.AUTOTUNE)
+
+
+def distilled_loss(share: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Gives the loss (1 - share) * H(label, s) + share * T**2 * KL(t_T || s_T).
+
+    H is cross entropy, s_T and t_T are the softmax of student's and teacher's logits over the
+    TEMPERATURE T; T**2 keeps the size of its gradients (Hinton et al. 2015, section 2.1).
+
+    Args:
+        share: of the teacher's answers, 0 to 1.
+    Returns: a function of (batch, 1 + classes) targets, as `with_answers` gives them, and
+        (batch, classes) logits to (batch,) losses in nats.
+    """
+
+    def loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        logits = tf.cast(logits, tf.float32)
+        answers = tf.nn.softmax(targets[:, 1:] / TEMPERATURE)
+        divergence = keras.losses.kl_divergence(answers, tf.nn.softmax(logits / TEMPERATURE))
+        labels = keras.losses.sparse_categorical_crossentropy(
+            targets[:, 0], logits, from_logits=True
+        )
+        return (1 - share) * labels + share * TEMPERATURE**2 * divergence
+
+    return loss
+
+
+def accuracy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Share of images whose largest logit is that of their label, for targets as above."""
+    return keras.metrics.sparse_categorical_accuracy(targets[:, 0], logits)
