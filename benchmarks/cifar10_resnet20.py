@@ -1,7 +1,7 @@
 """Accuracy on CIFAR-10 of a float resnet20, and of 4-, 3- and 2-bit ones trained from it.
 
 Float: 30 epochs of SGD. Each of the others starts from its weights and trains 10 more at a
-lower rate. 2 % of the training images are held out; test set of 10,000 images. The peer is
+lower rate, on its answers beside the labels. 2 % of the training images are held out; test set of 10,000 images. The peer is
 the float model, which has not seen those 10 epochs. Finished runs in --out are reused, and a
 run that was stopped goes on.
 
@@ -27,6 +27,7 @@ FLOAT_OPTIMIZER = OptimizerSettings(
     name="sgd", learning_rate=0.1, weight_decay=WEIGHT_DECAY, warmup_epochs=1
 )
 QUANTIZED_OPTIMIZER = OptimizerSettings(name="sgd", learning_rate=0.02, weight_decay=WEIGHT_DECAY)
+DISTILL = 0.9  # share of the float model's answers in the loss
 
 
 def main() -> None:
@@ -62,6 +63,7 @@ def main() -> None:
                 epochs=arguments.more_epochs,
                 optimizer=QUANTIZED_OPTIMIZER,
                 parent=folder / "float",
+                distill=DISTILL,
                 **same,
             )
             result = accuracy(finished_run(settings, folder / bits))
