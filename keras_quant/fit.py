@@ -95,6 +95,7 @@ def fit(
     while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
         before = trained.get_weights()
         try:
+            _restart_random_layers(trained, seed=settings.seed, epoch=len(history))
             row = _epoch(
                 trained, teacher, batches, len(history), epochs=settings.epochs, progress=progress
             )
@@ -140,6 +141,15 @@ def _loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return keras.losses.sparse_categorical_crossentropy(
         labels, tf.cast(logits, tf.float32), from_logits=True
     )
+
+
+def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
+    """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone."""
+    for number, layer in enumerate(model.layers):
+        random = getattr(layer, "_random_generator", None)
+        if random is not None:
+            drawn = np.random.SeedSequence([seed, epoch, number]).generate_state(1)
+            random._generator.reset_from_seed(int(drawn[0]))
 
 
 def _epoch(

@@ -36,4 +36,7 @@ if tf.keras.layers.Layer is not keras.layers.Layer:
         "variable TF_USE_LEGACY_KERAS=1 before Python starts"
     )
 
+# Layers such as Dropout then keep their random stream in a variable, which can be set back.
+keras.backend.experimental.enable_tf_random_generator()
+
 __all__ = ["keras", "qkeras", "tf"]

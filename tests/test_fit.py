@@ -123,11 +123,12 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert (models[0].get_weights()[0] != models[1].get_weights()[0]).any()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_killed_training_goes_on_as_if_it_had_not_been(
-    tmp_path: Path, stop_after: int, monkeypatch
+    tmp_path: Path, stop_after: int, dropout: float, monkeypatch
 ) -> None:
-    whole = net()
+    whole = net(dropout=dropout)
     expected = timeless(run(whole, tmp_path / "whole"))
 
     class KilledError(BaseException):
@@ -140,8 +141,8 @@ def test_killed_training_goes_on_as_if_it_had_not_been(
     folder = tmp_path / "killed"
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(Progress, "epoch", killing)
-        run(net(), folder)
-    again = net()
+        run(net(dropout=dropout), folder)
+    again = net(dropout=dropout)
     again.set_weights([w * 0 for w in again.get_weights()])  # all comes from the checkpoint
     assert timeless(run(again, folder, resume=True)) == expected
     assert_equal_weights(again.get_weights(), whole.get_weights())
