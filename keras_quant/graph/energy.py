@@ -93,11 +93,14 @@ def arithmetic_pj(graph: Graph, node: Node, *, macs: int) -> float:
 
 
 def _linear(graph: Graph, node: Node, macs: int) -> float:
-    """Multiply-accumulates, and one bias and one scale for each output value."""
+    """Multiply-accumulates, and one bias and one scale for each output value.
+
+    Codes times codes are integer work also where the output is float, as a classifier's.
+    """
     source, weight = graph.tensors[node.inputs[0]], node.weight
     assert weight is not None, node.name
     outputs = math.prod(graph.tensors[node.output].shape)
-    if source.qparams is None or weight.scale is None:
+    if source.qparams is None:
         scaling = 0.0 if weight.scale is None else FLOAT32_MULTIPLY_PJ
         return macs * (FLOAT32_MULTIPLY_PJ + FLOAT32_ADD_PJ) + outputs * (FLOAT32_ADD_PJ + scaling)
     product = multiply_pj(weight.bits, source.qparams.bits)

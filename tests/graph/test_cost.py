@@ -77,6 +77,33 @@ def test_memory_energy_is_of_inputs_weights_and_output_once(graph: Graph):
     assert found["add"].memory_nj == pytest.approx((18 + 18 + 18) / 8 * 10 / 1000)
 
 
+def test_weights_and_activations_each_have_the_memory_that_holds_them():
+    # 1000x200 codes of 4 bits are 100,000 bytes, with 800 of scales; 1000 codes of 8 bits in.
+    weight = Weight(values=np.ones((1000, 200), np.int8), scale=np.ones(200), bits=4)
+    node = Node(name="dense", op="dense", inputs=("x",), output="y", weight=weight)
+    tensors = {
+        name: Tensor(name=name, shape=(size,), qparams=unsigned(8, 1.0))
+        for name, size in (("x", 1000), ("y", 200))
+    }
+    graph = Graph(name="g", inputs=("x",), outputs=("y",), tensors=tensors, nodes=(node,))
+    total = cost(graph)
+    assert (total.weight_memory, total.activation_memory) == ("1 MB cache", "8 kB cache")
+    assert total.memory_nj == pytest.approx((100_800 / 8 * 100 + 1200 / 8 * 10) / 1000)
+
+
+def test_activations_are_where_their_peak_fits_not_their_sum():
+    # Each of two copies of 3,000 bytes, made one after the other, lives beside its source.
+    qparams = unsigned(8, 1.0)
+    tensors = {name: Tensor(name=name, shape=(3000,), qparams=qparams) for name in "xyz"}
+    nodes = tuple(
+        Node(name=output, op="reshape", inputs=(source,), output=output)
+        for source, output in ("xy", "yz")
+    )
+    graph = Graph(name="g", inputs=("x",), outputs=("z",), tensors=tensors, nodes=nodes)
+    assert cost(graph).peak_live_logical_bytes == 6000
+    assert cost(graph).activation_memory == "8 kB cache"
+
+
 def test_no_node_is_free(graph: Graph):
     assert all(node.energy_nj > 0 for node in cost(graph).nodes)
 
