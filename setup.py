@@ -65,5 +65,6 @@ setup(
         "notebooks": ["ipykernel>=6.29", "jupyter>=1.0", "nbclient>=0.10"],
         "ray": ["ray[tune]>=2.40"],
         "tensorrt": ["tensorrt-rtx-cu12>=1.7.1"],
+        "view": ["netron>=9"],
     },
 )

@@ -39,6 +39,7 @@ EXTRAS = {
     "notebooks": ("jupyter", "nbclient", "ipykernel"),
     "tensorrt": ("tensorrt_rtx",),
     "ray": ("ray",),
+    "view": ("netron",),
 }
 
 # Where JetPack and the TensorRT packages put it without adding it to PATH.

@@ -38,6 +38,10 @@ class RunFolder:
         return self.export / "model.tflite"
 
     @property
+    def graph(self) -> Path:
+        return self.export / "model.kqgraph"
+
+    @property
     def parity(self) -> Path:
         return self.export / "parity.json"
 

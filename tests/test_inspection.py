@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +10,28 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.emit.tflite import emit_tflite  # noqa: E402
 from keras_quant.errors import ModelError, RunError, UsageError  # noqa: E402
 from keras_quant.graph.cost import GraphCost, cost  # noqa: E402
-from keras_quant.inspection import graph_of  # noqa: E402
+from keras_quant.graph.ir import Graph  # noqa: E402
+from keras_quant.graph.passes.realize import realize  # noqa: E402
+from keras_quant.graph.store import save_graph  # noqa: E402
+from keras_quant.inspection import Inspection, file_of, graph_of, inspect  # noqa: E402
 from keras_quant.keras_files import save_model  # noqa: E402
 from keras_quant.scheme import scheme_from_bits, with_overrides  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
+from tests.fake_runs import make_run  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+GRID_BYTES = 4 + 8  # a channel's float32 scale and int64 zero point
+
+
+def zoo_graph(name: str, bits: str) -> Graph:
+    return graph_of(name, scheme=scheme_from_bits(bits), dataset=None)
+
+
+def inspected(name: str, bits: str) -> Inspection:
+    return inspect(zoo_graph(name, bits))
 
 
 def costs(target: object, *bits: str, dataset: str | None = None) -> GraphCost:
@@ -89,3 +108,69 @@ def test_target_that_is_nothing_is_explained(
 def test_dataset_that_is_not_known_gets_close_names() -> None:
     with pytest.raises(UsageError, match="dataset 'cifar11' is not known; close names: cifar10"):
         graph_of("mlp", scheme=None, dataset="cifar11")
+
+
+def test_file_bytes_and_peak_of_mlp_are_those_counted_by_hand() -> None:
+    found = inspected("mlp", "4")
+    # int8 codes, int32 biases, and grids of both; the head's 8-bit codes have one grid, and
+    # four float32 vectors are two zeros and scales, and biases.
+    assert {name: size for name, size in found.file.layers.items() if "dense" in name} == {
+        "dense1": 64 * 128 + 4 * 128 + 2 * GRID_BYTES * 128,
+        "dense2": 128 * 128 + 4 * 128 + 2 * GRID_BYTES * 128,
+    }
+    assert found.file.layers["logits"] == 128 * 10 + GRID_BYTES + 3 * 4 * 10
+    # float32 pixels beside 8-bit ones; at the head 128 codes of 4 bits and 10 floats.
+    assert found.cost.peak_live_bytes == 64 * 4 + 64
+    assert found.cost.nodes[-1].live_bytes == 128 + 40
+    assert found.cost.nodes[-1].live_logical_bytes == 64 + 40
+
+
+def test_file_bytes_and_peak_of_lenet5_are_those_counted_by_hand() -> None:
+    found = inspected("lenet5", "4")
+    assert found.file.layers["conv1"] == 5 * 5 * 6 + (4 + 2 * GRID_BYTES) * 6
+    assert found.file.layers["conv2"] == 5 * 5 * 6 * 16 + (4 + 2 * GRID_BYTES) * 16
+    assert found.file.layers["dense3"] == 64 * 120 + (4 + 2 * GRID_BYTES) * 120
+    # 8x8x6 codes of the first convolution beside their 4x4x6 maxima; at 4 bits the pixels
+    # beside their codes are more.
+    assert found.cost.peak_live_bytes == 384 + 96
+    assert found.cost.peak_live_logical_bytes == 64 * 4 + 64
+
+
+def test_bytes_of_a_file_are_those_of_layers_and_structure() -> None:
+    graph = zoo_graph("lenet5", "4")
+    found = inspect(graph)
+    content = emit_tflite(realize(graph, snap=False).graph)
+    assert found.file.total == len(content)
+    assert found.file.structure + sum(found.file.layers.values()) == len(content)
+
+
+def test_graph_that_tflite_cannot_hold_is_told() -> None:
+    graph = zoo_graph("mlp", "4")
+    name = graph.nodes[1].output
+    tensor = graph.tensors[name]
+    tiny = replace(tensor, qparams=replace(tensor.qparams, scale=2.0**-60))
+    found = inspect(replace(graph, tensors={**graph.tensors, name: tiny}))
+    assert found.file is None
+    assert "float32 kernels allow" in found.file_problem
+    assert found.cost.macs > 0
+
+
+def test_exported_run_is_read_from_its_graph_and_its_file(tmp_path: Path) -> None:
+    graph = realize(zoo_graph("mlp", "4"), snap=False).graph
+    run = make_run(tmp_path / "run", tflite=emit_tflite(graph) + b"1234")
+    save_graph(graph, run / "export" / "model.kqgraph")
+    found = inspect(graph_of(str(run), scheme=None, dataset=None), file=file_of(str(run)))
+    assert found.cost == cost(graph)
+    assert found.file.total == len(emit_tflite(graph)) + 4
+    assert costs(run / "export" / "model.kqgraph") == cost(graph)
+
+
+def test_inspecting_a_graph_file_does_not_load_tensorflow(tmp_path: Path) -> None:
+    save_graph(zoo_graph("mlp", "4"), tmp_path / "model.kqgraph")
+    code = (
+        "import sys; from keras_quant.inspection import graph_of, inspect; "
+        "inspect(graph_of(sys.argv[1], scheme=None, dataset=None)); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "model.kqgraph"], cwd=ROOT)
+    assert done.returncode == 0

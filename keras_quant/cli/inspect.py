@@ -1,46 +1,75 @@
-"""kq inspect: what each layer costs."""
+"""kq inspect: what each layer costs, and what the integer graph is."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_quant.cli.output import json_option, print_json, print_table
+from keras_quant.cli.output import json_option, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from keras_quant.graph.cost import GraphCost
+    from keras_quant.inspection import Inspection
+
+_COLUMNS = (
+    *("layer", "operation", "output", "parameters", "MACs", "weight bits", "activation bits"),
+    *("bit operations", "weight bytes", "file bytes", "live bytes", "energy (nJ)"),
+)
 
 
 @click.command()
 @click.argument("target")
+@click.option("--graph", "as_graph", is_flag=True, help="Print the graph, one node a line.")
 @click.option("--bits", help="Bits of a zoo model: 4, w4a8, ...")
 @click.option("--scheme", help="Preset or scheme file for a zoo model.")
 @click.option("--set", "overrides", multiple=True, metavar="PATTERN=BITS", help="On top of it.")
 @click.option("--dataset", help="Whose image shape and classes a zoo model gets [default: digits].")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
-def inspect(target: str, as_json: bool, trust: bool, dataset: str | None, **bits: Any) -> None:
-    """Show shape, parameters, MACs, bits, bit operations and bytes of each layer.
+def inspect(
+    target: str, as_graph: bool, as_json: bool, trust: bool, dataset: str | None, **bits: Any
+) -> None:
+    """Show what each layer costs: parameters, MACs, bits, bytes, memory, energy; or the graph.
 
-    TARGET is a run, a .keras or .h5 file, or a model of the zoo. Bytes are those of kernels
-    at their logical bits, with scales and biases; activation bits are those of a layer's
-    input.
+    TARGET is a run, a .kqgraph, .keras or .h5 file, or a model of the zoo. Weight bytes are
+    kernels at their logical bits with scales and biases; file bytes the constants in the TFLite
+    file; live bytes the activations that exist while a layer runs, codes in int8; activation
+    bits those of a layer's input. Energy is no measurement but a model of 45 nm hardware
+    (Horowitz, ISSCC 2014), for comparing.
 
     \b
     Examples:
       kq inspect models/digits-cnn-w4a4
+      kq inspect models/digits-cnn-w4a4/export/model.kqgraph --graph
       kq inspect resnet20 --bits w4a8 --dataset cifar10
     """
     from keras_quant.cli.train_options import choose_scheme
-    from keras_quant.graph.cost import cost
-    from keras_quant.inspection import graph_of
+    from keras_quant.graph.text import describe_nodes, format_graph
+    from keras_quant.inspection import file_of, graph_of
+    from keras_quant.inspection import inspect as inspect_graph
 
     scheme = None
     if bits["bits"] or bits["scheme"] or bits["overrides"]:
         scheme = choose_scheme(**bits)
-    total = cost(graph_of(target, scheme=scheme, dataset=dataset, trust=trust))
-    if as_json:
-        print_json(total)
+    graph = graph_of(target, scheme=scheme, dataset=dataset, trust=trust)
+    if as_graph:
+        print_json(describe_nodes(graph)) if as_json else click.echo(format_graph(graph))
         return
-    columns = ("layer", "operation", "output", "parameters", "MACs", "weight bits")
+    found = inspect_graph(graph, file=file_of(target))
+    if found.file_problem:
+        note(f"no TFLite file, so no file bytes: {found.file_problem}")
+    if as_json:
+        print_json({**asdict(found.cost), "file": found.file})
+        return
+    print_table(_COLUMNS, _layer_rows(found), title=target)
+    print_table(("figure", "value"), _totals(found.cost))
+
+
+def _layer_rows(found: Inspection) -> list[tuple[object, ...]]:
+    """A line for each layer, one for what is in the file besides layers, and the totals."""
+    total, file = found.cost, found.file
     rows: list[tuple[object, ...]] = [
         (
             node.name,
@@ -52,13 +81,33 @@ def inspect(target: str, as_json: bool, trust: bool, dataset: str | None, **bits
             "float" if node.activation_bits == 32 else node.activation_bits,
             node.bit_operations,
             node.weight_bytes,
+            file and file.layers[node.name],
+            node.live_bytes,
+            f"{node.energy_nj:,.1f}",
         )
         for node in total.nodes
     ]
+    if file:
+        rows.append(("(rest of the file)", *[None] * 8, file.structure, None, None))
     rows.append(
         (
             *("total", None, None, total.parameters, total.macs, None, None),
-            *(total.bit_operations, total.weight_bytes),
+            *(total.bit_operations, total.weight_bytes, file and file.total),
+            *(f"{total.peak_live_bytes:,} (peak)", f"{total.energy_nj:,.1f}"),
         )
     )
-    print_table((*columns, "activation bits", "bit operations", "bytes"), rows, title=target)
+    return rows
+
+
+def _totals(total: GraphCost) -> list[tuple[str, str]]:
+    """What the table has no column for."""
+    return [
+        ("peak of live activations, codes in int8", f"{total.peak_live_bytes:,} bytes"),
+        ("peak of live activations, logical bits", f"{total.peak_live_logical_bytes:,} bytes"),
+        ("energy of arithmetic, modelled", f"{total.arithmetic_nj:,.1f} nJ"),
+        (
+            "energy of memory, modelled",
+            f"{total.memory_nj:,.1f} nJ (weights in {total.weight_memory}, activations in "
+            f"{total.activation_memory})",
+        ),
+    ]

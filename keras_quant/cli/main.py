@@ -30,7 +30,11 @@ COMMANDS = {
     ),
     "inspect": (
         "keras_quant.cli.inspect:inspect",
-        "Show shape, parameters, MACs, bits, bit operations and bytes of each layer.",
+        "Show what each layer costs: parameters, MACs, bits, bytes, memory, energy; or the graph.",
+    ),
+    "view": (
+        "keras_quant.cli.view:view",
+        "Draw the operators of a run's TFLite file, or of any model file, in the browser.",
     ),
     "datasets": ("keras_quant.cli.datasets:datasets", "List the datasets known by name."),
     "models": ("keras_quant.cli.models:models", "List the models known by name."),

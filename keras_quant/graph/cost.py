@@ -1,4 +1,4 @@
-"""What a graph costs on paper: parameters, multiply-accumulates, bit operations, bytes."""
+"""What a graph costs on paper: parameters, multiply-accumulates, bytes, memory, energy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_quant.graph.energy import Memory, access_pj, arithmetic_pj, memory_for
 from keras_quant.graph.ir import Graph, Node, Shape, Weight
+from keras_quant.graph.memory import live_bytes, logical_bytes, stored_bytes, tensor_bits
 
-FLOAT_BITS = 32
 _FLOAT_BYTES = 4
 _SCALE_BYTES = 4  # one float32 a channel
 _BIAS_BYTES = 4  # one int32 or float32 a channel
+_PJ_PER_NJ = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,12 @@ class NodeCost:
         weight_bytes: kernel at its logical bits, packed, with 4 bytes a channel for the scales
             of codes and 4 for the bias.
         float_bytes: 4 for each parameter.
+        live_bytes: of the activations that exist while the node runs, codes in int8 and reals
+            in float32; see `graph.memory`.
+        live_logical_bytes: of the same at their logical bits, packed.
+        arithmetic_nj: energy of computing, by the model of `graph.energy`.
+        memory_nj: energy of reading inputs and weights and writing the output, by that model.
+        energy_nj: both.
     """
 
     name: str
@@ -44,11 +52,21 @@ class NodeCost:
     kernel_bits: int
     weight_bytes: int
     float_bytes: int
+    live_bytes: int
+    live_logical_bytes: int
+    arithmetic_nj: float
+    memory_nj: float
+    energy_nj: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphCost:
-    """Costs of all nodes in order, and their sums."""
+    """Costs of all nodes in order, and their sums; peaks for what is live at a time.
+
+    Attributes:
+        weight_memory: where the energy model keeps the weights.
+        activation_memory: where it keeps the activations.
+    """
 
     nodes: tuple[NodeCost, ...]
     parameters: int
@@ -57,6 +75,21 @@ class GraphCost:
     kernel_bits: int
     weight_bytes: int
     float_bytes: int
+    peak_live_bytes: int
+    peak_live_logical_bytes: int
+    arithmetic_nj: float
+    memory_nj: float
+    energy_nj: float
+    weight_memory: str
+    activation_memory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Memories:
+    """Where the energy model keeps what nodes read and write."""
+
+    weights: Memory
+    activations: Memory
 
 
 def cost(graph: Graph) -> GraphCost:
@@ -65,7 +98,15 @@ def cost(graph: Graph) -> GraphCost:
     Bit operations are macs * weight_bits * activation_bits, the cost of a multiplier array, so
     that float32 and integers compare as products of widths; additions are left out.
     """
-    nodes = tuple(_node_cost(graph, node) for node in graph.nodes)
+    stored, logical = live_bytes(graph, stored_bytes), live_bytes(graph, logical_bytes)
+    memories = _Memories(
+        weights=memory_for(sum(map(_weight_bytes, graph.nodes))),
+        activations=memory_for(max(logical, default=0)),
+    )
+    nodes = tuple(
+        _node_cost(graph, node, memories, live=live)
+        for node, live in zip(graph.nodes, zip(stored, logical, strict=True), strict=True)
+    )
     return GraphCost(
         nodes=nodes,
         parameters=sum(node.parameters for node in nodes),
@@ -74,17 +115,25 @@ def cost(graph: Graph) -> GraphCost:
         kernel_bits=sum(node.kernel_bits for node in nodes),
         weight_bytes=sum(node.weight_bytes for node in nodes),
         float_bytes=sum(node.float_bytes for node in nodes),
+        peak_live_bytes=max(stored, default=0),
+        peak_live_logical_bytes=max(logical, default=0),
+        arithmetic_nj=sum(node.arithmetic_nj for node in nodes),
+        memory_nj=sum(node.memory_nj for node in nodes),
+        energy_nj=sum(node.energy_nj for node in nodes),
+        weight_memory=memories.weights.name,
+        activation_memory=memories.activations.name,
     )
 
 
-def _node_cost(graph: Graph, node: Node) -> NodeCost:
+def _node_cost(graph: Graph, node: Node, memories: _Memories, *, live: tuple[int, int]) -> NodeCost:
     shape, weight = graph.tensors[node.output].shape, node.weight
-    source = graph.tensors[node.inputs[0]].qparams
-    activation_bits = FLOAT_BITS if source is None else source.bits
+    activation_bits = tensor_bits(graph.tensors[node.inputs[0]])
     biases = 0 if node.bias is None else node.bias.size
     weights = 0 if weight is None else weight.values.size
     # Each kernel value is used once at each output position; (features,) is one position.
     macs = weights * int(np.prod(shape[:-1]))
+    arithmetic_nj = arithmetic_pj(graph, node, macs=macs) / _PJ_PER_NJ
+    memory_nj = _memory_pj(graph, node, memories) / _PJ_PER_NJ
     return NodeCost(
         name=node.name,
         op=node.op,
@@ -95,13 +144,29 @@ def _node_cost(graph: Graph, node: Node) -> NodeCost:
         activation_bits=activation_bits,
         bit_operations=0 if weight is None else macs * weight.bits * activation_bits,
         kernel_bits=0 if weight is None else weights * weight.bits,
-        weight_bytes=_weight_bytes(weight) + biases * _BIAS_BYTES,
+        weight_bytes=_weight_bytes(node),
         float_bytes=(weights + biases) * _FLOAT_BYTES,
+        live_bytes=live[0],
+        live_logical_bytes=live[1],
+        arithmetic_nj=arithmetic_nj,
+        memory_nj=memory_nj,
+        energy_nj=arithmetic_nj + memory_nj,
     )
 
 
-def _weight_bytes(weight: Weight | None) -> int:
-    """Packed values, and the scales where they are codes."""
+def _memory_pj(graph: Graph, node: Node, memories: _Memories) -> float:
+    """Each input is read once, the weights too, and the output is written once."""
+    moved = sum(logical_bytes(graph.tensors[name]) for name in (*node.inputs, node.output))
+    return access_pj(moved, memories.activations) + access_pj(_weight_bytes(node), memories.weights)
+
+
+def _weight_bytes(node: Node) -> int:
+    """Packed values with the scales where they are codes, and the bias."""
+    biases = 0 if node.bias is None else node.bias.size * _BIAS_BYTES
+    return biases + _kernel_bytes(node.weight)
+
+
+def _kernel_bytes(weight: Weight | None) -> int:
     if weight is None:
         return 0
     packed = -(-weight.values.size * weight.bits // 8)

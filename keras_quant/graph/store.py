@@ -19,6 +19,7 @@ from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams
 
 FORMAT_VERSION = 1
+SUFFIX = ".kqgraph"
 _STRUCTURE = "graph.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's first date: equal graphs give equal files
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,47 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.cli.main import main  # noqa: E402
+from keras_quant.emit.tflite_sizes import FileBytes  # noqa: E402
+from keras_quant.errors import EmitError  # noqa: E402
 from keras_quant.graph.cost import GraphCost, NodeCost  # noqa: E402
 
 
-def test_table_ends_with_the_totals_of_its_columns() -> None:
+def table_of(stdout: str) -> dict[str, list[str]]:
+    """Cells of the table of layers by the layer's name; columns are two spaces apart."""
+    rows = [re.split(r"  +", line.strip()) for line in stdout.splitlines()]
+    return {row[0]: row for row in rows if len(row) > 2}
+
+
+def test_totals_are_those_of_the_columns() -> None:
     result = CliRunner().invoke(main, ["inspect", "mlp", "--bits", "4"])
     assert result.exit_code == 0, result.stderr
-    rows = [line.split() for line in result.stdout.splitlines()]
-    total = rows[-1]
-    assert total[0] == "total"
-    macs = 64 * 128 + 128 * 128 + 128 * 10
-    assert total[4] == f"{macs:,}"
-    assert sum(int(row[4].replace(",", "")) for row in rows[2:-1]) == macs
+    table = table_of(result.stdout)
+    total, heading = table.pop("total"), table.pop("layer")
+    assert total[4] == f"{64 * 128 + 128 * 128 + 128 * 10:,}"
+    for column in ("parameters", "MACs", "bit operations", "weight bytes", "file bytes"):
+        index = heading.index(column)
+        cells = [row[index].replace(",", "") for row in table.values()]
+        assert sum(int(cell) for cell in cells if cell != "-") == int(total[index].replace(",", ""))
+
+
+def test_peak_and_energy_are_told_with_what_they_mean() -> None:
+    result = CliRunner().invoke(main, ["inspect", "mlp", "--bits", "4"])
+    assert re.search(r"peak of live activations, codes in int8 +320 bytes", result.stdout)
+    assert re.search(r"energy of arithmetic, modelled +[\d,.]+ nJ", result.stdout)
+    assert re.search(r"weights in 32 kB cache, activations in 8 kB cache", result.stdout)
+
+
+def test_graph_is_printed_one_node_a_line_without_colours() -> None:
+    result = CliRunner().invoke(main, ["inspect", "mlp", "--bits", "4", "--graph"])
+    first, _, *lines = result.stdout.splitlines()
+    assert first == "graph mlp: image [float32] 8x8x1 -> logits [float32] 10"
+    assert [line.split()[0] for line in lines][-3:] == ["dense1", "dense2", "logits"]
+    assert "\x1b" not in result.stdout
+
+
+def test_graph_as_json_has_the_same_words() -> None:
+    result = CliRunner().invoke(main, ["inspect", "mlp", "--bits", "4", "--graph", "--json"])
+    assert json.loads(result.stdout)[-1]["output"] == "logits [float32] 10"
 
 
 def test_float_layers_are_called_float() -> None:
@@ -30,13 +60,25 @@ def test_float_layers_are_called_float() -> None:
     assert dense.split().count("float") == 2
 
 
-def test_json_has_every_layer_and_the_totals() -> None:
+def test_json_has_every_layer_the_totals_and_the_file() -> None:
     result = CliRunner().invoke(main, ["inspect", "mlp", "--set", "dense2=w2a4", "--json"])
-    total = json.loads(result.stdout)
-    assert total.keys() == set(GraphCost.__slots__)
-    assert all(node.keys() == set(NodeCost.__slots__) for node in total["nodes"])
-    bits = {node["name"]: node["weight_bits"] for node in total["nodes"]}
+    found = json.loads(result.stdout)
+    assert found.keys() == {*GraphCost.__slots__, "file"}
+    assert all(node.keys() == set(NodeCost.__slots__) for node in found["nodes"])
+    assert found["file"].keys() == set(FileBytes.__slots__)
+    bits = {node["name"]: node["weight_bits"] for node in found["nodes"]}
     assert bits["dense2"] == 2
+
+
+def test_file_that_cannot_be_written_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(graph: object) -> bytes:
+        raise EmitError("too odd")
+
+    monkeypatch.setattr("keras_quant.inspection.emit_tflite", refuse)
+    result = CliRunner().invoke(main, ["inspect", "mlp", "--bits", "4"])
+    assert result.exit_code == 0
+    assert "no TFLite file, so no file bytes: too odd" in result.stderr
+    assert table_of(result.stdout)["total"][9] == "-"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from keras_quant.graph.cost import cost
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
@@ -58,3 +59,56 @@ def test_float_layers_count_32_bits(graph: Graph):
     found = cost(replace(graph, nodes=(real_conv,)))
     assert found.bit_operations == 648 * 32 * 32
     assert found.weight_bytes == found.float_bytes == 4 * 76
+
+
+def test_peaks_and_energies_are_of_the_whole_graph(graph: Graph):
+    total = cost(graph)
+    assert total.peak_live_bytes == max(node.live_bytes for node in total.nodes) == 360
+    assert total.peak_live_logical_bytes == 360
+    assert total.energy_nj == pytest.approx(total.arithmetic_nj + total.memory_nj)
+    assert total.energy_nj == pytest.approx(sum(node.energy_nj for node in total.nodes))
+    assert (total.weight_memory, total.activation_memory) == ("8 kB cache", "8 kB cache")
+
+
+def test_memory_energy_is_of_inputs_weights_and_output_once(graph: Graph):
+    found = {node.name: node for node in cost(graph).nodes}
+    # 64 bits of a cache of 8 kB are 10 pJ: 72 bytes of pixels, 68 of weights, 18 of codes.
+    assert found["conv"].memory_nj == pytest.approx((72 + 68 + 18) / 8 * 10 / 1000)
+    assert found["add"].memory_nj == pytest.approx((18 + 18 + 18) / 8 * 10 / 1000)
+
+
+def test_weights_and_activations_each_have_the_memory_that_holds_them():
+    # 1000x200 codes of 4 bits are 100,000 bytes, with 800 of scales; 1000 codes of 8 bits in.
+    weight = Weight(values=np.ones((1000, 200), np.int8), scale=np.ones(200), bits=4)
+    node = Node(name="dense", op="dense", inputs=("x",), output="y", weight=weight)
+    tensors = {
+        name: Tensor(name=name, shape=(size,), qparams=unsigned(8, 1.0))
+        for name, size in (("x", 1000), ("y", 200))
+    }
+    graph = Graph(name="g", inputs=("x",), outputs=("y",), tensors=tensors, nodes=(node,))
+    total = cost(graph)
+    assert (total.weight_memory, total.activation_memory) == ("1 MB cache", "8 kB cache")
+    assert total.memory_nj == pytest.approx((100_800 / 8 * 100 + 1200 / 8 * 10) / 1000)
+
+
+def test_activations_are_where_their_peak_fits_not_their_sum():
+    # Each of two copies of 3,000 bytes, made one after the other, lives beside its source.
+    qparams = unsigned(8, 1.0)
+    tensors = {name: Tensor(name=name, shape=(3000,), qparams=qparams) for name in "xyz"}
+    nodes = tuple(
+        Node(name=output, op="reshape", inputs=(source,), output=output)
+        for source, output in ("xy", "yz")
+    )
+    graph = Graph(name="g", inputs=("x",), outputs=("z",), tensors=tensors, nodes=nodes)
+    assert cost(graph).peak_live_logical_bytes == 6000
+    assert cost(graph).activation_memory == "8 kB cache"
+
+
+def test_no_node_is_free(graph: Graph):
+    assert all(node.energy_nj > 0 for node in cost(graph).nodes)
+
+
+def test_a_graph_without_nodes_costs_nothing():
+    tensors = {"x": Tensor(name="x", shape=(2,))}
+    empty = Graph(name="g", inputs=("x",), outputs=("x",), tensors=tensors, nodes=())
+    assert (cost(empty).energy_nj, cost(empty).peak_live_bytes) == (0, 0)
