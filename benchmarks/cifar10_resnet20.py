@@ -1,9 +1,9 @@
 """Accuracy on CIFAR-10 of a float resnet20, and of 4-, 3- and 2-bit ones trained from it.
 
 Float: 30 epochs of SGD. Each of the others starts from its weights and trains 10 more at a
-lower rate, on its answers beside the labels. 2 % of the training images are held out; test set of 10,000 images. The peer is
-the float model, which has not seen those 10 epochs. Finished runs in --out are reused, and a
-run that was stopped goes on.
+lower rate, on its answers beside the labels. 2 % of the training images are held out; test set
+of 10,000 images. The peer is the float model, which has not seen those 10 epochs. Finished runs
+in --out are reused, and a run that was stopped goes on.
 
 Goals: float reaches 90.0 %; w4a4 loses at most 0.3 points, w3a3 at most 0.8; w2a4 is reported.
 """
