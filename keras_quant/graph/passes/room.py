@@ -30,6 +30,8 @@ ENOUGH = 0.25
 MAX_MOVE_STEPS = 0.02
 # A bias kept in float32 cannot be placed finer than this share of itself.
 PLACED = 2.0**-23
+# Rounding error of the ends of intervals, in accumulator steps.
+DUST = 2.0**-40
 MAX_TRIES = 16
 # A gain is moved by at most this share: a quarter of an output step at the end of 8 bits.
 MAX_GAIN_MOVE = 2.0**-10
@@ -75,7 +77,7 @@ def settle(channels: Channels, stairs: Staircase) -> np.ndarray:
     large = distance * multiplier > MAX_MOVE_STEPS
     inside = (offset >= low) & (offset <= high)
     stays = (inside & ((mantissa == 0.5) | has_room | large)) | (
-        distance <= PLACED * np.abs(offset)
+        distance <= PLACED * np.abs(offset) + DUST
     )
     return np.where(stays, channels.bias, settled * channels.unit)
 
@@ -113,15 +115,17 @@ def roomy_biases(channels: Channels) -> np.ndarray:
 def roomy_gains(channels: Channels) -> np.ndarray:
     """Gains, near 1, that put the channels' ties on a few places modulo one accumulator step.
 
-    Returns: (channels,) float64 factors of the unit, of the fewest places that are reached
-        within MAX_GAIN_MOVE; 1 for a channel whose pitch is too short for that.
+    Returns: (channels,) float64 factors of the unit: the nearest to 1 that leave twice the needed
+        room, else the fewest places that are reached within MAX_GAIN_MOVE; 1 for a channel whose
+        pitch is too short for that.
     """
-    pitch = channels.output.scale / channels.unit
+    pitch, needed = channels.output.scale / channels.unit, needed_room(channels)
     gains = np.ones_like(pitch)
-    for divisor in reversed(PITCH_DIVISORS):
+    for divisor in PITCH_DIVISORS:
         near = np.maximum(np.rint(pitch * divisor), 1) / divisor
         reached = np.abs(near - pitch) <= MAX_GAIN_MOVE * pitch
-        gains = np.where(reached, pitch / near, gains)
+        leaves_room = 1 / (2 * divisor) >= 2 * needed
+        gains = np.where(reached & (leaves_room | (gains == 1)), pitch / near, gains)
     return gains
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_quant.graph.passes.room import (
@@ -89,6 +90,7 @@ def test_a_channel_moves_to_where_it_has_another_staircase():
 
 
 @given(unit=st.floats(1e-3, 0.5), bias=st.floats(-5, 5), bits=st.integers(1, 8))
+@example(unit=0.5, bias=2.0**-52, bits=2)
 def test_settled_biases_keep_the_staircase_and_settle_once(unit, bias, bits):
     channels = channels_of(unit, bias, bits=bits)
     stairs = ideal_staircase(channels)
@@ -124,10 +126,15 @@ def test_roomy_gains_leave_room_that_a_bias_finds(unit, bias, bits):
     assert max(rooms) >= min(AN_EIGHTH_STEP, needed_room(moved)[0]) - FLOAT64_ROUNDING
 
 
-def test_pitches_of_whole_steps_put_all_ties_on_one_place():
-    channels = channels_of(1 / 600.07, 0.3, bits=8)
-    moved = channels_of(channels.unit * roomy_gains(channels), 0.3, bits=8)
-    np.testing.assert_allclose(1 / moved.unit, 600, rtol=1e-12)
+@pytest.mark.parametrize(
+    ("reach", "pitch"),
+    [(1e3, 600.25), (1e6, 600.5), (2e6, 600)],
+    ids=["little room is needed", "more", "all of it"],
+)
+def test_pitches_move_no_further_than_the_needed_room_asks(reach, pitch):
+    channels = dataclasses.replace(channels_of(1 / 600.3, 0.3, bits=8), highest=np.array([reach]))
+    moved = channels.unit * roomy_gains(channels)
+    np.testing.assert_allclose(1 / moved, pitch, rtol=1e-12)
 
 
 def test_a_pitch_too_short_keeps_its_gain():
