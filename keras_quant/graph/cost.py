@@ -83,8 +83,7 @@ def _node_cost(graph: Graph, node: Node) -> NodeCost:
     activation_bits = FLOAT_BITS if source is None else source.bits
     biases = 0 if node.bias is None else node.bias.size
     weights = 0 if weight is None else weight.values.size
-    # Each kernel value is used once at each output position; (features,) is one position.
-    macs = weights * int(np.prod(shape[:-1]))
+    macs = _macs(graph, node)
     return NodeCost(
         name=node.name,
         op=node.op,
@@ -98,6 +97,19 @@ def _node_cost(graph: Graph, node: Node) -> NodeCost:
         weight_bytes=_weight_bytes(weight) + biases * _BIAS_BYTES,
         float_bytes=(weights + biases) * _FLOAT_BYTES,
     )
+
+
+def _macs(graph: Graph, node: Node) -> int:
+    """Each kernel value is used once at each position; (features,) is one position.
+
+    Positions are those of the output, but of the input where a kernel is spread over the output
+    (conv2d_transpose). Padded pixels count, and products that fall off the edge.
+    """
+    if node.weight is None:
+        return 0
+    spread = node.op == "conv2d_transpose"
+    positions = graph.tensors[node.inputs[0] if spread else node.output].shape[:-1]
+    return int(node.weight.values.size * np.prod(positions))
 
 
 def _weight_bytes(weight: Weight | None) -> int:
