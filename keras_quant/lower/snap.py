@@ -90,8 +90,11 @@ def _check_immovable(reports: Sequence[ChannelReport], immovable: Sequence[str])
 
 def _last_bias(model: keras.Model, node: Node) -> keras.Variable | None:
     """The (channels,) variable that a node's layers add last; None where nothing may move it."""
-    layers = [model.get_layer(name) for name in node.layers]
+    by_name = {layer.name: layer for layer in model.layers}
+    layers = [by_name[name] for name in node.layers if name in by_name]
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     if norms:
         return norms[-1].beta
-    return None if getattr(layers[0], "bias_quantizer_internal", None) else layers[0].bias
+    if not layers or getattr(layers[0], "bias_quantizer_internal", None):
+        return None
+    return getattr(layers[0], "bias", None)
