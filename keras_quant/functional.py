@@ -6,37 +6,47 @@ everything that is not understood is told at once, by name.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keras_quant.errors import LoweringError
 from keras_quant.methods.qkeras import activation_qparams, freeze_activation
+from keras_quant.parts import SHORTHANDS, unfold
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras
 
-COMPUTE = ("conv2d", "depthwise_conv2d", "dense")
+COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
 AVERAGE = ("avg_pool", "mean")
 # Steps that put out codes of the grid that they take in.
 PASSING = ("max_pool", "flatten", "pad", "dropout", "linear")
 
 _KINDS = {
     "InputLayer": "input",
+    "Conv1D": "conv2d",
     "Conv2D": "conv2d",
+    "Conv2DTranspose": "conv2d_transpose",
     "DepthwiseConv2D": "depthwise_conv2d",
     "Dense": "dense",
     "BatchNormalization": "batch_norm",
     "ReLU": "relu",
     "Add": "add",
+    "MaxPooling1D": "max_pool",
     "MaxPooling2D": "max_pool",
+    "AveragePooling1D": "avg_pool",
     "AveragePooling2D": "avg_pool",
+    "GlobalAveragePooling1D": "mean",
     "GlobalAveragePooling2D": "mean",
     "Flatten": "flatten",
+    "ZeroPadding1D": "pad",
     "ZeroPadding2D": "pad",
     "Dropout": "dropout",
     "Softmax": "softmax",
 }
-SUPPORTED = (*_KINDS, "Activation('relu' | 'relu6' | 'softmax' | 'linear')", "QActivation")
+_NO_PARTS = "channels last, and statistics of the last axis, are supported"
+SUPPORTED = (*_KINDS, *SHORTHANDS)
+SUPPORTED += ("Activation('relu' | 'relu6' | 'softmax' | 'linear')", "QActivation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +60,7 @@ class Step:
         inputs: names of the steps that it reads.
         max_value: upper end of a relu: None or 6.0.
         qparams: of a quantizer.
+        owner: name of the model's layer, where the step's layer is a part of it (`parts`).
     """
 
     name: str
@@ -58,6 +69,7 @@ class Step:
     inputs: tuple[str, ...] = ()
     max_value: float | None = None
     qparams: QParams | None = None
+    owner: str | None = None
 
 
 def class_name(layer: keras.layers.Layer) -> str:
@@ -79,9 +91,14 @@ def describe(model: keras.Model) -> tuple[Step, ...]:
     problems: list[str] = []
     tail: dict[str, str] = {}
     for layer, inputs in _calls(model, problems):
-        found = _steps_of(layer, tuple(tail[name] for name in inputs), problems)
-        tail[layer.name] = found[-1].name
-        steps += found
+        read = tuple(tail[name] for name in inputs)
+        for part in unfold(layer):
+            found = _steps_of(part, read, problems)
+            if part is not layer:
+                found = [dataclasses.replace(step, owner=layer.name) for step in found]
+            read = (found[-1].name,)
+            steps += found
+        tail[layer.name] = steps[-1].name
     if problems:
         raise LoweringError(
             f"model {model.name}: {len(problems)} layers are not supported: "
@@ -134,7 +151,7 @@ def _steps_of(
     if qparams is not None or cls in ("QActivation", "InputGrid"):
         return [Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)]
     kind = _KINDS.get(cls)
-    reason = "" if kind else "not supported"
+    reason = "" if kind else _NO_PARTS if cls in SHORTHANDS else "not supported"
     reason = reason or _limit(layer, cls)
     if reason:
         problems.append(f"{name} ({cls}: {reason})")
@@ -186,13 +203,11 @@ def _limit(layer: keras.layers.Layer, cls: str) -> str:
     """Why a layer of a supported class is not supported after all; "" if it is."""
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return f"data_format {layer.data_format}; channels_last is supported"
-    if cls == "Conv2D" and layer.groups != 1:
-        return f"groups {layer.groups}; 1 is supported"
-    if cls == "DepthwiseConv2D" and layer.depth_multiplier != 1:
-        return f"depth_multiplier {layer.depth_multiplier}; 1 is supported"
-    if cls == "Dense" and len(layer.input_shape) != 2:
-        return f"input of shape {layer.input_shape}; (batch, features) is supported"
-    if cls == "GlobalAveragePooling2D" and layer.keepdims:
+    if cls == "Conv2DTranspose" and tuple(layer.dilation_rate) != (1, 1):
+        return f"dilation_rate {layer.dilation_rate}; 1 is supported"
+    if cls == "Conv2DTranspose" and layer.output_padding is not None:
+        return f"output_padding {layer.output_padding}; None is supported"
+    if cls.startswith("GlobalAveragePooling") and layer.keepdims:
         return "keepdims; without is supported"
     if cls == "ReLU" and (
         layer.negative_slope or layer.threshold or layer.max_value not in (None, 6)
@@ -200,7 +215,7 @@ def _limit(layer: keras.layers.Layer, cls: str) -> str:
         return "max_value None or 6, no slope and no threshold are supported"
     if cls == "BatchNormalization" and list(layer.axis) != [len(layer.input_shape) - 1]:
         return f"axis {layer.axis}; the last is supported"
-    if cls == "AveragePooling2D" and layer.padding == "same" and _pads(layer):
+    if cls.startswith("AveragePooling") and layer.padding == "same" and _pads(layer):
         return "padding 'same' that reaches over the edge; padding 'valid' is supported"
     if cls == "Softmax" and layer.axis not in (-1, len(layer.input_shape) - 1):
         return f"axis {layer.axis}; the last is supported"
@@ -208,7 +223,7 @@ def _limit(layer: keras.layers.Layer, cls: str) -> str:
 
 
 def _pads(layer: keras.layers.Layer) -> bool:
-    sizes = layer.input_shape[1:3]
+    sizes = layer.input_shape[1:-1]
     return any(
         (-(-size // stride) - 1) * stride + pool > size
         for size, stride, pool in zip(sizes, layer.strides, layer.pool_size, strict=True)

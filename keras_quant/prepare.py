@@ -19,12 +19,13 @@ from keras_quant.functional import AVERAGE, COMPUTE, PASSING, Step, class_name, 
 from keras_quant.methods import Method
 from keras_quant.methods.grid import ActivationGrid
 from keras_quant.methods.quantizers import InputGrid
+from keras_quant.parts import unfold
 from keras_quant.qparams import QParams
 from keras_quant.scheme import FLOAT, Block, BlockBits, QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
 
 BRANCH_BITS = 8
-QKERAS_CLASSES = ("QConv2D", "QDepthwiseConv2D", "QDense")
+QKERAS_CLASSES = ("QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D", "QDense")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +106,7 @@ def _blocks(steps: Sequence[Step]) -> list[list[Step]]:
         if step.kind in (*PASSING, "softmax", "quantizer"):
             continue
         before = block_of.get(step.inputs[0]) if step.inputs else None
-        follows = step.kind in ("batch_norm", "relu") and before is not None
-        if follows and len(reads[step.inputs[0]]) == 1 and before[-1].name == step.inputs[0]:
+        if before is not None and _joins(step, before) and len(reads[before[-1].name]) == 1:
             before.append(step)
             block_of[step.name] = before
         else:
@@ -115,9 +115,22 @@ def _blocks(steps: Sequence[Step]) -> list[list[Step]]:
     return blocks
 
 
+def _joins(step: Step, block: Sequence[Step]) -> bool:
+    """Whether a step computes with a block's last values before they are rounded.
+
+    A batch norm is folded into a kernel, or into another batch norm; what it does to values that
+    have none, or to those of a ReLU, is a block of its own.
+    """
+    if block[-1].name != step.inputs[0]:
+        return False
+    if step.kind == "batch_norm":
+        return block[0].kind in (*COMPUTE, "batch_norm") and block[-1].kind != "relu"
+    return step.kind == "relu"
+
+
 def _as_scheme_block(block: Sequence[Step]) -> Block:
     return Block(
-        names=tuple(step.name for step in block),
+        names=tuple(dict.fromkeys(n for s in block for n in (s.name, s.owner) if n)),
         types=tuple(class_name(step.layer) for step in block),
         has_weights=block[0].kind in COMPUTE,
         is_input=block[0].kind == "input",
@@ -129,9 +142,10 @@ def _points(
 ) -> list[Point]:
     reads = consumers(steps)
     nonnegative = _nonnegative(steps)
+    by_name = {step.name: step for step in steps}
     points = []
     for block in blocks:
-        spec, tail = bits[block[0].name].activation, block[-1]
+        spec, tail = bits[_width_of(block, by_name)].activation, block[-1]
         readers = _readers(tail, reads)
         leaves_model = all(reader.kind == "softmax" for reader in readers)
         if tail.kind == "input" or spec.is_float or leaves_model:
@@ -143,6 +157,15 @@ def _points(
             grid = ActivationGrid(bits=width, signed=True, narrow_range=width < 8)
         points.append(Point(after=tail.name, grid=grid, group=len(points)))
     return points
+
+
+def _width_of(block: Sequence[Step], by_name: Mapping[str, Step]) -> str:
+    """The step whose bits a block's values get: a batch norm keeps the width of an input."""
+    head = block[0]
+    if head.kind == "batch_norm":
+        source = _source(head.inputs[0], by_name)
+        return source if by_name[source].kind == "input" else head.name
+    return head.name
 
 
 def _readers(step: Step, reads: Mapping[str, Sequence[Step]]) -> list[Step]:
@@ -352,8 +375,8 @@ def _clone_step(step: Step) -> keras.layers.Layer:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copies the weights of layers that have one name and shapes in both models."""
-    layers = {layer.name: layer for layer in source.layers}
+    """Copies the weights of layers, or of their parts, that have one name in both models."""
+    layers = {part.name: part for layer in source.layers for part in unfold(layer)}
     for layer in target.layers:
         if layer.weights and layer.name in layers:
             layer.set_weights(layers[layer.name].get_weights())

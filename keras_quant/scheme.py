@@ -239,7 +239,7 @@ def scheme_from_bits(text: str) -> Scheme:
     if wide_sums:
         rules.append(Rule(match="type:Add", activation=ACTIVATION_8, optional=True))
     if not activation.is_float:
-        average = Rule(match="type:GlobalAveragePooling2D", activation=ACTIVATION_8, optional=True)
+        average = Rule(match="type:GlobalAveragePooling*", activation=ACTIVATION_8, optional=True)
         rules.append(average)
     return Scheme(name=_bits_name(weight, activation), rules=tuple(rules))
 

@@ -85,24 +85,25 @@ def test_qkeras_layers_count_as_what_they_compute() -> None:
 
 def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
     x = inputs = keras.Input((8, 8, 4))
-    x = L.Conv2D(4, 3, groups=2, name="grouped")(x)
-    x = L.DepthwiseConv2D(3, depth_multiplier=2, name="multiplied")(x)
+    x = L.Conv2DTranspose(4, 2, dilation_rate=2, name="holes")(x)
+    x = L.Conv2DTranspose(4, 2, strides=2, output_padding=1, name="grown")(x)
+    x = L.Normalization(axis=1, mean=0.0, variance=1.0, name="each_row")(x)
     x = L.PReLU(name="prelu")(x)
     x = L.ReLU(negative_slope=0.1, name="leaky")(x)
     x = L.Activation("tanh", name="tanh")(x)
     x = L.BatchNormalization(axis=1, name="bn_rows")(x)
-    x = L.AveragePooling2D(3, padding="same", name="edges")(x)
+    x = L.AveragePooling2D(4, padding="same", name="edges")(x)
     x = qkeras.QBatchNormalization(name="qbn")(x)
     x = qkeras.QAveragePooling2D(2, average_quantizer="quantized_bits(4,0,1)", name="qpool")(x)
-    x = L.Dense(3, name="everywhere")(x)
     x = L.GlobalAveragePooling2D(keepdims=True, name="kept")(x)
     x = L.Softmax(axis=1, name="rows")(x)
     with pytest.raises(LoweringError) as caught:
         describe(keras.Model(inputs, x, name="zoo"))
     for expected in (
         "model zoo: 12 layers are not supported: ",
-        "grouped (Conv2D: groups 2; 1 is supported)",
-        "multiplied (DepthwiseConv2D: depth_multiplier 2; 1 is supported)",
+        "holes (Conv2DTranspose: dilation_rate (2, 2); 1 is supported)",
+        "grown (Conv2DTranspose: output_padding (1, 1); None is supported)",
+        "each_row (Normalization: channels last, and statistics of the last axis, are supported)",
         "prelu (PReLU",
         "leaky (ReLU: max_value None or 6, no slope and no threshold are supported)",
         "tanh",
@@ -110,12 +111,23 @@ def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
         "edges (AveragePooling2D: padding 'same' that reaches over the edge",
         "qbn (QBatchNormalization",
         "qpool (QAveragePooling2D",
-        "everywhere (Dense: input of shape",
         "kept (GlobalAveragePooling2D: keepdims",
         "rows (Softmax: axis 1",
-        "Supported: InputLayer, Conv2D",
+        "Supported: InputLayer, Conv1D, Conv2D",
     ):
         assert expected in str(caught.value), expected
+
+
+def test_the_halves_of_a_separable_convolution_become_steps() -> None:
+    model = net(L.SeparableConv2D(3, 3, activation="relu", name="sep"), L.ReLU(name="last"))
+    steps = [(s.name, s.kind, s.inputs, s.owner) for s in describe(model)]
+    assert steps == [
+        ("image", "input", (), None),
+        ("sep_depthwise", "depthwise_conv2d", ("image",), "sep"),
+        ("sep", "conv2d", ("sep_depthwise",), "sep"),
+        ("sep/activation", "relu", ("sep",), "sep"),
+        ("last", "relu", ("sep/activation",), None),
+    ]
 
 
 def test_padding_same_that_pads_nothing_is_supported() -> None:

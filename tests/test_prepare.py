@@ -102,6 +102,38 @@ def test_additions_in_a_row_share_one_step() -> None:
     }
 
 
+def test_batch_norm_that_no_kernel_takes_in_is_rounded_on_its_own() -> None:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.BatchNormalization(name="norm0")(x)
+    x = L.Conv2D(4, 3, activation="relu", name="conv")(x)
+    x = L.BatchNormalization(name="norm1")(x)
+    x = L.Add(name="add")([x, L.Conv2D(4, 1, name="branch")(x)])
+    x = L.ReLU(name="relu")(L.BatchNormalization(name="norm2")(x))
+    x = L.Dense(2, name="logits")(L.Flatten(name="flat")(x))
+    grids = points_of(plan(keras.Model(inputs, x), W4A4))
+    assert set(grids) == {"norm0", "conv/activation", "norm1", "branch", "add", "relu"}
+    assert grids["relu"] == unsigned_grid(4)
+    assert grids["norm0"].bits == 8  # as wide as the pixels that it scales
+
+
+def test_both_halves_of_a_separable_convolution_follow_its_rules() -> None:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.SeparableConv2D(4, 3, name="sep")(L.ReLU(name="r")(L.Conv2D(3, 3, name="conv")(x)))
+    x = L.Dense(2, name="logits")(L.Flatten(name="flat")(x))
+    model = keras.Model(inputs, x)
+    planned = plan(model, with_overrides(W4A4, ["sep=w2a3"]))
+    assert [planned.weights[name].bits for name in ("sep_depthwise", "sep")] == [2, 2]
+    grids = points_of(planned)
+    between = ActivationGrid(bits=3, signed=True, narrow_range=True)
+    assert grids["sep_depthwise"] == grids["sep"] == between
+    planned = plan(model, with_overrides(W4A4, ["sep_depthwise=w8"]))
+    assert planned.weights["sep_depthwise"].bits == 8
+    assert planned.weights["sep"].bits == 4
+    kinds = {layer.name: type(layer).__name__ for layer in wrapped(model).layers}
+    assert kinds["sep_depthwise"] == "QDepthwiseConv2D"
+    assert (kinds["sep_depthwise_quant"], kinds["sep"]) == ("QActivation", "QConv2D")
+
+
 def test_one_bit_signed_activations_become_minus_one_zero_one() -> None:
     grids = points_of(plan(chain(), scheme_from_bits("w4a1")))
     assert grids["hidden"] == ActivationGrid(bits=2, signed=True, narrow_range=True)

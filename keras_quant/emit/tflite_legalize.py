@@ -137,6 +137,7 @@ def _legal_requantize(graph: Graph, node: Node) -> Legal:
 
 _RULES: dict[str, Callable[[Graph, Node], Legal]] = {
     "conv2d": _legal_linear,
+    "conv2d_transpose": _legal_linear,
     "depthwise_conv2d": _legal_linear,
     "dense": _legal_linear,
     "add": _legal_add,

@@ -26,20 +26,29 @@ _ACTIVATIONS = {
 }
 
 
+# Lowest versions of linear operators, of floats and of codes; TRANSPOSE_CONV takes a bias from 3,
+# and an activation from 4 on.
+_VERSIONS = {
+    "CONV_2D": (1, 3),
+    "DEPTHWISE_CONV_2D": (1, 3),
+    "FULLY_CONNECTED": (1, 12),
+    "TRANSPOSE_CONV": (4, 4),
+}
+
+
 def emit_linear(emission: Emission, node: Node) -> int:
-    """conv2d, depthwise_conv2d or dense, of codes or of floats."""
+    """A node with a kernel, of codes or of floats."""
     if emission.output(node).qparams is not None:
         return _emit_integer_linear(emission, node)
     if _weight(node).scale is not None:
         return _emit_weight_only_linear(emission, node)
     op, options, values, _ = _linear_op(node)
     options.fusedActivationFunction = _activation(node)
-    inputs = [
-        *emission.inputs(node),
-        emission.file.constant(f"{node.name}/weight", values.astype(np.float32)),
-        emission.file.constant(f"{node.name}/bias", _bias(node, np.float32)),
-    ]
-    return emission.write(emission.output(node), op, inputs, options=options)
+    weight = emission.file.constant(f"{node.name}/weight", values.astype(np.float32))
+    bias = emission.file.constant(f"{node.name}/bias", _bias(node, np.float32))
+    inputs = _operands(emission, node, weight, bias)
+    version = _VERSIONS[op][0]
+    return emission.write(emission.output(node), op, inputs, options=options, version=version)
 
 
 def _emit_integer_linear(emission: Emission, node: Node) -> int:
@@ -47,13 +56,11 @@ def _emit_integer_linear(emission: Emission, node: Node) -> int:
     source, scale = emission.source(node).qparams, _weight(node).scale
     assert source is not None and scale is not None, node.name
     bias_scale = np.float32(source.scale) * scale
-    inputs = [
-        *emission.inputs(node),
-        emission.file.constant(f"{node.name}/weight", values, scale=scale, axis=axis),
-        # Never without a bias: XNNPACK crashes on an int8 depthwise convolution that has none.
-        emission.file.constant(f"{node.name}/bias", _bias(node, np.int32), scale=bias_scale),
-    ]
-    version = 12 if node.op == "dense" else 3
+    weight = emission.file.constant(f"{node.name}/weight", values, scale=scale, axis=axis)
+    # Never without a bias: XNNPACK crashes on an int8 depthwise convolution that has none.
+    bias = emission.file.constant(f"{node.name}/bias", _bias(node, np.int32), scale=bias_scale)
+    inputs = _operands(emission, node, weight, bias)
+    version = _VERSIONS[op][1]
     output = emission.output(node)
     return emission.write_clamped(output, op, inputs, options=options, version=version)
 
@@ -77,7 +84,8 @@ def _emit_weight_only_linear(emission: Emission, node: Node) -> int:
     bias = _bias(node, np.float32)
     zeros = file.constant(f"{node.name}/zeros", np.zeros_like(bias))
     sums = replace(output, name=f"{output.name}/sums")
-    index = emission.write(sums, op, [*emission.inputs(node), filters, zeros], options=options)
+    inputs = _operands(emission, node, filters, zeros)
+    index = emission.write(sums, op, inputs, options=options, version=_VERSIONS[op][0])
     scaled = replace(output, name=f"{output.name}/scaled")
     scales = file.constant(f"{node.name}/scale", np.asarray(_weight(node).scale, np.float32))
     index = emission.write(scaled, "MUL", [index, scales], options=schema.MulOptionsT())
@@ -174,6 +182,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], int]] = {
     "add": emit_add,
     "avg_pool": emit_avg_pool,
     "conv2d": emit_linear,
+    "conv2d_transpose": emit_linear,
     "dense": emit_linear,
     "depthwise_conv2d": emit_linear,
     "dequantize": emit_dequantize,
@@ -193,12 +202,36 @@ def _linear_op(node: Node) -> tuple[str, Any, np.ndarray, int]:
     values = _weight(node).values
     if node.op == "dense":
         return "FULLY_CONNECTED", schema.FullyConnectedOptionsT(), values.T, 0
+    if node.op == "conv2d_transpose":
+        options = schema.TransposeConvOptionsT(**_sliding(node))
+        return "TRANSPOSE_CONV", options, _at_least_strides(values, node), 0
     height, width = window_of(node).dilation
     window = {**_sliding(node), "dilationHFactor": height, "dilationWFactor": width}
     if node.op == "conv2d":
         return "CONV_2D", schema.Conv2DOptionsT(**window), values.transpose(3, 0, 1, 2), 0
     options = schema.DepthwiseConv2DOptionsT(**window, depthMultiplier=1)
     return "DEPTHWISE_CONV_2D", options, values[np.newaxis], 3
+
+
+def _at_least_strides(values: np.ndarray, node: Node) -> np.ndarray:
+    """(out, height, width, in) of a kernel, with zeros where it is smaller than its strides.
+
+    XNNPACK leaves gaps between kernels to builtin kernels; zeros that fill them change nothing.
+    """
+    window = window_of(node)
+    missing = [max(s - n, 0) for n, s in zip(window.size, window.strides, strict=True)]
+    grown = np.pad(values, ((0, missing[0]), (0, missing[1]), (0, 0), (0, 0)))
+    return grown.transpose(3, 0, 1, 2)
+
+
+def _operands(emission: Emission, node: Node, weight: int, bias: int) -> list[int]:
+    """The inputs of a linear operator, in its order."""
+    if node.op != "conv2d_transpose":
+        return [*emission.inputs(node), weight, bias]
+    # XNNPACK takes the batch from the input; height and width are those given here.
+    shape = np.array([1, *emission.output(node).shape], np.int32)
+    sizes = emission.file.constant(f"{node.name}/output_shape", shape)
+    return [sizes, weight, *emission.inputs(node), bias]
 
 
 def _pooling(node: Node) -> schema.Pool2DOptionsT:

@@ -130,8 +130,7 @@ def _node_cost(graph: Graph, node: Node, memories: _Memories, *, live: tuple[int
     activation_bits = tensor_bits(graph.tensors[node.inputs[0]])
     biases = 0 if node.bias is None else node.bias.size
     weights = 0 if weight is None else weight.values.size
-    # Each kernel value is used once at each output position; (features,) is one position.
-    macs = weights * int(np.prod(shape[:-1]))
+    macs = _macs(graph, node)
     arithmetic_nj = arithmetic_pj(graph, node, macs=macs) / _PJ_PER_NJ
     memory_nj = _memory_pj(graph, node, memories) / _PJ_PER_NJ
     return NodeCost(
@@ -152,6 +151,19 @@ def _node_cost(graph: Graph, node: Node, memories: _Memories, *, live: tuple[int
         memory_nj=memory_nj,
         energy_nj=arithmetic_nj + memory_nj,
     )
+
+
+def _macs(graph: Graph, node: Node) -> int:
+    """Each kernel value is used once at each position; (features,) is one position.
+
+    Positions are those of the output, but of the input where a kernel is spread over the output
+    (conv2d_transpose). Padded pixels count, and products that fall off the edge.
+    """
+    if node.weight is None:
+        return 0
+    spread = node.op == "conv2d_transpose"
+    positions = graph.tensors[node.inputs[0] if spread else node.output].shape[:-1]
+    return int(node.weight.values.size * np.prod(positions))
 
 
 def _memory_pj(graph: Graph, node: Node, memories: _Memories) -> float:

@@ -44,10 +44,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Weight:
-    """The kernel of a conv2d, depthwise_conv2d or dense node; channels on the last axis.
+    """The kernel of a node that has one; output channels on the last axis.
 
-    Layouts: conv2d (height, width, in, out), depthwise_conv2d (height, width, channels),
-    dense (in, out).
+    Layouts: conv2d (height, width, in / groups, out), conv2d_transpose (height, width, in, out),
+    depthwise_conv2d (height, width, channels), dense (in, out).
 
     Attributes:
         values: int8 codes, or float32 where the layer stays in float.

@@ -1,4 +1,4 @@
-"""Reference kernels of conv2d, depthwise_conv2d and dense, in each form of `graph.ir`."""
+"""Reference kernels of convolutions and dense layers, in each form of `graph.ir`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from keras_quant.graph.exact import (
 )
 from keras_quant.graph.ir import Node, Tensor, Weight
 from keras_quant.graph.rounding import ACTIVATIONS, Kernel, offsets, to_codes
-from keras_quant.graph.windows import patches, taps, window_of
+from keras_quant.graph.windows import overlap, patches, taps, window_of
 from keras_quant.qparams import QParams
 
 Array = np.ndarray
 
 
 def bind_linear(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
-    """Prepares a conv2d, depthwise_conv2d or dense node for many batches.
+    """Prepares a node with a kernel for many batches.
 
     Returns: a function of the input array, codes or float32, to the output array.
     """
@@ -42,14 +42,35 @@ def dequantized(weight: Weight) -> Array:
 
 def _conv2d(node: Node, source: QParams | None) -> Callable[[Array], Array]:
     window, kernel = window_of(node), _kernel(node, source)
+    groups = node.attrs.get("groups", 1)
     matrix = kernel.reshape(-1, kernel.shape[-1])
     rows, channels = matrix.shape
-    product = _product(matrix, node, source)
+    products = [_product(part, node, source) for part in np.split(matrix, groups, axis=1)]
 
     def accumulate(x: Array) -> Array:
         seen = patches(x, window, 0)
         shape = seen.shape[:3]
-        return product(seen.reshape(np.prod(shape), rows)).reshape(*shape, channels)
+        parts = [
+            product(part.reshape(np.prod(shape), rows))
+            for product, part in zip(products, np.split(seen, groups, axis=-1), strict=True)
+        ]
+        sums = parts[0] if groups == 1 else np.concatenate(parts, axis=-1)
+        return sums.reshape(*shape, channels)
+
+    return accumulate
+
+
+def _conv2d_transpose(node: Node, source: QParams | None) -> Callable[[Array], Array]:
+    window, kernel = window_of(node), _kernel(node, source)
+    height, width, rows, channels = kernel.shape
+    product = _product(kernel.transpose(2, 0, 1, 3).reshape(rows, -1), node, source)
+    dtype: type[np.floating] = np.float64
+    if source is not None:
+        dtype = exact_dtype(_largest(kernel, source) + _headroom(node))
+
+    def accumulate(x: Array) -> Array:
+        terms = product(x.reshape(-1, rows)).astype(dtype, copy=False)
+        return overlap(terms.reshape(*x.shape[:3], height, width, channels), window)
 
     return accumulate
 
@@ -73,7 +94,12 @@ def _depthwise(node: Node, source: QParams | None) -> Callable[[Array], Array]:
     return accumulate
 
 
-_ACCUMULATORS = {"conv2d": _conv2d, "dense": _dense, "depthwise_conv2d": _depthwise}
+_ACCUMULATORS = {
+    "conv2d": _conv2d,
+    "conv2d_transpose": _conv2d_transpose,
+    "dense": _dense,
+    "depthwise_conv2d": _depthwise,
+}
 
 
 def _kernel(node: Node, source: QParams | None) -> Array:

@@ -7,7 +7,7 @@ All arrays are channels-last with a leading batch axis; shapes in a graph have n
 | quantize | clip(rint(x * float32(1 / scale)) + zero_point), float32 |
 | dequantize | float32(scale) * (code - zero_point) |
 | requantize | clip(rint((code - zero_point) * float32(s_in / s_out)) + zero_point), float32 |
-| conv2d, depthwise_conv2d, dense | ideal, realized or real, see `graph.ir` |
+| conv2d, depthwise_conv2d, conv2d_transpose, dense | ideal, realized or real, see `graph.ir` |
 | add | clip(rint((real_a + real_b) / s_out) + zero_point), float64 |
 | max_pool | greatest code or real of each window |
 | avg_pool, mean | clip(rint(float32(sum) * M) + zero_point), see `graph.kernels` |
@@ -81,6 +81,11 @@ def _is_padding(value: Any) -> bool:
 _STRIDES = Attr(allowed="(height, width), each at least 1", accepts=lambda v: _is_pair(v, 1))
 _SIZE = Attr(allowed=_STRIDES.allowed, accepts=_STRIDES.accepts, required=True)
 _SAME_OR_VALID = Attr(allowed='"same" or "valid"', accepts=lambda v: v in ("same", "valid"))
+_GROUPS = Attr(allowed="at least 1", accepts=lambda v: isinstance(v, int) and v >= 1)
+_SHAPE = Attr(
+    allowed="a tuple of lengths, each at least 1",
+    accepts=lambda v: isinstance(v, tuple) and all(isinstance(n, int) and n >= 1 for n in v),
+)
 _MARGINS = Attr(allowed="((top, bottom), (left, right))", accepts=_is_padding, required=True)
 _ACTIVATION = Attr(allowed=", ".join(ACTIVATIONS), accepts=lambda v: v in tuple(ACTIVATIONS))
 _MAX_VALUE = Attr(allowed="None or 6.0", accepts=lambda v: v in (None, 6.0))
@@ -113,7 +118,7 @@ OPS: dict[str, OpDef] = {
         shape=rules.conv2d_shape,
         qparams=rules.linear_forms,
         bind=bind_linear,
-        attrs=_CONV,
+        attrs=_CONV | {"groups": _GROUPS},
         weight_rank=4,
     ),
     "depthwise_conv2d": OpDef(
@@ -122,6 +127,13 @@ OPS: dict[str, OpDef] = {
         bind=bind_linear,
         attrs=_CONV,
         weight_rank=3,
+    ),
+    "conv2d_transpose": OpDef(
+        shape=rules.transpose_shape,
+        qparams=rules.linear_forms,
+        bind=bind_linear,
+        attrs={name: _CONV[name] for name in ("strides", "padding", "activation")},
+        weight_rank=4,
     ),
     "dense": OpDef(
         shape=rules.dense_shape,
@@ -161,9 +173,10 @@ OPS: dict[str, OpDef] = {
         attrs={"padding": _MARGINS},
     ),
     "reshape": OpDef(
-        shape=rules.flat_shape,
+        shape=rules.reshaped,
         qparams=rules.keeps_qparams,
         bind=kernels.bind_reshape,
+        attrs={"shape": _SHAPE},
     ),
     "relu": OpDef(
         shape=rules.same_shape,

@@ -101,7 +101,13 @@ def _images_at_once(graph: Graph) -> int:
         if node.op == "conv2d":
             assert node.weight is not None, node.name
             positions = np.prod(graph.tensors[node.output].shape[:2])
-            largest = max(largest, int(positions * np.prod(node.weight.values.shape[:3])))
+            taps = np.prod(node.weight.values.shape[:2]) * graph.tensors[node.inputs[0]].shape[2]
+            largest = max(largest, int(positions * taps))
+        if node.op == "conv2d_transpose":
+            assert node.weight is not None, node.name
+            positions = np.prod(graph.tensors[node.inputs[0]].shape[:2])
+            height, width, _, channels = node.weight.values.shape
+            largest = max(largest, int(positions * height * width * channels))
     return max(1, _ELEMENTS_AT_ONCE // largest)
 
 

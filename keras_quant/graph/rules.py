@@ -13,7 +13,13 @@ import numpy as np
 
 from keras_quant.errors import GraphError
 from keras_quant.graph.ir import Node, Shape, Tensor
-from keras_quant.graph.windows import Window, output_size, padding_of, window_of
+from keras_quant.graph.windows import (
+    Window,
+    output_size,
+    padding_of,
+    transposed_size,
+    window_of,
+)
 from keras_quant.qparams import QParams
 
 Tensors = Sequence[Tensor]
@@ -31,7 +37,20 @@ def conv2d_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     """(height, width, in) to (out_height, out_width, out)."""
     assert node.weight is not None, node.name
     taken, given = node.weight.values.shape[2:]
-    return *_slide(window_of(node), shapes[0], taken), given
+    groups = node.attrs.get("groups", 1)
+    if given % groups:
+        raise GraphError(f"{given} output channels do not divide into {groups} groups")
+    return *_slide(window_of(node), shapes[0], taken * groups), given
+
+
+def transpose_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(height, width, in) to (out_height, out_width, out), as `windows.transposed_size`."""
+    assert node.weight is not None, node.name
+    taken, given = node.weight.values.shape[2:]
+    height, width, channels = _image(shapes[0])
+    if channels != taken:
+        raise GraphError(f"input has {channels} channels; the kernel takes {taken}")
+    return *transposed_size(window_of(node), (height, width)), given
 
 
 def depthwise_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
@@ -79,9 +98,13 @@ def pad_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     return height + sum(rows), width + sum(columns), channels
 
 
-def flat_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
-    """Any shape to (elements,)."""
-    return (int(np.prod(shapes[0])),)
+def reshaped(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """Any shape to another of as many elements; (elements,) where none is given."""
+    elements = int(np.prod(shapes[0]))
+    shape: Shape = node.attrs.get("shape", (elements,))
+    if np.prod(shape) != elements:
+        raise GraphError(f"input shape is {shapes[0]}; {shape} has another number of elements")
+    return shape
 
 
 def takes_reals_gives_codes(node: Node, inputs: Tensors, output: Tensor) -> Problems:
@@ -122,7 +145,7 @@ def keeps_qparams(node: Node, inputs: Tensors, output: Tensor) -> Problems:
 
 
 def linear_forms(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """conv2d, depthwise_conv2d, dense: the forms that `graph.ir` describes."""
+    """Ops with a kernel: the forms that `graph.ir` describes."""
     assert node.weight is not None, node.name
     scale, bias = node.weight.scale, node.bias
     problems = _activation_problems(node, output)

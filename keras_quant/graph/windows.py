@@ -31,7 +31,10 @@ class Window:
 
 
 def window_of(node: Node) -> Window:
-    """Gives the window of a conv2d, depthwise_conv2d, max_pool or avg_pool node."""
+    """Gives the window of a convolution or pooling node.
+
+    That of a conv2d_transpose slides over the output, and meets each pixel of the input once.
+    """
     height, width = node.attrs["pool_size"] if node.weight is None else node.weight.values.shape[:2]
     return Window(
         size=(height, width),
@@ -47,6 +50,19 @@ def output_size(window: Window, size: Pair) -> Pair:
     Returns: (height, width); below 1 where a "valid" window does not fit.
     """
     return _count(window, size[0], 0), _count(window, size[1], 1)
+
+
+def transposed_size(window: Window, size: Pair) -> Pair:
+    """Gives the smallest image on which a window without dilation has `size` positions.
+
+    As Keras' Conv2DTranspose sizes its output: the strides times the input, and with padding
+    "valid" what the window reaches beyond them.
+    """
+    height, width = (
+        count * stride + (max(taps - stride, 0) if window.padding == "valid" else 0)
+        for count, stride, taps in zip(size, window.strides, window.size, strict=True)
+    )
+    return height, width
 
 
 def padding_of(window: Window, size: Pair) -> tuple[Pair, Pair]:
@@ -95,6 +111,27 @@ def taps(x: np.ndarray, window: Window, fill: float) -> Iterator[tuple[Pair, np.
     seen = patches(x, window, fill)
     for tap in np.ndindex(*window.size):
         yield tap, seen[:, :, :, tap[0], tap[1]]
+
+
+def overlap(views: np.ndarray, window: Window) -> np.ndarray:
+    """Adds up what each position of a window gives to the pixels it covers.
+
+    The transpose of `patches`, for a window without dilation.
+
+    Args:
+        views: (batch, rows, columns, taps_high, taps_wide, channels).
+    Returns: (batch, height, width, channels) of views' dtype, `transposed_size` large.
+    """
+    rows, columns = views.shape[1:3]
+    stride_y, stride_x = window.strides
+    height, width = transposed_size(window, (rows, columns))
+    (top, bottom), (left, right) = padding_of(window, (height, width))
+    shape = (len(views), top + height + bottom, left + width + right, views.shape[-1])
+    sums = np.zeros(shape, views.dtype)
+    for y, x in np.ndindex(*window.size):
+        covered = sums[:, y::stride_y, x::stride_x][:, :rows, :columns]
+        covered += views[:, :, :, y, x]
+    return sums[:, top : top + height, left : left + width]
 
 
 def _reach(window: Window, axis: int) -> int:

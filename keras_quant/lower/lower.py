@@ -18,19 +18,28 @@ from keras_quant.errors import LoweringError
 from keras_quant.functional import AVERAGE, COMPUTE, Step, consumers, describe
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
 from keras_quant.graph.verify import verify
-from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel
+from keras_quant.lower.layers import (
+    ON_IMAGES,
+    attrs_of,
+    causal_margins,
+    image_shape,
+    is_causal,
+    op_of,
+)
+from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel, unit_kernel
 from keras_quant.qparams import QParams, same_grid
 from keras_quant.tf import keras
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pending:
-    """A node whose output is not decided yet."""
+    """A node whose output is not decided yet; `final` is the shape that the model gives it."""
 
     step: Step
     op: str
     inputs: tuple[str, ...]
     shape: Shape
+    final: Shape
     attrs: Mapping[str, Any] = field(default_factory=dict)
     kernel: Kernel | None = None
     activation: str = "none"
@@ -69,6 +78,7 @@ def lower(model: keras.Model) -> Graph:
         tensors=lowering.tensors,
         nodes=tuple(lowering.nodes),
     )
+    graph = _without_unread(graph)
     verify(graph)
     return graph
 
@@ -81,6 +91,7 @@ class _Lowering:
         self.nodes: list[Node] = []
         self.readers = consumers(steps)
         self.closed: dict[int, str] = {}
+        self.origins: dict[str, str] = {}  # what each reshaped twin was made from
 
     def step(self, step: Step, inputs: list[Value]) -> Value:
         """Lowers one step; `inputs` are the values of the steps that it reads."""
@@ -104,7 +115,14 @@ class _Lowering:
         return step.name
 
     def _open(self, step: Step, inputs: list[str]) -> Pending:
-        kernel = read_kernel(step) if step.kind in COMPUTE else None
+        kernel = self._kernel(step, inputs[0])
+        op, final = op_of(step), tuple(step.layer.output_shape[1:])
+        were_images = all(name in self.origins for name in inputs)
+        on_images = op in ON_IMAGES or (op == "add" and were_images)
+        if on_images:
+            inputs = [self._as_image(name) for name in inputs]
+        if is_causal(step):
+            inputs = [self._padded(step, inputs[0])]
         in_codes = [self.tensors[name].qparams is not None for name in inputs]
         if kernel is not None and not kernel.in_codes and in_codes[0]:
             inputs = [self.as_float(inputs[0])]
@@ -112,13 +130,21 @@ class _Lowering:
             inputs = [self.as_float(name) for name in inputs]
         return Pending(
             step=step,
-            op=step.kind,
+            op=op,
             inputs=tuple(inputs),
-            shape=tuple(step.layer.output_shape[1:]),
-            attrs=_attrs(step),
+            shape=image_shape(final) if on_images and op != "mean" else final,
+            final=final,
+            attrs=attrs_of(step),
             kernel=kernel,
             layers=(step.layer.name,),
         )
+
+    def _kernel(self, step: Step, source: str) -> Kernel | None:
+        if step.kind == "batch_norm":
+            in_codes = self.tensors[source].qparams is not None
+            unit = unit_kernel(step.layer.output_shape[-1], in_codes=in_codes)
+            return fold_batch_norm(unit, step.layer)
+        return read_kernel(step) if step.kind in COMPUTE else None
 
     def _batch_norm(self, step: Step, value: Value) -> Pending:
         if (
@@ -127,10 +153,7 @@ class _Lowering:
             or value.activation != "none"
             or len(self.readers[value.step.name]) != 1
         ):
-            raise LoweringError(
-                f"{step.name} (BatchNormalization: only directly behind a Conv2D, "
-                "DepthwiseConv2D or Dense that nothing else reads)"
-            )
+            return self._open(step, [self.close(value)])
         kernel = fold_batch_norm(value.kernel, step.layer)
         layers = (*value.layers, step.layer.name)
         return dataclasses.replace(value, step=step, kernel=kernel, layers=layers)
@@ -171,9 +194,14 @@ class _Lowering:
         if step.kind == "softmax":
             source = self.as_float(source)
         op = "reshape" if step.kind == "flatten" else step.kind
-        shape = tuple(step.layer.output_shape[1:])
+        final = shape = tuple(step.layer.output_shape[1:])
+        if op in ON_IMAGES:
+            source, shape = self._as_image(source), image_shape(final)
+        elif op == "reshape":
+            source = self.origins.get(source, source)
         tensor = Tensor(name=step.name, shape=shape, qparams=self.tensors[source].qparams)
-        return self._emit(step.name, op, (source,), tensor, _attrs(step), step.layer.name)
+        name = self._emit(step.name, op, (source,), tensor, attrs_of(step), step.layer.name)
+        return self._reshaped(name, final)
 
     def close(self, value: Value) -> str:
         """Gives a value's tensor; a pending node puts out floats."""
@@ -208,7 +236,33 @@ class _Lowering:
         )
         self.nodes.append(node)
         self.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
-        return step.name
+        return self._reshaped(step.name, value.final)
+
+    def _as_image(self, name: str) -> str:
+        """Gives a tensor as (height, width, channels), see `lower.layers`."""
+        return self._reshaped(name, image_shape(self.tensors[name].shape))
+
+    def _reshaped(self, name: str, shape: Shape) -> str:
+        """Gives a tensor in another shape: what it was reshaped from, or a twin, made once."""
+        if self.tensors[name].shape == shape:
+            return name
+        origin = self.origins.get(name, name)
+        if self.tensors[origin].shape == shape:
+            return origin
+        twin = f"{origin}/{'x'.join(map(str, shape))}"
+        if twin not in self.tensors:
+            tensor = dataclasses.replace(self.tensors[origin], name=twin, shape=shape)
+            self._emit(twin, "reshape", (origin,), tensor, {"shape": shape})
+            self.origins[twin] = origin
+        return twin
+
+    def _padded(self, step: Step, name: str) -> str:
+        """Gives an image with what a causal convolution pads in front of it."""
+        rows, columns = margins = causal_margins(step)
+        height, width, channels = self.tensors[name].shape
+        shape = (height + sum(rows), width + sum(columns), channels)
+        tensor = dataclasses.replace(self.tensors[name], name=f"{step.name}/pad", shape=shape)
+        return self._emit(tensor.name, "pad", (name,), tensor, {"padding": margins})
 
     def as_float(self, name: str) -> str:
         """Gives the float twin of a tensor of codes, made once."""
@@ -237,24 +291,15 @@ class _Lowering:
         return name
 
 
-def _attrs(step: Step) -> dict[str, Any]:
-    """A layer's settings under the graph's names."""
-    layer = step.layer
-    if step.kind in ("conv2d", "depthwise_conv2d"):
-        return {
-            "strides": tuple(layer.strides),
-            "padding": layer.padding.lower(),
-            "dilation": tuple(layer.dilation_rate),
-        }
-    if step.kind in ("max_pool", "avg_pool"):
-        return {
-            "pool_size": tuple(layer.pool_size),
-            "strides": tuple(layer.strides),
-            "padding": layer.padding.lower(),
-        }
-    if step.kind == "pad":
-        return {"padding": tuple(tuple(pair) for pair in layer.padding)}
-    return {}
+def _without_unread(graph: Graph) -> Graph:
+    """A graph without the nodes whose output nothing reads; its inputs stay."""
+    wanted, nodes = {*graph.inputs, *graph.outputs}, []
+    for node in reversed(graph.nodes):
+        if node.output in wanted:
+            wanted.update(node.inputs)
+            nodes.append(node)
+    tensors = {name: tensor for name, tensor in graph.tensors.items() if name in wanted}
+    return dataclasses.replace(graph, nodes=tuple(reversed(nodes)), tensors=tensors)
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:

@@ -116,9 +116,13 @@ def _move(
         norm.gamma.assign((np.asarray(norm.gamma, np.float64) * report.gain).astype(np.float32))
 
 
+def _layers(model: keras.Model, node: Node) -> list[keras.layers.Layer]:
+    by_name = {layer.name: layer for layer in model.layers}
+    return [by_name[name] for name in node.layers if name in by_name]
+
+
 def _last_norm(model: keras.Model, node: Node) -> keras.layers.BatchNormalization | None:
-    layers = [model.get_layer(name) for name in node.layers]
-    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [n for n in _layers(model, node) if isinstance(n, keras.layers.BatchNormalization)]
     return norms[-1] if norms else None
 
 
@@ -128,5 +132,7 @@ def _last_bias(
     """The (channels,) variable that a node's layers add last; None where nothing may move it."""
     if norm is not None:
         return norm.beta
-    layer = model.get_layer(node.layers[0])
-    return None if getattr(layer, "bias_quantizer_internal", None) else layer.bias
+    layers = _layers(model, node)
+    if not layers or getattr(layers[0], "bias_quantizer_internal", None):
+        return None
+    return getattr(layers[0], "bias", None)

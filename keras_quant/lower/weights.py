@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.functional import Step
+from keras_quant.lower.layers import kernel_layout
 from keras_quant.methods.qkeras import freeze_kernel
 from keras_quant.tf import keras
 
@@ -54,9 +55,9 @@ def read_kernel(step: Step) -> Kernel:
                 f"kernels take -{MAX_CODE} to {MAX_CODE}: train with a symmetric quantizer"
             )
         values, bits = frozen.codes.astype(np.int8), frozen.bits
-        full = np.broadcast_to(frozen.scale, frozen.codes.shape)
-        scale = _channels_last(full, step.kind).reshape(-1, _num_channels(layer, step.kind))[0]
-    values = _channels_last(values, step.kind)
+        full = kernel_layout(np.broadcast_to(frozen.scale, frozen.codes.shape), step)
+        scale = full.reshape(-1, full.shape[-1])[0]
+    values = kernel_layout(values, step)
     bias = None
     if layer.use_bias:
         quantizer = getattr(layer, "bias_quantizer_internal", None)
@@ -64,14 +65,15 @@ def read_kernel(step: Step) -> Kernel:
     return Kernel(values=values, scale=scale, bits=bits, bias=bias)
 
 
-def _channels_last(values: np.ndarray, kind: str) -> np.ndarray:
-    """(height, width, channels, 1) of a depthwise kernel becomes (height, width, channels)."""
-    return values[..., 0] if kind == "depthwise_conv2d" else values
+def unit_kernel(channels: int, *, in_codes: bool) -> Kernel:
+    """A depthwise kernel that changes nothing, for a batch norm that has no other to fold into.
 
-
-def _num_channels(layer: keras.layers.Layer, kind: str) -> int:
-    kernel = layer.depthwise_kernel if kind == "depthwise_conv2d" else layer.kernel
-    return int(kernel.shape[2] if kind == "depthwise_conv2d" else kernel.shape[-1])
+    The batch norm's gain becomes its scale, so its codes are signs: -1, 0 and 1.
+    """
+    shape = (1, 1, channels)
+    if in_codes:
+        return Kernel(values=np.ones(shape, np.int8), scale=np.ones(channels), bits=2, bias=None)
+    return Kernel(values=np.ones(shape, np.float32), scale=None, bits=32, bias=None)
 
 
 def fold_batch_norm(kernel: Kernel, layer: keras.layers.BatchNormalization) -> Kernel:

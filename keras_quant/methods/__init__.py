@@ -26,7 +26,7 @@ class Method(Protocol):
     """
 
     def wrap(self, layer: Any, weight: QuantSpec) -> Any:
-        """Makes the quantized twin of a Conv2D, DepthwiseConv2D or Dense layer."""
+        """Makes the quantized twin of a convolution or a Dense layer."""
 
     def activation(self, name: str, grid: ActivationGrid) -> Any:
         """Makes the layer that puts a tensor on a grid."""

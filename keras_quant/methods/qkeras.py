@@ -20,20 +20,22 @@ from keras_quant.tf import keras, qkeras
 
 repair_qkeras()
 
-# Keras class: QKeras class, the argument that takes the kernel's quantizer, channel axis.
+# Keras class: QKeras class, the argument that takes the kernel's quantizer, axes of channels.
 WRAPPED = {
+    "Conv1D": (qkeras.QConv1D, "kernel_quantizer", -1),
     "Conv2D": (qkeras.QConv2D, "kernel_quantizer", -1),
+    "Conv2DTranspose": (qkeras.QConv2DTranspose, "kernel_quantizer", 2),
     "Dense": (qkeras.QDense, "kernel_quantizer", -1),
-    "DepthwiseConv2D": (qkeras.QDepthwiseConv2D, "depthwise_quantizer", 2),
+    "DepthwiseConv2D": (qkeras.QDepthwiseConv2D, "depthwise_quantizer", (2, 3)),
 }
-_DROPPED = ("groups", "activation", "kernel_constraint", "depthwise_constraint")
+_DROPPED = ("activation", "kernel_constraint", "depthwise_constraint")
 
 # How far a kernel divided by its step may be from integers: float32 rounding, no more.
 CODE_TOLERANCE = 1e-3
 
 
 def wrap(layer: keras.layers.Layer, weight: QuantSpec) -> keras.layers.Layer:
-    """Makes the QKeras twin of a Conv2D, DepthwiseConv2D or Dense layer.
+    """Makes the QKeras twin of a layer of WRAPPED.
 
     The twin has the layer's name and settings, but no activation (a layer of its own).
     Weights are the caller's to copy.
@@ -54,7 +56,9 @@ def _arguments_of(layer: keras.layers.Layer) -> set[str]:
     conv = {"kernel_size", "strides", "padding", "dilation_rate", "data_format"}
     kernel = {"kernel_initializer", "kernel_regularizer"}
     own = {
-        "Conv2D": conv | kernel | {"filters"},
+        "Conv1D": conv | kernel | {"filters", "groups"},
+        "Conv2D": conv | kernel | {"filters", "groups"},
+        "Conv2DTranspose": conv | kernel | {"filters"},
         "Dense": kernel | {"units"},
         "DepthwiseConv2D": conv
         | {"depth_multiplier", "depthwise_initializer", "depthwise_regularizer"},

@@ -14,7 +14,7 @@ import contextlib
 import contextvars
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from keras_quant.tf import keras, qkeras, tf
@@ -101,13 +101,18 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
     Attributes:
         bits: 1 to 8.
         narrow_range: leave out the lowest code: -7 .. 7 at 4 bits, -1 .. 1 at 2.
-        scale_axis: axis of the channels; None for one scale a tensor.
+        scale_axis: axis, or axes, of the channels; None for one scale a tensor.
         scale: the scale that the last call used, kept as QKeras' quantizers keep it.
     """
 
     alpha = "auto"  # tells QKeras not to rescale the kernel's initial values
 
-    def __init__(self, bits: int, narrow_range: bool = True, scale_axis: int | None = -1) -> None:
+    def __init__(
+        self,
+        bits: int,
+        narrow_range: bool = True,
+        scale_axis: int | Sequence[int] | None = -1,
+    ) -> None:
         super().__init__()
         self.bits = int(bits)
         self.narrow_range = bool(narrow_range)
@@ -124,7 +129,8 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
 
     def __call__(self, weights: tf.Tensor) -> tf.Tensor:
         rank = len(weights.shape)
-        channels = [] if self.scale_axis is None else [self.scale_axis % rank]
+        axes = () if self.scale_axis is None else self.scale_axis
+        channels = [axis % rank for axis in ((axes,) if isinstance(axes, int) else axes)]
         axes = [axis for axis in range(rank) if axis not in channels]
 
         @tf.custom_gradient
@@ -212,12 +218,14 @@ def _repair(cls: type, is_plain: Callable, fast: Callable, lost: str) -> None:
 
 @functools.cache
 def repair_qkeras() -> None:
-    """Repairs quantized_relu and quantized_bits of QKeras 0.9, once, for this process.
+    """Repairs two quantizers and QConv2DTranspose of QKeras 0.9, once, for this process.
 
     Also hides the warning that QKeras' layers set off whenever they tell their settings: they
     serialize quantizers as if they were constraints, which works.
     """
     warnings.filterwarnings("ignore", message=".*constraints.serialize.*fitted_bits")
+    # QConv2DTranspose looks for it in a module of TensorFlow that no longer has it.
+    qkeras.qconvolutional.array_ops.stack = tf.stack
     q = qkeras.quantizers
     _repair(q.quantized_relu, _is_plain_relu, _fake_quant_relu, "is_quantized_clip")
     _repair(q.quantized_bits, _is_plain_bits, _fake_quant_bits, "scale_axis")

@@ -8,7 +8,10 @@ from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.ops import OPS
 from keras_quant.qparams import QParams, signed, unsigned
 
-BODY_OPS = ("conv2d", "depthwise_conv2d", "max_pool", "avg_pool", "pad", "requantize", "add")
+BODY_OPS = (
+    *("conv2d", "grouped_conv2d", "depthwise_conv2d", "conv2d_transpose"),
+    *("max_pool", "avg_pool", "pad", "requantize", "add"),
+)
 
 
 class GraphBuilder:
@@ -88,7 +91,7 @@ class GraphBuilder:
         self.last = node.output
 
     def add_linear(self, op: str, kernel: tuple[int, ...], *, qparams=None, attrs=None) -> None:
-        """Adds a conv2d, depthwise_conv2d or dense with weights of 1 to 8 bits."""
+        """Adds a node with a kernel of 1 to 8 bits."""
         rng, source = self._rng, self.qparams()
         target = self.random_qparams() if qparams is None else qparams
         largest = 2 ** int(rng.integers(0, 8))
@@ -142,6 +145,18 @@ class GraphBuilder:
             attrs["dilation"] = self._pair(1, 2)
         kernel = (*size, self.shape()[2], int(self._rng.integers(1, 10)))
         self.add_linear("conv2d", kernel, attrs=attrs)
+
+    def _add_grouped_conv2d(self) -> None:
+        """Groups of one channel each, as a depth multiplier makes them, among others."""
+        size, channels = self._pair(1, 3), self.shape()[2]
+        groups = int(self._rng.choice([n for n in range(1, channels + 1) if channels % n == 0]))
+        kernel = (*size, channels // groups, groups * int(self._rng.integers(1, 4)))
+        self.add_linear("conv2d", kernel, attrs=self._window(size) | {"groups": groups})
+
+    def _add_conv2d_transpose(self) -> None:
+        kernel = (*self._pair(1, 4), self.shape()[2], int(self._rng.integers(1, 6)))
+        attrs = {"strides": self._pair(1, 3), "padding": str(self._rng.choice(["same", "valid"]))}
+        self.add_linear("conv2d_transpose", kernel, attrs=attrs)
 
     def _add_depthwise_conv2d(self) -> None:
         size = self._pair(1, 4)

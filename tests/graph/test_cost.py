@@ -52,6 +52,38 @@ def test_a_depthwise_kernel_meets_one_channel_only():
     assert cost(graph).weight_bytes == 18 + 8 * 4
 
 
+def one_node(node: Node, shape: tuple[int, ...], output: tuple[int, ...]) -> Graph:
+    qparams = unsigned(2, 1.0)
+    tensors = {
+        n: Tensor(name=n, shape=s, qparams=qparams) for n, s in (("x", shape), ("y", output))
+    }
+    return Graph(name="g", inputs=("x",), outputs=("y",), tensors=tensors, nodes=(node,))
+
+
+def linear(op: str, kernel: tuple[int, ...], **attrs: object) -> Node:
+    weight = Weight(values=np.ones(kernel, np.int8), scale=np.ones(kernel[-1]), bits=2)
+    return Node(name="n", op=op, inputs=("x",), output="y", attrs=attrs, weight=weight)
+
+
+def test_a_group_meets_its_own_channels_only():
+    node = linear("conv2d", (3, 3, 2, 6), groups=4, padding="same")
+    found = cost(one_node(node, (5, 5, 8), (5, 5, 6)))
+    assert found.macs == 5 * 5 * 6 * (3 * 3 * 2)
+    assert found.parameters == 3 * 3 * 2 * 6
+
+
+def test_a_depth_multiplier_counts_each_of_its_channels():
+    node = linear("conv2d", (3, 3, 1, 16), groups=8, padding="same")
+    assert cost(one_node(node, (5, 5, 8), (5, 5, 16))).macs == 5 * 5 * 16 * 3 * 3
+
+
+def test_a_transposed_kernel_is_used_once_for_each_input_pixel():
+    node = linear("conv2d_transpose", (3, 3, 4, 6), strides=(2, 2), padding="same")
+    found = cost(one_node(node, (5, 5, 4), (10, 10, 6)))
+    assert found.macs == 5 * 5 * (3 * 3 * 4 * 6)
+    assert found.bit_operations == found.macs * 2 * 2
+
+
 def test_float_layers_count_32_bits(graph: Graph):
     conv = graph.nodes[1]
     real = Weight(values=conv.weight.values.astype(np.float32))

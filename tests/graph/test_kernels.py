@@ -14,7 +14,8 @@ from keras_quant.graph.ops import OPS
 from keras_quant.graph.rounding import code_dtype
 from keras_quant.qparams import QParams, signed, unsigned
 
-WITH_WEIGHTS = {"conv2d", "depthwise_conv2d", "dense"}  # tests/graph/test_linear.py has these
+# tests/graph/test_linear.py has these
+WITH_WEIGHTS = {"conv2d", "depthwise_conv2d", "conv2d_transpose", "dense"}
 
 HALF = unsigned(3, 0.5)
 UNIT = unsigned(3, 1.0)
@@ -66,6 +67,7 @@ CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = 
     ("pad", {"padding": ((0, 0), (1, 0))}, [SHIFTED, SHIFTED], [[[[15]]]], [[[10], [15]]]),
     ("pad", {"padding": ((0, 0), (1, 0))}, [None, None], [[[[2.0]]]], [[[0.0], [2.0]]]),
     ("reshape", {}, [HALF, HALF], [SQUARE], [1, 2, 3, 4]),
+    ("reshape", {"shape": (1, 4)}, [HALF, HALF], [SQUARE], [[1, 2, 3, 4]]),
     ("relu", {}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 9.0]),
     ("relu", {"max_value": 6.0}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 6.0]),
     ("softmax", {}, [None, None], [[1000.0, 1000.0]], [0.5, 0.5]),

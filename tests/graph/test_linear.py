@@ -1,4 +1,4 @@
-"""conv2d, depthwise_conv2d and dense against loops over single pixels, in each form."""
+"""Ops with a kernel against loops over single pixels, in each form."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_quant.errors import GraphError
 from keras_quant.graph.ir import Node, Shape, Tensor, Weight
 from keras_quant.graph.ops import OPS
 from keras_quant.graph.rounding import ACTIVATIONS, code_dtype
@@ -16,7 +17,12 @@ from keras_quant.graph.windows import output_size, padding_of, window_of
 from keras_quant.qparams import QParams, signed, unsigned
 
 FLOAT32_ROUNDING = 1e-6
-INPUT_SHAPES = {"conv2d": (6, 5, 3), "depthwise_conv2d": (6, 5, 3), "dense": (7,)}
+INPUT_SHAPES = {
+    "conv2d": (6, 5, 4),
+    "depthwise_conv2d": (6, 5, 3),
+    "conv2d_transpose": (4, 3, 3),
+    "dense": (7,),
+}
 
 INPUT_QPARAMS = [
     unsigned(8, 1 / 255),
@@ -37,17 +43,22 @@ def linear_nodes(draw: st.DrawFn, op: str) -> Node:
     """A node of one kind in its ideal form, with a random window."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     height, width = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    groups = draw(st.sampled_from([1, 2, 4])) if op == "conv2d" else 1
     kernel_shape = {
-        "conv2d": (height, width, 3, 4),
+        "conv2d": (height, width, 4 // groups, 8),
+        "conv2d_transpose": (height, width, 3, 4),
         "depthwise_conv2d": (height, width, 3),
         "dense": (7, 4),
     }[op]
     channels = kernel_shape[-1]
     attrs = {
         "strides": (draw(st.integers(1, 2)), draw(st.integers(1, 2))),
-        "dilation": (draw(st.integers(1, 2)), draw(st.integers(1, 2))),
         "padding": draw(st.sampled_from(["same", "valid"])),
     }
+    if op != "conv2d_transpose":
+        attrs["dilation"] = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    if groups > 1:
+        attrs["groups"] = groups
     return Node(
         name="node",
         op=op,
@@ -68,7 +79,16 @@ def naive_accumulators(node: Node, offsets: np.ndarray) -> np.ndarray:
     kernel = node.weight.values.astype(offsets.dtype)
     if node.op == "dense":
         return np.stack([(image[:, None] * kernel).sum(axis=0) for image in offsets])
-    window = window_of(node)
+    if node.op == "conv2d_transpose":
+        return naive_transpose(node, offsets)
+    window, groups = window_of(node), node.attrs.get("groups", 1)
+    if groups > 1:  # zeros where a group does not look
+        whole = np.zeros((*window.size, offsets.shape[-1], kernel.shape[-1]), kernel.dtype)
+        taken, given_ = kernel.shape[2], kernel.shape[3] // groups
+        for group in range(groups):
+            outputs = np.s_[group * given_ : (group + 1) * given_]
+            whole[:, :, group * taken : (group + 1) * taken, outputs] = kernel[..., outputs]
+        kernel = whole
     margins = padding_of(window, offsets.shape[1:3])
     padded = np.pad(offsets, ((0, 0), *margins, (0, 0)))
     size = output_size(window, offsets.shape[1:3])
@@ -83,6 +103,22 @@ def naive_accumulators(node: Node, offsets: np.ndarray) -> np.ndarray:
         terms = pixels @ weights if node.op == "conv2d" else pixels * weights
         result[:, row, column] += terms
     return result
+
+
+def naive_transpose(node: Node, offsets: np.ndarray) -> np.ndarray:
+    """Each pixel laid down with the kernel, and what lies in the margins cut off."""
+    kernel, strides = node.weight.values.astype(offsets.dtype), node.attrs["strides"]
+    sizes = zip(offsets.shape[1:3], strides, kernel.shape[:2], strict=True)
+    whole = [size * stride + max(taps - stride, 0) for size, stride, taps in sizes]
+    result = np.zeros((len(offsets), *whole, kernel.shape[-1]), offsets.dtype)
+    for row, column, *tap in np.ndindex(*offsets.shape[1:3], *kernel.shape[:2]):
+        y, x = row * strides[0] + tap[0], column * strides[1] + tap[1]
+        result[:, y, x] += offsets[:, row, column] @ kernel[tap[0], tap[1]]
+    if node.attrs["padding"] == "valid":
+        return result
+    height, width = (n * stride for n, stride in zip(offsets.shape[1:3], strides, strict=True))
+    top, left = (whole[0] - height) // 2, (whole[1] - width) // 2
+    return result[:, top : top + height, left : left + width]
 
 
 def run(node: Node, x: np.ndarray, source: QParams | None, target: QParams | None) -> np.ndarray:
@@ -236,3 +272,35 @@ def test_windows_lie_where_tensorflow_puts_them(op, padding, stride, dilation):
         options = {"strides": [1, stride, stride, 1], "padding": padding.upper()}
         expected = tf.nn.depthwise_conv2d(x, values[..., None], dilations=[dilation] * 2, **options)
     np.testing.assert_allclose(run(node, x, None, None), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("size", [(3, 2), (1, 4), (2, 2)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
+def test_transposed_windows_lie_where_keras_puts_them(padding, size, strides):
+    from keras_quant.tf import keras
+
+    layer = keras.layers.Conv2DTranspose(4, size, strides, padding, use_bias=False)
+    x = np.random.default_rng(3).normal(size=(2, 6, 5, 3)).astype(np.float32)
+    expected = layer(x)
+    node = Node(
+        name="node",
+        op="conv2d_transpose",
+        inputs=("x",),
+        output="y",
+        attrs={"strides": strides, "padding": padding},
+        weight=Weight(values=layer.kernel.numpy().transpose(0, 1, 3, 2)),
+    )
+    np.testing.assert_allclose(run(node, x, None, None), expected, rtol=0, atol=1e-5)
+
+
+def test_groups_that_do_not_divide_the_channels_are_told():
+    weight = Weight(values=np.ones((1, 1, 2, 5), np.float32))
+    attrs = {"groups": 2}
+    node = Node(name="n", op="conv2d", inputs=("x",), output="y", attrs=attrs, weight=weight)
+    with pytest.raises(GraphError, match="5 output channels do not divide into 2 groups"):
+        OPS["conv2d"].shape(node, [(3, 3, 4)])
+    four = replace(node, weight=Weight(values=np.ones((1, 1, 2, 4), np.float32)))
+    with pytest.raises(GraphError, match="input has 3 channels; the kernel takes 4"):
+        OPS["conv2d"].shape(four, [(3, 3, 3)])

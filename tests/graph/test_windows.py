@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_quant.graph.windows import Window, output_size, pad_image, padding_of, patches, taps
+from keras_quant.graph.windows import (
+    Window,
+    output_size,
+    overlap,
+    pad_image,
+    padding_of,
+    patches,
+    taps,
+    transposed_size,
+)
 
 SMALL = st.integers(1, 3)
 
@@ -61,6 +72,17 @@ def test_patches_hold_the_pixels_that_the_taps_meet(window: Window, height: int,
         np.testing.assert_array_equal(seen[:, row, column, tap_row, tap_column], expected)
     for tap, pixels in taps(x, window, -1):
         np.testing.assert_array_equal(pixels, seen[:, :, :, tap[0], tap[1]])
+
+
+@given(window=windows(), rows=st.integers(1, 4), columns=st.integers(1, 4))
+def test_overlap_is_the_transpose_of_patches(window: Window, rows: int, columns: int):
+    """<patches(x), views> = <x, overlap(views)>, on integers."""
+    window = replace(window, dilation=(1, 1))
+    rng = np.random.default_rng(0)
+    views = rng.integers(-9, 9, (2, rows, columns, *window.size, 3))
+    x = rng.integers(-9, 9, (2, *transposed_size(window, (rows, columns)), 3))
+    assert output_size(window, x.shape[1:3]) == (rows, columns)
+    assert (patches(x, window, 0) * views).sum() == (x * overlap(views, window)).sum()
 
 
 def test_nothing_to_pad_copies_nothing():

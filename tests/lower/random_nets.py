@@ -62,7 +62,10 @@ sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
 blocks = st.builds(
     Block,
     kind=st.sampled_from(
-        ["conv", "depthwise", "residual", "max_pool", "avg_pool", "pad", "dropout", "projection"]
+        [
+            *("conv", "depthwise", "residual", "max_pool", "avg_pool", "pad", "dropout"),
+            *("projection", "grouped", "multiplied", "transpose", "separable", "norm", "dense"),
+        ]
     ),
     size=sizes,
     stride=st.integers(1, 2),
@@ -153,6 +156,33 @@ def _depthwise(x: Any, block: Block) -> Any:
     return _finish(keras.layers.DepthwiseConv2D(block.size, **_window(x, block))(x), block)
 
 
+def _grouped(x: Any, block: Block) -> Any:
+    groups = max(n for n in (1, 2, 3) if x.shape[-1] % n == 0)
+    filters = groups * -(-block.filters // groups)
+    layer = keras.layers.Conv2D(filters, block.size, groups=groups, **_window(x, block))
+    return _finish(layer(x), block)
+
+
+def _multiplied(x: Any, block: Block) -> Any:
+    layer = keras.layers.DepthwiseConv2D(block.size, depth_multiplier=2, **_window(x, block))
+    return _finish(layer(x), block)
+
+
+def _transpose(x: Any, block: Block) -> Any:
+    stride = block.stride if max(x.shape[1:3]) < 12 else 1
+    layer = keras.layers.Conv2DTranspose(block.filters, block.size, stride, block.padding)
+    return _finish(layer(x), block)
+
+
+def _separable(x: Any, block: Block) -> Any:
+    layer = keras.layers.SeparableConv2D(block.filters, block.size, **_window(x, block))
+    return _finish(layer(x), block)
+
+
+def _dense(x: Any, block: Block) -> Any:
+    return _finish(keras.layers.Dense(block.filters)(x), block)
+
+
 def _residual(x: Any, block: Block) -> Any:
     branch = keras.layers.Conv2D(x.shape[-1], block.size, padding="same")(x)
     branch = _finish(branch, Block(**{**vars(block), "relu": None}))
@@ -192,6 +222,12 @@ _ADD = {
     "depthwise": _depthwise,
     "residual": _residual,
     "projection": _projection,
+    "grouped": _grouped,
+    "multiplied": _multiplied,
+    "transpose": _transpose,
+    "separable": _separable,
+    "norm": lambda x, block: _finish(x, Block(**{**vars(block), "gamma": block.gamma or "signed"})),
+    "dense": _dense,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "pad": _pad,

@@ -158,6 +158,25 @@ def test_batch_norm_folds_into_scale_sign_and_bias() -> None:
     assert_same(model)
 
 
+def test_batch_norm_alone_is_a_depthwise_kernel_of_signs() -> None:
+    """By hand: gamma 2, 0 and -1, variance 4, mean 1, beta 3."""
+    norm = L.BatchNormalization(epsilon=0, name="b")
+    model = net(norm, relu("r"), dense(3, name="d"), relu("s"))
+    norm.set_weights([np.array([2.0, 0, -1]), np.full(3, 3.0), np.ones(3), np.full(3, 4.0)])
+    node = node_of(lower(model), "b")
+    assert (node.op, node.weight.bits, node.layers) == ("depthwise_conv2d", 2, ("b", "r"))
+    np.testing.assert_array_equal(node.weight.values[0, 0], [1, 0, -1])
+    np.testing.assert_array_equal(node.weight.scale, [1, 1, 0.5])
+    np.testing.assert_array_equal(node.bias, [2, 3, 3.5])
+
+
+def test_batch_norm_in_float_stays_in_float() -> None:
+    body = [conv(4, name="c"), L.ReLU(), L.BatchNormalization(name="late1"), relu("r")]
+    graph = assert_same(net(*body, L.BatchNormalization(name="late2"), relu("s")))
+    assert node_of(graph, "late1").weight.bits == 32
+    assert node_of(graph, "late2").weight.bits == 2
+
+
 def test_relu6_ends_the_codes_where_six_is() -> None:
     graph = lower(net(conv(4, name="c"), L.ReLU(6.0), relu("r", 8, 3)))
     qparams = graph.tensors["r"].qparams
@@ -239,15 +258,6 @@ def test_float_activations_keep_weights_in_codes() -> None:
 
 
 # What cannot be lowered
-
-
-def test_all_layers_that_cannot_be_folded_are_told_at_once() -> None:
-    model = net(
-        conv(4, name="c"), L.ReLU(), L.BatchNormalization(name="late1"), relu("r"),
-        L.BatchNormalization(name="late2"),
-    )  # fmt: skip
-    with pytest.raises(LoweringError, match="late1 .*directly behind.*late2"):
-        lower(model)
 
 
 def test_kernel_codes_beyond_int8_are_refused_with_the_remedy() -> None:

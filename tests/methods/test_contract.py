@@ -20,10 +20,24 @@ from keras_quant.tf import keras, qkeras, tf  # noqa: E402
 
 LAYERS = {
     "conv2d": lambda: keras.layers.Conv2D(5, (3, 2), name="layer"),
+    "conv1d": lambda: keras.layers.Conv1D(5, 3, name="layer"),
+    "groups": lambda: keras.layers.Conv2D(6, (3, 2), groups=2, name="layer"),
+    "transpose": lambda: keras.layers.Conv2DTranspose(5, (3, 2), name="layer"),
     "depthwise": lambda: keras.layers.DepthwiseConv2D((3, 2), name="layer"),
+    "multiplied": lambda: keras.layers.DepthwiseConv2D((3, 2), depth_multiplier=2, name="layer"),
     "dense": lambda: keras.layers.Dense(5, use_bias=False, name="layer"),
 }
-SHAPES = {"conv2d": (6, 6, 3), "depthwise": (6, 6, 4), "dense": (7,)}
+SHAPES = {
+    "conv2d": (6, 6, 3),
+    "conv1d": (6, 3),
+    "groups": (6, 6, 4),
+    "transpose": (6, 6, 3),
+    "depthwise": (6, 6, 4),
+    "multiplied": (6, 6, 4),
+    "dense": (7,),
+}
+# Axes of the kernel that count output channels, where they are not the last one.
+CHANNELS = {"depthwise": (2, 3), "multiplied": (2, 3), "transpose": (2,)}
 WEIGHTS = {
     "binary": BINARY,
     "ternary": TERNARY,
@@ -53,10 +67,13 @@ def wrapped(method: Method, kind: str, weight: QuantSpec) -> keras.layers.Layer:
     rng = np.random.default_rng(0)
     kernel, *others = layer.get_weights()
     kernel = rng.normal(0, 0.2, kernel.shape).astype(np.float32)
-    channels = kernel[:, :, :, 0].T if kind == "depthwise" else kernel.T
-    channels[0] = 0
+    _first_channel(kernel, kind)[:] = 0
     layer.set_weights([kernel, *others])
     return layer
+
+
+def _first_channel(kernel: np.ndarray, kind: str) -> np.ndarray:
+    return kernel[:, :, 0] if kind in CHANNELS else kernel[..., 0]
 
 
 def computed_kernel(layer: keras.layers.Layer, kind: str) -> np.ndarray:
@@ -65,13 +82,14 @@ def computed_kernel(layer: keras.layers.Layer, kind: str) -> np.ndarray:
     Each product has one term that is not zero, so that the sums are exact.
     """
     shape = layer.get_weights()[0].shape
-    fans = int(np.prod(shape[:-1])) if kind != "depthwise" else int(np.prod(shape[:2]))
-    if kind == "dense":
-        return layer(np.eye(fans, dtype=np.float32)).numpy()
-    if kind == "depthwise":
-        one_hot = np.eye(fans, dtype=np.float32).reshape(fans, *shape[:2], 1)
-        return layer(np.repeat(one_hot, shape[2], axis=-1)).numpy().reshape(shape)
-    return layer(np.eye(fans, dtype=np.float32).reshape(fans, *shape[:3])).numpy().reshape(shape)
+    if kind == "transpose":
+        pixels = np.eye(shape[3], dtype=np.float32)[:, None, None]
+        return np.moveaxis(layer(pixels).numpy(), 0, -1)
+    seen = (*shape[:2], 1) if kind in CHANNELS else shape[:-1]
+    one_hot = np.eye(int(np.prod(seen)), dtype=np.float32).reshape(-1, *seen)
+    # Groups of channels see the same values, each with a kernel of its own.
+    one_hot = np.tile(one_hot, SHAPES[kind][-1] // seen[-1])
+    return layer(one_hot).numpy().reshape(shape)
 
 
 @every_method
@@ -104,10 +122,10 @@ def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantS
 @every_weight
 def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec) -> None:
     frozen = method.freeze_kernel(wrapped(method, kind, weight))
-    axis = 2 if kind == "depthwise" else -1
-    channels = frozen.codes.shape[axis] if weight.per_channel else 1
-    assert frozen.scale.size == channels
-    assert frozen.scale.shape[axis] == channels
+    axes = CHANNELS.get(kind, (-1,))
+    channels = tuple(frozen.codes.shape[axis] if weight.per_channel else 1 for axis in axes)
+    assert frozen.scale.size == np.prod(channels)
+    assert tuple(frozen.scale.shape[axis] for axis in axes) == channels
     assert (frozen.scale > 0).all()
 
 
@@ -116,7 +134,7 @@ def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec
 @every_weight
 def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: QuantSpec) -> None:
     kernel = computed_kernel(wrapped(method, kind, weight), kind)
-    first = kernel[:, :, 0] if kind == "depthwise" else kernel[..., 0]
+    first = _first_channel(kernel, kind)
     limit = np.abs(kernel).max() if weight == BINARY and not weight.per_channel else 1e-6
     assert np.abs(first).max() <= limit
 
@@ -130,8 +148,9 @@ def test_gradient_passes_straight_through(method: Method, kind: str, weight: Qua
     with tf.GradientTape() as tape:
         y = layer(x)
     gradient = tape.gradient(y, layer.trainable_variables[0]).numpy()
-    # As without a quantizer: each weight meets a 1 at each output position.
-    np.testing.assert_array_equal(gradient, np.full_like(gradient, np.prod(y.shape[1:-1])))
+    # As without a quantizer: each weight meets a 1 at each position.
+    positions = (x if kind == "transpose" else y).shape[1:-1]
+    np.testing.assert_array_equal(gradient, np.full_like(gradient, np.prod(positions)))
 
 
 @every_method
@@ -200,7 +219,13 @@ def test_other_layers_are_no_quantizers(method: Method) -> None:
 @every_weight
 def test_quantized_model_survives_a_file(method: Method, weight: QuantSpec, tmp_path) -> None:
     inputs = keras.Input((6, 6, 2))
-    x = method.wrap(keras.layers.Conv2D(3, 3), weight)(inputs)
+    x = inputs
+    for layer in (
+        keras.layers.Conv2DTranspose(4, 2),
+        keras.layers.DepthwiseConv2D(2, depth_multiplier=2),
+        keras.layers.Conv2D(3, 3),
+    ):
+        x = method.wrap(layer, weight)(x)
     x = method.activation("act", ActivationGrid(bits=4, signed=False, step=0.25))(x)
     x = method.activation("sym", ActivationGrid(bits=3, signed=True, narrow_range=True))(x)
     model = keras.Model(inputs, x)
