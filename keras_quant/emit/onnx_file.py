@@ -36,7 +36,7 @@ class OnnxFile:
 
         Returns: its name, which tells the value.
         """
-        array = np.asarray(value, dtype)
+        array: np.ndarray = np.asarray(value, dtype)
         return self.constant(f"{array.dtype}:{array}", array)
 
     def operator(
@@ -50,6 +50,10 @@ class OnnxFile:
         """
         self._nodes.append(helper.make_node(op, inputs, [output], name=name or output, **attrs))
         return output
+
+    def sources(self) -> dict[str, tuple[str, str]]:
+        """What each value is computed from: its operator, and the first value that reads."""
+        return {node.output[0]: (node.op_type, node.input[0]) for node in self._nodes}
 
     def pack(
         self,
@@ -83,7 +87,7 @@ class OnnxFile:
         return content
 
 
-_ELEMENTS = {np.float32: TensorProto.FLOAT, np.int8: TensorProto.INT8}
+_ELEMENTS: dict[type, int] = {np.float32: TensorProto.FLOAT, np.int8: TensorProto.INT8}
 
 
 def _value(name: str, dtype: type, shape: Sequence[int]) -> onnx.ValueInfoProto:

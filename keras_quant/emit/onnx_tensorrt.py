@@ -42,7 +42,21 @@ def emit_onnx_tensorrt(
         EmitError: lists all nodes and tensors that the file cannot say exactly.
         UsageError: the options do not go together.
     """
-    version = VERSIONS[plan(options or TensorRTOptions()).version]
+    emission = emit_nodes(graph, options or TensorRTOptions())
+    return emission.file.pack(
+        inputs={name: graph.tensors[name].shape for name in graph.inputs},
+        outputs={name: _output(emission, name) for name in outputs or graph.outputs},
+        metadata={"model": graph.name},
+    )
+
+
+def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
+    """Writes all nodes of a graph to a file that has no outputs yet.
+
+    Raises:
+        EmitError, UsageError: as emit_onnx_tensorrt.
+    """
+    version = VERSIONS[plan(options).version]
     problems = find_problems(graph, OP_EMITTERS)
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
@@ -53,11 +67,7 @@ def emit_onnx_tensorrt(
         emission.reals[name] = _channels_first(emission, name)
     for node in graph.nodes:
         OP_EMITTERS[node.op](emission, node)
-    return file.pack(
-        inputs={name: graph.tensors[name].shape for name in graph.inputs},
-        outputs={name: _output(emission, name) for name in outputs or graph.outputs},
-        metadata={"model": graph.name},
-    )
+    return emission
 
 
 def _channels_first(emission: Emission, name: str) -> str:
@@ -70,9 +80,8 @@ def _channels_first(emission: Emission, name: str) -> str:
 def _output(emission: Emission, name: str) -> tuple[type, Sequence[int]]:
     """Gives a tensor its own name in the file, and channels last."""
     tensor = emission.graph.tensors[name]
-    values, dtype = (emission.reals, np.float32)
-    if tensor.qparams is not None:
-        values, dtype = (emission.codes, np.int8)
+    dtype: type = np.float32 if tensor.qparams is None else np.int8
+    values = emission.reals if tensor.qparams is None else emission.codes
     if inner_shape(tensor.shape) == tensor.shape:
         emission.file.operator("Identity", [values[name]], name, name=f"{name}/output")
     else:

@@ -133,9 +133,7 @@ class Emission:
 
     def _quantize(self, output: Tensor, value: str, scale: float) -> None:
         inputs = [value, *self.scales(scale)]
-        self.codes[output.name] = self.file.operator(
-            "QuantizeLinear", inputs, f"{output.name}/q"
-        )
+        self.codes[output.name] = self.file.operator("QuantizeLinear", inputs, f"{output.name}/q")
 
     def _clamp(self, name: str, value: str, qparams: QParams, scale: float) -> str:
         """Clamps to the range of codes what saturation to int8 does not."""

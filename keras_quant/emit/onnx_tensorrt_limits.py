@@ -69,9 +69,9 @@ def _node(graph: Graph, node: Node) -> Iterator[str]:
     output = graph.tensors[node.output].qparams
     if output is None or not sources:
         return
-    if node.weight is not None and node.weight.scale is not None:
-        if node.weight.scale.dtype != np.float32:
-            yield "weight.scale is float64, the graph is ideal. Apply graph.passes.realize first."
+    scale = None if node.weight is None else node.weight.scale
+    if scale is not None and scale.dtype != np.float32:
+        yield "weight.scale is float64, the graph is ideal. Apply graph.passes.realize first."
     if node.op == "add":
         yield from _add(sources[0], sources[1], output)
 

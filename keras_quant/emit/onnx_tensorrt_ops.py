@@ -21,17 +21,11 @@ Margins = tuple[Pair, Pair]
 def emit_linear(emission: Emission, node: Node) -> None:
     """conv2d, depthwise_conv2d or dense, of codes or of floats."""
     value, carried = emission.read(node), shift(emission.source(node).qparams)
-    op, attrs, kernel = "Gemm", {"transB": 1}, _weight(node).values
-    if node.op == "dense":
-        kernel = kernel.T
-    else:
-        op, attrs = "Conv", _convolution(emission, node)
-        kernel = kernel[:, :, np.newaxis] if node.op == "depthwise_conv2d" else kernel
-        kernel = kernel.transpose(3, 2, 0, 1)
-        if carried and any(attrs["pads"]):
-            value = _pad_codes(emission, node, value, _margins(emission, node))
-            attrs["pads"] = [0, 0, 0, 0]
-    inputs = [value, _emit_kernel(emission, node, kernel), _emit_bias(emission, node)]
+    op, attrs = _linear_op(emission, node)
+    if carried and any(attrs.get("pads", ())):
+        value = _pad_codes(emission, node, value, _margins(emission, node))
+        attrs["pads"] = [0, 0, 0, 0]
+    inputs = [value, _emit_kernel(emission, node), _emit_bias(emission, node)]
     given = emission.output(node)
     value = emission.file.operator(op, inputs, f"{given.name}/{op}", name=node.name, **attrs)
     if given.qparams is None:
@@ -146,9 +140,27 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
 }
 
 
-def _emit_kernel(emission: Emission, node: Node, kernel: np.ndarray) -> str:
+def _linear_op(emission: Emission, node: Node) -> tuple[str, dict[str, Any]]:
+    """ONNX's operator for a node with weights, and its attributes."""
+    if node.op == "dense":
+        return "Gemm", {"transB": 1}
+    taken = emission.source(node).shape[-1]
+    shared = _weight(node).values.shape[2] if node.op == "conv2d" else 1
+    dilations = list(window_of(node).dilation)
+    return "Conv", {
+        **_sliding(emission, node),
+        "dilations": dilations,
+        "group": taken // shared,
+    }
+
+
+def _emit_kernel(emission: Emission, node: Node) -> str:
     """A kernel, output channels first, on the way through a DQ where it has codes."""
     scale, file, name = _weight(node).scale, emission.file, f"{node.name}/weight"
+    kernel = _weight(node).values
+    if node.op == "depthwise_conv2d":
+        kernel = kernel[:, :, np.newaxis]
+    kernel = kernel.T if node.op == "dense" else kernel.transpose(3, 2, 0, 1)
     if scale is None or emission.source(node).qparams is None:
         reals = kernel if scale is None else _by_channel(kernel, scale)
         return file.constant(name, reals.astype(np.float32))
@@ -157,8 +169,8 @@ def _emit_kernel(emission: Emission, node: Node, kernel: np.ndarray) -> str:
     if emission.int8_weights:
         codes = file.constant(name, kernel)
     else:
-        reals = file.constant(name, _by_channel(kernel, scale))
-        codes = file.operator("QuantizeLinear", [reals, scales, zeros], f"{name}/q", axis=0)
+        stored = file.constant(name, _by_channel(kernel, scale))
+        codes = file.operator("QuantizeLinear", [stored, scales, zeros], f"{name}/q", axis=0)
     return file.operator("DequantizeLinear", [codes, scales, zeros], f"{name}/dq", axis=0)
 
 
@@ -241,17 +253,6 @@ def _padded(emission: Emission, node: Node, value: str, margins: Margins) -> str
         emission.file.scalar(-shift(emission.source(node).qparams)),
     ]
     return emission.file.operator("Pad", inputs, f"{node.name}/padded")
-
-
-def _convolution(emission: Emission, node: Node) -> dict[str, Any]:
-    """The attributes of a Conv."""
-    taken = emission.source(node).shape[-1]
-    shared = _weight(node).values.shape[2] if node.op == "conv2d" else 1
-    return {
-        **_sliding(emission, node),
-        "dilations": list(window_of(node).dilation),
-        "group": taken // shared,
-    }
 
 
 def _sliding(emission: Emission, node: Node) -> dict[str, Any]:

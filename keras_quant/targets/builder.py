@@ -106,7 +106,9 @@ def _build(trt: Any, content: bytes, logger: tensorrt_rtx.ILogger) -> list[str]:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(content):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        return [f"{error.node_name()} ({error.node_operator()}): {error.desc()}" for error in errors]
+        return [
+            f"{error.node_name()} ({error.node_operator()}): {error.desc()}" for error in errors
+        ]
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM86, 0)
@@ -141,7 +143,9 @@ def _logger(trt: Any, lines: list[str]) -> tensorrt_rtx.ILogger:
 
 
 def _precisions(model: onnx.ModelProto, lines: Sequence[str]) -> Iterator[LayerPrecision]:
-    integer = {name for kind, types, names in _layers(lines) if _is_int8(kind, types) for name in names}
+    integer = {
+        name for kind, types, names in _layers(lines) if _is_int8(kind, types) for name in names
+    }
     for node in model.graph.node:
         if node.op_type in COMPUTE_OPS:
             precision = INT8 if node.name in integer else FLOAT

@@ -108,8 +108,7 @@ def _opset(model: OnnxModel, options: TensorRTOptions) -> Found:
 def _operators(model: OnnxModel, options: TensorRTOptions) -> Found:
     for node in model.nodes:
         if node.op_type in _INTEGER_OPS or node.op_type.startswith(_INTEGER_PREFIX):
-            if node.op_type not in _QDQ:
-                yield "integer-operator", node, f"TensorRT has no {node.op_type}"
+            yield "integer-operator", node, f"TensorRT has no {node.op_type}"
 
 
 def _hardware(model: OnnxModel, options: TensorRTOptions) -> Found:
