@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_quant.emit.onnx_file import OnnxFile
-from keras_quant.emit.onnx_tensorrt_emission import Emission, inner_shape
+from keras_quant.emit.onnx_tensorrt_emission import Emission
 from keras_quant.emit.onnx_tensorrt_limits import find_problems
 from keras_quant.emit.onnx_tensorrt_ops import OP_EMITTERS
 from keras_quant.errors import EmitError
@@ -82,7 +82,7 @@ def _output(emission: Emission, name: str) -> tuple[type, Sequence[int]]:
     tensor = emission.graph.tensors[name]
     dtype: type = np.float32 if tensor.qparams is None else np.int8
     values = emission.reals if tensor.qparams is None else emission.codes
-    if inner_shape(tensor.shape) == tensor.shape:
+    if len(tensor.shape) != 3:
         emission.file.operator("Identity", [values[name]], name, name=f"{name}/output")
     else:
         emission.file.operator(

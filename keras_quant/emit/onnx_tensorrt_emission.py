@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_quant.emit.onnx_file import OnnxFile
-from keras_quant.graph.ir import Graph, Node, Shape, Tensor
+from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.qparams import QParams
 
 INT8_MIN, INT8_MAX = -128, 127
@@ -44,11 +44,6 @@ def shift_codes(qparams: QParams | None) -> int:
 def shift(qparams: QParams | None) -> float:
     """How much less than the real value a file's value is."""
     return 0.0 if qparams is None else shift_codes(qparams) * qparams.scale
-
-
-def inner_shape(shape: Shape) -> Shape:
-    """A shape, without the batch axis, as the file has it inside: channels first."""
-    return (shape[2], *shape[:2]) if len(shape) == 3 else shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_quant.emit.onnx_tensorrt_bias import roomy_bias
 from keras_quant.emit.onnx_tensorrt_emission import Emission, shift
 from keras_quant.emit.onnx_tensorrt_limits import average_is_exact
 from keras_quant.graph.ir import Node, Weight
@@ -182,15 +183,14 @@ def _by_channel(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 def _emit_bias(emission: Emission, node: Node) -> str:
     """The bias in float32, with what shifted codes add to a sum, less the output's shift."""
-    weight, source = _weight(node), emission.source(node).qparams
+    weight, source, output = _weight(node), emission.source(node), emission.output(node)
     kernel = weight.values.astype(np.float64)
     scale = np.ones(kernel.shape[-1]) if weight.scale is None else weight.scale.astype(np.float64)
     bias = np.zeros_like(scale) if node.bias is None else node.bias.astype(np.float64)
-    if bias.size and node.bias is not None and node.bias.dtype == np.int32:
-        assert source is not None, node.name
-        bias = bias * source.scale * scale
-    missing = kernel.reshape(-1, kernel.shape[-1]).sum(axis=0) * scale * shift(source)
-    bias = bias + missing - shift(emission.output(node).qparams)
+    if source.qparams is not None and output.qparams is not None:
+        bias = roomy_bias(node, source.qparams, output.qparams)
+    missing = kernel.reshape(-1, kernel.shape[-1]).sum(axis=0) * scale * shift(source.qparams)
+    bias = bias + missing - shift(output.qparams)
     return emission.file.constant(f"{node.name}/bias", bias.astype(np.float32))
 
 
