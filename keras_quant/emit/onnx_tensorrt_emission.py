@@ -2,9 +2,10 @@
 
 TensorRT knows one kind of 8-bit number: int8 with zero point 0. Codes that fit it, counted from
 their zero point, are stored as they are. The others (unsigned codes of 8 bits: 0 to 255) are
-stored less an offset, so that the top of their range meets int8's: what the file computes with
-is then less than the real value by a constant, the tensor's `shift`. Each operator carries it
-along: a layer with weights takes it into its float bias, which costs nothing.
+stored less an offset, so that the bottom of their range meets int8's: what the file computes
+with is then less than the real value by a constant, the tensor's `shift`. Each operator carries
+it along: a layer with weights takes it into its float bias, which costs nothing. Only an even
+offset leaves ties where they are, as halves round to even.
 
 Tensors of images are (batch, channels, height, width) inside the file, as TensorRT's
 convolutions want them, and channels-last where the file meets its user, as in Keras.
@@ -28,7 +29,9 @@ def stored_zero(qparams: QParams) -> int:
     point = qparams.zero_point
     if qparams.qmin - point >= INT8_MIN and qparams.qmax - point <= INT8_MAX:
         return point
-    return qparams.qmax - INT8_MAX
+    zero = qparams.qmin - INT8_MIN
+    can_be_less = qparams.qmax - zero < INT8_MAX
+    return zero - 1 if (zero - point) % 2 and can_be_less else zero
 
 
 def stored_offset(qparams: QParams) -> int:
@@ -39,6 +42,11 @@ def stored_offset(qparams: QParams) -> int:
 def shift_codes(qparams: QParams | None) -> int:
     """How many codes lie between the real zero and the stored one; 0 for floats."""
     return 0 if qparams is None else stored_zero(qparams) - qparams.zero_point
+
+
+def is_odd(qparams: QParams | None) -> bool:
+    """Whether the offset of stored codes turns ties: 256 codes around an odd zero point."""
+    return shift_codes(qparams) % 2 == 1
 
 
 def shift(qparams: QParams | None) -> float:
@@ -77,11 +85,9 @@ class Emission:
             return self.reals[tensor.name]
         return self._dequantize(tensor, f"{node.name}/dq{index}", tensor.qparams.scale)
 
-    def read_codes(self, node: Node) -> str:
-        """The codes that a node reads, as floats that count from the real zero."""
-        tensor = self.source(node)
-        stored = self._dequantize(tensor, f"{node.name}/codes", 1.0)
-        return self.add(stored, shift_codes(tensor.qparams), f"{node.name}/counted")
+    def read_stored(self, node: Node) -> str:
+        """The codes that a node reads, as they are stored, as floats."""
+        return self._dequantize(self.source(node), f"{node.name}/codes", 1.0)
 
     def write(self, node: Node, value: str, carried: float = 0.0, *, clamped: bool = True) -> None:
         """Takes what a node computed: as it is for floats, else clamped and quantized.
@@ -95,8 +101,13 @@ class Emission:
         if output.qparams is None:
             self.reals[output.name] = self.add(value, carried, f"{output.name}/real")
             return
-        value = self.add(value, carried - shift(output.qparams), f"{output.name}/shifted")
         scale = output.qparams.scale
+        if is_odd(output.qparams):
+            real = self.add(value, carried, f"{output.name}/real")
+            inverse = self.file.scalar(np.float32(1) / np.float32(scale))
+            self.write_steps(node, self.file.operator("Mul", [real, inverse], f"{real}/steps"))
+            return
+        value = self.add(value, carried - shift(output.qparams), f"{output.name}/shifted")
         if clamped:
             value = self._clamp(output.name, value, output.qparams, scale)
         self._quantize(output, value, scale)

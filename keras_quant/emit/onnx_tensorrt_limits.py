@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from keras_quant.emit.onnx_tensorrt_emission import INT8_MAX, INT8_MIN, shift, stored_zero
+from keras_quant.emit.onnx_tensorrt_emission import INT8_MAX, INT8_MIN, is_odd, shift, stored_zero
 from keras_quant.errors import close_names
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.windows import window_of
@@ -82,8 +82,11 @@ def _add(first: QParams, second: QParams, output: QParams) -> Iterator[str]:
     reals = [(a - first.zero_point) * first.scale, (b - second.zero_point) * second.scale]
     exact = np.rint(np.add.outer(*reals) / output.scale) + output.zero_point
     single = np.add.outer(_stored_reals(a, first), _stored_reals(b, second))
-    single += np.float32(shift(first) + shift(second) - shift(output))
-    codes = np.rint(single / np.float32(output.scale)) + stored_zero(output)
+    kept, zero = (
+        (0.0, output.zero_point) if is_odd(output) else (shift(output), stored_zero(output))
+    )
+    single += np.float32(shift(first) + shift(second) - kept)
+    codes = np.rint(single / np.float32(output.scale)) + zero
     limits = output.qmin, output.qmax
     differing = int((np.clip(exact, *limits) != np.clip(codes, *limits)).sum())
     if differing:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from keras_quant.emit.onnx_tensorrt_bias import roomy_bias
-from keras_quant.emit.onnx_tensorrt_emission import Emission, shift
+from keras_quant.emit.onnx_tensorrt_emission import Emission, is_odd, shift, shift_codes
 from keras_quant.emit.onnx_tensorrt_limits import average_is_exact
 from keras_quant.graph.ir import Node, Weight
 from keras_quant.graph.windows import Pair, padding_of, window_of
+from keras_quant.qparams import QParams
 
 Margins = tuple[Pair, Pair]
 
@@ -31,7 +32,7 @@ def emit_linear(emission: Emission, node: Node) -> None:
     value = emission.file.operator(op, inputs, f"{given.name}/{op}", name=node.name, **attrs)
     if given.qparams is None:
         value = _activate(emission, value, node.attrs.get("activation", "none"))
-    emission.write(node, value, shift(given.qparams))
+    emission.write(node, value, _folded_shift(given.qparams))
 
 
 def emit_quantize(emission: Emission, node: Node) -> None:
@@ -52,7 +53,9 @@ def emit_requantize(emission: Emission, node: Node) -> None:
     source, output = emission.source(node).qparams, emission.output(node).qparams
     assert source is not None and output is not None, node.name
     ratio = np.float32(source.scale) / np.float32(output.scale)
-    emission.write_steps(node, _scaled(emission, node, emission.read_codes(node), ratio))
+    stored = emission.read_stored(node)
+    codes = emission.add(stored, shift_codes(source), f"{node.output}/counted")
+    emission.write_steps(node, _scaled(emission, node, codes, ratio))
 
 
 def emit_add(emission: Emission, node: Node) -> None:
@@ -157,14 +160,19 @@ def _linear_op(emission: Emission, node: Node) -> tuple[str, dict[str, Any]]:
 
 def _emit_kernel(emission: Emission, node: Node) -> str:
     """A kernel, output channels first, on the way through a DQ where it has codes."""
-    scale, file, name = _weight(node).scale, emission.file, f"{node.name}/weight"
-    kernel = _weight(node).values
+    scale, kernel, name = _weight(node).scale, _weight(node).values, f"{node.name}/weight"
     if node.op == "depthwise_conv2d":
         kernel = kernel[:, :, np.newaxis]
     kernel = kernel.T if node.op == "dense" else kernel.transpose(3, 2, 0, 1)
     if scale is None or emission.source(node).qparams is None:
         reals = kernel if scale is None else _by_channel(kernel, scale)
-        return file.constant(name, reals.astype(np.float32))
+        return emission.file.constant(name, reals.astype(np.float32))
+    return _emit_codes(emission, name, kernel, scale)
+
+
+def _emit_codes(emission: Emission, name: str, kernel: np.ndarray, scale: np.ndarray) -> str:
+    """A constant of int8 codes, channels first, on its way through a DQ."""
+    file = emission.file
     scales = file.constant(f"{name}/scale", scale.astype(np.float32))
     zeros = file.constant(f"{name}/zero", np.zeros(len(scale), np.int8))
     if emission.int8_weights:
@@ -190,8 +198,13 @@ def _emit_bias(emission: Emission, node: Node) -> str:
     if source.qparams is not None and output.qparams is not None:
         bias = roomy_bias(node, source.qparams, output.qparams)
     missing = kernel.reshape(-1, kernel.shape[-1]).sum(axis=0) * scale * shift(source.qparams)
-    bias = bias + missing - shift(output.qparams)
+    bias = bias + missing - _folded_shift(output.qparams)
     return emission.file.constant(f"{node.name}/bias", bias.astype(np.float32))
+
+
+def _folded_shift(qparams: QParams | None) -> float:
+    """The output's shift, where a bias may take it in."""
+    return 0.0 if is_odd(qparams) else shift(qparams)
 
 
 def _emit_exact_average(emission: Emission, node: Node) -> None:
@@ -200,13 +213,16 @@ def _emit_exact_average(emission: Emission, node: Node) -> None:
     assert source.qparams is not None and output.qparams is not None, node.name
     channels = source.shape[-1]
     size = source.shape[:2] if node.op == "mean" else window_of(node).size
-    ones = file.constant(f"{node.name}/ones", np.ones((channels, 1, *size), np.float32))
+    kernel = np.ones((channels, 1, *size), np.int8)
+    ones = _emit_codes(emission, f"{node.name}/ones", kernel, np.ones(channels))
     attrs: dict[str, Any] = {"group": channels, "kernel_shape": list(size)}
     if node.op == "avg_pool":
         attrs["strides"] = list(window_of(node).strides)
-    inputs = [emission.read_codes(node), ones]
+    inputs = [emission.read_stored(node), ones]
     sums = file.operator("Conv", inputs, f"{node.output}/sums", name=node.name, **attrs)
-    share = np.float32(1) / np.float32(size[0] * size[1])
+    count = size[0] * size[1]
+    sums = emission.add(sums, count * shift_codes(source.qparams), f"{node.output}/counted")
+    share = np.float32(1) / np.float32(count)
     multiplier = np.float32(source.qparams.scale) * share / np.float32(output.qparams.scale)
     emission.write_steps(node, _flat(emission, node, _scaled(emission, node, sums, multiplier)))
 

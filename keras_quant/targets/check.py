@@ -155,10 +155,12 @@ def _types(model: OnnxModel, options: TensorRTOptions) -> Found:
 
 
 def _scales(model: OnnxModel, options: TensorRTOptions) -> Found:
+    takes_computed = plan(options).version == "11"
     for node in _quantizing(model):
         scales = model.constant(node.input[1])
         if scales is None:
-            yield "scale-not-constant", node, f"scale {node.input[1]!r} is computed"
+            if not takes_computed:
+                yield "scale-not-constant", node, f"scale {node.input[1]!r} is computed"
             continue
         if not np.all((scales > 0) & np.isfinite(scales)):
             yield "scale-not-positive", node, f"a scale is {scales.min():g}"
