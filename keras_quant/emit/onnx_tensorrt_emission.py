@@ -2,7 +2,7 @@
 
 TensorRT knows one kind of 8-bit number: int8 with zero point 0. Codes that fit it, counted from
 their zero point, are stored as they are. The others (unsigned codes of 8 bits: 0 to 255) are
-stored less an offset, so that the bottom of their range meets int8's: what the file computes
+stored less an offset, so that the top of their range meets int8's: what the file computes
 with is then less than the real value by a constant, the tensor's `shift`. Each operator carries
 it along: a layer with weights takes it into its float bias, which costs nothing. Only an even
 offset leaves ties where they are, as halves round to even.
@@ -29,9 +29,9 @@ def stored_zero(qparams: QParams) -> int:
     point = qparams.zero_point
     if qparams.qmin - point >= INT8_MIN and qparams.qmax - point <= INT8_MAX:
         return point
-    zero = qparams.qmin - INT8_MIN
-    can_be_less = qparams.qmax - zero < INT8_MAX
-    return zero - 1 if (zero - point) % 2 and can_be_less else zero
+    zero = qparams.qmax - INT8_MAX
+    can_be_more = qparams.qmin - zero > INT8_MIN
+    return zero + 1 if (zero - point) % 2 and can_be_more else zero
 
 
 def stored_offset(qparams: QParams) -> int:
