@@ -11,6 +11,9 @@ _PRECISIONS = (
     " (hardware and precision)"
 )
 _JETPACK = "https://developer.nvidia.com/embedded/jetpack-archive"
+_JETPACK_7 = (
+    "https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/inference-library/work-with-dla.html"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,8 @@ BOARDS: dict[str, Board] = {
         compute_capability="8.7",
         int8=True,
         dla_cores=2,
-        tensorrt=("8.5", "8.6", "10.3", "10.x"),
+        tensorrt=("8.5", "8.6", "10.3", "10.x", "11"),
+        sources=(_MODULES, _PRECISIONS, _JETPACK, _JETPACK_7),
     ),
     "thor": Board(
         gpu="Blackwell", compute_capability="11.0", int8=True, dla_cores=0, tensorrt=("10.x", "11")

@@ -97,7 +97,7 @@ VERSIONS: dict[str, TensorRTVersion] = {
         sources=(_OPSETS, _WEIGHTS, _NOTES),
     ),
 }
-DEFAULT_VERSION = "10.3"
+DEFAULT_VERSION = "10.3"  # JetPack 6.1 and 6.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +105,8 @@ class TensorRTOptions:
     """Where a file is to run.
 
     Attributes:
-        version: a key of VERSIONS; None means the newest that the board's JetPacks bring,
-            DEFAULT_VERSION without a board.
+        version: a key of VERSIONS; None means DEFAULT_VERSION, or the newest that the board's
+            JetPacks bring where they do not bring that.
         board: a key of `jetson.BOARDS`; None means any GPU with int8.
         dla: run on the board's deep learning accelerator.
     """
@@ -151,12 +151,12 @@ def plan(options: TensorRTOptions) -> Plan:
     if problems:
         raise UsageError("; ".join(problems))
     board = None if options.board is None else BOARDS[options.board]
-    version = options.version or (DEFAULT_VERSION if board is None else board.tensorrt[-1])
-    if options.version is None and options.dla and board is not None:
-        version = next((v for v in reversed(board.tensorrt) if VERSIONS[v].dla), version)
-    if board is not None and version not in board.tensorrt:
+    brought = tuple(VERSIONS) if board is None else board.tensorrt
+    default = DEFAULT_VERSION if DEFAULT_VERSION in brought else brought[-1]
+    version = options.version or default
+    if version not in brought:
         problems.append(
-            f"--trt {version}: JetPack brings {' and '.join(board.tensorrt)} to {options.board}"
+            f"--trt {version}: JetPack brings {' and '.join(brought)} to {options.board}"
         )
     if options.dla and (board is None or not board.dla_cores):
         having = ", ".join(name for name, item in BOARDS.items() if item.dla_cores)

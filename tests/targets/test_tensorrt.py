@@ -28,9 +28,16 @@ def test_boards_name_versions_that_are_known() -> None:
     assert {v for board in BOARDS.values() for v in board.tensorrt} <= VERSIONS.keys()
 
 
-def test_a_dla_gets_the_newest_version_that_drives_it() -> None:
-    planned = plan(TensorRTOptions(board="agx-orin", dla=True))
-    assert (planned.version, planned.precision) == ("10.3", "dla")
+@pytest.mark.parametrize(
+    ("board", "version"), [("agx-orin", "10.3"), ("xavier-nx", "8.5"), ("thor", "11")]
+)
+def test_a_board_gets_the_usual_version_or_its_newest(board: str, version: str) -> None:
+    assert plan(TensorRTOptions(board=board)).version == version
+
+
+def test_a_dla_has_a_precision_of_its_own() -> None:
+    planned = plan(TensorRTOptions(board="xavier-nx", dla=True))
+    assert (planned.version, planned.precision) == ("8.5", "dla")
 
 
 @pytest.mark.parametrize(
