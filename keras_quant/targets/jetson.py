@@ -25,7 +25,8 @@ class Board:
         compute_capability: as CUDA names it, "8.7".
         int8: whether TensorRT's int8 kernels run on its GPU.
         dla_cores: deep learning accelerators beside the GPU.
-        tensorrt: keys of `tensorrt.VERSIONS` that its JetPacks bring, oldest first.
+        tensorrt: keys of `tensorrt.VERSIONS` that its JetPacks bring; the first is the one
+            to expect.
         sources: where this is documented.
     """
 
@@ -45,31 +46,31 @@ BOARDS: dict[str, Board] = {
         gpu="Pascal", compute_capability="6.2", int8=False, dla_cores=0, tensorrt=("8.2",)
     ),
     "xavier-nx": Board(
-        gpu="Volta", compute_capability="7.2", int8=True, dla_cores=2, tensorrt=("8.2", "8.5")
+        gpu="Volta", compute_capability="7.2", int8=True, dla_cores=2, tensorrt=("8.5", "8.2")
     ),
     "agx-xavier": Board(
-        gpu="Volta", compute_capability="7.2", int8=True, dla_cores=2, tensorrt=("8.2", "8.5")
+        gpu="Volta", compute_capability="7.2", int8=True, dla_cores=2, tensorrt=("8.5", "8.2")
     ),
     "orin-nano": Board(
         gpu="Ampere",
         compute_capability="8.7",
         int8=True,
         dla_cores=0,
-        tensorrt=("8.5", "8.6", "10.3", "10.x"),
+        tensorrt=("10.3", "8.5", "8.6", "10.x"),
     ),
     "orin-nx": Board(
         gpu="Ampere",
         compute_capability="8.7",
         int8=True,
         dla_cores=2,
-        tensorrt=("8.5", "8.6", "10.3", "10.x"),
+        tensorrt=("10.3", "8.5", "8.6", "10.x"),
     ),
     "agx-orin": Board(
         gpu="Ampere",
         compute_capability="8.7",
         int8=True,
         dla_cores=2,
-        tensorrt=("8.5", "8.6", "10.3", "10.x", "11"),
+        tensorrt=("10.3", "8.5", "8.6", "10.x", "11"),
         sources=(_MODULES, _PRECISIONS, _JETPACK, _JETPACK_7),
     ),
     "thor": Board(

@@ -105,8 +105,8 @@ class TensorRTOptions:
     """Where a file is to run.
 
     Attributes:
-        version: a key of VERSIONS; None means DEFAULT_VERSION, or the newest that the board's
-            JetPacks bring where they do not bring that.
+        version: a key of VERSIONS; None means the one to expect on the board, DEFAULT_VERSION
+            without a board.
         board: a key of `jetson.BOARDS`; None means any GPU with int8.
         dla: run on the board's deep learning accelerator.
     """
@@ -151,9 +151,8 @@ def plan(options: TensorRTOptions) -> Plan:
     if problems:
         raise UsageError("; ".join(problems))
     board = None if options.board is None else BOARDS[options.board]
-    brought = tuple(VERSIONS) if board is None else board.tensorrt
-    default = DEFAULT_VERSION if DEFAULT_VERSION in brought else brought[-1]
-    version = options.version or default
+    brought = (DEFAULT_VERSION, *VERSIONS) if board is None else board.tensorrt
+    version = options.version or brought[0]
     if version not in brought:
         problems.append(
             f"--trt {version}: JetPack brings {' and '.join(brought)} to {options.board}"
