@@ -28,6 +28,10 @@ COMMANDS = {
         "keras_quant.cli.export:export",
         "Write a run, or a .keras file, as an integer file and prove that it answers the same.",
     ),
+    "check": (
+        "keras_quant.cli.check:check",
+        "Check an ONNX file against the rules of a target, with sources and remedies.",
+    ),
     "inspect": (
         "keras_quant.cli.inspect:inspect",
         "Show what each layer costs: parameters, MACs, bits, bytes, memory, energy; or the graph.",

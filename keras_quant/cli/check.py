@@ -1,0 +1,81 @@
+"""kq check: an ONNX file against what a target takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keras_quant.cli.output import json_option, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from keras_quant.targets.builder import BuilderReport
+    from keras_quant.targets.check import Finding
+
+TARGETS = ("tensorrt",)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--target", default="tensorrt", show_default=True, help="tensorrt.")
+@click.option("--trt", "version", help="TensorRT's version: 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
+@click.option("--board", help="Jetson module, as nano, xavier-nx, orin-nano, agx-orin or thor.")
+@click.option("--dla", is_flag=True, help="It is to run on the board's DLA.")
+@json_option
+def check(
+    path: Path, target: str, version: str | None, board: str | None, dla: bool, as_json: bool
+) -> None:
+    """Check an ONNX file against the rules of a target, with sources and remedies.
+
+    Where the extra `tensorrt` is installed, NVIDIA's parser and builder are run too, without a
+    GPU. Exit code 1 means that the file would be rejected.
+
+    \b
+    Examples:
+      kq check model.onnx --target tensorrt
+      kq check model.onnx --trt 8.5 --board xavier-nx
+    """
+    from keras_quant.errors import ModelError, UsageError, close_names
+
+    if target not in TARGETS:
+        raise UsageError(
+            f"--target {target!r} is not known{close_names(target, TARGETS)}; targets are "
+            f"{', '.join(TARGETS)}"
+        )
+    from keras_quant.targets.builder import EXTRA, build, builder_is_installed
+    from keras_quant.targets.check import check_tensorrt, is_rejected, load_onnx
+    from keras_quant.targets.tensorrt import TensorRTOptions
+
+    options = TensorRTOptions(version=version, board=board, dla=dla)
+    model = load_onnx(path)
+    findings = check_tensorrt(model, options)
+    report = build(model) if builder_is_installed() else None
+    if as_json:
+        print_json({"findings": findings, "builder": report})
+    else:
+        _print(path, findings, report)
+        if report is None:
+            note(f"to run NVIDIA's own builder too: pip install 'keras_quant[{EXTRA}]'")
+    if is_rejected(findings) or (report is not None and report.rejected):
+        raise ModelError(f"{path}: TensorRT would reject this file")
+
+
+def _print(path: Path, findings: tuple[Finding, ...], report: BuilderReport | None) -> None:
+    columns = ("rule", "effect", "node", "operator", "what", "remedy", "source")
+    rows = [(f.rule, f.effect, f.node, f.op, f.what, f.remedy, f.source) for f in findings]
+    if rows:
+        print_table(columns, rows, title=f"{path}: {len(rows)} findings")
+    else:
+        click.echo(f"{path}: no rule is broken")
+    if report is None:
+        return
+    title = (
+        f"TensorRT for RTX {report.version}, compute capability {report.compute_capability}: "
+        "strong evidence for other GPUs, no proof"
+    )
+    if report.rejected:
+        print_table(("rejected by NVIDIA's parser or builder",), [(r,) for r in report.rejected])
+    else:
+        layers = [(layer.name, layer.op, layer.precision) for layer in report.layers]
+        print_table(("layer", "operator", "runs in"), layers, title=title)

@@ -1,0 +1,77 @@
+"""Compares what an engine answered to the samples with what the model answers.
+
+Run it in the bundle's folder, behind build.sh: python3 compare.py
+It needs Python 3.6 or newer and numpy. Exit code 0: the engine answers as the model does.
+"""
+
+import json
+import os
+import re
+import sys
+
+import numpy as np
+
+
+def main(folder: str = os.path.dirname(os.path.abspath(__file__))) -> int:
+    """Compares all samples and prints a table. Returns: the exit code."""
+    with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as stream:
+        manifest = json.load(stream)
+    failed = False
+    for output in manifest["outputs"]:
+        expected = np.load(os.path.join(folder, output["expected"]))
+        answers = [answer(folder, index, output["name"]) for index in range(len(expected))]
+        failed |= not report(output["name"], expected, np.stack(answers), manifest["tolerance"])
+    return 1 if failed else 0
+
+
+def answer(folder: str, index: int, name: str) -> np.ndarray:
+    """Reads the answer to one sample from outputs/INDEX.json, which trtexec wrote."""
+    path = os.path.join(folder, "outputs", f"{index}.json")
+    if not os.path.exists(path):
+        sys.exit(f"{path} is missing: run build.sh first")
+    with open(path, encoding="utf-8") as stream:
+        return read_outputs(stream.read())[name]
+
+
+def read_outputs(text: str) -> dict:
+    """Reads the JSON of trtexec --exportOutput.
+
+    It is a list of {"name", "dimensions": "1x10", "values": [...]} (exportJSONOutput of
+    samples/common/sampleReporting.cpp in NVIDIA/TensorRT), in which C++ writes nan, -nan and
+    inf, which JSON does not know.
+
+    Returns: name to float32 array, without the batch axis of 1.
+    """
+    text = re.sub(r"-?\bnan(\(\w*\))?", "NaN", text)
+    text = re.sub(r"\binf\b", "Infinity", text)
+    outputs = {}
+    for item in json.loads(text):
+        shape = [int(size) for size in item["dimensions"].split("x")]
+        outputs[item["name"]] = np.array(item["values"], np.float32).reshape(shape)[0]
+    return outputs
+
+
+def report(name: str, expected: np.ndarray, given: np.ndarray, tolerance: float) -> bool:
+    """Prints how two arrays of (samples, ...) differ. Returns: whether they agree.
+
+    Args:
+        tolerance: allowed difference as a share of the largest expected value; None means that
+            only the first place of each sample counts.
+    """
+    difference = float(np.abs(given - expected).max())
+    largest = float(np.abs(expected).max())
+    flat = [array.reshape(len(array), -1).argmax(axis=1) for array in (given, expected)]
+    agreeing = int((flat[0] == flat[1]).sum())
+    print(f"output {name}: {len(expected)} samples")
+    print(f"  same first place     {agreeing} of {len(expected)}")
+    print(f"  largest difference   {difference:.3g} of values up to {largest:.3g}")
+    if tolerance is not None:
+        print(f"  allowed difference   {tolerance * largest:.3g}")
+    is_close = tolerance is None or difference <= tolerance * largest  # false for nan
+    agrees = agreeing == len(expected) and is_close
+    print("  the engine answers as the model does" if agrees else "  THE ENGINE ANSWERS OTHERWISE")
+    return agrees
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The scripts and the README of a bundle: plain text, as functions of what the bundle is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from keras_quant.graph.ir import Shape
+from keras_quant.targets.tensorrt import VERSIONS, Plan
+
+_HEAD = """#!/bin/sh
+# {what}
+# Needs nothing but trtexec, which JetPack puts into /usr/src/tensorrt/bin.
+set -e
+cd "$(dirname "$0")"
+TRTEXEC=${{TRTEXEC:-$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)}}
+"""
+
+_BUILD = """
+echo "building model.engine ({precision}); the log goes to build.log"
+"$TRTEXEC" --onnx=model.onnx --saveEngine=model.engine {flags} \\
+    --shapes={shapes} --iterations=1 --duration=0 --warmUp=0 > build.log 2>&1 ||
+    {{ tail -n 20 build.log; exit 1; }}
+
+mkdir -p outputs
+sample=0
+while [ $sample -lt {samples} ]; do
+    "$TRTEXEC" --loadEngine=model.engine {run_flags}--shapes={shapes} \\
+        --loadInputs={inputs} \\
+        --exportOutput=outputs/$sample.json \\
+        --iterations=1 --duration=0 --warmUp=0 > outputs/$sample.log 2>&1 ||
+        {{ tail -n 20 outputs/$sample.log; exit 1; }}
+    sample=$((sample + 1))
+done
+echo "model.engine has answered {samples} samples; now: python3 compare.py"
+"""
+
+_BENCH = """
+[ -e model.engine ] || {{ echo "run build.sh first"; exit 1; }}
+# Without copies to and from the GPU, whose time is the same for every file.
+"$TRTEXEC" --loadEngine=model.engine {run_flags}--shapes={shapes} \\
+    --useCudaGraph --useSpinWait --noDataTransfers --warmUp=500 --duration=10 --percentile=99 \\
+    --exportTimes=times.json | tee bench.log
+# Layer by layer; profiling slows the whole down, so it is a run of its own.
+"$TRTEXEC" --loadEngine=model.engine {run_flags}--shapes={shapes} \\
+    --dumpProfile --exportProfile=profile.json --separateProfileRun > profile.log
+"""
+
+_README = """# {name} for TensorRT {version}{board}
+
+{precision}
+
+1. Copy this folder to the board.
+2. `sh build.sh` builds `model.engine` and lets it answer {samples} samples.
+3. `python3 compare.py` compares the answers with the model's (Python 3.6, numpy).
+4. `sh bench.sh` measures latency: `bench.log`, `times.json` (each run), `profile.json` (layers).
+
+Set `TRTEXEC=/path/to/trtexec` where it is neither on PATH nor in /usr/src/tensorrt/bin. An engine
+runs only on the kind of GPU and the version of TensorRT that built it.
+
+## Inputs and outputs
+
+| name | shape | meaning |
+|---|---|---|
+{tensors}
+
+## What is in it
+
+| file | what it is |
+|---|---|
+{files}
+{notes}"""
+
+
+def build_script(
+    plan: Plan, *, shapes: Mapping[str, Shape], files: Sequence[str], samples: int
+) -> str:
+    """The text of build.sh.
+
+    Args:
+        shapes: input name to shape without the batch axis.
+        files: for each input, the sample's file with $sample in place of its number.
+        samples: how many there are.
+    """
+    inputs = ",".join(f"{name}:{file}" for name, file in zip(shapes, files, strict=True))
+    body = _BUILD.format(
+        precision=plan.precision,
+        flags=" ".join(build_flags(plan)),
+        run_flags=_run_flags(plan),
+        shapes=_shapes(shapes),
+        inputs=inputs,
+        samples=samples,
+    )
+    return _HEAD.format(what="Builds model.engine, and lets it answer the samples.") + body
+
+
+def bench_script(plan: Plan, *, shapes: Mapping[str, Shape]) -> str:
+    """The text of bench.sh."""
+    body = _BENCH.format(run_flags=_run_flags(plan), shapes=_shapes(shapes))
+    return _HEAD.format(what="Measures the latency of model.engine.") + body
+
+
+def readme(
+    plan: Plan,
+    *,
+    name: str,
+    samples: int,
+    tensors: Sequence[str],
+    files: Mapping[str, str],
+    notes: Sequence[str],
+) -> str:
+    """The text of README.md.
+
+    Args:
+        tensors: rows of the table of inputs and outputs.
+        files: name to meaning.
+        notes: what the reader should know, a paragraph each.
+    """
+    said = "".join(f"\n{note}\n" for note in notes)
+    return _README.format(
+        name=name,
+        version=plan.version,
+        board=f" on {plan.board}" if plan.board else "",
+        precision=_PRECISIONS[plan.precision].format(reason=plan.reason),
+        samples=samples,
+        tensors="\n".join(tensors),
+        files="\n".join(f"| {file} | {meaning} |" for file, meaning in files.items()),
+        notes=f"\n## Good to know\n{said}" if notes else "",
+    )
+
+
+def build_flags(plan: Plan) -> tuple[str, ...]:
+    """What trtexec is told when it builds.
+
+    Layers that stay in float run in float32, without TF32: their rounding is the model's.
+    """
+    if plan.precision == "fp16":
+        return ("--fp16",)
+    if plan.precision == "dla":
+        return ("--int8", "--fp16", "--calib=calibration.cache", *_DLA, "--allowGPUFallback")
+    version = VERSIONS[plan.version]
+    if not version.precision_flags:
+        return ("--noTF32",)
+    return ("--stronglyTyped" if version.strongly_typed else "--int8", "--noTF32")
+
+
+_DLA = ("--useDLACore=0",)
+_PRECISIONS = {
+    "int8": "Layers run in int8, as the Q/DQ in model.onnx say.",
+    "fp16": "The file is one of floats, to be run in fp16: {reason}.",
+    "dla": "The file is one of floats, to be run in int8 on the DLA: {reason}.",
+}
+
+
+def _run_flags(plan: Plan) -> str:
+    return f"{' '.join(_DLA)} " if plan.precision == "dla" else ""
+
+
+def _shapes(shapes: Mapping[str, Shape]) -> str:
+    return ",".join(f"{name}:{'x'.join(map(str, (1, *shape)))}" for name, shape in shapes.items())

@@ -1,0 +1,103 @@
+"""What a file for TensorRT cannot say exactly, found before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
+from keras_quant.emit.onnx_tensorrt_emission import INT8_MAX, INT8_MIN, is_odd, shift, stored_zero
+from keras_quant.errors import close_names
+from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.windows import window_of
+from keras_quant.qparams import QParams
+
+# The float32 operations of an average and its quantization, each with an error of half a unit
+# in the last place of at most 255, stay below 2**-14. A mean this far from a tie is rounded right.
+_CLEAR_OF_TIE = 2.0**-12
+
+
+def find_problems(graph: Graph, ops: Collection[str]) -> list[str]:
+    """Gives one line for each thing that cannot be written, naming its node or tensor.
+
+    Args:
+        ops: the operations that can be written at all.
+    """
+    problems = []
+    for tensor in graph.tensors.values():
+        if tensor.qparams is not None:
+            problems += [f"tensor {tensor.name!r}: {line}" for line in _range(tensor.qparams)]
+    for node in graph.nodes:
+        if node.op in ops:
+            problems += [f"layer {node.name!r}: {line}" for line in _node(graph, node)]
+        else:
+            names = close_names(node.op, ops)
+            problems.append(f"layer {node.name!r}: no ONNX operator for {node.op!r}{names}")
+    return problems
+
+
+def average_is_exact(graph: Graph, node: Node) -> bool:
+    """Whether no average of codes comes near a tie; or all float32 operations are exact."""
+    source, output = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+    assert source.qparams is not None and output.qparams is not None, node.name
+    size = source.shape[:2] if node.op == "mean" else window_of(node).size
+    count = size[0] * size[1]
+    scales = (source.qparams.scale, output.qparams.scale, float(count))
+    if all(np.frexp(scale)[0] == 0.5 for scale in scales):
+        return True
+    low, high = (q - source.qparams.zero_point for q in (source.qparams.qmin, source.qparams.qmax))
+    means = np.arange(low * count, high * count + 1) * (scales[0] / scales[1] / count)
+    return bool(np.abs(means - np.floor(means) - 0.5).min() > _CLEAR_OF_TIE)
+
+
+def _range(qparams: QParams) -> Iterator[str]:
+    if qparams.qmax - qparams.qmin > INT8_MAX - INT8_MIN:
+        yield (
+            f"codes {qparams.qmin} to {qparams.qmax} do not fit int8; at most 256 codes are "
+            "allowed. Use 8 bits or fewer."
+        )
+    if not qparams.qmin <= qparams.zero_point <= qparams.qmax:
+        yield (
+            f"zero_point is {qparams.zero_point}; {qparams.qmin} to {qparams.qmax} is allowed. "
+            "Widen the range of codes until it holds real 0."
+        )
+
+
+def _node(graph: Graph, node: Node) -> Iterator[str]:
+    read = [graph.tensors[name].qparams for name in node.inputs]
+    sources = [qparams for qparams in read if qparams is not None]
+    output = graph.tensors[node.output].qparams
+    if output is None or not sources:
+        return
+    scale = None if node.weight is None else node.weight.scale
+    if scale is not None and scale.dtype != np.float32:
+        yield "weight.scale is float64, the graph is ideal. Apply graph.passes.realize first."
+    if node.op == "add":
+        yield from _add(sources[0], sources[1], output)
+
+
+def _add(first: QParams, second: QParams, output: QParams) -> Iterator[str]:
+    """Compares all sums of two codes, computed in float32 as the file will, and exactly."""
+    a, b = (np.arange(q.qmin, q.qmax + 1) for q in (first, second))
+    reals = [(a - first.zero_point) * first.scale, (b - second.zero_point) * second.scale]
+    exact = np.rint(np.add.outer(*reals) / output.scale) + output.zero_point
+    single = np.add.outer(_stored_reals(a, first), _stored_reals(b, second))
+    kept, zero = (
+        (0.0, output.zero_point) if is_odd(output) else (shift(output), stored_zero(output))
+    )
+    single += np.float32(shift(first) + shift(second) - kept)
+    codes = np.rint(single / np.float32(output.scale)) + zero
+    limits = output.qmin, output.qmax
+    differing = int((np.clip(exact, *limits) != np.clip(codes, *limits)).sum())
+    if differing:
+        yield (
+            f"adds codes of scale {first.scale:g} and {second.scale:g} to scale "
+            f"{output.scale:g}; float32 rounds {differing} of {exact.size} sums to another code. "
+            "Give the three tensors one scale, or scales that are powers of two."
+        )
+
+
+def _stored_reals(codes: np.ndarray, qparams: QParams) -> np.ndarray:
+    """What the file's DequantizeLinear gives, in float32."""
+    stored = (codes - stored_zero(qparams)).astype(np.float32)
+    return stored * np.float32(qparams.scale)

@@ -1,0 +1,181 @@
+"""NVIDIA's own ONNX parser and engine builder, run without a GPU.
+
+They come as TensorRT for RTX (PyPI: tensorrt-rtx-cu12), which builds engines ahead of time for
+GPUs that are not there. It is of TensorRT 11's time, and knows no compute capability 8.7 or 7.2:
+that it takes a file and runs a layer in int8 on its 8.6 is strong evidence for a Jetson Orin,
+and no proof.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from keras_quant.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import tensorrt_rtx
+
+MODULE, EXTRA = "tensorrt_rtx", "tensorrt"
+COMPUTE_CAPABILITY = "8.6"
+INT8, FLOAT = "Int8", "Float"
+
+# Operators whose precision decides how fast a network runs.
+COMPUTE_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# The builder's log tells of each layer of the engine on one line, in these words.
+_LAYER = re.compile(r"Name: .*?, LayerType: (?P<kind>\w+), (?P<parts>.*)")
+_SECTION = re.compile(r"(Inputs|Constants|Outputs): \[")
+_DATATYPE = re.compile(r"Datatype: (\w+)")
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\]")
+# Generated pointwise code: the scaling behind a convolution, never the convolution itself.
+_POINTWISE = "kgen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPrecision:
+    """How the engine computes one operator of the file.
+
+    Attributes:
+        name: of the ONNX node; its output's where it has none.
+        op: one of COMPUTE_OPS.
+        precision: INT8 or FLOAT.
+    """
+
+    name: str
+    op: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuilderReport:
+    """What the parser and the builder said.
+
+    Attributes:
+        version: of TensorRT for RTX.
+        compute_capability: of the GPU that was built for.
+        rejected: why there is no engine, a line each; empty where there is one.
+        layers: operators that compute, in the file's order; empty without an engine.
+    """
+
+    version: str
+    compute_capability: str
+    rejected: tuple[str, ...]
+    layers: tuple[LayerPrecision, ...]
+
+
+def builder_is_installed() -> bool:
+    """Whether `build` can run here."""
+    return importlib.util.find_spec(MODULE) is not None
+
+
+def build(model: onnx.ModelProto) -> BuilderReport:
+    """Parses a file and builds an engine from it, for a batch of 1.
+
+    Args:
+        model: it is not changed.
+    Raises:
+        MissingDependencyError: the package is not installed.
+    """
+    if not builder_is_installed():
+        raise MissingDependencyError(
+            f"TensorRT's builder is not installed: pip install 'keras_quant[{EXTRA}]'"
+        )
+    import tensorrt_rtx as trt
+
+    named = _with_names(model)
+    lines: list[str] = []
+    rejected = _build(trt, named.SerializeToString(), _logger(trt, lines))
+    layers = () if rejected else tuple(_precisions(named, lines))
+    return BuilderReport(
+        version=trt.__version__,
+        compute_capability=COMPUTE_CAPABILITY,
+        rejected=tuple(rejected),
+        layers=layers,
+    )
+
+
+def _build(trt: Any, content: bytes, logger: tensorrt_rtx.ILogger) -> list[str]:
+    """Builds an engine. Returns: why there is none."""
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(content):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        return [
+            f"{error.node_name()} ({error.node_operator()}): {error.desc()}" for error in errors
+        ]
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = [1 if size < 0 else size for size in tensor.shape]
+        profile.set_shape(tensor.name, shape, shape, shape)
+    config.add_optimization_profile(profile)
+    if builder.build_serialized_network(network, config) is None:
+        return ["the builder made no engine: " + "; ".join(logger.errors[-3:])]
+    return []
+
+
+def _logger(trt: Any, lines: list[str]) -> tensorrt_rtx.ILogger:
+    """A logger that keeps what it is told."""
+
+    class Log(trt.ILogger):  # type: ignore[misc,name-defined]
+        errors: list[str] = []
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors = []
+
+        def log(self, severity: Any, message: str) -> None:
+            lines.extend(message.splitlines())
+            if severity <= trt.ILogger.Severity.ERROR:
+                self.errors.append(message)
+
+    return Log()
+
+
+def _precisions(model: onnx.ModelProto, lines: Sequence[str]) -> Iterator[LayerPrecision]:
+    integer = {
+        name for kind, types, names in _layers(lines) if _is_int8(kind, types) for name in names
+    }
+    for node in model.graph.node:
+        if node.op_type in COMPUTE_OPS:
+            precision = INT8 if node.name in integer else FLOAT
+            yield LayerPrecision(name=node.name, op=node.op_type, precision=precision)
+
+
+def _layers(lines: Sequence[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Kind, data types of inputs and constants, and ONNX nodes, of each layer of the engine."""
+    for line in lines:
+        match = _LAYER.search(line)
+        if match is None:
+            continue
+        parts = _SECTION.split(match["parts"])
+        sections = dict(zip(parts[1::2], parts[2::2], strict=False))
+        types = [_DATATYPE.findall(sections.get(name, "")) for name in ("Inputs", "Constants")]
+        yield match["kind"], [*types[0], *types[1]], _ONNX_LAYER.findall(line)
+
+
+def _is_int8(kind: str, types: Sequence[str]) -> bool:
+    """Whether a layer multiplies int8 by int8: its other constants are scales."""
+    return kind != _POINTWISE and types.count(INT8) >= 2
+
+
+def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which each node has a name of its own, by which the log tells of it."""
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    taken: set[str] = set()
+    for node in named.graph.node:
+        if not node.name or node.name in taken:
+            node.name = next(iter(node.output), node.op_type)
+        taken.add(node.name)
+    return named

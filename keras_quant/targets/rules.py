@@ -1,0 +1,119 @@
+"""The rules that an ONNX file must keep for TensorRT, each with its source and its remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REJECTED, FLOAT = "rejected", "float"
+
+_DOCS = "https://docs.nvidia.com/deeplearning/tensorrt/latest"
+_EXPLICIT = f"{_DOCS}/inference-library/quantized-types-explicit-quantization.html"
+_SCHEMES = f"{_DOCS}/inference-library/work-with-quantized-types.html"
+_OPERATORS = "https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md"
+_PARSER_8 = (
+    "https://github.com/onnx/onnx-tensorrt/blob/release/8.5-GA/builtin_op_importers.cpp"
+    " (QuantDequantLinearHelper)"
+)
+_MATRIX = f"{_DOCS}/getting-started/support-matrix.html (hardware and precision)"
+_DLA = f"{_DOCS}/inference-library/work-with-dla.html"
+_SEEN = "seen in the engines of TensorRT for RTX 1.7.1; not documented"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a file must not do.
+
+    Attributes:
+        effect: REJECTED: there will be no engine; FLOAT: a layer runs in float without a word.
+        source: where it is documented, or what it was seen with.
+        remedy: what to do.
+    """
+
+    effect: str
+    source: str
+    remedy: str
+
+
+RULES: dict[str, Rule] = {
+    "opset": Rule(
+        effect=REJECTED,
+        source=f"{_DOCS}/reference/onnx-opset-guide.html and docs/operators.md of each version",
+        remedy="Export with an opset in that range, or convert with onnx.version_converter.",
+    ),
+    "integer-operator": Rule(
+        effect=REJECTED,
+        source=_OPERATORS,
+        remedy="Quantize in QDQ format: QuantizeLinear and DequantizeLinear around a float "
+        "operator (quantize_static(quant_format=QuantFormat.QDQ) in ONNX Runtime).",
+    ),
+    "zero-point": Rule(
+        effect=REJECTED,
+        source=_OPERATORS,
+        remedy="Quantize symmetrically (ActivationSymmetric=True, WeightSymmetric=True).",
+    ),
+    "zero-point-missing": Rule(
+        effect=REJECTED,
+        source=_PARSER_8,
+        remedy="Give the zero point as third input: int8 zeros of the scale's shape.",
+    ),
+    "type": Rule(
+        effect=REJECTED,
+        source=_OPERATORS,
+        remedy="Quantize activations and weights to int8 (QInt8), and keep biases in float "
+        "(QuantizeBias=False).",
+    ),
+    "int4": Rule(
+        effect=REJECTED,
+        source=_SCHEMES,
+        remedy="Use int4 for constant 2-D weights and TensorRT 10 or newer only; int8 elsewhere.",
+    ),
+    "scale-not-constant": Rule(
+        effect=REJECTED,
+        source=_EXPLICIT,
+        remedy="Store the scale as an initializer; dynamic quantization is not supported.",
+    ),
+    "scale-not-positive": Rule(
+        effect=REJECTED,
+        source=_PARSER_8,
+        remedy="Make every scale a positive number; give channels without weights scale 1.",
+    ),
+    "per-channel-activation": Rule(
+        effect=REJECTED,
+        source=_SCHEMES,
+        remedy="Give activations one scale a tensor; only constant weights have one a channel.",
+    ),
+    "quantized-on-float-board": Rule(
+        effect=REJECTED,
+        source=f"{_MATRIX}; TensorRT's message: Networks with QuantizeLayer/DequantizeLayer "
+        "layers require hardware with Int8 support",
+        remedy="Export the float model and build it with --fp16: kq export --to tensorrt "
+        "--board BOARD does.",
+    ),
+    "quantized-on-dla": Rule(
+        effect=REJECTED,
+        source=_DLA,
+        remedy="Export without Q/DQ and with a calibration cache: kq export --to tensorrt --dla "
+        "does.",
+    ),
+    "scale-rank": Rule(
+        effect=FLOAT,
+        source=_SEEN,
+        remedy="Store the scale of an activation as a scalar, of rank 0.",
+    ),
+    "weight-axis": Rule(
+        effect=FLOAT,
+        source=f"{_SCHEMES}; {_SEEN}",
+        remedy="Quantize weights along their output channels: axis 0 of Conv and of Gemm with "
+        "transB=1, 1 of ConvTranspose, the last of MatMul and of Gemm with transB=0.",
+    ),
+    "float-input": Rule(
+        effect=FLOAT,
+        source=_EXPLICIT,
+        remedy="Put QuantizeLinear and DequantizeLinear between the two.",
+    ),
+    "float-weight": Rule(
+        effect=FLOAT,
+        source=_EXPLICIT,
+        remedy="Store the weights as int8 behind a DequantizeLinear.",
+    ),
+}

@@ -1,0 +1,72 @@
+"""`kq check`, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from keras_quant.cli.main import main
+from keras_quant.emit.onnx_tensorrt import emit_onnx_tensorrt
+from keras_quant.targets import builder
+from tests.emit.random_graphs import GraphBuilder
+
+
+def kq(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    net = GraphBuilder(np.random.default_rng(0), (8, 8, 4), power_of_two=True)
+    net.add_linear("conv2d", (3, 3, 4, 8))
+    (tmp_path / "model.onnx").write_bytes(emit_onnx_tensorrt(net.graph()))
+    return tmp_path / "model.onnx"
+
+
+def test_a_good_file_passes(file: Path) -> None:
+    result = kq("check", file, "--target", "tensorrt")
+    assert result.exit_code == 0, result.output
+    assert "no rule is broken" in result.stdout
+
+
+def test_a_file_for_another_board_is_rejected(file: Path) -> None:
+    result = kq("check", file, "--board", "nano")
+    assert result.exit_code == 1
+    assert "quantized-on-float-board" in result.stdout
+    assert "model.onnx: TensorRT would reject this file" in result.stderr
+
+
+@pytest.mark.skipif(not builder.builder_is_installed(), reason="extra tensorrt is missing")
+def test_layers_of_the_engine_are_told(file: Path) -> None:
+    document = json.loads(kq("check", file, "--json").stdout)
+    assert document["findings"] == []
+    layers = [(layer["op"], layer["precision"]) for layer in document["builder"]["layers"]]
+    assert layers == [("Conv", "Int8")]
+    assert "strong evidence for other GPUs, no proof" in kq("check", file).stdout
+
+
+def test_without_the_extra_the_rules_are_still_checked(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "MODULE", "no_such_module")
+    result = kq("check", file)
+    assert result.exit_code == 0
+    assert "no rule is broken" in result.stdout
+    assert "pip install 'keras_quant[tensorrt]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "helpful"),
+    [
+        (["gone.onnx"], 1, "gone.onnx: not an ONNX file"),
+        (["gone.onnx", "--target", "tensor"], 2, "close names: tensorrt"),
+    ],
+)
+def test_bad_argument_is_explained(arguments: list[str], exit_code: int, helpful: str) -> None:
+    result = kq("check", *arguments)
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert helpful in result.stderr

@@ -1,0 +1,232 @@
+"""The bundle: its scripts are run with a trtexec of our own, which answers with ONNX Runtime."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from keras_quant.emit import bundle_compare
+from keras_quant.emit.bundle import MAX_SAMPLES, write_bundle
+from keras_quant.emit.bundle_compare import read_outputs
+from keras_quant.emit.bundle_dla import dla_scale
+from keras_quant.graph.ir import Graph
+from keras_quant.graph.passes.realize import realize
+from keras_quant.graph.passes.unquantize import unquantize
+from keras_quant.graph.reference import run_reference
+from keras_quant.qparams import signed, unsigned
+from keras_quant.targets.tensorrt import TensorRTOptions
+
+FLOAT32_ROUNDING = 1e-5
+
+# What trtexec --exportOutput writes, see exportJSONOutput in NVIDIA's
+# samples/common/sampleReporting.cpp: "dimensions" joined by x, C++'s default of 6 digits.
+EXPORTED = """[
+  { "name" : "logits"
+  , "dimensions" : "1x3"
+  , "values" : [ 1.5, -0.000123457, 2e-05 ]
+  }
+, { "name" : "features"
+  , "dimensions" : "1x1x2x2"
+  , "values" : [ nan, -nan, inf, -inf ]
+  }
+]
+"""
+
+# Takes the options that the scripts use, and answers what lies in answers/.
+TRTEXEC = """#!/bin/sh
+for option in "$@"; do
+    case "$option" in
+        --saveEngine=*) touch "${option#*=}" ;;
+        --loadEngine=*) [ -e "${option#*=}" ] || exit 1 ;;
+        --loadInputs=*) [ -e "${option#*:}" ] || exit 1 ;;
+        --exportOutput=*) cp "answers/${option##*/}" "${option#*=}" ;;
+    esac
+done
+"""
+
+OPTIONS = {
+    "int8": TensorRTOptions(version="8.5"),
+    "fp16": TensorRTOptions(board="nano"),
+    "dla": TensorRTOptions(board="orin-nx", dla=True),
+}
+
+
+@pytest.fixture
+def realized(graph: Graph) -> Graph:
+    return realize(graph).graph
+
+
+def images(count: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {"image": (rng.integers(0, 256, (count, 6, 6, 2)) / 255).astype(np.float32)}
+
+
+def exported(logits: np.ndarray) -> str:
+    """An answer as trtexec writes it."""
+    values = ", ".join(f"{value:g}" for value in logits)
+    return f"""[
+  {{ "name" : "logits"
+  , "dimensions" : "1x{len(logits)}"
+  , "values" : [ {values} ]
+  }}
+]
+"""
+
+
+def run_scripts(folder: Path, answers: np.ndarray) -> subprocess.CompletedProcess[str]:
+    """build.sh, bench.sh and compare.py, as a user runs them, with an engine that answers so."""
+    trtexec = folder / "trtexec"
+    trtexec.write_text(TRTEXEC)
+    trtexec.chmod(0o755)
+    (folder / "answers").mkdir()
+    for index, logits in enumerate(answers):
+        (folder / "answers" / f"{index}.json").write_text(exported(logits))
+    environment = {**os.environ, "TRTEXEC": str(trtexec)}
+    for script in ("build.sh", "bench.sh"):
+        subprocess.run(["sh", folder / script], env=environment, check=True, capture_output=True)
+    return subprocess.run(
+        [sys.executable, folder / "compare.py"], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("precision", OPTIONS)
+def test_the_file_answers_what_is_expected(tmp_path: Path, realized: Graph, precision: str) -> None:
+    bundle = write_bundle(realized, tmp_path, samples=images(2), options=OPTIONS[precision])
+    assert bundle.plan.precision == precision
+    session = ort.InferenceSession(tmp_path / "model.onnx")
+    samples, expected = (
+        np.load(tmp_path / "samples" / name) for name in ("image.npy", "logits.expected.npy")
+    )
+    (logits,) = session.run(None, {"image": samples})
+    np.testing.assert_allclose(logits, expected, rtol=FLOAT32_ROUNDING)
+    raw = np.fromfile(tmp_path / "samples" / "image.1.bin", np.float32)
+    np.testing.assert_array_equal(raw, samples[1].ravel())
+
+
+def test_an_engine_that_answers_as_the_model_passes(tmp_path: Path, realized: Graph) -> None:
+    write_bundle(realized, tmp_path, samples=images(2))
+    compared = run_scripts(tmp_path, np.load(tmp_path / "samples" / "logits.expected.npy"))
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    assert "same first place     2 of 2" in compared.stdout
+
+
+@pytest.mark.parametrize("factor", [1.1, np.nan])
+def test_an_engine_that_answers_otherwise_fails(
+    tmp_path: Path, realized: Graph, factor: float
+) -> None:
+    write_bundle(realized, tmp_path, samples=images(2))
+    answers = np.load(tmp_path / "samples" / "logits.expected.npy") * factor
+    compared = run_scripts(tmp_path, answers)
+    assert compared.returncode == 1
+    assert "THE ENGINE ANSWERS OTHERWISE" in compared.stdout
+
+
+def test_compare_says_what_is_missing(tmp_path: Path, realized: Graph) -> None:
+    write_bundle(realized, tmp_path / "out", samples=images(1))
+    script = [sys.executable, tmp_path / "out" / "compare.py"]
+    compared = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert compared.returncode == 1
+    assert "0.json is missing: run build.sh first" in compared.stderr
+
+
+def test_compare_reads_what_trtexec_writes() -> None:
+    outputs = read_outputs(EXPORTED)
+    np.testing.assert_allclose(outputs["logits"], [1.5, -0.000123457, 2e-05])
+    features = outputs["features"]
+    assert features.shape == (1, 2, 2)
+    np.testing.assert_array_equal(features.ravel(), [np.nan, np.nan, np.inf, -np.inf])
+
+
+def test_compare_runs_on_python_3_6() -> None:
+    source = Path(bundle_compare.__file__).read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 6))
+    imported = [
+        name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+    ]
+    assert sorted(imported) == ["json", "numpy", "os", "re", "sys"]
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+
+
+def test_manifest_tells_names_shapes_versions_and_hashes(tmp_path: Path, realized: Graph) -> None:
+    bundle = write_bundle(
+        realized,
+        tmp_path,
+        samples=images(MAX_SAMPLES + 1),
+        options=OPTIONS["int8"],
+        labels=("a", "b", "c"),
+        scheme="w4a4",
+    )
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert (manifest["scheme"], manifest["tensorrt"], manifest["opset"]) == ("w4a4", "8.5", 13)
+    assert manifest["inputs"][0]["shape"] == [1, 6, 6, 2]
+    assert manifest["versions"].keys() == {"keras_quant", "numpy", "onnx"}
+    assert {*manifest["sha256"], "manifest.json"} == set(bundle.files)
+    for name, digest in manifest["sha256"].items():
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+    assert (tmp_path / "labels.txt").read_text() == "a\nb\nc\n"
+    expected = np.load(tmp_path / manifest["outputs"][0]["expected"])
+    samples = np.load(tmp_path / manifest["inputs"][0]["samples"])
+    assert len(samples) == len(expected) == MAX_SAMPLES
+    np.testing.assert_array_equal(run_reference(realized, {"image": samples})["logits"], expected)
+
+
+def test_readme_says_why_there_is_no_int8(tmp_path: Path, realized: Graph) -> None:
+    write_bundle(realized, tmp_path, samples=images(1), options=OPTIONS["fp16"])
+    readme = (tmp_path / "README.md").read_text()
+    assert "has no int8 kernels" in readme
+    assert len(readme.splitlines()) < 60
+    assert "--fp16" in (tmp_path / "build.sh").read_text()
+
+
+def test_readme_says_which_tensors_are_shifted(tmp_path: Path, realized: Graph) -> None:
+    bundle = write_bundle(realized, tmp_path, samples=images(1))
+    assert bundle.shifted == ("pixels",)
+    assert "1 tensors have unsigned 8-bit codes" in (tmp_path / "README.md").read_text()
+
+
+def test_calibration_cache_tells_every_scale(tmp_path: Path, realized: Graph) -> None:
+    bundle = write_bundle(realized, tmp_path, samples=images(1), options=OPTIONS["dla"])
+    header, *lines = (tmp_path / "calibration.cache").read_text().splitlines()
+    assert header == "TRT-100300-EntropyCalibration2"
+    told = {
+        name: struct.unpack(">f", bytes.fromhex(bits))[0]
+        for name, bits in (line.split(": ") for line in lines)
+    }
+    assert told["image"] == told["image/channels_first"] == np.float32(1 / 127)  # 255 / 127 / 255
+    assert told["features/Conv"] == told["features/Conv/relu"] == 0.25
+    assert (told["sums/sum"], told["means/flat"]) == (0.5, 0.25)
+    assert bundle.fallbacks == ("head: its output is float and has no scale",)
+
+
+@pytest.mark.parametrize(
+    ("qparams", "scale"),
+    [
+        (unsigned(7, 0.5), 0.5),
+        (signed(8, 0.5, narrow_range=False), 0.5),
+        (unsigned(8, 0.5), 0.5 * 255 / 127),
+    ],
+)
+def test_a_dla_keeps_the_codes_that_fit(qparams, scale: float) -> None:
+    assert dla_scale(qparams) == scale
+
+
+def test_a_graph_without_codes_answers_nearly_the_same(realized: Graph) -> None:
+    floats = unquantize(realized)
+    assert {tensor.qparams for tensor in floats.tensors.values()} == {None}
+    assert [node.op for node in floats.nodes] == ["conv2d", "add", "mean", "dense"]
+    inputs = images(8)
+    # Codes of 4 bits reach 3.75 here and floats do not end there; half the pixels stay below.
+    wanted, given = (
+        run_reference(g, {"image": inputs["image"] / 4})["logits"] for g in (realized, floats)
+    )
+    assert 0 < np.abs(given - wanted).max() < 0.1 * np.abs(wanted).max()
