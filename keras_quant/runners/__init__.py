@@ -46,5 +46,6 @@ class Runner(Protocol):
 RUNNERS = {
     "reference": "keras_quant.runners.reference:ReferenceRunner",
     "litert": "keras_quant.runners.litert:LiteRTRunner",
+    "onnxruntime": "keras_quant.runners.onnxruntime:OnnxRuntimeRunner",
 }
 """Runner name to "module:class"."""
