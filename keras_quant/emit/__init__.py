@@ -20,6 +20,8 @@ class Format:
         runner: "module:class" of a `runners.Runner` made of a file's bytes or its path.
         stored_offset: "module:function" of what the file adds to each code of a tensor with
             given QParams before it stores it.
+        check: "module:function" of check(graph, content), which raises EmitError where a
+            file would not run as it should; "" where nothing is to be checked.
     """
 
     name: str
@@ -27,11 +29,23 @@ class Format:
     emit: str
     runner: str
     stored_offset: str
+    check: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """What a file that passed the gate is called."""
+        return f"model{self.suffix}"
+
+    @property
+    def failed_name(self) -> str:
+        """What a file that did not pass is called."""
+        return f"model.failed-parity{self.suffix}"
 
     def load(self, part: str) -> Callable[..., Any]:
-        """Imports "emit", "runner" or "stored_offset"."""
+        """Imports what the field `part` names."""
         module, _, attribute = getattr(self, part).partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        loaded: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        return loaded
 
 
 FORMATS = {
@@ -50,7 +64,13 @@ FORMATS = {
             emit="keras_quant.emit.onnx_x86:emit_onnx_x86",
             runner="keras_quant.runners.onnxruntime:OnnxRuntimeRunner",
             stored_offset="keras_quant.emit.onnx_x86_emission:stored_offset",
+            check="keras_quant.fusion:check_fused",
         ),
     )
 }
 """What a lowered model can be written as, by the name that `kq export --to` takes."""
+
+
+def format_of(suffix: str) -> Format | None:
+    """The format of files with that suffix; None where there is none."""
+    return next((form for form in FORMATS.values() if form.suffix == suffix), None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
@@ -121,7 +122,7 @@ class Emission:
         scale = file.scalar("scale", np.float32(qparams.scale))
         return file.node("Mul", [value, scale], name)
 
-    def write(self, output: Tensor, op: str, inputs: Sequence[str], **attrs: object) -> None:
+    def write(self, output: Tensor, op: str, inputs: Sequence[str], **attrs: Any) -> None:
         """Emits an operator that gives an output's value: floats, or codes in their range."""
         self.values[output.name] = self.file.node(op, inputs, _name(output), **attrs)
 
@@ -156,7 +157,7 @@ class Emission:
         grid = self.grid(qparams.scale if scale is None else scale, stored_range(qparams)[2])
         self.write_unclamped(output, "QuantizeLinear", [real, *grid])
 
-    def pass_on(self, node: Node, op: str, more: Sequence[str] = (), **attrs: object) -> None:
+    def pass_on(self, node: Node, op: str, more: Sequence[str] = (), **attrs: Any) -> None:
         """Emits an operator that picks among its source's values, whether clamped or not yet.
 
         Args:

@@ -6,6 +6,7 @@ Format: https://github.com/onnx/onnx/blob/main/docs/IR.md
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -49,7 +50,7 @@ class OnnxFile:
             self._scalars[key] = self.constant(name, np.array(value))
         return self._scalars[key]
 
-    def node(self, op: str, inputs: Sequence[str], output: str, **attrs: object) -> str:
+    def node(self, op: str, inputs: Sequence[str], output: str, **attrs: Any) -> str:
         """Adds a node of one output, which is also the node's name.
 
         Args:

@@ -52,9 +52,9 @@ def _node(graph: Graph, node: Node) -> Iterator[str]:
     output = graph.tensors[node.output].qparams
     if output is None or not sources:
         return
-    if node.weight is not None and node.weight.scale is not None:
-        if node.weight.scale.dtype != np.float32:
-            yield "weight.scale is float64, the graph is ideal. Apply graph.passes.realize first."
+    scale = None if node.weight is None else node.weight.scale
+    if scale is not None and scale.dtype != np.float32:
+        yield "weight.scale is float64, the graph is ideal. Apply graph.passes.realize first."
     if node.op == "mean":
         yield from _mean(graph, node, sources[0], output)
     if node.op == "add":

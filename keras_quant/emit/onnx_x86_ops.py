@@ -22,6 +22,7 @@ from keras_quant.qparams import QParams
 
 # Output scales that `average_scales` tries; the first or the second has served so far.
 MOST_ULPS = 64
+_BOTH_WAYS = np.array([0, np.inf], np.float32)
 
 
 def emit_quantize(emission: Emission, node: Node) -> None:
@@ -69,11 +70,12 @@ def emit_requantize(emission: Emission, node: Node) -> None:
 def emit_add(emission: Emission, node: Node) -> None:
     """Codes by QLinearAdd where that is exact, else by way of floats; or floats."""
     output, file, name = emission.output(node), emission.file, f"{node.name}/sum"
-    qparams = [emission.graph.tensors[source].qparams for source in node.inputs]
     if output.qparams is None:
         total = file.node("Add", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.write_activated(node, total, str(node.attrs.get("activation", "none")))
-    elif kernel_is_exact(*qparams, output.qparams):
+        return
+    first, second = (_codes(emission.graph.tensors[source]) for source in node.inputs)
+    if kernel_is_exact(first, second, output.qparams):
         total = file.node("Add", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.quantize(output, total)
     else:
@@ -120,7 +122,7 @@ def average_scales(source: QParams, output: QParams, count: int) -> tuple[float,
     for ulps in range(MOST_ULPS):
         gives = s_out + ulps * np.spacing(s_out)
         near = wanted * (gives * number)
-        for given in (s_in, near, *np.nextafter(near, np.float32([0, np.inf]))):
+        for given in (s_in, near, *np.nextafter(near, _BOTH_WAYS)):
             if given / (gives * number) == wanted:
                 return float(given), float(gives)
     raise AssertionError(f"no scales for the average of {count}: {source}, {output}")

@@ -29,6 +29,11 @@ class Runner(Protocol):
 
     info: RunnerInfo
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        ...
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch.
 

@@ -41,9 +41,7 @@ class OnnxRuntimeRunner:
             ONNX itself have no domain.
     """
 
-    def __init__(
-        self, model: bytes | Path, *, num_threads: int = 1, optimize: bool = True
-    ) -> None:
+    def __init__(self, model: bytes | Path, *, num_threads: int = 1, optimize: bool = True) -> None:
         """Loads a model, with the session options that its metadata name.
 
         Args:
@@ -65,7 +63,7 @@ class OnnxRuntimeRunner:
             ) from error
         self.info = RunnerInfo(
             name="onnxruntime",
-            kernels=tuple(f"{count} {op}" for op, count in sorted(self.operators.items())),
+            kernels=tuple(f"{n} {op.rpartition(':')[2]}" for op, n in self.operators.most_common()),
             versions={_PACKAGE: version(_PACKAGE)},
         )
 
@@ -114,9 +112,7 @@ def _options(content: bytes, *, num_threads: int, optimize: bool) -> onnxruntime
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = (
-        levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-    )
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     if not _VNNI & set(environment()["cpu_instructions"].split(", ")):
         for entry in onnx.load_model_from_string(content).metadata_props:
             if entry.key.startswith(_OPTION):
