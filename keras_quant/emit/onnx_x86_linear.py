@@ -7,7 +7,7 @@ float32(float32(s_x * s_w) / s_out): the realized form of `graph.ir`, halves to 
 Codes to floats, as a classifier's head: dense is fused to a QGemm that gives float32(n) *
 float32(s_x * s_w), conv2d is a ConvInteger; the float bias is added behind.
 
-Floats: Conv or Gemm of floats. Weights that have codes stay integers in the file.
+Floats: Conv or Gemm of floats; weights that have codes are stored as int8 all the same.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ def emit_linear(emission: Emission, node: Node) -> None:
     """conv2d, depthwise_conv2d or dense, of codes or of floats."""
     if emission.output(node).qparams is not None:
         _emit_integer(emission, node)
-    elif emission.source(node).qparams is None:
+    elif _weight(node).scale is None:
         _emit_float(emission, node)
+    elif emission.source(node).qparams is None:
+        _emit_weight_only(emission, node)
     elif node.op == "dense":
         _emit_head(emission, node)
     else:
@@ -67,28 +69,27 @@ def _emit_convolution_to_floats(emission: Emission, node: Node) -> None:
     _, attrs = _operator(emission, node)
     total = file.node("ConvInteger", inputs, f"{node.name}/accumulator", **attrs)
     total = file.node("Cast", [total], f"{node.name}/accumulator_float", to=FLOAT)
-    unit = (source.scale * weight.scale.astype(np.float64)).astype(np.float32)
-    scale = file.constant(f"{node.name}/scale", unit.reshape(-1, 1, 1))
-    product = file.node("Mul", [total, scale], f"{node.name}/product")
-    _emit_bias(emission, node, product)
+    _emit_scale_and_bias(emission, node, total, source.scale * weight.scale.astype(np.float64))
 
 
-def _emit_bias(emission: Emission, node: Node, product: str) -> None:
-    """Adds the float bias, which no kernel of codes takes, and applies the activation."""
-    if node.bias is not None:
-        bias = node.bias.astype(np.float32)
-        bias = bias if node.op == "dense" else bias.reshape(-1, 1, 1)
-        given = [product, emission.file.constant(f"{node.name}/bias", bias)]
-        product = emission.file.node("Add", given, f"{node.name}/sum")
-    emission.write_activated(node, product, _activation(node))
+def _emit_weight_only(emission: Emission, node: Node) -> None:
+    """Floats with integer weights: y = activation(sum(x * code) * scale + bias).
+
+    The codes become floats once, when the model is loaded. Not by a DequantizeLinear: that
+    would be computed each time, and behind one ONNX Runtime rounds what a Gemm reads to 8 bits
+    (its MatMulNBits).
+    """
+    file = emission.file
+    codes = file.constant(f"{node.name}/weight", _in_layout(node))
+    floats = file.node("Cast", [codes], f"{node.name}/weight/real", to=FLOAT)
+    op, attrs = _operator(emission, node)
+    inputs = [emission.value(node.inputs[0]), floats]
+    total = file.node(op, inputs, f"{node.name}/total", **attrs)
+    _emit_scale_and_bias(emission, node, total, np.asarray(_weight(node).scale))
 
 
 def _emit_float(emission: Emission, node: Node) -> None:
-    weight = _weight(node)
-    if weight.scale is None:
-        values = emission.file.constant(f"{node.name}/weight", _in_layout(node))
-    else:
-        values = _dequantized_weight(emission, node)
+    values = emission.file.constant(f"{node.name}/weight", _in_layout(node))
     inputs = [emission.value(node.inputs[0]), values]
     if node.bias is not None:
         bias = node.bias.astype(np.float32)
@@ -96,6 +97,26 @@ def _emit_float(emission: Emission, node: Node) -> None:
     op, attrs = _operator(emission, node)
     total = emission.file.node(op, inputs, f"{node.name}/sum", **attrs)
     emission.write_activated(node, total, _activation(node))
+
+
+def _emit_scale_and_bias(emission: Emission, node: Node, total: str, scale: np.ndarray) -> None:
+    """Multiplies sums of codes by the channels' scales, adds the float bias, and activates."""
+    shape = (-1,) if node.op == "dense" else (-1, 1, 1)
+    scales = scale.astype(np.float32).reshape(shape)
+    given = [total, emission.file.constant(f"{node.name}/scale", scales)]
+    product = emission.file.node("Mul", given, f"{node.name}/product")
+    _emit_bias(emission, node, product)
+
+
+def _emit_bias(emission: Emission, node: Node, product: str) -> None:
+    """Adds the float bias, which no kernel of codes takes, and applies the activation."""
+    if node.bias is not None:
+        shape = (-1,) if node.op == "dense" else (-1, 1, 1)
+        bias = emission.file.constant(
+            f"{node.name}/bias", node.bias.astype(np.float32).reshape(shape)
+        )
+        product = emission.file.node("Add", [product, bias], f"{node.name}/sum")
+    emission.write_activated(node, product, _activation(node))
 
 
 def _dequantized_weight(emission: Emission, node: Node) -> str:
