@@ -7,7 +7,9 @@ from keras_quant.graph.ir import Graph
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
 
 # Types of operators that multiply floats, in ONNX Runtime's domains too.
-_FLOAT_PRODUCTS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+_FLOAT_PRODUCTS = {
+    *("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits"),
+}
 
 
 def check_fused(graph: Graph, content: bytes) -> None:
