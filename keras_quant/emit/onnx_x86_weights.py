@@ -1,10 +1,9 @@
 """How weights are stored so that ONNX Runtime's integer kernels are exact on every x86 processor.
 
-uint8 activations times int8 weights is the fast product. Processors without VNNI compute it by
-VPMADDUBSW, which adds two neighbouring products in int16 and saturates: with 8-bit activations
-and two weights that add up to more than 128, the sum is wrong. uint8 weights (zero point 128)
-go through 16-bit products, which cannot overflow, and are slower where there is VNNI. Depthwise
-kernels use 16-bit products for both.
+uint8 activations times int8 weights is the fast product, and saturates where there is no VNNI
+(`graph.passes.pairs`): with 8-bit activations and two weights that add up to more than 128, the
+sum is wrong. uint8 weights (zero point 128) go through 16-bit products added up in 32 bits, and
+are slower where there is VNNI. Depthwise kernels do so with both (MLAS, qdwconv.cpp).
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import numpy as np
 from keras_quant.emit.onnx_x86_emission import stored_range
 from keras_quant.graph.cost import cost
 from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.passes.pairs import INT16_MAX
 
-INT16_MAX = 32767
 UINT8_ZERO = 128
 
 SAFE_SHARE = 0.1

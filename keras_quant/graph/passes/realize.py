@@ -22,6 +22,7 @@ from keras_quant.errors import GraphError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.fit import Fit, merge_fits, select_fits, solve
+from keras_quant.graph.passes.pairs import pair_limit
 from keras_quant.graph.passes.room import find_cramped, needed_room, roomy_biases, settle
 from keras_quant.graph.passes.staircase import (
     Channels,
@@ -91,7 +92,8 @@ def realize(
 
     Args:
         stored_max: largest stored weight code; weights are multiplied up towards it, which
-            makes the bias finer. 7 for kernels that take int4.
+            makes the bias finer, but not beyond `pairs.pair_limit`. 7 for kernels that take
+            int4.
         snap: False keeps the trained model as it is, and lets channels differ from it.
         immovable: names of nodes that are treated as with snap=False.
     Raises:
@@ -108,7 +110,10 @@ def realize(
     made, reports = {}, []
     for node, channels in ideal:
         made[node.name], report = _realize_node(
-            node, channels, stored_max=stored_max, snap=snap and node.name not in immovable
+            node,
+            channels,
+            stored_max=min(stored_max, pair_limit(graph, node)),
+            snap=snap and node.name not in immovable,
         )
         reports.append(report)
     nodes = tuple(made.get(node.name, node) for node in graph.nodes)
