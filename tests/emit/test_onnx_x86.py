@@ -111,9 +111,10 @@ def test_stored_zero_points_are_even_where_there_is_room(
 def test_an_addition_that_the_kernel_rounds_otherwise_goes_through_floats() -> None:
     odd = QParams(scale=1.0, zero_point=3, qmin=0, qmax=255, bits=8)
     fine = unsigned(8, 0.5)
-    assert not kernel_is_exact(fine, fine, odd)
-    assert kernel_is_exact(fine, fine, unsigned(8, 1.0))
-    tensors = {"image": None, "a": fine, "b": fine, "sum": odd}
+    coarse = unsigned(8, 1.0)
+    assert not kernel_is_exact(fine, coarse, odd)
+    assert kernel_is_exact(fine, coarse, unsigned(8, 1.0))
+    tensors = {"image": None, "a": fine, "b": coarse, "sum": odd}
     nodes = (
         Node(name="a", op="quantize", inputs=("image",), output="a"),
         Node(name="b", op="quantize", inputs=("image",), output="b"),
@@ -128,6 +129,20 @@ def test_an_addition_that_the_kernel_rounds_otherwise_goes_through_floats() -> N
     )
     ramp = np.arange(255, dtype=np.float32)[np.newaxis] / 4
     assert differing(graph, {"image": ramp}, "sum") == 0
+
+
+def test_floats_are_multiplied_by_the_inverse_scale_not_divided() -> None:
+    scale = np.float32(0.1)
+    ties = (np.arange(200, dtype=np.float32) + np.float32(0.5)) * scale
+    values = np.concatenate([ties, np.nextafter(ties, np.float32(0)), np.nextafter(ties, ties * 2)])
+    assert (np.rint(values / scale) != np.rint(values * (np.float32(1) / scale))).any()
+    tensors = {
+        "image": Tensor(name="image", shape=(600,)),
+        "codes": Tensor(name="codes", shape=(600,), qparams=unsigned(8, 0.1)),
+    }
+    node = Node(name="codes", op="quantize", inputs=("image",), output="codes")
+    graph = Graph(name="g", inputs=("image",), outputs=("codes",), tensors=tensors, nodes=(node,))
+    assert differing(graph, {"image": values[np.newaxis]}, "codes") == 0
 
 
 @given(
@@ -158,6 +173,7 @@ def test_a_requantization_between_two_layers_is_not_merged_with_them() -> None:
 
 def test_margins_that_a_pooling_would_refuse_stay_in_front_of_it() -> None:
     builder = GraphBuilder(np.random.default_rng(0), (4, 4, 2), power_of_two=True)
+    builder.add_node("requantize", qparams=unsigned(8, 1.0))  # only zeros are taken over
     builder.add_node("pad", qparams=builder.qparams(), attrs={"padding": ((2, 0), (1, 0))})
     pool = {"pool_size": (1, 3), "strides": (2, 2)}
     builder.add_node("max_pool", qparams=builder.qparams(), attrs={**pool, **SAME})
