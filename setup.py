@@ -41,6 +41,8 @@ setup(
         "click>=8.1",
         "matplotlib>=3.8",
         "numpy>=1.26",
+        "onnx>=1.16",
+        "onnxruntime>=1.20",
         "pillow>=10.0",
         "pyparsing>=3.0",  # qkeras imports it but names another package in its metadata
         "pyyaml>=6.0",

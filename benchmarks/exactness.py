@@ -20,12 +20,13 @@ from trainings import finished_run
 
 from keras_quant.cli.output import print_table
 from keras_quant.data import load_dataset, normalize
+from keras_quant.emit import FORMATS
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.files import write_json
 from keras_quant.keras_files import load_model
 from keras_quant.logits import LogitFunction
 from keras_quant.lower import lower_exactly
-from keras_quant.parity import Parity, prove_tflite
+from keras_quant.parity import Parity, prove
 from keras_quant.runs import RunFolder
 from keras_quant.scheme import scheme_from_bits
 from keras_quant.tf import keras
@@ -71,8 +72,9 @@ def _proven(
     """The proof of one width's file, and how many channels had their bias moved."""
     model = fake_quantized(source, bits, calibration)
     snap = lower_exactly(model)
-    parity = prove_tflite(
+    parity = prove(
         snap.graph,
+        FORMATS["tflite"],
         emit_tflite(snap.graph),
         {snap.graph.inputs[0]: normalize(test)},
         keras_logits=LogitFunction(model)(test),

@@ -23,6 +23,8 @@ REQUIRED = {
     "tensorflow-model-optimization": "tensorflow_model_optimization",
     "tf2onnx": "tf2onnx",
     "ai-edge-litert": "ai_edge_litert.interpreter",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
     "numpy": "numpy",
     "scikit-learn": "sklearn",
     "pillow": "PIL",

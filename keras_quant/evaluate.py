@@ -1,4 +1,4 @@
-"""How well a run, a Keras file or a TFLite file classifies images."""
+"""How well a run, a Keras file, a TFLite or an ONNX file classifies images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from keras_quant import records
 from keras_quant.data import Dataset, load_dataset, normalize
+from keras_quant.emit import FORMATS, format_of
 from keras_quant.errors import DataError, ModelError, RunError, UsageError
-from keras_quant.runners.litert import LiteRTRunner
+from keras_quant.runners import Runner
 from keras_quant.runs import RunFolder, model_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def evaluate(
     split: str = "test",
     trust: bool = False,
 ) -> tuple[Evaluation, ...]:
-    """Evaluates a run's model.keras and model.tflite, or one .keras, .h5 or .tflite file.
+    """Evaluates a run's model.keras and exported files, or one .keras, .h5 or exported file.
 
     Args:
         dataset: name or path; None means the dataset of the run that the path belongs to.
@@ -98,7 +99,7 @@ def evaluate(
     return tuple(found)
 
 
-def run_logits(runner: LiteRTRunner, images: np.ndarray) -> np.ndarray:
+def run_logits(runner: Runner, images: np.ndarray) -> np.ndarray:
     """Runs a classifier with one input and one output over images.
 
     Args:
@@ -143,13 +144,17 @@ def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.suffix in (".tflite", *KERAS_SUFFIXES):
+    suffixes = (*KERAS_SUFFIXES, *(form.suffix for form in FORMATS.values()))
+    if path.suffix in suffixes:
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
         return [path]
     if not path.is_dir():
-        raise RunError(f"{path}: no such run folder; give a run, a .keras, .h5 or .tflite file")
-    return [file for file in (model_of(path), RunFolder(path).tflite) if file.exists()]
+        raise RunError(
+            f"{path}: no such run folder; give a run, or a file ending with {', '.join(suffixes)}"
+        )
+    exported = [RunFolder(path).export / form.file_name for form in FORMATS.values()]
+    return [model_of(path), *(file for file in exported if file.exists())]
 
 
 def dataset_of(path: Path, name: str | None) -> Dataset:
@@ -173,8 +178,9 @@ def dataset_of(path: Path, name: str | None) -> Dataset:
 
 
 def _load(file: Path, data: Dataset, *, trust: bool) -> tuple[Logits, tuple[str, ...]]:
-    if file.suffix == ".tflite":
-        runner = LiteRTRunner(file)
+    form = format_of(file.suffix)
+    if form is not None:
+        runner = form.load("runner")(file)
         return lambda x: run_logits(runner, x), runner.info.kernels
     # The other half of this module works without TensorFlow.
     from keras_quant.keras_files import load_model

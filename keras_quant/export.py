@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from keras_quant.baseline import BASELINES, without_quantizers
 from keras_quant.data import normalize
-from keras_quant.emit.tflite import emit_tflite
+from keras_quant.emit import Format
 from keras_quant.errors import ParityError, RunError, UsageError
 from keras_quant.evaluate import KERAS_SUFFIXES, check_fits, dataset_of, run_logits
 from keras_quant.files import make_folder, write_bytes, write_json
+from keras_quant.graph.ir import Graph
 from keras_quant.keras_files import load_model, save_model
 from keras_quant.logits import LogitFunction
 from keras_quant.lower import Snap, lower_exactly
-from keras_quant.parity import Parity, prove_tflite
+from keras_quant.parity import Parity, prove_all
 from keras_quant.progress import Progress
-from keras_quant.runners.litert import LiteRTRunner
 from keras_quant.runs import RunFolder, model_of
+from keras_quant.tf import keras
 
-TFLITE_NAME = "model.tflite"
-FAILED_NAME = "model.failed-parity.tflite"
 PARITY_NAME = "parity.json"
 # The model whose answers the file gives, where that is not the one that was given.
 MOVED_NAME = "model.moved-biases.keras"
@@ -34,6 +36,7 @@ class Export:
     """A file that passed the gate.
 
     Attributes:
+        format: a key of emit.FORMATS.
         path: the file.
         size_bytes: its length.
         accuracy: share of the images that it classifies right.
@@ -42,6 +45,7 @@ class Export:
         parity: the comparison with the reference, and with Keras.
     """
 
+    format: str
     path: Path
     size_bytes: int
     accuracy: float
@@ -50,16 +54,17 @@ class Export:
     parity: Parity
 
 
-def export_tflite(
+def export_formats(
     snap: Snap,
     folder: Path,
+    formats: Sequence[Format],
     *,
     images: np.ndarray,
     keras_logits: np.ndarray,
     labels: np.ndarray,
     progress: Progress,
-) -> Export:
-    """Writes folder/model.tflite and folder/parity.json, once the file is proven.
+) -> tuple[Export, ...]:
+    """Writes folder/model.* in each format and folder/parity.json, once the files are proven.
 
     Args:
         snap: the lowered model.
@@ -67,57 +72,109 @@ def export_tflite(
         keras_logits: float32 (images, classes), the Keras model's answers to them.
         labels: int (images,).
     Raises:
-        ParityError: the file does not answer as the reference does; it is left under
-            model.failed-parity.tflite beside parity.json, and an older model.tflite is removed.
-        EmitError: TFLite cannot compute the graph exactly.
+        ParityError: some files do not answer as the reference does; each is left under
+            model.failed-parity.* beside parity.json, and an older model.* is removed.
+        EmitError: a target cannot compute the graph exactly, or not as fast as it should.
     """
-    content = emit_tflite(snap.graph)
-    progress.say(f"proving {folder / TFLITE_NAME} on {len(images):,} test images")
+    contents = {form: _emitted(snap.graph, form) for form in formats}
+    names = ", ".join(form.file_name for form in formats)
+    progress.say(f"proving {names} in {folder} on {len(images):,} test images")
     with progress.bar("proving", len(images)) as show:
-        parity = prove_tflite(
+        proofs = prove_all(
             snap.graph,
-            content,
+            list(contents.items()),
             {snap.graph.inputs[0]: normalize(images)},
             keras_logits=keras_logits,
             on_images=lambda done: show(done, ""),
         )
-    make_folder(folder)
-    path = folder / (TFLITE_NAME if parity.passed else FAILED_NAME)
-    for name in (TFLITE_NAME, FAILED_NAME):  # never beside the proof of another file
-        (folder / name).unlink(missing_ok=True)
-    write_json(folder / PARITY_NAME, {"tflite": _record(path, content, snap, parity)})
-    write_bytes(path, content)
-    if not parity.passed:
-        raise ParityError(_failure(path, parity))
-    logits = run_logits(LiteRTRunner(path), images)
-    return Export(
-        path=path,
-        size_bytes=len(content),
-        accuracy=float(np.mean(logits.argmax(axis=-1) == labels)),
-        moved_channels=snap.moved,
-        largest_shift_steps=snap.largest_shift_steps,
-        parity=parity,
+    proven = dict(zip(formats, proofs, strict=True))
+    _write(folder, contents, proven, snap)
+    failed = [_failure(folder / f.failed_name, p) for f, p in proven.items() if not p.passed]
+    if failed:
+        raise ParityError("\n".join(failed))
+    return tuple(
+        Export(
+            format=form.name,
+            path=folder / form.file_name,
+            size_bytes=len(contents[form]),
+            accuracy=_accuracy(form, contents[form], images, labels),
+            moved_channels=snap.moved,
+            largest_shift_steps=snap.largest_shift_steps,
+            parity=parity,
+        )
+        for form, parity in proven.items()
     )
+
+
+def _emitted(graph: Graph, form: Format) -> bytes:
+    content: bytes = form.load("emit")(graph)
+    if form.check:
+        form.load("check")(graph, content)
+    return content
+
+
+def _write(
+    folder: Path, contents: Mapping[Format, bytes], proven: Mapping[Format, Parity], snap: Snap
+) -> None:
+    """Writes the proofs, beside those of other formats, and then the files."""
+    make_folder(folder)
+    paths = {
+        form: folder / (form.file_name if parity.passed else form.failed_name)
+        for form, parity in proven.items()
+    }
+    for form in contents:
+        for name in (form.file_name, form.failed_name):  # never beside another file's proof
+            (folder / name).unlink(missing_ok=True)
+    records = {
+        form.name: _record(paths[form], contents[form], snap, parity)
+        for form, parity in proven.items()
+    }
+    write_json(folder / PARITY_NAME, _other_records(folder, records) | records)
+    for form, content in contents.items():
+        write_bytes(paths[form], content)
+
+
+def _other_records(folder: Path, records: Mapping[str, object]) -> dict[str, object]:
+    """The proofs of formats that are not exported now, whose files are still there."""
+    try:
+        known = json.loads((folder / PARITY_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {
+        name: record
+        for name, record in known.items()
+        if name not in records and (folder / record["file"]).exists()
+    }
+
+
+def _accuracy(form: Format, content: bytes, images: np.ndarray, labels: np.ndarray) -> float:
+    logits = run_logits(form.load("runner")(content), images)
+    return float(np.mean(logits.argmax(axis=-1) == labels))
 
 
 def export_path(
     path: Path,
+    formats: Sequence[Format],
     *,
     dataset: str | None,
     out: Path | None,
     images: int,
+    baselines: bool,
     overwrite: bool,
     trust: bool,
     progress: Progress,
-) -> Export:
-    """Exports a run, or a Keras file, as TFLite.
+) -> tuple[Export, ...]:
+    """Exports a run, or a Keras file; it is lowered, and its reference computed, once for all.
 
     Args:
         path: a run's folder, or a .keras or .h5 file.
+        formats: what to write it as.
         dataset: name or path of the images to prove the file on; None means the run's.
         out: folder of the export; None means export/ in the run's folder. Where biases had to
             be moved, model.moved-biases.keras is left there too.
         images: how many test images to prove it on; 0 means all.
+        baselines: whether to write model.float.* too: the model without quantizers, as the
+            usual converter of each format writes it.
         trust: load a Keras file that holds code.
     Raises:
         KerasQuantError: a subclass says what is wrong.
@@ -128,8 +185,9 @@ def export_path(
     folder = out or (RunFolder(path).export if file != path else None)
     if folder is None:
         raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
-    if (folder / TFLITE_NAME).exists() and not overwrite:
-        raise RunError(f"{folder / TFLITE_NAME} exists: give --overwrite, or another --out")
+    present = [form.file_name for form in formats if (folder / form.file_name).exists()]
+    if present and not overwrite:
+        raise RunError(f"{folder / present[0]} exists: give --overwrite, or another --out")
     progress.say(f"loading {file}")
     model = load_model(file, trust=trust)
     data = dataset_of(path, dataset)
@@ -140,7 +198,22 @@ def export_path(
     if snap.moved:
         save_model(model, make_folder(folder) / MOVED_NAME)
     logits = LogitFunction(model)(x)
-    return export_tflite(snap, folder, images=x, labels=y, keras_logits=logits, progress=progress)
+    exports = export_formats(
+        snap, folder, formats, images=x, labels=y, keras_logits=logits, progress=progress
+    )
+    if baselines:
+        _write_baselines(model, folder, formats, progress)
+    return exports
+
+
+def _write_baselines(
+    model: keras.Model, folder: Path, formats: Sequence[Format], progress: Progress
+) -> None:
+    plain = without_quantizers(model)
+    for form in formats:
+        path = folder / f"model.float{form.suffix}"
+        progress.say(f"writing {path}")
+        write_bytes(path, BASELINES[form.name](plain))
 
 
 def _record(path: Path, content: bytes, snap: Snap, parity: Parity) -> dict[str, object]:

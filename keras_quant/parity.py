@@ -1,4 +1,4 @@
-"""Proves that an exported file answers as the reference does.
+"""Proves that exported files answer as the reference does.
 
 Two things are compared over all images given: the codes of every quantized tensor, from a
 probe (a second file, emitted from the same graph, that gives all of them), and the outputs
@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from keras_quant.emit.tflite import emit_tflite
-from keras_quant.emit.tflite_emission import stored_offset
+from keras_quant.emit import Format
 from keras_quant.errors import DataError, ModelError
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.reference import iterate_reference
-from keras_quant.runners.litert import LiteRTRunner
+from keras_quant.qparams import QParams
+from keras_quant.runners import Runner
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -47,6 +46,21 @@ error of a half falls to the next code. Measured: 1e-4 behind a first layer with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerParity:
+    """What comparing the codes of one layer found.
+
+    Attributes:
+        node: name of the node that gives them.
+        codes_compared: its codes, over all images.
+        codes_different: how many of them are not the reference's.
+    """
+
+    node: str
+    codes_compared: int
+    codes_different: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
     """What comparing a file with the reference found.
 
@@ -56,6 +70,7 @@ class Parity:
         codes_different: how many of them are not the reference's.
         codes_tolerance: largest share of them allowed: 0, or FLOAT_CODE_TOLERANCE where layers
             are kept in float in front of codes.
+        layers: the same layer by layer, in the graph's order.
         first_different: the first node, in the graph's order, that gave such a code.
         logit_difference: largest |file - reference| of float outputs, each image's divided by
             max(1, its largest |reference|).
@@ -67,7 +82,7 @@ class Parity:
         kernels: what computed the file's outputs.
         probe_kernels: what computed the codes compared; () where the graph has no codes.
         versions: package name to version.
-        seconds: how long the comparison took.
+        seconds: how long the file and its probe took; the reference's time is not in it.
         passed: no more codes differ than allowed, and top-1 agrees with Keras within
             KERAS_TOLERANCE. Where no code may differ, logits are within tolerance too, and top-1
             agrees with the reference on every image; elsewhere it does within KERAS_TOLERANCE.
@@ -77,6 +92,7 @@ class Parity:
     codes_compared: int
     codes_different: int
     codes_tolerance: float
+    layers: tuple[LayerParity, ...]
     first_different: str | None
     logit_difference: float
     tolerance: float
@@ -90,66 +106,68 @@ class Parity:
     passed: bool
 
 
-def prove_tflite(
+def prove(
     graph: Graph,
-    model: bytes | Path,
+    form: Format,
+    content: bytes,
     inputs: Arrays,
     *,
     keras_logits: np.ndarray | None = None,
     batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Parity:
-    """Compares a .tflite file with the graph that it was emitted from.
+    """Compares one file with the graph that it was emitted from, see `prove_all`."""
+    (parity,) = prove_all(
+        graph,
+        [(form, content)],
+        inputs,
+        keras_logits=keras_logits,
+        batch_size=batch_size,
+        on_images=on_images,
+    )
+    return parity
+
+
+def prove_all(
+    graph: Graph,
+    files: Sequence[tuple[Format, bytes]],
+    inputs: Arrays,
+    *,
+    keras_logits: np.ndarray | None = None,
+    batch_size: int | None = None,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> list[Parity]:
+    """Compares files with the graph that they were emitted from; the reference runs once.
 
     Args:
         graph: the realized graph.
-        model: the file's bytes, or its path.
+        files: each file's format and its bytes.
         inputs: by name, float32 (images, *shape), at least one image.
         keras_logits: float (images, *shape of the graph's first output), what the Keras
             model answers.
         batch_size: images at a time; None means as many as the reference runs fast.
         on_images: told after each batch how many images are compared.
+    Returns: what was found, in the order of files.
     Raises:
-        ModelError: the file cannot be loaded, or has other outputs than the graph.
+        ModelError: a file cannot be loaded, or has other outputs than the graph.
         GraphError: the inputs are not the graph's.
         DataError: there are no images, or not as many keras_logits.
     """
     _check_images(graph, inputs, keras_logits)
-    started = time.perf_counter()
     codes = [node.output for node in graph.nodes if graph.tensors[node.output].qparams]
-    keep = [*codes, *graph.outputs]
-    file = LiteRTRunner(model)
-    probe = LiteRTRunner(emit_tflite(graph, outputs=codes)) if codes else None
-    tolerance = codes_tolerance(graph)
-    tally = _Tally()
-    for expected in iterate_reference(graph, inputs, keep=keep, batch_size=batch_size):
-        now = slice(tally.images, tally.images + len(expected[graph.outputs[0]]))
+    trials = [_Trial.start(graph, form, content, codes) for form, content in files]
+    images = 0
+    for expected in iterate_reference(
+        graph, inputs, keep=[*codes, *graph.outputs], batch_size=batch_size
+    ):
+        now = slice(images, images + len(expected[graph.outputs[0]]))
         batch = {name: np.asarray(inputs[name][now], np.float32) for name in graph.inputs}
-        answers = _answers(graph, file, batch, {name: expected[name] for name in graph.outputs})
-        if probe is not None:
-            wanted = {name: expected[name] for name in codes}
-            tally.add_codes(wanted, _answers(graph, probe, batch, wanted))
         keras = None if keras_logits is None else keras_logits[now]
-        tally.add_outputs(graph, expected, answers, keras)
-        tally.images = now.stop
-        on_images(tally.images)
-    return Parity(
-        images=tally.images,
-        codes_compared=tally.codes_compared,
-        codes_different=tally.different.total(),
-        codes_tolerance=tolerance,
-        first_different=next((n.name for n in graph.nodes if tally.different[n.output]), None),
-        logit_difference=tally.logit_difference,
-        tolerance=LOGIT_TOLERANCE,
-        top1_agreement=tally.top1 / tally.images,
-        keras_logit_difference=None if keras_logits is None else tally.keras_difference,
-        keras_top1_agreement=None if keras_logits is None else tally.keras_top1 / tally.images,
-        kernels=file.info.kernels,
-        probe_kernels=() if probe is None else probe.info.kernels,
-        versions={**file.info.versions, "numpy": np.__version__},
-        seconds=time.perf_counter() - started,
-        passed=tally.is_clean(tolerance, with_keras=keras_logits is not None),
-    )
+        for trial in trials:
+            trial.compare(batch, expected, keras)
+        images = now.stop
+        on_images(images)
+    return [trial.verdict(with_keras=keras_logits is not None) for trial in trials]
 
 
 def codes_tolerance(graph: Graph) -> float:
@@ -159,11 +177,94 @@ def codes_tolerance(graph: Graph) -> float:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Trial:
+    """One file, its probe, and what was found about them so far."""
+
+    graph: Graph
+    codes: Sequence[str]
+    file: Runner
+    probe: Runner | None
+    stored_offset: Callable[[QParams], int]
+    tally: _Tally
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, graph: Graph, form: Format, content: bytes, codes: Sequence[str]) -> _Trial:
+        emit, runner = form.load("emit"), form.load("runner")
+        return cls(
+            graph=graph,
+            codes=codes,
+            file=runner(content),
+            probe=runner(emit(graph, outputs=codes)) if codes else None,
+            stored_offset=form.load("stored_offset"),
+            tally=_Tally(),
+        )
+
+    def compare(self, batch: Arrays, expected: Arrays, keras: np.ndarray | None) -> None:
+        """Compares the answers to a batch of images."""
+        started = time.perf_counter()
+        answers = self._answers(self.file, batch, {n: expected[n] for n in self.graph.outputs})
+        if self.probe is not None:
+            wanted = {name: expected[name] for name in self.codes}
+            self.tally.add_codes(wanted, self._answers(self.probe, batch, wanted))
+        self.tally.add_outputs(self.graph, expected, answers, keras)
+        self.tally.images += len(answers[self.graph.outputs[0]])
+        self.seconds += time.perf_counter() - started
+
+    def verdict(self, *, with_keras: bool) -> Parity:
+        """Sums up; with_keras says whether Keras' answers were compared."""
+        tally, graph, info = self.tally, self.graph, self.file.info
+        tolerance = codes_tolerance(graph)
+        return Parity(
+            images=tally.images,
+            codes_compared=tally.compared.total(),
+            codes_different=tally.different.total(),
+            codes_tolerance=tolerance,
+            layers=tuple(
+                LayerParity(
+                    node=node.name,
+                    codes_compared=tally.compared[node.output],
+                    codes_different=tally.different[node.output],
+                )
+                for node in graph.nodes
+                if node.output in tally.compared
+            ),
+            first_different=next((n.name for n in graph.nodes if tally.different[n.output]), None),
+            logit_difference=tally.logit_difference,
+            tolerance=LOGIT_TOLERANCE,
+            top1_agreement=tally.top1 / tally.images,
+            keras_logit_difference=tally.keras_difference if with_keras else None,
+            keras_top1_agreement=tally.keras_top1 / tally.images if with_keras else None,
+            kernels=info.kernels,
+            probe_kernels=() if self.probe is None else self.probe.info.kernels,
+            versions={**info.versions, "numpy": np.__version__},
+            seconds=self.seconds,
+            passed=tally.is_clean(tolerance, with_keras=with_keras),
+        )
+
+    def _answers(self, runner: Runner, batch: Arrays, expected: Arrays) -> Arrays:
+        """A file's outputs, with codes as the graph has them."""
+        stored, answers = runner.run(batch), {}
+        for name, array in expected.items():
+            given = stored[name].shape if name in stored else "missing"
+            if given != array.shape:
+                raise ModelError(
+                    f"output {name!r} of the file is {given}; the graph gives {array.shape}. "
+                    "Compare a file with the graph that it was emitted from."
+                )
+            qparams = self.graph.tensors[name].qparams
+            answers[name] = stored[name]
+            if qparams is not None:
+                answers[name] = stored[name].astype(np.int32) - self.stored_offset(qparams)
+        return answers
+
+
+@dataclass(slots=True, kw_only=True)
 class _Tally:
     """What the batches compared so far came to."""
 
     images: int = 0
-    codes_compared: int = 0
+    compared: Counter[str] = field(default_factory=Counter)
     different: Counter[str] = field(default_factory=Counter)
     logit_difference: float = 0.0
     top1: int = 0
@@ -175,14 +276,14 @@ class _Tally:
         if with_keras and self.images - self.keras_top1 > allowed:
             return False
         if codes_tolerance:
-            few = self.different.total() <= codes_tolerance * self.codes_compared
+            few = self.different.total() <= codes_tolerance * self.compared.total()
             return few and self.images - self.top1 <= allowed
         exact = self.different.total() == 0 and self.top1 == self.images
         return exact and self.logit_difference <= LOGIT_TOLERANCE
 
     def add_codes(self, expected: Arrays, found: Arrays) -> None:
         for name, codes in expected.items():
-            self.codes_compared += codes.size
+            self.compared[name] += codes.size
             self.different[name] += int(np.count_nonzero(codes != found[name]))
 
     def add_outputs(
@@ -210,23 +311,6 @@ def _largest(so_far: float, difference: np.ndarray) -> float:
 def _agreeing(found: np.ndarray, expected: np.ndarray) -> int:
     """How many images have their largest value at the same place."""
     return int(np.count_nonzero(found.argmax(-1) == expected.argmax(-1)))
-
-
-def _answers(graph: Graph, runner: LiteRTRunner, batch: Arrays, expected: Arrays) -> Arrays:
-    """A file's outputs, with codes as the graph has them."""
-    stored = runner.run(batch)
-    for name, array in expected.items():
-        given = stored[name].shape if name in stored else "missing"
-        if given != array.shape:
-            raise ModelError(
-                f"output {name!r} of the file is {given}; the graph gives {array.shape}. "
-                "Compare a file with the graph that it was emitted from."
-            )
-    qparams = {name: graph.tensors[name].qparams for name in expected}
-    return {
-        name: stored[name] if q is None else stored[name].astype(np.int32) - stored_offset(q)
-        for name, q in qparams.items()
-    }
 
 
 def _check_images(graph: Graph, inputs: Arrays, keras_logits: np.ndarray | None) -> None:

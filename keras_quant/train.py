@@ -17,9 +17,10 @@ from pathlib import Path
 from keras_quant import checkpoint, records, runs
 from keras_quant.calibrate import CALIBRATION_IMAGES, calibrate, input_grid
 from keras_quant.data import Dataset, load_dataset, normalize
+from keras_quant.emit import FORMATS
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.errors import ModelError, RunError, TrainingError, UsageError
-from keras_quant.export import Export, export_tflite
+from keras_quant.export import Export, export_formats
 from keras_quant.files import write_json, write_text
 from keras_quant.fit import FitSettings, fit
 from keras_quant.graph.cost import cost
@@ -267,9 +268,10 @@ def _finish(
         figures=(_percent("accuracy", keras_accuracy, "Keras model"), *_sizes(snap, source)),
     )
     records.save(record, folder.path)
-    export = export_tflite(
+    (export,) = export_formats(
         snap,
         folder.export,
+        [FORMATS["tflite"]],
         images=dataset.test.x,
         labels=dataset.test.y,
         keras_logits=logits,

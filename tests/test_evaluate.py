@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 from keras_quant.data import load_dataset, normalize  # noqa: E402
-from keras_quant.emit.tflite import emit_tflite  # noqa: E402
+from keras_quant.emit import format_of  # noqa: E402
 from keras_quant.errors import DataError, ModelError, RunError, UsageError  # noqa: E402
 from keras_quant.evaluate import evaluate, run_logits  # noqa: E402
 from keras_quant.keras_files import save_model  # noqa: E402
@@ -49,9 +49,10 @@ def model() -> keras.Model:
 
 
 def save(model: keras.Model, path: Path) -> Path:
-    """Writes a .keras, .h5 or .tflite file."""
-    if path.suffix == ".tflite":
-        path.write_bytes(emit_tflite(lower_exactly(model).graph))
+    """Writes a .keras, .h5 or exported file."""
+    form = format_of(path.suffix)
+    if form is not None:
+        path.write_bytes(form.load("emit")(lower_exactly(model).graph))
     elif path.suffix == ".h5":
         model.save(path)
     else:
@@ -80,7 +81,7 @@ def test_splits_are_those_that_the_run_was_trained_on(run: Path, split: str) -> 
         assert found.accuracy == np.mean(answers == data.y)
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5", ".tflite"])
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".tflite", ".onnx"])
 def test_file_is_judged_by_its_largest_output(
     tmp_path: Path, model: keras.Model, suffix: str
 ) -> None:
@@ -106,13 +107,18 @@ def test_run_of_a_newer_version_is_refused(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "helpful"),
     [
-        ("gone", RunError, "no such run folder; give a run, a .keras, .h5 or .tflite file"),
+        ("gone", RunError, "no such run folder; give a run, or a file ending with"),
         ("gone.keras", ModelError, "gone.keras: no such file"),
         ("gone.tflite", ModelError, "gone.tflite: no such file"),
-        ("notes.txt", RunError, "no such run folder; give a run, a .keras, .h5 or .tflite file"),
+        (
+            "notes.txt",
+            RunError,
+            "no such run folder; give a run, or a file ending with",
+        ),
         ("broken.keras", ModelError, "not a whole Keras model file"),
         ("broken.h5", ModelError, "not a whole Keras model file"),
         ("broken.tflite", ModelError, "not a TFLite model that LiteRT can load"),
+        ("broken.onnx", ModelError, "not an ONNX model that ONNX Runtime can load"),
     ],
 )
 def test_path_that_is_no_model_is_explained(
@@ -124,7 +130,7 @@ def test_path_that_is_no_model_is_explained(
         evaluate(tmp_path / name, dataset="digits")
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".tflite"])
+@pytest.mark.parametrize("suffix", [".keras", ".tflite", ".onnx"])
 def test_file_cut_short_is_explained(tmp_path: Path, model: keras.Model, suffix: str) -> None:
     path = save(model, tmp_path / f"model{suffix}")
     path.write_bytes(path.read_bytes()[:1000])
@@ -142,7 +148,7 @@ def test_unknown_split_and_missing_data_are_usage_errors(
         evaluate(path)
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5", ".tflite"])
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".tflite", ".onnx"])
 @pytest.mark.parametrize(("shape", "classes"), [((8, 8, 3), 10), ((12, 12, 1), 10), (DIGITS, 7)])
 def test_data_of_another_shape_is_refused(
     tmp_path: Path, suffix: str, shape: tuple[int, int, int], classes: int

@@ -1,4 +1,4 @@
-"""Whatever net is trained at whatever bits: the TFLite file answers as the model does."""
+"""Whatever net is trained at whatever bits: the exported files answer as the model does."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, note, settings
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.emit.tflite import emit_tflite  # noqa: E402
+from keras_quant.emit import FORMATS  # noqa: E402
 from keras_quant.logits import LogitFunction  # noqa: E402
 from keras_quant.lower import lower_exactly  # noqa: E402
-from keras_quant.parity import prove_tflite  # noqa: E402
+from keras_quant.parity import prove_all  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 from tests.lower.random_nets import Net, images_of, nets, quantized  # noqa: E402
 
@@ -28,19 +28,20 @@ def prove(net: Net) -> None:
     snap = lower_exactly(model)
     logits = LogitFunction(model)(images)
     inputs = {snap.graph.inputs[0]: images}
-    parity = prove_tflite(snap.graph, emit_tflite(snap.graph), inputs, keras_logits=logits)
+    files = [(form, form.load("emit")(snap.graph)) for form in FORMATS.values()]
     different, compared = count_differences(model, snap.graph, images)
-    note(f"{parity}; Keras differs in {different} of {compared} codes")
-    assert parity.codes_different == 0
-    assert parity.passed
     assert different <= FLOAT32_ROUNDING * compared
-    if different == 0:
-        assert parity.keras_top1_agreement == 1
+    for parity in prove_all(snap.graph, files, inputs, keras_logits=logits):
+        note(f"{parity}; Keras differs in {different} of {compared} codes")
+        assert parity.codes_different == 0
+        assert parity.passed
+        if different == 0:
+            assert parity.keras_top1_agreement == 1
 
 
 @settings(max_examples=15, derandomize=True, **quick)
 @given(nets)
-def test_file_of_a_random_net_answers_as_the_model(net: Net) -> None:
+def test_files_of_a_random_net_answer_as_the_model(net: Net) -> None:
     prove(net)
 
 

@@ -21,7 +21,9 @@ pytestmark = [
 ]
 
 from keras_quant import export as exporting  # noqa: E402
-from keras_quant import parity  # noqa: E402
+from keras_quant.baseline import without_quantizers  # noqa: E402
+from keras_quant.data import load_dataset, normalize  # noqa: E402
+from keras_quant.emit import FORMATS, Format  # noqa: E402
 from keras_quant.emit.tflite import emit_tflite  # noqa: E402
 from keras_quant.errors import (  # noqa: E402
     DataError,
@@ -31,17 +33,21 @@ from keras_quant.errors import (  # noqa: E402
     RunError,
     UsageError,
 )
-from keras_quant.evaluate import evaluate  # noqa: E402
+from keras_quant.evaluate import evaluate, run_logits  # noqa: E402
 from keras_quant.export import Export, export_path  # noqa: E402
 from keras_quant.files import FileError  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
-from keras_quant.keras_files import save_model  # noqa: E402
+from keras_quant.keras_files import load_model, save_model  # noqa: E402
+from keras_quant.logits import LogitFunction  # noqa: E402
 from keras_quant.progress import Progress  # noqa: E402
 from keras_quant.scheme import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.train import train  # noqa: E402
 from keras_quant.train_settings import TrainSettings  # noqa: E402
 from keras_quant.zoo import build  # noqa: E402
+
+PARITY = "parity.json"
+FLOAT32_ROUNDING = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +66,20 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained, tmp_path / "run")
 
 
+TFLITE, ONNX = FORMATS["tflite"], FORMATS["onnx"]
+
+
+def export_all(path: Path, *formats: Format, **changes: Any) -> tuple[Export, ...]:
+    options = {
+        **{"dataset": None, "out": None, "images": 0},
+        **{"baselines": False, "overwrite": False, "trust": False},
+    }
+    return export_path(path, formats, **options | changes, progress=Progress(quiet=True))
+
+
 def export(path: Path, **changes: Any) -> Export:
-    options = {"dataset": None, "out": None, "images": 0, "overwrite": False, "trust": False}
-    return export_path(path, **options | changes, progress=Progress(quiet=True))
+    (done,) = export_all(path, TFLITE, **changes)
+    return done
 
 
 def names(folder: Path) -> list[str]:
@@ -170,9 +187,11 @@ def wrong_file(graph: Graph, **options: Any) -> bytes:
 def test_file_that_answers_otherwise_never_gets_the_final_name(
     run: Path, monkeypatch: pytest.MonkeyPatch, probe_too: bool
 ) -> None:
-    monkeypatch.setattr(exporting, "emit_tflite", wrong_file)
-    if probe_too:
-        monkeypatch.setattr(parity, "emit_tflite", wrong_file)
+    def emit(graph: Graph, **options: Any) -> bytes:
+        is_probe = bool(options)
+        return (wrong_file if probe_too or not is_probe else emit_tflite)(graph, **options)
+
+    monkeypatch.setattr("keras_quant.emit.tflite.emit_tflite", emit)
     with pytest.raises(ParityError, match="does not answer as the model does.*See parity.json"):
         export(run, overwrite=True)
     assert gate_files(run / "export") == ["model.failed-parity.tflite", "parity.json"]
@@ -188,12 +207,62 @@ def test_mended_export_takes_the_failed_file_away(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(exporting, "emit_tflite", wrong_file)
+        patch.setattr("keras_quant.emit.tflite.emit_tflite", wrong_file)
         with pytest.raises(ParityError):
             export(run, overwrite=True)
     export(run)
     assert gate_files(run / "export") == ["model.tflite", "parity.json"]
     assert parity_of(run / "export")["passed"]
+
+
+def test_every_format_is_proven_and_recorded(run: Path, tmp_path: Path) -> None:
+    done = export_all(run, *FORMATS.values(), out=tmp_path / "out")
+    assert [export.format for export in done] == list(FORMATS)
+    assert names(tmp_path / "out") == sorted([*(f.file_name for f in FORMATS.values()), PARITY])
+    record = json.loads((tmp_path / "out" / PARITY).read_text())
+    for export in done:
+        assert export.parity.codes_different == 0
+        assert (
+            record[export.format]["sha256"] == hashlib.sha256(export.path.read_bytes()).hexdigest()
+        )
+        assert export.accuracy == done[0].accuracy
+        assert evaluate(export.path, dataset="digits")[0].accuracy == export.accuracy
+
+
+def test_a_later_format_keeps_the_proof_of_an_earlier_one(run: Path) -> None:
+    export_all(run, ONNX)
+    record = json.loads((run / "export" / PARITY).read_text())
+    assert {name: entry["file"] for name, entry in record.items()} == {
+        "tflite": "model.tflite",
+        "onnx": "model.onnx",
+    }
+    (run / "export" / "model.tflite").unlink()
+    export_all(run, ONNX, overwrite=True)
+    assert list(json.loads((run / "export" / PARITY).read_text())) == ["onnx"]
+
+
+def test_a_format_that_fails_does_not_keep_the_others_back(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keras_quant.emit.tflite.emit_tflite", wrong_file)
+    with pytest.raises(ParityError, match="model.failed-parity.tflite: the file does not answer"):
+        export_all(run, TFLITE, ONNX, overwrite=True)
+    wanted = ["model.failed-parity.tflite", "model.onnx", PARITY]
+    assert gate_files(run / "export") == wanted
+
+
+def test_float_files_of_the_model_are_written_beside(run: Path, tmp_path: Path) -> None:
+    export_all(run, TFLITE, ONNX, out=tmp_path / "out", images=20, baselines=True)
+    images = normalize(load_dataset("digits").test.x[:1])
+    answers = [
+        next(iter(run_logits(form.load("runner")(path), images)))
+        for form, path in (
+            (form, tmp_path / "out" / f"model.float{form.suffix}") for form in (TFLITE, ONNX)
+        )
+    ]
+    np.testing.assert_allclose(*answers, atol=FLOAT32_ROUNDING)
+    wanted = LogitFunction(without_quantizers(load_model(run / "model.keras")))(images)[0]
+    np.testing.assert_allclose(answers[0], wanted, atol=FLOAT32_ROUNDING)
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "parity.json"])

@@ -7,16 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from keras_quant.emit import FORMATS
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.errors import DataError, GraphError, ModelError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
-from keras_quant.graph.reference import run_reference
+from keras_quant.graph.reference import iterate_reference, run_reference
 from keras_quant.json_codec import to_json
-from keras_quant.parity import FLOAT_CODE_TOLERANCE, _Tally, codes_tolerance, prove_tflite
+from keras_quant.parity import FLOAT_CODE_TOLERANCE, _Tally, codes_tolerance, prove, prove_all
 from keras_quant.qparams import unsigned
 from tests.emit.random_graphs import GraphBuilder
 
 IMAGES = 10
+TFLITE = FORMATS["tflite"]
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,8 @@ def with_node(graph: Graph, index: int, **changes: object) -> Graph:
 @pytest.mark.parametrize("batch_size", [None, 1, 4])
 def test_a_file_passes_against_its_own_graph(graph, images, batch_size) -> None:
     keras = run_reference(graph, images)[graph.outputs[0]] + 0.5
-    parity = prove_tflite(
-        graph, emit_tflite(graph), images, keras_logits=keras, batch_size=batch_size
+    parity = prove(
+        graph, TFLITE, emit_tflite(graph), images, keras_logits=keras, batch_size=batch_size
     )
     assert parity.passed
     assert parity.images == IMAGES
@@ -63,10 +65,37 @@ def test_a_file_passes_against_its_own_graph(graph, images, batch_size) -> None:
     assert '"passed": true' in to_json(parity)
 
 
+def test_layers_are_told_in_order_and_add_up(graph, images) -> None:
+    parity = prove(graph, TFLITE, emit_tflite(graph), images)
+    assert [layer.node for layer in parity.layers] == [node.name for node in graph.nodes[:-1]]
+    assert sum(layer.codes_compared for layer in parity.layers) == parity.codes_compared
+
+
+def test_files_of_all_formats_are_proven_by_one_run_of_the_reference(
+    graph, images, monkeypatch
+) -> None:
+    batches = []
+    monkeypatch.setattr(
+        "keras_quant.parity.iterate_reference",
+        lambda *a, **o: (batches.append(b) or b for b in iterate_reference(*a, **o)),
+    )
+    files = [(form, form.load("emit")(graph)) for form in FORMATS.values()]
+    proofs = prove_all(graph, files, images, batch_size=5)
+    assert len(batches) == 2
+    assert all(proof.passed and proof.images == IMAGES for proof in proofs)
+    assert len({proof.kernels for proof in proofs}) == len(FORMATS)
+
+
+def test_a_wrong_file_does_not_spoil_the_proof_of_another(graph, images) -> None:
+    other = with_node(graph, -1, bias=graph.nodes[-1].bias[::-1].copy())
+    files = [(TFLITE, emit_tflite(other)), (TFLITE, emit_tflite(graph))]
+    assert [proof.passed for proof in prove_all(graph, files, images)] == [False, True]
+
+
 def test_a_file_with_other_weights_fails(graph, images) -> None:
     head = graph.nodes[-1]
     other = with_node(graph, -1, bias=head.bias[::-1].copy())
-    parity = prove_tflite(graph, emit_tflite(other), images)
+    parity = prove(graph, TFLITE, emit_tflite(other), images)
     assert not parity.passed
     assert parity.logit_difference > parity.tolerance
     assert parity.codes_different == 0
@@ -78,9 +107,10 @@ def test_codes_that_kernels_round_otherwise_are_counted_and_named(
     conv = graph.nodes[2]
     shifted = with_node(graph, 2, bias=conv.weight.values.sum((0, 1, 2), dtype=np.int32) + 1000)
     monkeypatch.setattr(
-        "keras_quant.parity.emit_tflite", lambda _, outputs: emit_tflite(shifted, outputs=outputs)
+        "keras_quant.emit.tflite.emit_tflite",
+        lambda _, outputs: emit_tflite(shifted, outputs=outputs),
     )
-    parity = prove_tflite(graph, emit_tflite(graph), images)
+    parity = prove(graph, TFLITE, emit_tflite(graph), images)
     assert not parity.passed
     assert parity.codes_different > 0
     assert parity.first_different == conv.name
@@ -88,7 +118,7 @@ def test_codes_that_kernels_round_otherwise_are_counted_and_named(
 
 def test_nan_does_not_pass(graph, images) -> None:
     bias = np.full_like(graph.nodes[-1].bias, np.nan)
-    parity = prove_tflite(graph, emit_tflite(with_node(graph, -1, bias=bias)), images)
+    parity = prove(graph, TFLITE, emit_tflite(with_node(graph, -1, bias=bias)), images)
     assert np.isnan(parity.logit_difference)
     assert not parity.passed
 
@@ -100,7 +130,7 @@ def test_another_winner_does_not_pass_though_logits_are_close(graph, images) -> 
     one, other = (
         with_node(graph, -1, weight=flat, bias=bias) for bias in (ramp, ramp[::-1].copy())
     )
-    parity = prove_tflite(one, emit_tflite(other), images)
+    parity = prove(one, TFLITE, emit_tflite(other), images)
     assert parity.logit_difference < parity.tolerance
     assert parity.top1_agreement == 0
     assert not parity.passed
@@ -108,23 +138,23 @@ def test_another_winner_does_not_pass_though_logits_are_close(graph, images) -> 
 
 def test_no_images_is_an_error(graph, images) -> None:
     with pytest.raises(DataError, match="Give at least one"):
-        prove_tflite(graph, emit_tflite(graph), {"image": images["image"][:0]})
+        prove(graph, TFLITE, emit_tflite(graph), {"image": images["image"][:0]})
 
 
 def test_a_missing_input_is_an_error(graph, images) -> None:
     with pytest.raises(GraphError, match="input 'image' is missing"):
-        prove_tflite(graph, emit_tflite(graph), {"picture": images["image"]})
+        prove(graph, TFLITE, emit_tflite(graph), {"picture": images["image"]})
 
 
 def test_keras_logits_of_another_size_are_an_error(graph, images) -> None:
     with pytest.raises(DataError, match=r"keras_logits is \(9, 5\); \(10, 5\) is needed"):
-        prove_tflite(graph, emit_tflite(graph), images, keras_logits=np.zeros((9, 5)))
+        prove(graph, TFLITE, emit_tflite(graph), images, keras_logits=np.zeros((9, 5)))
 
 
 def test_a_file_of_another_graph_is_an_error(graph, images) -> None:
     other = emit_tflite(graph, outputs=[graph.nodes[-2].output])
     with pytest.raises(ModelError, match="is missing; the graph gives"):
-        prove_tflite(graph, other, images)
+        prove(graph, TFLITE, other, images)
 
 
 def float_in_front_of_codes() -> Graph:
@@ -167,12 +197,13 @@ def test_only_codes_behind_a_float_layer_may_differ(graph: Graph) -> None:
     ],
 )
 def test_the_gate_opens(tolerance, different, logits, top1, clean) -> None:
-    tally = _Tally(images=1000, codes_compared=10_000, logit_difference=logits, top1=top1)
+    tally = _Tally(images=1000, logit_difference=logits, top1=top1)
+    tally.compared["conv"] = 10_000
     tally.different["conv"] = different
     assert tally.is_clean(tolerance, with_keras=False) == clean
 
 
 @pytest.mark.parametrize(("keras_top1", "clean"), [(1000, True), (999, True), (998, False)])
 def test_the_gate_opens_for_keras_within_a_thousandth(keras_top1: int, clean: bool) -> None:
-    tally = _Tally(images=1000, codes_compared=1, top1=1000, keras_top1=keras_top1)
+    tally = _Tally(images=1000, top1=1000, keras_top1=keras_top1)
     assert tally.is_clean(0.0, with_keras=True) == clean

@@ -1,4 +1,4 @@
-"""kq evaluate: accuracy of a run, a Keras file or a TFLite file."""
+"""kq evaluate: accuracy of a run, a Keras file or an exported file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_quant.cli.output import json_option, print_json, print_table
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
 def evaluate(path: Path, dataset: str | None, split: str, trust: bool, as_json: bool) -> None:
-    """Measure the accuracy of a run, a .keras, .h5 or .tflite file.
+    """Measure the accuracy of a run, a .keras, .h5, .tflite or .onnx file.
 
     \b
     Examples:

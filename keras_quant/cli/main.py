@@ -22,11 +22,11 @@ COMMANDS = {
     ),
     "evaluate": (
         "keras_quant.cli.evaluate:evaluate",
-        "Measure the accuracy of a run, a .keras, .h5 or .tflite file.",
+        "Measure the accuracy of a run, a .keras, .h5, .tflite or .onnx file.",
     ),
     "export": (
         "keras_quant.cli.export:export",
-        "Write a run, or a .keras file, as an integer file and prove that it answers the same.",
+        "Write a run, or a .keras file, as integer files and prove that they answer the same.",
     ),
     "check": (
         "keras_quant.cli.check:check",

@@ -29,6 +29,11 @@ class Runner(Protocol):
 
     info: RunnerInfo
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        ...
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch.
 
@@ -46,5 +51,6 @@ class Runner(Protocol):
 RUNNERS = {
     "reference": "keras_quant.runners.reference:ReferenceRunner",
     "litert": "keras_quant.runners.litert:LiteRTRunner",
+    "onnxruntime": "keras_quant.runners.onnxruntime:OnnxRuntimeRunner",
 }
 """Runner name to "module:class"."""

@@ -20,6 +20,11 @@ class ReferenceRunner:
             name="reference", kernels=("numpy",), versions={"numpy": np.__version__}
         )
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs."""
+        return self._graph.inputs
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch, see Runner; codes come as codes."""
         return run_reference(self._graph, inputs)

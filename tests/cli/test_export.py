@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant import export as exporting  # noqa: E402
 from keras_quant.cli.main import main  # noqa: E402
 from keras_quant.emit.tflite import emit_tflite  # noqa: E402
 from keras_quant.keras_files import save_model  # noqa: E402
@@ -34,7 +33,7 @@ def model(tmp_path: Path) -> Path:
 def test_exported_file_is_proven_and_evaluated(tmp_path: Path, model: Path) -> None:
     result = kq("export", model, "--dataset", "digits", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
-    assert "top-1 agreement with the reference" in result.stdout
+    assert "top-1 reference" in result.stdout
     table = kq("evaluate", tmp_path / "out" / "model.tflite", "--dataset", "digits").stdout
     assert "XNNPACK" in table.splitlines()[1]
     rows = [
@@ -44,9 +43,17 @@ def test_exported_file_is_proven_and_evaluated(tmp_path: Path, model: Path) -> N
     assert rows[0][0]["accuracy"] == rows[1][0]["accuracy"]
 
 
+def test_layers_are_shown_for_each_target(tmp_path: Path, model: Path) -> None:
+    out = ("--out", tmp_path / "out", "--images", "20")
+    result = kq("export", model, "--dataset", "digits", "--to", "tflite,onnx", "--layers", *out)
+    assert result.exit_code == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()[2:4]] == ["tflite", "onnx"]
+    assert "different, onnx" in result.stdout
+
+
 def test_json_is_one_document(tmp_path: Path, model: Path) -> None:
     arguments = ("--dataset", "digits", "--images", "20", "--out", tmp_path / "out", "--json")
-    done = json.loads(kq("export", model, *arguments).stdout)
+    (done,) = json.loads(kq("export", model, *arguments).stdout)
     assert done["path"] == str(tmp_path / "out" / "model.tflite")
     assert (done["parity"]["images"], done["parity"]["passed"]) == (20, True)
 
@@ -55,7 +62,10 @@ def test_failed_gate_is_exit_code_3(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = lower(build("mlp", (8, 8, 1), 10))  # the same net with other weights
-    monkeypatch.setattr(exporting, "emit_tflite", lambda graph: emit_tflite(other))
+    monkeypatch.setattr(
+        "keras_quant.emit.tflite.emit_tflite",
+        lambda graph, **options: emit_tflite(other, **options),
+    )
     result = kq("export", model, "--dataset", "digits", "--out", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "model.failed-parity.tflite: the file does not answer as the model" in result.stderr
@@ -67,6 +77,7 @@ def test_failed_gate_is_exit_code_3(
     [
         (["export", "models/gone"], 1, "models/gone: no such run"),
         (["export", "models/gone", "--to", "tflit"], 2, "close names: tflite"),
+        (["export", "models/gone", "--to", "tflite,onx"], 2, "close names: onnx"),
         (["export", "model.keras", "--images", "-1"], 2, "--images"),
         (["evaluate", "models/gone"], 1, "models/gone: no such run folder"),
         (["evaluate", "gone.tflite"], 1, "gone.tflite: no such file"),

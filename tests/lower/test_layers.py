@@ -11,12 +11,13 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.calibrate import calibrate  # noqa: E402
+from keras_quant.emit import FORMATS  # noqa: E402
 from keras_quant.emit.tflite import emit_tflite  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.logits import LogitFunction  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
-from keras_quant.parity import prove_tflite  # noqa: E402
+from keras_quant.parity import Parity, prove  # noqa: E402
 from keras_quant.prepare import plan, with_steps, wrap  # noqa: E402
 from keras_quant.qparams import unsigned  # noqa: E402
 from keras_quant.scheme import scheme_from_bits  # noqa: E402
@@ -128,6 +129,11 @@ def images_of(name: str, count: int = 64) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, shape).astype(np.float32) / np.float32(255)
 
 
+def proven(graph: Graph, images: np.ndarray, keras_logits: np.ndarray) -> Parity:
+    content = emit_tflite(graph)
+    return prove(graph, FORMATS["tflite"], content, {"image": images}, keras_logits=keras_logits)
+
+
 def quantized(name: str, bits: str) -> keras.Model:
     source, images = build(name), images_of(name)
     planned = plan(source, scheme_from_bits(bits))
@@ -140,21 +146,18 @@ def test_float_graph_answers_as_the_model(name: str) -> None:
     model, images = build(name), images_of(name, 4)
     graph = lower(model)
     assert all(tensor.qparams is None for tensor in graph.tensors.values())
-    parity = prove_tflite(
-        graph, emit_tflite(graph), {"image": images}, keras_logits=LogitFunction(model)(images)
-    )
+    logits = LogitFunction(model)(images)
+    parity = proven(graph, images, logits)
     assert parity.passed
     assert parity.kernels == ("XNNPACK",)
     assert parity.keras_logit_difference <= FLOAT32_SUM * 10
 
 
-def prove(name: str, bits: str) -> None:
+def check_file(name: str, bits: str) -> None:
     model, images = quantized(name, bits), images_of(name)
     snap = lower_exactly(model)
     logits = LogitFunction(model)(images)
-    parity = prove_tflite(
-        snap.graph, emit_tflite(snap.graph), {"image": images}, keras_logits=logits
-    )
+    parity = proven(snap.graph, images, logits)
     different, compared = count_differences(model, snap.graph, images)
     assert parity.codes_different == 0
     assert parity.passed
@@ -166,14 +169,14 @@ def prove(name: str, bits: str) -> None:
 
 @pytest.mark.parametrize(("number", "name"), list(enumerate(NETS)))
 def test_file_answers_as_the_model(number: int, name: str) -> None:
-    prove(name, BITS[number % len(BITS)])
+    check_file(name, BITS[number % len(BITS)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("name", NETS)
 def test_file_answers_as_the_model_at_all_bits(name: str, bits: str) -> None:
-    prove(name, bits)
+    check_file(name, bits)
 
 
 def all_in_codes(graph: Graph) -> bool:

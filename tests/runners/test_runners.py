@@ -7,14 +7,18 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from keras_quant.emit import FORMATS, Format
+from keras_quant.emit.onnx_x86 import emit_onnx_x86
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.errors import DataError, KerasQuantError, ModelError
 from keras_quant.graph.ir import Graph
 from keras_quant.qparams import unsigned
 from keras_quant.runners import RUNNERS, Runner
 from keras_quant.runners.litert import LiteRTRunner
+from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
 from tests.emit.random_graphs import GraphBuilder
 
 FLOAT32_ROUNDING = 1e-5
@@ -22,6 +26,7 @@ FLOAT32_ROUNDING = 1e-5
 MODEL_OF: dict[str, Callable[[Graph], object]] = {
     "reference": lambda graph: graph,
     "litert": emit_tflite,
+    "onnxruntime": emit_onnx_x86,
 }
 """How each runner's model comes from a graph; an entry of RUNNERS without one fails below."""
 
@@ -62,6 +67,7 @@ def test_a_runner_tells_kernels_and_versions(runner: Runner) -> None:
     assert runner.info.name in RUNNERS
     assert runner.info.kernels
     assert runner.info.versions
+    assert runner.inputs == ("image",)
     runner.close()
 
 
@@ -85,21 +91,36 @@ def test_kernels_left_to_the_builtin_library_are_told() -> None:
     assert kernels == ("XNNPACK", "builtin DEQUANTIZE, FULLY_CONNECTED")
 
 
+@pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
 @pytest.mark.parametrize("damage", ["empty", "garbage", "truncated"])
 def test_a_damaged_file_is_a_model_error(
-    damage: str, builder: GraphBuilder, tmp_path: Path
+    form: Format, damage: str, builder: GraphBuilder, tmp_path: Path
 ) -> None:
-    whole = emit_tflite(builder.graph())
+    whole = form.load("emit")(builder.graph())
     content = {"empty": b"", "garbage": bytes(1000), "truncated": whole[: len(whole) // 2]}
-    path = tmp_path / "model.tflite"
+    path = tmp_path / form.file_name
     path.write_bytes(content[damage])
-    with pytest.raises(ModelError, match=r"model\.tflite: not a TFLite model"):
-        LiteRTRunner(path)
+    with pytest.raises(
+        ModelError, match=rf"model\{form.suffix}: not an? .* model that .* can load"
+    ):
+        form.load("runner")(path)
 
 
-def test_a_missing_file_is_a_model_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
+def test_a_missing_file_is_a_model_error(form: Format, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such file"):
-        LiteRTRunner(tmp_path / "none.tflite")
+        form.load("runner")(tmp_path / "none")
+
+
+def test_onnxruntime_refuses_files_with_integer_inputs() -> None:
+    info = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UINT8, ["n", 4]) for n in "xy"]
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", info[:1], info[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    runner = OnnxRuntimeRunner(model.SerializeToString())
+    with pytest.raises(DataError, match=r"'x' of the file is tensor\(uint8\); tensor\(float\)"):
+        runner.run({"x": np.ones((1, 4), np.float32)})
 
 
 @pytest.mark.tensorflow

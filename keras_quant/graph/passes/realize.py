@@ -23,6 +23,7 @@ from keras_quant.errors import GraphError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.fit import Fit, merge_fits, select_fits, solve
+from keras_quant.graph.passes.pairs import pair_limit
 from keras_quant.graph.passes.room import (
     find_cramped,
     needed_room,
@@ -105,7 +106,8 @@ def realize(
 
     Args:
         stored_max: largest stored weight code; weights are multiplied up towards it, which
-            makes the bias finer. 7 for kernels that take int4.
+            makes the bias finer, but not beyond `pairs.pair_limit`. 7 for kernels that take
+            int4.
         snap: False keeps the trained model as it is, and lets channels differ from it.
         immovable: names of nodes that are treated as with snap=False.
         fixed_gain: names of nodes whose bias may be moved, but not their gain.
@@ -125,7 +127,7 @@ def realize(
         made[node.name], report = _realize_node(
             node,
             channels,
-            stored_max=stored_max,
+            stored_max=min(stored_max, pair_limit(graph, node)),
             snap=snap and node.name not in immovable,
             move_gain=node.name not in fixed_gain,
         )

@@ -130,10 +130,10 @@ def test_snapped_graph_answers_as_the_moved_ideal(seed, weight_bits):
     (report,) = realized.reports
     assert report.threshold + report.snapped == report.channels == 8
     unit = graph.tensors["codes"].qparams.scale * graph.nodes[-1].weight.scale
-    largest_factor = 127 // np.abs(graph.nodes[-1].weight.values).max(axis=0)
+    factor = realized.graph.nodes[-1].weight.multiplier
     assert np.count_nonzero(report.delta) <= report.snapped
     # Half a stored step of rounding, and half an accumulator step to get off ties.
-    assert (np.abs(report.delta) <= HALF_STEP * (unit + unit / largest_factor)).all()
+    assert (np.abs(report.delta) <= HALF_STEP * (unit + unit / factor)).all()
     if report.wrong_thresholds == 0:
         moved = moved_as_told(graph, report)
         np.testing.assert_array_equal(answers(realized.graph), answers(moved))

@@ -1,0 +1,89 @@
+"""Float files of a model as its usual converters write them, to compare ours with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from keras_quant.errors import MissingDependencyError
+from keras_quant.methods.qkeras import WRAPPED, activation_qparams, freeze_activation
+from keras_quant.methods.quantizers import InputGrid
+from keras_quant.prepare import copy_weights
+from keras_quant.quiet import native_logs_hidden
+from keras_quant.tf import keras, qkeras, tf
+
+BASELINE_OPSET = 17
+
+_KERNEL_SETTINGS = {
+    *("name", "filters", "kernel_size", "units", "depth_multiplier"),
+    *("strides", "padding", "dilation_rate", "use_bias"),
+}
+
+
+def without_quantizers(model: keras.Model) -> keras.Model:
+    """Gives the model with its weights in float, and its activations not rounded.
+
+    Quantizers of codes from 0 become ReLUs; all others, and the input's, are left out.
+    """
+    plain = keras.models.clone_model(model, clone_function=_plain)
+    copy_weights(model, plain)
+    return plain
+
+
+def float_tflite(model: keras.Model) -> bytes:
+    """A float model as TFLiteConverter writes it, for one image."""
+    signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
+    function = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature)
+    with native_logs_hidden():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+        return converter.convert()
+
+
+def float_onnx(model: keras.Model) -> bytes:
+    """A float model as tf2onnx writes it, for any batch."""
+    try:
+        import tf2onnx
+    except ImportError as error:
+        raise MissingDependencyError(
+            "float ONNX files are written by tf2onnx: pip install tf2onnx"
+        ) from error
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="image")]
+    with native_logs_hidden():
+        proto, _ = tf2onnx.convert.from_keras(model, signature, opset=BASELINE_OPSET)
+    return proto.SerializeToString()
+
+
+BASELINES: dict[str, Callable[[keras.Model], bytes]] = {
+    "tflite": float_tflite,
+    "onnx": float_onnx,
+}
+"""By the name of the format that a file is compared with."""
+
+
+def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """A layer as it would be without quantization."""
+    if isinstance(layer, InputGrid):
+        return keras.layers.Activation("linear", name=layer.name)
+    if isinstance(layer, qkeras.QActivation):
+        return _plain_activation(layer)
+    for plain, (quantized, _, _) in WRAPPED.items():
+        if isinstance(layer, quantized):
+            return _plain_kernel(layer, getattr(keras.layers, plain))
+    return type(layer).from_config(layer.get_config())
+
+
+def _plain_activation(layer: keras.layers.Layer) -> keras.layers.Layer:
+    qparams = freeze_activation(layer)
+    assert qparams is not None, layer.name
+    if qparams.signed:
+        return keras.layers.Activation("linear", name=layer.name)
+    return keras.layers.ReLU(name=layer.name)
+
+
+def _plain_kernel(layer: keras.layers.Layer, cls: type) -> keras.layers.Layer:
+    """Initializers and constraints stay behind: the weights are copied, and not trained."""
+    config = {name: value for name, value in layer.get_config().items() if name in _KERNEL_SETTINGS}
+    activation = layer.activation
+    if isinstance(activation, qkeras.quantizers.BaseQuantizer):
+        is_signed = activation_qparams(activation, layer.name).signed
+        activation = "linear" if is_signed else "relu"
+    return cls(**config, activation=activation)

@@ -1,0 +1,132 @@
+"""Runs .onnx files with ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from keras_quant.errors import DataError, ModelError
+from keras_quant.records import environment
+from keras_quant.runners import RunnerInfo
+
+_PACKAGE = "onnxruntime"
+_PROVIDER = "CPUExecutionProvider"
+_FATAL_ONLY = 4
+# What the metadata of a file that are meant as session options begin with. They make it exact
+# on processors without VNNI, and slower on all.
+_OPTION = "session."
+_VNNI = {"avx_vnni", "avx512_vnni"}
+
+_LOAD_ERRORS = (
+    *(OSError, DecodeError),
+    *(native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf),
+    *(native.NotImplemented, native.RuntimeException),
+)
+
+
+class OnnxRuntimeRunner:
+    """A loaded .onnx file; inputs and outputs are named as in the file.
+
+    Attributes:
+        operators: how often the optimized graph has each operator, by "domain:type"; those of
+            ONNX itself have no domain.
+    """
+
+    def __init__(self, model: bytes | Path, *, num_threads: int = 1, optimize: bool = True) -> None:
+        """Loads a model, with the session options that its metadata name.
+
+        Args:
+            model: a file's bytes, or its path.
+            num_threads: how many threads the kernels may use.
+            optimize: False runs each node by itself, in floats, as another runtime may.
+        Raises:
+            ModelError: the file cannot be read, or is damaged, or no ONNX file.
+        """
+        where = "the given bytes" if isinstance(model, bytes) else str(model)
+        try:
+            content = model if isinstance(model, bytes) else model.read_bytes()
+            options = _options(content, num_threads=num_threads, optimize=optimize)
+            self._session, self.operators = _load(content, options)
+        except _LOAD_ERRORS as error:
+            raise ModelError(
+                f"{where}: not an ONNX model that ONNX Runtime can load ({error}). "
+                "Give a complete .onnx file; export it again where it was cut short."
+            ) from error
+        self.info = RunnerInfo(
+            name="onnxruntime",
+            kernels=tuple(f"{n} {op.rpartition(':')[2]}" for op, n in self.operators.most_common()),
+            versions={_PACKAGE: version(_PACKAGE)},
+        )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs."""
+        return tuple(given.name for given in self._session.get_inputs())
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes a batch, see Runner; uint8 outputs come as they are stored.
+
+        Raises:
+            DataError: an input is missing or of another shape than the model takes.
+        """
+        self._check(inputs)
+        names = [given.name for given in self._session.get_outputs()]
+        arrays = {name: np.asarray(inputs[name]) for name in self.inputs}
+        return dict(zip(names, self._session.run(names, arrays), strict=True))
+
+    def close(self) -> None:
+        """Releases the model."""
+        del self._session
+
+    def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
+        problems = []
+        for given in self._session.get_inputs():
+            name, shape = given.name, tuple(given.shape[1:])
+            if name not in inputs:
+                problems.append(f"input {name!r} is missing; given: {', '.join(inputs) or 'none'}")
+            elif given.type != "tensor(float)":
+                problems.append(
+                    f"input {name!r} of the file is {given.type}; tensor(float) is supported: "
+                    "export it with float inputs"
+                )
+            elif inputs[name].shape[1:] != shape:
+                problems.append(
+                    f"input {name!r} has shape {inputs[name].shape}; (batch, *{shape}) is needed"
+                )
+        if problems:
+            raise DataError("; ".join(problems))
+
+
+def _options(content: bytes, *, num_threads: int, optimize: bool) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    if not _VNNI & set(environment()["cpu_instructions"].split(", ")):
+        for entry in onnx.load_model_from_string(content).metadata_props:
+            if entry.key.startswith(_OPTION):
+                options.add_session_config_entry(entry.key, entry.value)
+    return options
+
+
+def _load(
+    content: bytes, options: onnxruntime.SessionOptions
+) -> tuple[onnxruntime.InferenceSession, Counter[str]]:
+    """A session, and the operators of its graph, which only a file can tell."""
+    with tempfile.TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(optimized)
+        session = onnxruntime.InferenceSession(content, options, providers=[_PROVIDER])
+        nodes = onnx.load(optimized).graph.node
+    return session, Counter(":".join(filter(None, (n.domain, n.op_type))) for n in nodes)
