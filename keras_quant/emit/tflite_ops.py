@@ -14,7 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.emit.tflite_emission import Emission
-from keras_quant.emit.tflite_file import INT4
+from keras_quant.emit.tflite_packing import INT2, INT4, narrowest_type, packed_type
+from keras_quant.emit.tflite_patches import emit_patches
 from keras_quant.graph.ir import Node, Weight
 from keras_quant.graph.windows import window_of
 
@@ -24,6 +25,9 @@ _ACTIVATIONS = {
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
 }
+# Versions of FULLY_CONNECTED and of DEQUANTIZE.
+_PACKED_VERSIONS = {INT4: 12, INT2: 14}
+_UNPACKING_VERSIONS = {INT4: 6, INT2: 7}
 
 
 def emit_linear(emission: Emission, node: Node) -> int:
@@ -44,16 +48,24 @@ def emit_linear(emission: Emission, node: Node) -> int:
 
 def _emit_integer_linear(emission: Emission, node: Node) -> int:
     op, options, values, axis = _linear_op(node)
+    data, version = emission.inputs(node)[0], 12 if node.op == "dense" else 3
     source, scale = emission.source(node).qparams, _weight(node).scale
     assert source is not None and scale is not None, node.name
+    element_type = packed_type(emission.graph, node, emission.options.pack)
+    if element_type is not None:
+        version = _PACKED_VERSIONS[element_type]
+    if element_type is not None and node.op == "conv2d":
+        op, options = "FULLY_CONNECTED", schema.FullyConnectedOptionsT(keepNumDims=True)
+        data, values = emit_patches(emission, node), values.reshape(len(values), -1)
     bias_scale = np.float32(source.scale) * scale
     inputs = [
-        *emission.inputs(node),
-        emission.file.constant(f"{node.name}/weight", values, scale=scale, axis=axis),
+        data,
+        emission.file.constant(
+            f"{node.name}/weight", values, scale=scale, axis=axis, element_type=element_type
+        ),
         # Never without a bias: XNNPACK crashes on an int8 depthwise convolution that has none.
         emission.file.constant(f"{node.name}/bias", _bias(node, np.int32), scale=bias_scale),
     ]
-    version = 12 if node.op == "dense" else 3
     output = emission.output(node)
     return emission.write_clamped(output, op, inputs, options=options, version=version)
 
@@ -67,13 +79,15 @@ def _emit_weight_only_linear(emission: Emission, node: Node) -> int:
     """
     op, options, values, _ = _linear_op(node)
     output, file = emission.output(node), emission.file
-    # XNNPACK takes no INT4 here; the builtin FULLY_CONNECTED is as fast, convolutions are not.
-    is_int4 = node.op == "dense" and values.min() >= -8 and values.max() <= 7
+    # XNNPACK unpacks nothing here; the builtin FULLY_CONNECTED is as fast, convolutions are not.
+    packs = node.op == "dense" and emission.options.pack != "none"
+    element_type = narrowest_type(values) if packs else None
     codes = file.constant(
-        f"{node.name}/weight", values, scale=np.ones(1), element_type=INT4 if is_int4 else None
+        f"{node.name}/weight", values, scale=np.ones(1), element_type=element_type
     )
     filters = file.activation(f"{node.name}/unpacked", values.shape, batched=False)
-    file.operator("DEQUANTIZE", [codes], filters, version=6 if is_int4 else 2)
+    version = 2 if element_type is None else _UNPACKING_VERSIONS[element_type]
+    file.operator("DEQUANTIZE", [codes], filters, version=version)
     bias = _bias(node, np.float32)
     zeros = file.constant(f"{node.name}/zeros", np.zeros_like(bias))
     sums = replace(output, name=f"{output.name}/sums")
