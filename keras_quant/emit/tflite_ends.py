@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from keras_quant.emit.tflite_emission import INT8_CODES, Emission
+import numpy as np
+
+from keras_quant.emit.tflite_emission import INT8_CODES, Emission, stored_offset
+from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Tensor
+from keras_quant.graph.reference import run_reference
 
 
 def take_codes(graph: Graph) -> tuple[Graph, Mapping[str, str]]:
@@ -46,6 +50,32 @@ def take_codes(graph: Graph) -> tuple[Graph, Mapping[str, str]]:
         )
     nodes = tuple(node for node in graph.nodes if node.output not in aliases)
     return replace(graph, nodes=nodes, tensors={**graph.tensors, **codes}), aliases
+
+
+def stored_inputs(
+    graph: Graph, inputs: Mapping[str, np.ndarray], options: TFLiteOptions
+) -> dict[str, np.ndarray]:
+    """Gives what a file is fed in place of the floats that its graph takes.
+
+    Args:
+        inputs: by name, float32 (images, *shape).
+    Returns: by name, in the dtype of the file's input; uint8 codes of images that were
+        pixels / 255 are the pixels.
+    Raises:
+        EmitError: as take_codes.
+    """
+    if options.input == "float":
+        return {name: np.asarray(inputs[name], np.float32) for name in graph.inputs}
+    _, aliases = take_codes(graph)
+    stored = {}
+    for tensor, codes in run_reference(graph, inputs, keep=aliases).items():
+        qparams = graph.tensors[tensor].qparams
+        assert qparams is not None, tensor
+        is_unsigned = options.input == "uint8"
+        offset = -qparams.qmin if is_unsigned else stored_offset(qparams)
+        dtype = np.uint8 if is_unsigned else np.int8
+        stored[aliases[tensor]] = (codes.astype(np.int32) + offset).astype(dtype)
+    return stored
 
 
 def _grid(graph: Graph, tensor: str) -> tuple[int, float, int]:

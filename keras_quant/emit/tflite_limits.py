@@ -35,12 +35,15 @@ def find_problems(graph: Graph) -> list[str]:
 
 
 def find_float_nodes(graph: Graph) -> list[str]:
-    """Gives one line for each node of a legal graph that gives floats."""
+    """Gives one line for each float that a legal graph gives; where none, that it computes."""
+    floats = [node for node in graph.nodes if graph.tensors[node.output].qparams is None]
+    heads = [node for node in floats if node.output in graph.outputs]
+    remedy = "Quantize it, and add only codes of one scale; or export it with a float head."
+    if heads:
+        remedy = "Give the graph's outputs codes with passes.integer_head."
     return [
-        f"layer {node.name!r}: {node.op} gives floats, so the file would not be integer from end "
-        "to end. Give its input and output one scale, or export it with a float head."
-        for node in graph.nodes
-        if graph.tensors[node.output].qparams is None
+        f"layer {node.name!r}: {node.op} gives floats; a file with an int8 head has none. {remedy}"
+        for node in heads or floats
     ]
 
 

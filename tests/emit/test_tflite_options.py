@@ -10,6 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_quant.data import normalize
 from keras_quant.emit.tflite import emit_tflite
+from keras_quant.emit.tflite_ends import stored_inputs
 from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.errors import EmitError, UsageError
 from keras_quant.graph.ir import Graph
@@ -53,9 +54,11 @@ def run(model: bytes, images: np.ndarray) -> np.ndarray:
 def test_every_pixel_means_the_same_in_each_input_type(
     realized: Graph, kind: str, images: np.ndarray
 ) -> None:
-    names = ["pixels", "features"]
-    for name in names:
-        model = emit_tflite(realized, outputs=[name], options=TFLiteOptions(input=kind))
+    options = TFLiteOptions(input=kind)
+    given = stored_inputs(realized, {"image": normalize(PIXELS)}, options)["image"]
+    np.testing.assert_array_equal(given, images)
+    for name in ["pixels", "features"]:
+        model = emit_tflite(realized, outputs=[name], options=options)
         wanted = run_reference(realized, {"image": normalize(PIXELS)}, keep=[name])[name]
         offset = 127 - realized.tensors[name].qparams.qmax
         np.testing.assert_array_equal(run(model, images).astype(int) - offset, wanted)
@@ -96,8 +99,14 @@ def test_an_integer_head_answers_as_its_own_reference(realized: Graph) -> None:
 
 
 def test_floats_in_a_file_that_shall_be_integer_are_told(realized: Graph) -> None:
-    with pytest.raises(EmitError, match="'head': dense gives floats"):
+    with pytest.raises(EmitError, match="'head': dense gives floats.*integer_head"):
         emit_tflite(realized, options=TFLiteOptions(head="int8"))
+
+
+def test_an_add_that_takes_floats_is_told_in_a_file_that_shall_be_integer(graph: Graph) -> None:
+    head = integer_head(realize(graph).graph)
+    with pytest.raises(EmitError, match="'add': add gives floats.*add only codes of one scale"):
+        emit_tflite(head, options=TFLiteOptions(head="int8"))
 
 
 def test_all_wrong_options_are_told_at_once() -> None:

@@ -103,7 +103,7 @@ def test_a_missing_file_is_a_model_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.tensorflow
-def test_litert_refuses_files_with_integer_inputs() -> None:
+def test_litert_refuses_floats_for_files_with_integer_inputs() -> None:
     pytest.importorskip("tensorflow")
     from keras_quant.tf import keras, tf
 
@@ -113,5 +113,5 @@ def test_litert_refuses_files_with_integer_inputs() -> None:
     converter.representative_dataset = lambda: [[np.ones((1, 4), np.float32)]]
     converter.inference_input_type = tf.int8
     runner = LiteRTRunner(converter.convert())
-    with pytest.raises(DataError, match="of the file is int8; float32 is supported"):
+    with pytest.raises(DataError, match="of the file is int8; float32 was given"):
         runner.run({runner.inputs[0]: np.ones((1, 4), np.float32)})
