@@ -47,6 +47,7 @@ def test_vectors_of_tables_are_never_shared() -> None:
 def test_data_are_aligned_also_where_equal_bytes_lie_unaligned() -> None:
     builder = SharingBuilder(0)
     data = bytes(range(16))
+    numbers(builder, [1])
     builder.StartVector(1, len(data), 1)
     for value in reversed(data):
         builder.PrependUint8(value)

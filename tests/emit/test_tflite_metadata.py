@@ -93,6 +93,8 @@ def test_equal_models_have_equal_bytes(graph: Graph) -> None:
     realized = realize(graph).graph
     first, second = (emit_tflite(realized, metadata=METADATA) for _ in range(2))
     assert first == second
+    with zipfile.ZipFile(io.BytesIO(first)) as archive:
+        assert archive.infolist()[0].date_time == (1980, 1, 1, 0, 0, 0)
 
 
 def test_a_model_without_labels_has_no_archive(graph: Graph) -> None:

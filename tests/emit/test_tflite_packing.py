@@ -143,6 +143,13 @@ def test_single_pixels_and_dense_layers_are_packed_where_that_is_fast() -> None:
     assert all(packed_type(graph, node, "none") is None for node in graph.nodes)
 
 
+def test_a_strided_convolution_of_single_pixels_is_not_fast() -> None:
+    builder = GraphBuilder(np.random.default_rng(0), (4, 4, 8), power_of_two=False)
+    builder.add_linear("conv2d", (1, 1, 8, 6), attrs={"strides": (2, 2)})
+    graph = narrow(builder, 7)
+    assert packed_type(graph, graph.nodes[-1], "fast") is None
+
+
 def test_packed_kernels_run_on_xnnpack() -> None:
     graph, _ = large_convolution(largest=7, padding="same")
     assert LiteRTRunner(emit_tflite(graph, options=SMALLEST)).info.kernels == ("XNNPACK",)
