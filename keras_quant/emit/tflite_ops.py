@@ -14,7 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.emit.tflite_emission import Emission
-from keras_quant.emit.tflite_packing import INT2, INT4, narrowest_type, packed_type
+from keras_quant.emit.tflite_head import codes_before, emit_head
+from keras_quant.emit.tflite_packing import PACKED_VERSIONS, packed_type
 from keras_quant.emit.tflite_patches import emit_patches
 from keras_quant.graph.ir import Node, Weight
 from keras_quant.graph.windows import window_of
@@ -25,15 +26,15 @@ _ACTIVATIONS = {
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
 }
-# Versions of FULLY_CONNECTED and of DEQUANTIZE.
-_PACKED_VERSIONS = {INT4: 12, INT2: 14}
-_UNPACKING_VERSIONS = {INT4: 6, INT2: 7}
 
 
 def emit_linear(emission: Emission, node: Node) -> int:
     """conv2d, depthwise_conv2d or dense, of codes or of floats."""
     if emission.output(node).qparams is not None:
         return _emit_integer_linear(emission, node)
+    codes = codes_before(emission.graph, node)
+    if _weight(node).scale is not None and node.op == "dense" and codes is not None:
+        return emit_head(emission, node, codes, activation=_activation(node))
     if _weight(node).scale is not None:
         return _emit_weight_only_linear(emission, node)
     op, options, values, _ = _linear_op(node)
@@ -53,7 +54,7 @@ def _emit_integer_linear(emission: Emission, node: Node) -> int:
     assert source is not None and scale is not None, node.name
     element_type = packed_type(emission.graph, node, emission.options.pack)
     if element_type is not None:
-        version = _PACKED_VERSIONS[element_type]
+        version = PACKED_VERSIONS[element_type]
     if element_type is not None and node.op == "conv2d":
         op, options = "FULLY_CONNECTED", schema.FullyConnectedOptionsT(keepNumDims=True)
         data, values = emit_patches(emission, node), values.reshape(len(values), -1)
@@ -79,15 +80,9 @@ def _emit_weight_only_linear(emission: Emission, node: Node) -> int:
     """
     op, options, values, _ = _linear_op(node)
     output, file = emission.output(node), emission.file
-    # XNNPACK unpacks nothing here; the builtin FULLY_CONNECTED is as fast, convolutions are not.
-    packs = node.op == "dense" and emission.options.pack != "none"
-    element_type = narrowest_type(values) if packs else None
-    codes = file.constant(
-        f"{node.name}/weight", values, scale=np.ones(1), element_type=element_type
-    )
+    codes = file.constant(f"{node.name}/weight", values, scale=np.ones(1))
     filters = file.activation(f"{node.name}/unpacked", values.shape, batched=False)
-    version = 2 if element_type is None else _UNPACKING_VERSIONS[element_type]
-    file.operator("DEQUANTIZE", [codes], filters, version=version)
+    file.operator("DEQUANTIZE", [codes], filters, version=2)
     bias = _bias(node, np.float32)
     zeros = file.constant(f"{node.name}/zeros", np.zeros_like(bias))
     sums = replace(output, name=f"{output.name}/sums")

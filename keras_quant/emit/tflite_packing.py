@@ -18,6 +18,8 @@ from keras_quant.graph.windows import padding_of, window_of
 INT4, INT2 = "int4", "int2"
 BITS = {INT4: 4, INT2: 2}
 """Bits of the element types that numpy lacks."""
+PACKED_VERSIONS = {INT4: 12, INT2: 14}
+"""The lowest version of FULLY_CONNECTED that takes them, a scale for each channel."""
 
 # What the operators that cut patches cost in a file: measured, 810 bytes for each of the
 # 3x3 convolutions of a ResNet-20.

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from keras_quant.emit.tflite import emit_tflite
+from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.errors import DataError, KerasQuantError, ModelError
-from keras_quant.graph.ir import Graph
+from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.qparams import unsigned
 from keras_quant.runners import RUNNERS, Runner
 from keras_quant.runners.litert import LiteRTRunner
@@ -78,11 +79,22 @@ def test_wrong_inputs_are_told(runner: Runner, inputs: dict, message: str) -> No
 
 
 def test_kernels_left_to_the_builtin_library_are_told() -> None:
-    builder = GraphBuilder(np.random.default_rng(0), (1, 1, 8), power_of_two=True)
-    builder.add_node("reshape", qparams=builder.qparams())
-    builder.add_head(5, largest=7)
-    kernels = LiteRTRunner(emit_tflite(builder.graph())).info.kernels
-    assert kernels == ("XNNPACK", "builtin DEQUANTIZE, FULLY_CONNECTED")
+    graph = Graph(
+        name="pixels",
+        inputs=("image",),
+        outputs=("codes",),
+        tensors={
+            "image": Tensor(name="image", shape=(4, 4, 3)),
+            "pixels": Tensor(name="pixels", shape=(4, 4, 3), qparams=unsigned(8, 0.5)),
+            "codes": Tensor(name="codes", shape=(4, 4, 3), qparams=unsigned(4, 0.5)),
+        },
+        nodes=(
+            Node(name="quantize", op="quantize", inputs=("image",), output="pixels"),
+            Node(name="clamp", op="requantize", inputs=("pixels",), output="codes"),
+        ),
+    )
+    kernels = LiteRTRunner(emit_tflite(graph, options=TFLiteOptions(input="uint8"))).info.kernels
+    assert kernels == ("XNNPACK", "builtin QUANTIZE")
 
 
 @pytest.mark.parametrize("damage", ["empty", "garbage", "truncated"])
