@@ -3,8 +3,8 @@
 A FULLY_CONNECTED of floats with integer weights quantizes each row of its input to 256 codes
 over that row's own range. Rounding loses nothing where that range is the one of the codes that
 the floats came from; so two features are appended that reach to its ends, with weights 0. The
-sums are then exact integers, and logits are 20 times closer to the reference than those of a
-product of floats. It takes a sixth of the time (1280 features, 1000 classes: 13 us, not 78 us).
+sums are then exact integers (logits within 5e-8 of the reference, where a product of floats
+gave 7e-8), in a sixth of the time (1280 features, 1000 classes: 13 us, not 78 us).
 """
 
 from __future__ import annotations
