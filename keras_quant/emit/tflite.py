@@ -2,43 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from keras_quant.emit.tflite_emission import Emission
+from keras_quant.emit.tflite_ends import emit_input, take_codes
 from keras_quant.emit.tflite_file import TFLiteFile
 from keras_quant.emit.tflite_legalize import legalize
-from keras_quant.emit.tflite_limits import find_problems
+from keras_quant.emit.tflite_limits import find_float_nodes, find_problems, find_unpacked_nodes
+from keras_quant.emit.tflite_metadata import TFLiteMetadata, append_files, pack_metadata
 from keras_quant.emit.tflite_ops import OP_EMITTERS
+from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.emit.tflite_rescale import rescale
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
 
+_DEFAULTS = TFLiteOptions()
 
-def emit_tflite(graph: Graph, *, outputs: Sequence[str] | None = None) -> bytes:
+
+def emit_tflite(
+    graph: Graph,
+    *,
+    outputs: Sequence[str] | None = None,
+    options: TFLiteOptions = _DEFAULTS,
+    metadata: TFLiteMetadata | None = None,
+) -> bytes:
     """Gives the bytes of a .tflite file.
 
-    The file takes float32 (batch, *shape) inputs with any batch, and has a signature
-    "serving_default" whose names are the graph's tensor names. Output tensors of codes are
-    int8, each code shifted by `tflite_emission.stored_offset`.
+    The file has a signature "serving_default" whose names are the graph's tensor names. It
+    takes (batch, *shape) inputs; output tensors of codes are int8, each code shifted by
+    `tflite_emission.stored_offset`.
 
     Args:
         graph: a realized graph.
         outputs: names of the tensors that the file gives; None means the graph's outputs.
             Parity asks for all tensors of codes.
+        options: the user's choices.
+        metadata: what the file says of itself; None means nothing.
     Raises:
-        EmitError: lists all nodes and tensors that TFLite cannot compute exactly.
+        EmitError: lists all nodes and tensors that TFLite cannot compute exactly, or not as
+            the options ask.
     """
     problems = find_problems(graph)
+    if options.pack == "smallest":
+        problems += find_unpacked_nodes(graph, options.pack)
+    _refuse(graph, problems)
+    legal = legalize(rescale(graph))
+    aliases: Mapping[str, str] = {}
+    if options.head == "int8":
+        _refuse(graph, find_float_nodes(legal))
+    if options.input != "float":
+        legal, aliases = take_codes(legal)
+    file = TFLiteFile(graph.name, batch=options.batch)
+    emission = Emission(graph=legal, file=file, options=options)
+    given = {}
+    for name in legal.inputs:
+        given[name], emission.index[name] = emit_input(emission, name)
+    emission.index.update({name: emission.index[source] for name, source in aliases.items()})
+    for node in legal.nodes:
+        emission.index[node.output] = OP_EMITTERS[node.op](emission, node)
+    content = file.pack(
+        inputs=given,
+        outputs={name: emission.index[name] for name in outputs or graph.outputs},
+        metadata=None if metadata is None else pack_metadata(graph, metadata),
+    )
+    return content if metadata is None else append_files(content, metadata)
+
+
+def _refuse(graph: Graph, problems: Sequence[str]) -> None:
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise EmitError(f"graph {graph.name!r} cannot be written as TFLite:{lines}")
-    legal = legalize(rescale(graph))
-    emission = Emission(graph=legal, file=TFLiteFile(graph.name))
-    for name in legal.inputs:
-        emission.index[name] = emission.define(legal.tensors[name])
-    for node in legal.nodes:
-        emission.index[node.output] = OP_EMITTERS[node.op](emission, node)
-    return emission.file.pack(
-        inputs={name: emission.index[name] for name in graph.inputs},
-        outputs={name: emission.index[name] for name in outputs or graph.outputs},
-    )

@@ -16,6 +16,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.emit.tflite_file import TFLiteFile
+from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.qparams import QParams
 
@@ -38,6 +39,7 @@ class Emission:
 
     graph: Graph
     file: TFLiteFile
+    options: TFLiteOptions = field(default_factory=TFLiteOptions)
     index: dict[str, int] = field(default_factory=dict)
 
     def output(self, node: Node) -> Tensor:

@@ -9,51 +9,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from keras_quant.emit.tflite_flatbuffer import AlignedBuffer, Shared, SharingBuilder
+from keras_quant.emit.tflite_packing import BITS, INT2, INT4, pack_codes
+
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-BUFFER_ALIGNMENT = 16  # schema.fbs: Buffer.data has force_align: 16
 UNKNOWN_BATCH = -1
 SIGNATURE = "serving_default"
-
-INT4 = "int4"
-"""Stands for the one element type that numpy lacks."""
+METADATA_NAME = "TFLITE_METADATA"
 
 _TENSOR_TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "int32": schema.TensorType.INT32,
     "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8,
     INT4: schema.TensorType.INT4,
+    INT2: schema.TensorType.INT2,
 }
-
-
-class _AlignedBuffer(schema.BufferT):
-    """A buffer whose bytes start at a multiple of 16, which BufferT does not see to."""
-
-    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 - the schema's name
-        builder.StartVector(1, len(self.data), BUFFER_ALIGNMENT)
-        head = builder.Head() - len(self.data)
-        builder.head = head
-        builder.Bytes[head : head + len(self.data)] = self.data
-        data = builder.EndVector()
-        schema.BufferStart(builder)
-        schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
 
 
 class TFLiteFile:
     """A model of one subgraph that grows tensor by tensor and operator by operator."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, batch: int | None = None) -> None:
+        """Begins a file.
+
+        Args:
+            batch: length of the batch axis; None means any.
+        """
         self._name = name
+        self._batch = batch
         self._tensors: list[schema.TensorT] = []
         self._operators: list[schema.OperatorT] = []
         self._operator_codes: dict[tuple[int, int], int] = {}
         self._buffers: list[schema.BufferT] = [schema.BufferT()]  # buffer 0 means "no data"
         self._buffer_of: dict[bytes, int] = {}
+        self._constants: dict[tuple[object, ...], int] = {}
 
     def activation(
         self,
@@ -63,26 +57,29 @@ class TFLiteFile:
         scale: float | None = None,
         zero_point: int = 0,
         batched: bool = True,
+        element_type: str = "int8",
     ) -> int:
         """Adds a tensor that is computed or given at run time.
 
         Args:
             shape: without the batch axis.
-            scale: of an int8 tensor, stored as float32; None makes a float32 tensor.
-            batched: whether there is a batch axis, in front and of any length.
+            scale: of a tensor of codes, stored as float32; None makes a float32 tensor.
+            batched: whether there is a batch axis, in front.
+            element_type: of codes: int8 or uint8.
         Returns: the tensor's index.
         """
         tensor = schema.TensorT(
             name=name,
-            shape=[1, *shape] if batched else list(shape),
-            shapeSignature=[UNKNOWN_BATCH, *shape] if batched else None,
-            type=_TENSOR_TYPES["float32" if scale is None else "int8"],
+            shape=[self._batch or 1, *shape] if batched else list(shape),
+            shapeSignature=[UNKNOWN_BATCH, *shape] if batched and not self._batch else None,
+            type=_TENSOR_TYPES["float32" if scale is None else element_type],
             hasRank=True,
         )
         if scale is not None:
-            tensor.quantization = schema.QuantizationParametersT(
+            parameters = schema.QuantizationParametersT(
                 scale=[float(np.float32(scale))], zeroPoint=[zero_point]
             )
+            tensor.quantization = Shared(parameters)
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
@@ -95,17 +92,22 @@ class TFLiteFile:
         axis: int = 0,
         element_type: str | None = None,
     ) -> int:
-        """Adds a constant tensor; equal bytes are stored once.
+        """Adds a constant tensor, or finds it; equal bytes are stored once.
 
         Args:
-            values: float32, int32 or int8 of any shape; with element_type INT4 int8 codes
-                in [-8, 7], stored two in a byte, low nibble first.
+            values: float32, int32 or int8 of any shape; with an element type of
+                `tflite_packing` int8 codes that fit it.
             scale: float32 (channels,) along axis, or (1,) for the whole tensor; zero points
                 are 0.
         Returns: the tensor's index.
         """
         element_type = element_type or values.dtype.name
-        data = _pack_int4(values) if element_type == INT4 else values.tobytes()
+        bits = BITS.get(element_type)
+        data = values.tobytes() if bits is None else pack_codes(values, bits)
+        scales = [] if scale is None else np.asarray(scale, np.float32).tolist()
+        key = name, values.shape, element_type, data, axis, tuple(scales)
+        if key in self._constants:
+            return self._constants[key]
         tensor = schema.TensorT(
             name=name,
             shape=list(values.shape),
@@ -113,14 +115,13 @@ class TFLiteFile:
             buffer=self._buffer(data),
             hasRank=True,
         )
-        if scale is not None:
+        if scales:
             tensor.quantization = schema.QuantizationParametersT(
-                scale=np.asarray(scale, np.float32).tolist(),
-                zeroPoint=[0] * len(scale),
-                quantizedDimension=axis,
+                scale=scales, zeroPoint=[0] * len(scales), quantizedDimension=axis
             )
         self._tensors.append(tensor)
-        return len(self._tensors) - 1
+        self._constants[key] = len(self._tensors) - 1
+        return self._constants[key]
 
     def operator(
         self,
@@ -149,15 +150,21 @@ class TFLiteFile:
         if options is not None:
             kind = type(options).__name__.removesuffix("T")
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-            operator.builtinOptions = options
+            operator.builtinOptions = Shared(options)
         self._operators.append(operator)
 
-    def pack(self, inputs: dict[str, int], outputs: dict[str, int]) -> bytes:
+    def pack(
+        self, inputs: dict[str, int], outputs: dict[str, int], *, metadata: bytes | None = None
+    ) -> bytes:
         """Gives the file's bytes.
 
         Args:
             inputs, outputs: the signature's names and the tensors they stand for.
+            metadata: see `tflite_metadata.pack_metadata`.
         """
+        entries = []
+        if metadata is not None:
+            entries = [schema.MetadataT(name=METADATA_NAME, buffer=self._buffer(metadata))]
         model = schema.ModelT(
             version=SCHEMA_VERSION,
             description="keras_quant",
@@ -172,6 +179,7 @@ class TFLiteFile:
                 )
             ],
             buffers=self._buffers,
+            metadata=entries,
             signatureDefs=[
                 schema.SignatureDefT(
                     signatureKey=SIGNATURE,
@@ -181,13 +189,13 @@ class TFLiteFile:
             ],
         )
         size = sum(len(buffer.data or b"") for buffer in self._buffers)
-        builder = flatbuffers.Builder(2 * size + 4096)
+        builder = SharingBuilder(2 * size + 4096)
         builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
 
     def _buffer(self, data: bytes) -> int:
         if data not in self._buffer_of:
-            self._buffers.append(_AlignedBuffer(data=data))
+            self._buffers.append(AlignedBuffer(data=data))
             self._buffer_of[data] = len(self._buffers) - 1
         return self._buffer_of[data]
 
@@ -197,8 +205,3 @@ def _operator_code(code: int, version: int) -> schema.OperatorCodeT:
     return schema.OperatorCodeT(
         builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=version
     )
-
-
-def _pack_int4(codes: np.ndarray) -> bytes:
-    nibbles = np.append(codes.ravel(), np.zeros(codes.size % 2, codes.dtype)).astype(np.uint8) & 15
-    return (nibbles[0::2] | nibbles[1::2] << 4).tobytes()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from keras_quant.emit.tflite_emission import INT8_CODES
 from keras_quant.emit.tflite_legalize import on_one_grid
 from keras_quant.emit.tflite_ops import OP_EMITTERS
+from keras_quant.emit.tflite_packing import packed_type
 from keras_quant.errors import close_names
 from keras_quant.graph.ir import Graph, Node, Weight
 from keras_quant.qparams import QParams
@@ -30,6 +32,48 @@ def find_problems(graph: Graph) -> list[str]:
             names = close_names(node.op, OP_EMITTERS)
             problems.append(f"layer {node.name!r}: no TFLite operator for {node.op!r}{names}")
     return problems
+
+
+def find_float_nodes(graph: Graph) -> list[str]:
+    """Gives one line for each float that a legal graph gives; where none, that it computes."""
+    floats = [node for node in graph.nodes if graph.tensors[node.output].qparams is None]
+    heads = [node for node in floats if node.output in graph.outputs]
+    remedy = "Quantize it, and add only codes of one scale; or export it with a float head."
+    if heads:
+        remedy = "Give the graph's outputs codes with passes.integer_head."
+    return [
+        f"layer {node.name!r}: {node.op} gives floats; a file with an int8 head has none. {remedy}"
+        for node in heads or floats
+    ]
+
+
+def find_unpacked_nodes(graph: Graph, pack: str) -> list[str]:
+    """Gives one line for each node of narrow codes that were multiplied beyond their width.
+
+    Args:
+        graph: realized.
+        pack: see `tflite_options.TFLiteOptions`.
+    """
+    return [
+        f"layer {node.name!r}: stored codes reach {_largest(node)}, where the logical ones could "
+        f"be packed. Realize the graph with tflite_packing.stored_limits(graph, {pack!r})."
+        for node in graph.nodes
+        if packed_type(graph, _logical(node), pack) != packed_type(graph, node, pack)
+    ]
+
+
+def _logical(node: Node) -> Node:
+    """The node with codes as they were before they were multiplied up."""
+    weight = node.weight
+    if weight is None or weight.multiplier is None:
+        return node
+    values = (weight.values // weight.multiplier).astype(np.int8)
+    return replace(node, weight=replace(weight, values=values))
+
+
+def _largest(node: Node) -> int:
+    assert node.weight is not None, node.name
+    return int(np.abs(node.weight.values.astype(np.int32)).max())
 
 
 def _range(qparams: QParams) -> Iterator[str]:

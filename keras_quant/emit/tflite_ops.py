@@ -14,7 +14,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.emit.tflite_emission import Emission
-from keras_quant.emit.tflite_file import INT4
+from keras_quant.emit.tflite_head import codes_before, emit_head
+from keras_quant.emit.tflite_packing import PACKED_VERSIONS, packed_type
+from keras_quant.emit.tflite_patches import emit_patches
 from keras_quant.graph.ir import Node, Weight
 from keras_quant.graph.windows import window_of
 
@@ -40,27 +42,38 @@ def emit_linear(emission: Emission, node: Node) -> int:
     """A node with a kernel, of codes or of floats."""
     if emission.output(node).qparams is not None:
         return _emit_integer_linear(emission, node)
+    codes = codes_before(emission.graph, node)
+    if _weight(node).scale is not None and node.op == "dense" and codes is not None:
+        return emit_head(emission, node, codes, activation=_activation(node))
     if _weight(node).scale is not None:
         return _emit_weight_only_linear(emission, node)
     op, options, values, _ = _linear_op(node)
     options.fusedActivationFunction = _activation(node)
     weight = emission.file.constant(f"{node.name}/weight", values.astype(np.float32))
     bias = emission.file.constant(f"{node.name}/bias", _bias(node, np.float32))
-    inputs = _operands(emission, node, weight, bias)
+    inputs = _operands(emission, node, emission.inputs(node)[0], weight, bias)
     version = _VERSIONS[op][0]
     return emission.write(emission.output(node), op, inputs, options=options, version=version)
 
 
 def _emit_integer_linear(emission: Emission, node: Node) -> int:
     op, options, values, axis = _linear_op(node)
+    data, version = emission.inputs(node)[0], _VERSIONS[op][1]
     source, scale = emission.source(node).qparams, _weight(node).scale
     assert source is not None and scale is not None, node.name
+    element_type = packed_type(emission.graph, node, emission.options.pack)
+    if element_type is not None:
+        version = PACKED_VERSIONS[element_type]
+    if element_type is not None and node.op == "conv2d":
+        op, options = "FULLY_CONNECTED", schema.FullyConnectedOptionsT(keepNumDims=True)
+        data, values = emit_patches(emission, node), values.reshape(len(values), -1)
     bias_scale = np.float32(source.scale) * scale
-    weight = emission.file.constant(f"{node.name}/weight", values, scale=scale, axis=axis)
+    weight = emission.file.constant(
+        f"{node.name}/weight", values, scale=scale, axis=axis, element_type=element_type
+    )
     # Never without a bias: XNNPACK crashes on an int8 depthwise convolution that has none.
     bias = emission.file.constant(f"{node.name}/bias", _bias(node, np.int32), scale=bias_scale)
-    inputs = _operands(emission, node, weight, bias)
-    version = _VERSIONS[op][1]
+    inputs = _operands(emission, node, data, weight, bias)
     output = emission.output(node)
     return emission.write_clamped(output, op, inputs, options=options, version=version)
 
@@ -74,17 +87,13 @@ def _emit_weight_only_linear(emission: Emission, node: Node) -> int:
     """
     op, options, values, _ = _linear_op(node)
     output, file = emission.output(node), emission.file
-    # XNNPACK takes no INT4 here; the builtin FULLY_CONNECTED is as fast, convolutions are not.
-    is_int4 = node.op == "dense" and values.min() >= -8 and values.max() <= 7
-    codes = file.constant(
-        f"{node.name}/weight", values, scale=np.ones(1), element_type=INT4 if is_int4 else None
-    )
+    codes = file.constant(f"{node.name}/weight", values, scale=np.ones(1))
     filters = file.activation(f"{node.name}/unpacked", values.shape, batched=False)
-    file.operator("DEQUANTIZE", [codes], filters, version=6 if is_int4 else 2)
+    file.operator("DEQUANTIZE", [codes], filters, version=2)
     bias = _bias(node, np.float32)
     zeros = file.constant(f"{node.name}/zeros", np.zeros_like(bias))
     sums = replace(output, name=f"{output.name}/sums")
-    inputs = _operands(emission, node, filters, zeros)
+    inputs = _operands(emission, node, emission.inputs(node)[0], filters, zeros)
     index = emission.write(sums, op, inputs, options=options, version=_VERSIONS[op][0])
     scaled = replace(output, name=f"{output.name}/scaled")
     scales = file.constant(f"{node.name}/scale", np.asarray(_weight(node).scale, np.float32))
@@ -224,14 +233,14 @@ def _at_least_strides(values: np.ndarray, node: Node) -> np.ndarray:
     return grown.transpose(3, 0, 1, 2)
 
 
-def _operands(emission: Emission, node: Node, weight: int, bias: int) -> list[int]:
+def _operands(emission: Emission, node: Node, data: int, weight: int, bias: int) -> list[int]:
     """The inputs of a linear operator, in its order."""
     if node.op != "conv2d_transpose":
-        return [*emission.inputs(node), weight, bias]
+        return [data, weight, bias]
     # XNNPACK takes the batch from the input; height and width are those given here.
     shape = np.array([1, *emission.output(node).shape], np.int32)
     sizes = emission.file.constant(f"{node.name}/output_shape", shape)
-    return [sizes, weight, *emission.inputs(node), bias]
+    return [sizes, weight, data, bias]
 
 
 def _pooling(node: Node) -> schema.Pool2DOptionsT:

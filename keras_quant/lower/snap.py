@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node
-from keras_quant.graph.passes.realize import ChannelReport, realize
+from keras_quant.graph.passes.realize import ChannelReport, StoredLimits, realize
 from keras_quant.lower.lower import lower
 from keras_quant.tf import keras
 
@@ -45,13 +45,14 @@ class Snap:
     largest_shift_steps: float
 
 
-def lower_exactly(model: keras.Model) -> Snap:
+def lower_exactly(model: keras.Model, *, limits: StoredLimits = lambda ideal: {}) -> Snap:
     """Lowers a model to a realized graph, moving those biases that need it.
 
     A second call on the same model moves nothing.
 
     Args:
         model: its weights change, unless every channel is exact as trained.
+        limits: gives the ideal graph's largest stored codes by node, see `realize`.
     Raises:
         LoweringError: layers that cannot be lowered, or a bias that cannot be moved.
     """
@@ -64,7 +65,9 @@ def lower_exactly(model: keras.Model) -> Snap:
     moves: dict[str, np.ndarray] = {}
     steps = 0.0
     for _ in range(MAX_ROUNDS):
-        realized = realize(ideal, immovable=immovable, fixed_gain=fixed_gain)
+        realized = realize(
+            ideal, stored_max=limits(ideal), immovable=immovable, fixed_gain=fixed_gain
+        )
         _check_immovable(realized.reports, immovable)
         moved = [report for report in realized.reports if report.snapped]
         if not moved:

@@ -72,10 +72,10 @@ class LiteRTRunner:
             shape = tuple(details["shape_signature"][1:].tolist())
             if name not in inputs:
                 problems.append(f"input {name!r} is missing; given: {', '.join(inputs) or 'none'}")
-            elif details["dtype"] != np.float32:
+            elif details["dtype"] != np.float32 and details["dtype"] != inputs[name].dtype:
                 problems.append(
-                    f"input {name!r} of the file is {details['dtype'].__name__}; float32 is "
-                    "supported: export it with float inputs"
+                    f"input {name!r} of the file is {details['dtype'].__name__}; "
+                    f"{inputs[name].dtype} was given. Give codes, or export it with float inputs"
                 )
             elif inputs[name].shape[1:] != shape:
                 problems.append(

@@ -1,5 +1,7 @@
-"""The small graph of the tests of graph/, for emitters too."""
+"""The small graph of tests/graph, for the tests of files."""
 
 from __future__ import annotations
 
-from tests.graph.conftest import graph  # noqa: F401
+from tests.graph.conftest import graph
+
+__all__ = ["graph"]

@@ -13,8 +13,9 @@ import pytest
 from keras_quant.emit import FORMATS, Format
 from keras_quant.emit.onnx_x86 import emit_onnx_x86
 from keras_quant.emit.tflite import emit_tflite
+from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.errors import DataError, KerasQuantError, ModelError
-from keras_quant.graph.ir import Graph
+from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.qparams import unsigned
 from keras_quant.runners import RUNNERS, Runner
 from keras_quant.runners.litert import LiteRTRunner
@@ -84,11 +85,22 @@ def test_wrong_inputs_are_told(runner: Runner, inputs: dict, message: str) -> No
 
 
 def test_kernels_left_to_the_builtin_library_are_told() -> None:
-    builder = GraphBuilder(np.random.default_rng(0), (1, 1, 8), power_of_two=True)
-    builder.add_node("reshape", qparams=builder.qparams())
-    builder.add_head(5, largest=7)
-    kernels = LiteRTRunner(emit_tflite(builder.graph())).info.kernels
-    assert kernels == ("XNNPACK", "builtin DEQUANTIZE, FULLY_CONNECTED")
+    graph = Graph(
+        name="pixels",
+        inputs=("image",),
+        outputs=("codes",),
+        tensors={
+            "image": Tensor(name="image", shape=(4, 4, 3)),
+            "pixels": Tensor(name="pixels", shape=(4, 4, 3), qparams=unsigned(8, 0.5)),
+            "codes": Tensor(name="codes", shape=(4, 4, 3), qparams=unsigned(4, 0.5)),
+        },
+        nodes=(
+            Node(name="quantize", op="quantize", inputs=("image",), output="pixels"),
+            Node(name="clamp", op="requantize", inputs=("pixels",), output="codes"),
+        ),
+    )
+    kernels = LiteRTRunner(emit_tflite(graph, options=TFLiteOptions(input="uint8"))).info.kernels
+    assert kernels == ("XNNPACK", "builtin QUANTIZE")
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
@@ -124,7 +136,7 @@ def test_onnxruntime_refuses_files_with_integer_inputs() -> None:
 
 
 @pytest.mark.tensorflow
-def test_litert_refuses_files_with_integer_inputs() -> None:
+def test_litert_refuses_floats_for_files_with_integer_inputs() -> None:
     pytest.importorskip("tensorflow")
     from keras_quant.tf import keras, tf
 
@@ -134,5 +146,5 @@ def test_litert_refuses_files_with_integer_inputs() -> None:
     converter.representative_dataset = lambda: [[np.ones((1, 4), np.float32)]]
     converter.inference_input_type = tf.int8
     runner = LiteRTRunner(converter.convert())
-    with pytest.raises(DataError, match="of the file is int8; float32 is supported"):
+    with pytest.raises(DataError, match="of the file is int8; float32 was given"):
         runner.run({runner.inputs[0]: np.ones((1, 4), np.float32)})

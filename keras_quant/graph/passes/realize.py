@@ -14,7 +14,7 @@ grid is the only real loss: up to 1 % of all codes at 2 bits. Two remedies:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,9 @@ from keras_quant.graph.passes.staircase import (
     select_channels,
 )
 
+INT8_MAX = 127
+StoredLimits = Callable[[Graph], Mapping[str, int]]
+"""Gives the largest stored weight codes that a target allows, by node."""
 # A bias of up to 2**22 is still told from its neighbours after a float32 rounding.
 MAX_BIAS = 2.0**22
 MAX_ACCUMULATOR = 2.0**31 - 1
@@ -93,7 +96,7 @@ class Realized:
 def realize(
     graph: Graph,
     *,
-    stored_max: int = 127,
+    stored_max: int | Mapping[str, int] = INT8_MAX,
     snap: bool = True,
     immovable: Collection[str] = (),
     fixed_gain: Collection[str] = (),
@@ -107,7 +110,7 @@ def realize(
     Args:
         stored_max: largest stored weight code; weights are multiplied up towards it, which
             makes the bias finer, but not beyond `pairs.pair_limit`. 7 for kernels that take
-            int4.
+            int4. By node, those that are not named have INT8_MAX.
         snap: False keeps the trained model as it is, and lets channels differ from it.
         immovable: names of nodes that are treated as with snap=False.
         fixed_gain: names of nodes whose bias may be moved, but not their gain.
@@ -122,12 +125,15 @@ def realize(
     ]
     if problems:
         raise GraphError("\n".join(problems))
+    limits = stored_max if isinstance(stored_max, Mapping) else {}
+    most = INT8_MAX if isinstance(stored_max, Mapping) else stored_max
     made, reports = {}, []
     for node, channels in ideal:
+        limit = limits.get(node.name, most)
         made[node.name], report = _realize_node(
             node,
             channels,
-            stored_max=min(stored_max, pair_limit(graph, node)),
+            stored_max=min(limit, pair_limit(graph, node)),
             snap=snap and node.name not in immovable,
             move_gain=node.name not in fixed_gain,
         )

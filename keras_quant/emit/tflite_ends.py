@@ -1,0 +1,108 @@
+"""The inputs of a file: floats, or the codes that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from keras_quant.emit.tflite_emission import INT8_CODES, Emission, stored_offset
+from keras_quant.emit.tflite_options import TFLiteOptions
+from keras_quant.errors import EmitError
+from keras_quant.graph.ir import Graph, Tensor
+from keras_quant.graph.reference import run_reference
+
+
+def take_codes(graph: Graph) -> tuple[Graph, Mapping[str, str]]:
+    """Gives a graph whose inputs are the codes that its first nodes make of floats.
+
+    Codes of 8-bit pixels (0 to 255, scale 1/255) are the pixels: rounding float32(k / 255) to
+    this grid gives k for each of them, so nothing else changes.
+
+    Args:
+        graph: legal; every input is read by quantize nodes alone, to one grid of 256 codes.
+    Returns: the graph without these nodes, and the input that each tensor they wrote is.
+    Raises:
+        EmitError: names the inputs that are read otherwise.
+    """
+    problems: list[str] = []
+    codes: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name in graph.inputs:
+        readers = graph.consumers(name)
+        grids = {_grid(graph, node.output): node.output for node in readers}
+        floats = [node.name for node in readers if node.op != "quantize"]
+        if floats:
+            problems.append(f"input {name!r} is read as float by {', '.join(floats)}")
+        elif len(grids) != 1 or next(iter(grids))[0] != INT8_CODES:
+            counts = " and ".join(f"{count} codes of scale {scale:g}" for count, scale, _ in grids)
+            problems.append(f"input {name!r} is rounded to {counts}; one grid of 256 is needed")
+        else:
+            qparams = graph.tensors[readers[0].output].qparams
+            codes[name] = replace(graph.tensors[name], qparams=qparams)
+            aliases |= {node.output: name for node in readers}
+    if problems:
+        lines = "".join(f"\n  {line}" for line in problems)
+        raise EmitError(
+            f"graph {graph.name!r} cannot take codes:{lines}\n"
+            "Export it with float inputs, or train it with 8 bits at the input."
+        )
+    nodes = tuple(node for node in graph.nodes if node.output not in aliases)
+    return replace(graph, nodes=nodes, tensors={**graph.tensors, **codes}), aliases
+
+
+def stored_inputs(
+    graph: Graph, inputs: Mapping[str, np.ndarray], options: TFLiteOptions
+) -> dict[str, np.ndarray]:
+    """Gives what a file is fed in place of the floats that its graph takes.
+
+    Args:
+        inputs: by name, float32 (images, *shape).
+    Returns: by name, in the dtype of the file's input; uint8 codes of images that were
+        pixels / 255 are the pixels.
+    Raises:
+        EmitError: as take_codes.
+    """
+    if options.input == "float":
+        return {name: np.asarray(inputs[name], np.float32) for name in graph.inputs}
+    _, aliases = take_codes(graph)
+    stored = {}
+    for tensor, codes in run_reference(graph, inputs, keep=aliases).items():
+        qparams = graph.tensors[tensor].qparams
+        assert qparams is not None, tensor
+        is_unsigned = options.input == "uint8"
+        offset = -qparams.qmin if is_unsigned else stored_offset(qparams)
+        dtype = np.uint8 if is_unsigned else np.int8
+        stored[aliases[tensor]] = (codes.astype(np.int32) + offset).astype(dtype)
+    return stored
+
+
+def _grid(graph: Graph, tensor: str) -> tuple[int, float, int]:
+    qparams = graph.tensors[tensor].qparams
+    if qparams is None:
+        return 0, 0.0, 0
+    return qparams.qmax - qparams.qmin + 1, qparams.scale, qparams.zero_point
+
+
+def emit_input(emission: Emission, name: str) -> tuple[int, int]:
+    """Emits an input of the file.
+
+    Returns: the file's tensor that the caller fills, and the one that operators read.
+    """
+    tensor = emission.graph.tensors[name]
+    if emission.options.input != "uint8" or tensor.qparams is None:
+        index = emission.define(tensor)
+        return index, index
+    qparams = tensor.qparams
+    given = emission.file.activation(
+        name,
+        tensor.shape,
+        scale=qparams.scale,
+        zero_point=qparams.zero_point - qparams.qmin,
+        element_type="uint8",
+    )
+    # Between equal scales QUANTIZE flips the highest bit.
+    return given, emission.write(
+        replace(tensor, name=f"{name}/int8"), "QUANTIZE", [given], version=2
+    )
