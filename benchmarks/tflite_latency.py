@@ -113,7 +113,7 @@ def make_files(source: keras.Model, images: np.ndarray) -> dict[str, bytes]:
 def our_file(source: keras.Model, images: np.ndarray, *, bits: str, pack: str) -> bytes:
     """Quantizes and writes a network as `kq export --pack` does."""
     model = fake_quantized(source, bits, images)
-    snap = lower_exactly(model, limits=partial(stored_limits, pack=pack))
+    snap = lower_exactly(model, limits=partial(stored_limits, options=TFLiteOptions(pack=pack)))
     return emit_tflite(snap.graph, options=TFLiteOptions(pack=pack))
 
 

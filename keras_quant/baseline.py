@@ -53,10 +53,10 @@ def float_onnx(model: keras.Model) -> bytes:
 
 
 BASELINES: dict[str, Callable[[keras.Model], bytes]] = {
-    "tflite": float_tflite,
-    "onnx": float_onnx,
+    ".tflite": float_tflite,
+    ".onnx": float_onnx,
 }
-"""By the name of the format that a file is compared with."""
+"""By the suffix of the file that one is compared with."""
 
 
 def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:

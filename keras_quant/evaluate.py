@@ -178,7 +178,7 @@ def dataset_of(path: Path, name: str | None) -> Dataset:
 
 
 def _load(file: Path, data: Dataset, *, trust: bool) -> tuple[Logits, tuple[str, ...]]:
-    form = format_of(file.suffix)
+    form = format_of(file)
     if form is not None:
         runner = form.load("runner")(file)
         return lambda x: run_logits(runner, x), runner.info.kernels

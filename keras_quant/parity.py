@@ -19,7 +19,7 @@ from keras_quant.emit import Format
 from keras_quant.errors import DataError, ModelError
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.reference import iterate_reference
-from keras_quant.qparams import QParams
+from keras_quant.qparams import QParams, dequantize
 from keras_quant.runners import Runner
 
 Arrays = Mapping[str, np.ndarray]
@@ -68,8 +68,8 @@ class Parity:
         images: how many images were compared.
         codes_compared: codes of all quantized tensors, over all images.
         codes_different: how many of them are not the reference's.
-        codes_tolerance: largest share of them allowed: 0, or FLOAT_CODE_TOLERANCE where layers
-            are kept in float in front of codes.
+        codes_tolerance: largest share of them allowed: 0; FLOAT_CODE_TOLERANCE where layers are
+            kept in float in front of codes; or what the format declares.
         layers: the same layer by layer, in the graph's order.
         first_different: the first node, in the graph's order, that gave such a code.
         logit_difference: largest |file - reference| of float outputs, each image's divided by
@@ -134,6 +134,7 @@ def prove_all(
     inputs: Arrays,
     *,
     keras_logits: np.ndarray | None = None,
+    judge_keras: bool = True,
     batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> list[Parity]:
@@ -145,6 +146,8 @@ def prove_all(
         inputs: by name, float32 (images, *shape), at least one image.
         keras_logits: float (images, *shape of the graph's first output), what the Keras
             model answers.
+        judge_keras: False only reports the agreement with Keras, for a graph that was made to
+            answer otherwise than the model does.
         batch_size: images at a time; None means as many as the reference runs fast.
         on_images: told after each batch how many images are compared.
     Returns: what was found, in the order of files.
@@ -167,7 +170,8 @@ def prove_all(
             trial.compare(batch, expected, keras)
         images = now.stop
         on_images(images)
-    return [trial.verdict(with_keras=keras_logits is not None) for trial in trials]
+    with_keras = keras_logits is not None
+    return [trial.verdict(with_keras=with_keras, judge_keras=judge_keras) for trial in trials]
 
 
 def codes_tolerance(graph: Graph) -> float:
@@ -182,6 +186,7 @@ class _Trial:
 
     graph: Graph
     codes: Sequence[str]
+    tolerance: float
     file: Runner
     probe: Runner | None
     stored_offset: Callable[[QParams], int]
@@ -190,12 +195,14 @@ class _Trial:
 
     @classmethod
     def start(cls, graph: Graph, form: Format, content: bytes, codes: Sequence[str]) -> _Trial:
-        emit, runner = form.load("emit"), form.load("runner")
+        runner = form.load("runner")
+        own = form.call("tolerance", graph) if form.tolerance else 0.0
         return cls(
             graph=graph,
             codes=codes,
+            tolerance=max(own, codes_tolerance(graph)),
             file=runner(content),
-            probe=runner(emit(graph, outputs=codes)) if codes else None,
+            probe=runner(form.emitted(graph, outputs=codes)) if codes else None,
             stored_offset=form.load("stored_offset"),
             tally=_Tally(),
         )
@@ -211,15 +218,14 @@ class _Trial:
         self.tally.images += len(answers[self.graph.outputs[0]])
         self.seconds += time.perf_counter() - started
 
-    def verdict(self, *, with_keras: bool) -> Parity:
+    def verdict(self, *, with_keras: bool, judge_keras: bool) -> Parity:
         """Sums up; with_keras says whether Keras' answers were compared."""
         tally, graph, info = self.tally, self.graph, self.file.info
-        tolerance = codes_tolerance(graph)
         return Parity(
             images=tally.images,
             codes_compared=tally.compared.total(),
             codes_different=tally.different.total(),
-            codes_tolerance=tolerance,
+            codes_tolerance=self.tolerance,
             layers=tuple(
                 LayerParity(
                     node=node.name,
@@ -239,7 +245,7 @@ class _Trial:
             probe_kernels=() if self.probe is None else self.probe.info.kernels,
             versions={**info.versions, "numpy": np.__version__},
             seconds=self.seconds,
-            passed=tally.is_clean(tolerance, with_keras=with_keras),
+            passed=tally.is_clean(self.tolerance, with_keras=with_keras and judge_keras),
         )
 
     def _answers(self, runner: Runner, batch: Arrays, expected: Arrays) -> Arrays:
@@ -299,8 +305,14 @@ class _Tally:
         logits = graph.outputs[0]
         self.top1 += _agreeing(found[logits], expected[logits])
         if keras is not None:
-            self.keras_difference = _largest(self.keras_difference, found[logits] - keras)
+            reals = _reals(found[logits], graph.tensors[logits].qparams)
+            self.keras_difference = _largest(self.keras_difference, reals - keras)
             self.keras_top1 += _agreeing(found[logits], keras)
+
+
+def _reals(values: np.ndarray, qparams: QParams | None) -> np.ndarray:
+    """What codes stand for; floats as they are."""
+    return values if qparams is None else dequantize(values, qparams)
 
 
 def _largest(so_far: float, difference: np.ndarray) -> float:

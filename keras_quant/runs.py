@@ -10,6 +10,8 @@ from keras_quant import records
 from keras_quant.errors import RunError
 from keras_quant.files import make_folder, sweep
 
+GRAPH_NAME = "model.kqgraph"
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -39,7 +41,7 @@ class RunFolder:
 
     @property
     def graph(self) -> Path:
-        return self.export / "model.kqgraph"
+        return self.export / GRAPH_NAME
 
     @property
     def parity(self) -> Path:

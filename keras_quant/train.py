@@ -20,12 +20,12 @@ from keras_quant.data import Dataset, load_dataset, normalize
 from keras_quant.emit import FORMATS
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.errors import ModelError, RunError, TrainingError, UsageError
-from keras_quant.export import Export, export_formats
+from keras_quant.export import Export, export_formats, gather, stored_limits
 from keras_quant.files import write_json, write_text
 from keras_quant.fit import FitSettings, fit
 from keras_quant.graph.cost import cost
 from keras_quant.keras_files import load_model, save_model
-from keras_quant.logits import LogitFunction, accuracy
+from keras_quant.logits import accuracy
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.methods import load_method
 from keras_quant.prepare import Plan, copy_weights, plan, with_steps, wrap
@@ -258,25 +258,18 @@ def _finish(
 ) -> TrainResult:
     """Snaps, saves, touches the test set once, exports and proves."""
     progress.say("lowering to the integer graph")
-    snap = lower_exactly(model)
+    formats = [FORMATS["tflite"]]
+    snap = lower_exactly(model, limits=stored_limits(formats))
     save_model(model, folder.model)
-    logits = LogitFunction(model)(dataset.test.x)
-    keras_accuracy = accuracy(logits, dataset.test.y)
+    evidence = gather(model, dataset, scheme=str(record.scheme["name"]))
+    keras_accuracy = accuracy(evidence.keras_logits, dataset.test.y)
     record = dataclasses.replace(
         record,
         status="trained",
         figures=(_percent("accuracy", keras_accuracy, "Keras model"), *_sizes(snap, source)),
     )
     records.save(record, folder.path)
-    (export,) = export_formats(
-        snap,
-        folder.export,
-        [FORMATS["tflite"]],
-        images=dataset.test.x,
-        labels=dataset.test.y,
-        keras_logits=logits,
-        progress=progress,
-    )
+    (export,) = export_formats(snap, folder.export, formats, evidence, progress=progress)
     figures = (
         *record.figures,
         _percent("accuracy", export.accuracy, "TFLite file"),

@@ -37,9 +37,12 @@ from keras_quant.evaluate import evaluate, run_logits  # noqa: E402
 from keras_quant.export import Export, export_path  # noqa: E402
 from keras_quant.files import FileError  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
+from keras_quant.graph.store import load_graph  # noqa: E402
+from keras_quant.graph.verify import verify  # noqa: E402
 from keras_quant.keras_files import load_model, save_model  # noqa: E402
 from keras_quant.logits import LogitFunction  # noqa: E402
 from keras_quant.progress import Progress  # noqa: E402
+from keras_quant.runs import GRAPH_NAME  # noqa: E402
 from keras_quant.scheme import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.train import train  # noqa: E402
@@ -88,7 +91,7 @@ def names(folder: Path) -> list[str]:
 
 def gate_files(folder: Path) -> list[str]:
     """Names of the files that the gate decides on."""
-    return [name for name in names(folder) if name != exporting.MOVED_NAME]
+    return [name for name in names(folder) if name not in (exporting.MOVED_NAME, GRAPH_NAME)]
 
 
 def parity_of(folder: Path) -> dict[str, Any]:
@@ -107,7 +110,8 @@ def test_export_of_a_run_is_the_file_that_training_wrote(run: Path, tmp_path: Pa
     assert done.path.read_bytes() == (run / "export" / "model.tflite").read_bytes()
     assert (done.moved_channels, done.parity.codes_different) == (0, 0)
     assert done.accuracy == evaluate(run)[0].accuracy
-    assert names(tmp_path / "again") == ["model.tflite", "parity.json"]
+    assert names(tmp_path / "again") == ["model.kqgraph", "model.tflite", "parity.json"]
+    verify(load_graph(tmp_path / "again" / "model.kqgraph"))
 
 
 def test_record_of_the_proof_is_that_of_the_file(run: Path) -> None:
@@ -188,7 +192,7 @@ def test_file_that_answers_otherwise_never_gets_the_final_name(
     run: Path, monkeypatch: pytest.MonkeyPatch, probe_too: bool
 ) -> None:
     def emit(graph: Graph, **options: Any) -> bytes:
-        is_probe = bool(options)
+        is_probe = options["outputs"] is not None
         return (wrong_file if probe_too or not is_probe else emit_tflite)(graph, **options)
 
     monkeypatch.setattr("keras_quant.emit.tflite.emit_tflite", emit)
@@ -218,7 +222,14 @@ def test_mended_export_takes_the_failed_file_away(
 def test_every_format_is_proven_and_recorded(run: Path, tmp_path: Path) -> None:
     done = export_all(run, *FORMATS.values(), out=tmp_path / "out")
     assert [export.format for export in done] == list(FORMATS)
-    assert names(tmp_path / "out") == sorted([*(f.file_name for f in FORMATS.values()), PARITY])
+    assert all((tmp_path / "out" / form.file_name).is_file() for form in FORMATS.values())
+    assert names(tmp_path / "out") == [
+        *("model.kqgraph", "model.onnx", "model.tflite", PARITY, "tensorrt"),
+    ]
+    bundle = tmp_path / "out" / "tensorrt"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["scheme"] == "w4a4"
+    assert (bundle / "labels.txt").read_text().split() == list("0123456789")
     record = json.loads((tmp_path / "out" / PARITY).read_text())
     for export in done:
         assert export.parity.codes_different == 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,12 +12,16 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
     from keras_quant.emit import Format
+    from keras_quant.emit.tflite_options import TFLiteOptions
     from keras_quant.export import Export
+    from keras_quant.targets.tensorrt import TensorRTOptions
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--to", "targets", default="tflite", show_default=True, help="tflite, onnx, or both.")
+@click.option(
+    "--to", "targets", default="tflite", show_default=True, help="Of tflite,onnx,tensorrt."
+)
 @click.option("--dataset", help="Images to prove the files on [default: those of the run].")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: RUN/export].")
 @click.option(
@@ -29,6 +33,13 @@ if TYPE_CHECKING:
 )
 @click.option("--layers", is_flag=True, help="Show the codes compared layer by layer.")
 @click.option("--float", "baselines", is_flag=True, help="Write float files of the model too.")
+@click.option("--pack", help="tflite: int4 weights none, fast (the default) or smallest.")
+@click.option("--input", "input_type", help="tflite: float (the default), int8, or uint8 pixels.")
+@click.option("--head", help="tflite: float logits (the default), or int8 ones.")
+@click.option("--batch", help="tflite: images a call, or dynamic (the default).")
+@click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
+@click.option("--board", help="tensorrt: Jetson module, as nano, xavier-nx or orin-nano.")
+@click.option("--dla", is_flag=True, default=None, help="tensorrt: for the board's DLA.")
 @click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
@@ -43,20 +54,28 @@ def export(
     overwrite: bool,
     trust: bool,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Write a run, or a .keras file, as integer files and prove that they answer the same.
 
-    Exit code 3 means that one does not; it then is called model.failed-parity.*, and the
-    numbers are in parity.json beside it.
+    model.tflite, model.onnx for x86, and tensorrt/: a folder with model.onnx and all that
+    builds, compares and measures it on a board. The integer graph that all are written from is
+    left as model.kqgraph.
+
+    Exit code 3 means that a file does not answer the same; it then is called
+    model.failed-parity.*, and the numbers are in parity.json beside it.
 
     \b
     Examples:
-      kq export models/digits-cnn-w4a4 --to tflite,onnx --overwrite
+      kq export models/digits-cnn-w4a4 --to tflite,onnx,tensorrt --overwrite
+      kq export models/digits-cnn-w4a4 --to tflite --pack smallest --input uint8 --overwrite
+      kq export models/digits-cnn-w4a4 --to tensorrt --board orin-nano
       kq export model.keras --dataset cifar10 --out exported
     """
-    formats = _formats(targets)
+    formats = _formats(targets, settings)
     from keras_quant.export import export_path
     from keras_quant.progress import Progress
+    from keras_quant.targets.tensorrt import plan
 
     done = export_path(
         path,
@@ -75,6 +94,16 @@ def export(
     _print_proofs(done)
     if layers:
         _print_layers(done)
+    for form in formats:
+        if form.name == "tensorrt" and (reason := plan(form.options).reason):
+            note(f"tensorrt/ holds a model of floats, which answers otherwise: {reason}")
+    for export in done:
+        if export.parity.codes_tolerance:
+            note(
+                f"{export.format} is not exact for this model: a share of up to "
+                f"{export.parity.codes_tolerance:g} of its codes may differ, "
+                f"{export.parity.codes_different / export.parity.codes_compared:.1g} did"
+            )
     if done[0].moved_channels:
         note(
             f"biases of {done[0].moved_channels:,} channels were moved to what integers can say, "
@@ -83,10 +112,11 @@ def export(
         )
 
 
-def _formats(targets: str) -> list[Format]:
-    """The formats that --to names, each once."""
+def _formats(targets: str, settings: Mapping[str, Any]) -> list[Format]:
+    """The formats that --to names, each once, with the options given for it."""
     from keras_quant.emit import FORMATS
     from keras_quant.errors import UsageError, close_names
+    from keras_quant.targets.tensorrt import plan
 
     names = dict.fromkeys(name.strip() for name in targets.split(","))
     problems = [
@@ -94,9 +124,46 @@ def _formats(targets: str) -> list[Format]:
         for name in names
         if name not in FORMATS
     ]
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    problems += [
+        f"--{option.removesuffix('_type')} is for {target}; give it with --to {target}"
+        for option in chosen
+        if (target := _TARGET_OF[option]) not in names
+    ]
     if problems:
         raise UsageError("\n".join(problems))
-    return [FORMATS[name] for name in names]
+    tensorrt = _tensorrt_options(chosen)
+    plan(tensorrt)  # tells what does not go together before anything is loaded
+    options = {"tflite": _tflite_options(chosen), "tensorrt": tensorrt}
+    return [FORMATS[name].with_options(options.get(name)) for name in names]
+
+
+_TARGET_OF = {
+    **dict.fromkeys(("pack", "input_type", "head", "batch"), "tflite"),
+    **dict.fromkeys(("trt", "board", "dla"), "tensorrt"),
+}
+
+
+def _tflite_options(chosen: Mapping[str, Any]) -> TFLiteOptions:
+    from keras_quant.emit.tflite_options import TFLiteOptions
+    from keras_quant.errors import UsageError
+
+    batch = chosen.get("batch", "dynamic")
+    if batch != "dynamic" and not batch.isdecimal():
+        raise UsageError(f"--batch is {batch!r}; a number of images, or dynamic, is allowed")
+    given = {"pack": "pack", "input_type": "input", "head": "head"}
+    return TFLiteOptions(
+        batch=None if batch == "dynamic" else int(batch),
+        **{field: chosen[option] for option, field in given.items() if option in chosen},
+    )
+
+
+def _tensorrt_options(chosen: Mapping[str, Any]) -> TensorRTOptions:
+    from keras_quant.targets.tensorrt import TensorRTOptions
+
+    return TensorRTOptions(
+        version=chosen.get("trt"), board=chosen.get("board"), dla=chosen.get("dla", False)
+    )
 
 
 def _print_proofs(exports: Sequence[Export]) -> None:

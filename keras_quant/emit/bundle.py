@@ -25,6 +25,7 @@ from keras_quant.graph.reference import run_reference
 from keras_quant.targets.tensorrt import VERSIONS, Plan, TensorRTOptions, plan
 
 FORMAT_VERSION = 1
+_DEFAULTS = TensorRTOptions()
 MODEL_NAME, MANIFEST_NAME = "model.onnx", "manifest.json"
 MAX_SAMPLES = 16  # each is one start of trtexec, which takes seconds on a small board
 
@@ -66,12 +67,19 @@ class Bundle:
     files: tuple[str, ...]
 
 
+def written_graph(
+    graph: Graph, inputs: Mapping[str, np.ndarray], *, options: TensorRTOptions
+) -> Graph:
+    """Gives the graph that the bundle's file is of: of floats where there is no int8."""
+    return graph if plan(options).precision == "int8" else unquantize(graph)
+
+
 def write_bundle(
     graph: Graph,
     folder: Path,
     *,
     samples: Mapping[str, np.ndarray],
-    options: TensorRTOptions | None = None,
+    options: TensorRTOptions = _DEFAULTS,
     labels: Sequence[str] = (),
     scheme: str = "",
 ) -> Bundle:
@@ -90,16 +98,14 @@ def write_bundle(
         GraphError: a sample is missing or of another shape.
         FileError: the folder cannot be written.
     """
-    chosen = options or TensorRTOptions()
-    planned = plan(chosen)
-    written = graph if planned.precision == "int8" else unquantize(graph)
+    planned, written = plan(options), written_graph(graph, samples, options=options)
     samples = {name: np.asarray(samples[name][:MAX_SAMPLES], np.float32) for name in samples}
     expected = run_reference(written, samples)
     fallbacks = dla_fallbacks(written) if planned.precision == "dla" else ()
     shifted = _shifted(written)
-    files: dict[str, bytes] = {MODEL_NAME: emit_onnx_tensorrt(written, options=chosen)}
+    files: dict[str, bytes] = {MODEL_NAME: emit_onnx_tensorrt(written, options=options)}
     if planned.precision == "dla":
-        files["calibration.cache"] = _cache(graph, written, chosen).encode()
+        files["calibration.cache"] = _cache(graph, written, options).encode()
     if labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
     files |= _sample_files(samples, expected) | _scripts(written, planned, samples)

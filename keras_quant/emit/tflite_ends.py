@@ -1,17 +1,19 @@
-"""The inputs of a file: floats, or the codes that they stand for."""
+"""The ends of a file: floats, or the codes that they stand for."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.emit.tflite_emission import INT8_CODES, Emission, stored_offset
+from keras_quant.emit.tflite_emission import INT8_CODES, Emission
 from keras_quant.emit.tflite_options import TFLiteOptions
+from keras_quant.emit.tflite_packing import stored_limits
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Tensor
-from keras_quant.graph.reference import run_reference
+from keras_quant.graph.passes.integer_head import integer_head, measured_ranges
 
 
 def take_codes(graph: Graph) -> tuple[Graph, Mapping[str, str]]:
@@ -52,37 +54,27 @@ def take_codes(graph: Graph) -> tuple[Graph, Mapping[str, str]]:
     return replace(graph, nodes=nodes, tensors={**graph.tensors, **codes}), aliases
 
 
-def stored_inputs(
-    graph: Graph, inputs: Mapping[str, np.ndarray], options: TFLiteOptions
-) -> dict[str, np.ndarray]:
-    """Gives what a file is fed in place of the floats that its graph takes.
-
-    Args:
-        inputs: by name, float32 (images, *shape).
-    Returns: by name, in the dtype of the file's input; uint8 codes of images that were
-        pixels / 255 are the pixels.
-    Raises:
-        EmitError: as take_codes.
-    """
-    if options.input == "float":
-        return {name: np.asarray(inputs[name], np.float32) for name in graph.inputs}
-    _, aliases = take_codes(graph)
-    stored = {}
-    for tensor, codes in run_reference(graph, inputs, keep=aliases).items():
-        qparams = graph.tensors[tensor].qparams
-        assert qparams is not None, tensor
-        is_unsigned = options.input == "uint8"
-        offset = -qparams.qmin if is_unsigned else stored_offset(qparams)
-        dtype = np.uint8 if is_unsigned else np.int8
-        stored[aliases[tensor]] = (codes.astype(np.int32) + offset).astype(dtype)
-    return stored
-
-
 def _grid(graph: Graph, tensor: str) -> tuple[int, float, int]:
     qparams = graph.tensors[tensor].qparams
     if qparams is None:
         return 0, 0.0, 0
     return qparams.qmax - qparams.qmin + 1, qparams.scale, qparams.zero_point
+
+
+def with_asked_head(
+    graph: Graph, inputs: Mapping[str, np.ndarray], *, options: TFLiteOptions
+) -> Graph:
+    """Gives the graph itself, or one that gives codes where the options ask for an int8 head.
+
+    Args:
+        inputs: by name, float32 (images, *shape); over these the outputs' ranges are measured.
+    Raises:
+        GraphError: names the outputs that no integer weights give.
+    """
+    if options.head == "float":
+        return graph
+    limits = functools.partial(stored_limits, options=options)
+    return integer_head(graph, measured_ranges(graph, inputs), limits=limits)
 
 
 def emit_input(emission: Emission, name: str) -> tuple[int, int]:

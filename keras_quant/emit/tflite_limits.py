@@ -56,7 +56,7 @@ def find_unpacked_nodes(graph: Graph, pack: str) -> list[str]:
     """
     return [
         f"layer {node.name!r}: stored codes reach {_largest(node)}, where the logical ones could "
-        f"be packed. Realize the graph with tflite_packing.stored_limits(graph, {pack!r})."
+        f"be packed. Realize the graph with tflite_packing.stored_limits and pack={pack!r}."
         for node in graph.nodes
         if packed_type(graph, _logical(node), pack) != packed_type(graph, node, pack)
     ]

@@ -47,7 +47,7 @@ class TFLiteMetadata:
     """
 
     name: str
-    description: str
+    description: str = "Image classifier, quantized with keras_quant"
     labels: Sequence[str] = ()
     mean: float = 0.0
     std: float = 255.0

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.windows import padding_of, window_of
 
@@ -24,6 +25,8 @@ PACKED_VERSIONS = {INT4: 12, INT2: 14}
 # What the operators that cut patches cost in a file: measured, 810 bytes for each of the
 # 3x3 convolutions of a ResNet-20.
 PATCHES_BYTES = 800
+
+_DEFAULTS = TFLiteOptions()
 
 
 def pack_codes(codes: np.ndarray, bits: int) -> bytes:
@@ -84,14 +87,14 @@ def reads_single_pixels(graph: Graph, node: Node) -> bool:
     return window.size == window.strides == (1, 1) and unpadded
 
 
-def stored_limits(graph: Graph, pack: str) -> Mapping[str, int]:
+def stored_limits(graph: Graph, *, options: TFLiteOptions = _DEFAULTS) -> Mapping[str, int]:
     """The largest stored code, by node, with which a file can be packed.
 
     `graph.passes.realize` multiplies codes up to it; a node that is not named has int8's room.
 
     Args:
         graph: ideal.
-        pack: see `tflite_options.TFLiteOptions`.
+        options: how kernels are packed.
     """
-    types = {node.name: packed_type(graph, node, pack) for node in graph.nodes}
+    types = {node.name: packed_type(graph, node, options.pack) for node in graph.nodes}
     return {name: 2 ** (BITS[kind] - 1) - 1 for name, kind in types.items() if kind}

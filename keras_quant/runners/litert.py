@@ -46,11 +46,16 @@ class LiteRTRunner:
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch, see Runner; int8 outputs come as they are stored.
 
+        Floats for an input of codes are rounded on the grid that the file tells.
+
         Raises:
             DataError: an input is missing or of another shape than the model takes.
         """
         self._check(inputs)
-        arrays = {self._inputs[name]["index"]: np.asarray(inputs[name]) for name in self._inputs}
+        arrays = {
+            details["index"]: _stored(np.asarray(inputs[name]), details)
+            for name, details in self._inputs.items()
+        }
         for index, array in arrays.items():
             self._interpreter.resize_tensor_input(index, array.shape)
         self._interpreter.allocate_tensors()
@@ -72,10 +77,10 @@ class LiteRTRunner:
             shape = tuple(details["shape_signature"][1:].tolist())
             if name not in inputs:
                 problems.append(f"input {name!r} is missing; given: {', '.join(inputs) or 'none'}")
-            elif details["dtype"] != np.float32 and details["dtype"] != inputs[name].dtype:
+            elif inputs[name].dtype not in (np.float32, details["dtype"]):
                 problems.append(
                     f"input {name!r} of the file is {details['dtype'].__name__}; "
-                    f"{inputs[name].dtype} was given. Give codes, or export it with float inputs"
+                    f"{inputs[name].dtype} was given. Give that, or float32"
                 )
             elif inputs[name].shape[1:] != shape:
                 problems.append(
@@ -98,6 +103,16 @@ def _load(model: bytes | Path, num_threads: int) -> Interpreter:
             "Give a complete .tflite file; export it again where it was cut short."
         ) from error
     return interpreter
+
+
+def _stored(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    """What the file takes for an input: codes for floats where it takes codes."""
+    scale, zero_point = details["quantization"]
+    if values.dtype == details["dtype"] or not scale:
+        return values
+    limits = np.iinfo(details["dtype"])
+    codes = np.rint(values * np.float32(1 / scale)) + zero_point
+    return np.clip(codes, limits.min, limits.max).astype(details["dtype"])
 
 
 def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -106,6 +106,14 @@ class OnnxRuntimeRunner:
             raise DataError("; ".join(problems))
 
 
+class UnoptimizedRunner(OnnxRuntimeRunner):
+    """Runs each node by itself, as the file says it; Q/DQ then compute in floats."""
+
+    def __init__(self, model: bytes | Path, *, num_threads: int = 1) -> None:
+        """Loads a model, see OnnxRuntimeRunner."""
+        super().__init__(model, num_threads=num_threads, optimize=False)
+
+
 def _options(content: bytes, *, num_threads: int, optimize: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY

@@ -10,7 +10,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_quant.data import normalize
 from keras_quant.emit.tflite import emit_tflite
-from keras_quant.emit.tflite_ends import stored_inputs
 from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.errors import EmitError, UsageError
 from keras_quant.graph.ir import Graph
@@ -18,6 +17,7 @@ from keras_quant.graph.passes.integer_head import integer_head
 from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import unsigned
+from keras_quant.runners.litert import LiteRTRunner
 
 PIXELS = (
     np.arange(256, dtype=np.uint8)[:, None, None, None].repeat(72, axis=0).reshape(256, 6, 6, 2)
@@ -55,10 +55,10 @@ def test_every_pixel_means_the_same_in_each_input_type(
     realized: Graph, kind: str, images: np.ndarray
 ) -> None:
     options = TFLiteOptions(input=kind)
-    given = stored_inputs(realized, {"image": normalize(PIXELS)}, options)["image"]
-    np.testing.assert_array_equal(given, images)
     for name in ["pixels", "features"]:
         model = emit_tflite(realized, outputs=[name], options=options)
+        given = LiteRTRunner(model).run({"image": normalize(PIXELS)})[name]
+        np.testing.assert_array_equal(given, run(model, images))
         wanted = run_reference(realized, {"image": normalize(PIXELS)}, keep=[name])[name]
         offset = 127 - realized.tensors[name].qparams.qmax
         np.testing.assert_array_equal(run(model, images).astype(int) - offset, wanted)

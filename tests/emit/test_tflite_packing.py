@@ -165,9 +165,11 @@ def ideal_convolution() -> Graph:
 
 def test_codes_are_realized_within_the_width_they_are_packed_in() -> None:
     ideal = ideal_convolution()
-    assert stored_limits(ideal, "smallest") == {ideal.nodes[-1].name: 7}
-    assert stored_limits(ideal, "fast") == {}
-    realized = realize(ideal, stored_max=stored_limits(ideal, "smallest")).graph
+    assert stored_limits(ideal, options=TFLiteOptions(pack="smallest")) == {ideal.nodes[-1].name: 7}
+    assert stored_limits(ideal) == {}
+    realized = realize(
+        ideal, stored_max=stored_limits(ideal, options=TFLiteOptions(pack="smallest"))
+    ).graph
     assert np.abs(realized.nodes[-1].weight.values).max() <= 8
     emit_tflite(realized, options=SMALLEST)
 
@@ -175,7 +177,5 @@ def test_codes_are_realized_within_the_width_they_are_packed_in() -> None:
 def test_codes_multiplied_beyond_their_width_are_told() -> None:
     realized = realize(ideal_convolution()).graph
     emit_tflite(realized)
-    with pytest.raises(
-        EmitError, match=r"stored codes reach \d+.*stored_limits\(graph, 'smallest'"
-    ):
+    with pytest.raises(EmitError, match=r"stored codes reach \d+.*stored_limits .*pack='smallest'"):
         emit_tflite(realized, options=SMALLEST)

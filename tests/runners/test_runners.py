@@ -108,9 +108,9 @@ def test_kernels_left_to_the_builtin_library_are_told() -> None:
 def test_a_damaged_file_is_a_model_error(
     form: Format, damage: str, builder: GraphBuilder, tmp_path: Path
 ) -> None:
-    whole = form.load("emit")(builder.graph())
+    whole = form.emitted(builder.graph())
     content = {"empty": b"", "garbage": bytes(1000), "truncated": whole[: len(whole) // 2]}
-    path = tmp_path / form.file_name
+    path = tmp_path / f"model{form.suffix}"
     path.write_bytes(content[damage])
     with pytest.raises(
         ModelError, match=rf"model\{form.suffix}: not an? .* model that .* can load"
@@ -136,15 +136,20 @@ def test_onnxruntime_refuses_files_with_integer_inputs() -> None:
 
 
 @pytest.mark.tensorflow
-def test_litert_refuses_floats_for_files_with_integer_inputs() -> None:
+def test_litert_rounds_floats_for_files_with_integer_inputs() -> None:
     pytest.importorskip("tensorflow")
     from keras_quant.tf import keras, tf
 
     model = keras.Sequential([keras.layers.Dense(2, input_shape=(4,))])
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: [[np.ones((1, 4), np.float32)]]
+    converter.representative_dataset = lambda: [[np.array([[-1, 0, 1, 1.55]], np.float32)]]
     converter.inference_input_type = tf.int8
     runner = LiteRTRunner(converter.convert())
-    with pytest.raises(DataError, match="of the file is int8; float32 was given"):
-        runner.run({runner.inputs[0]: np.ones((1, 4), np.float32)})
+    (name,) = runner.inputs  # 256 codes from -1 to 1.55: steps of 0.01 from -128 on
+    reals = np.array([[-1.5, 0.004, 0.006, 9]], np.float32)
+    codes = np.array([[-128, -28, -27, 127]], np.int8)
+    (given,) = runner.run({name: reals}).values()
+    np.testing.assert_array_equal(given, *runner.run({name: codes}).values())
+    with pytest.raises(DataError, match="of the file is int8; float64 was given"):
+        runner.run({name: reals.astype(np.float64)})
