@@ -16,6 +16,7 @@ import numpy as np
 from keras_quant.emit.onnx_x86_add import kernel_is_exact
 from keras_quant.emit.onnx_x86_emission import TO_NHWC, Emission, stored_range
 from keras_quant.emit.onnx_x86_linear import emit_linear
+from keras_quant.emit.onnx_x86_transposed import emit_transposed
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.windows import padding_of, window_of
 from keras_quant.qparams import QParams
@@ -174,6 +175,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "add": emit_add,
     "avg_pool": emit_avg_pool,
     "conv2d": emit_linear,
+    "conv2d_transpose": emit_transposed,
     "dense": emit_linear,
     "depthwise_conv2d": emit_linear,
     "dequantize": emit_dequantize,
