@@ -21,8 +21,6 @@ from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.windows import padding_of, window_of
 from keras_quant.qparams import QParams
 
-# Output scales that `average_scales` tries; the first or the second has served so far.
-MOST_ULPS = 64
 _BOTH_WAYS = np.array([0, np.inf], np.float32)
 
 
@@ -116,17 +114,18 @@ def average_scales(source: QParams, output: QParams, count: int) -> tuple[float,
 
     The kernel's multiplier is float32(s_in / float32(s_out * count)), the reference's
     float32(float32(s_in * float32(1 / count)) / s_out). They are equal for powers of two; else
-    the scales given to the kernel are those that make them so.
+    the scales given to the kernel are others of the same ratio. Its divisor is then 1, or the
+    float32 below it, and there is a dividend for each multiplier: so for all 2**23 mantissas.
     """
     s_in, s_out, number = (np.float32(value) for value in (source.scale, output.scale, count))
-    wanted = s_in * (np.float32(1) / number) / s_out
-    for ulps in range(MOST_ULPS):
-        gives = s_out + ulps * np.spacing(s_out)
-        near = wanted * (gives * number)
-        for given in (s_in, near, *np.nextafter(near, _BOTH_WAYS)):
-            if given / (gives * number) == wanted:
-                return float(given), float(gives)
-    raise AssertionError(f"no scales for the average of {count}: {source}, {output}")
+    share = np.float32(1) / number
+    wanted = s_in * share / s_out
+    if s_in / (s_out * number) == wanted:
+        return float(s_in), float(s_out)
+    divisor = share * number
+    near = wanted * divisor
+    dividends = (near, *np.nextafter(near, _BOTH_WAYS))
+    return float(next(n for n in dividends if n / divisor == wanted)), float(share)
 
 
 def emit_pad(emission: Emission, node: Node) -> None:

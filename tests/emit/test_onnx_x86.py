@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_quant.emit.onnx_x86 import emit_onnx_x86
@@ -145,19 +145,30 @@ def test_floats_are_multiplied_by_the_inverse_scale_not_divided() -> None:
     assert differing(graph, {"image": values[np.newaxis]}, "codes") == 0
 
 
-@given(
-    s_in=st.floats(2**-20, 2**20, width=32),
-    ratio=st.floats(0.01, 100),
-    count=st.integers(1, 400),
-)
-def test_the_average_kernel_gets_scales_that_give_the_references_multiplier(
-    s_in: float, ratio: float, count: int
-) -> None:
+def assert_average_scales(s_in: float, ratio: float, count: int) -> None:
     source, output = unsigned(8, s_in), unsigned(8, s_in * ratio)
     given_, gives = map(np.float32, average_scales(source, output, count))
     share = np.float32(1) / np.float32(count)
     wanted = np.float32(source.scale) * share / np.float32(output.scale)
     assert given_ / (gives * np.float32(count)) == wanted
+
+
+@given(
+    s_in=st.floats(2**-20, 2**20, width=32),
+    ratio=st.floats(0.01, 100),
+    count=st.integers(1, 400),
+)
+@example(s_in=135.0, ratio=39.8125, count=103)
+def test_the_average_kernel_gets_scales_that_give_the_references_multiplier(
+    s_in: float, ratio: float, count: int
+) -> None:
+    assert_average_scales(s_in, ratio, count)
+
+
+@pytest.mark.parametrize("count", [41, 49])  # float32(1 / 41) * 41 is below 1
+def test_there_are_scales_for_averages_of_any_scale(count: int) -> None:
+    for mantissa in range(2**23, 2**24, 12289):  # a prime
+        assert_average_scales(mantissa * 2.0**-23, 1.0, count)
 
 
 def test_a_requantization_between_two_layers_is_not_merged_with_them() -> None:
