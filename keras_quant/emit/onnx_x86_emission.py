@@ -45,6 +45,11 @@ def stored_range(qparams: QParams) -> tuple[int, int, int]:
     return qparams.qmin + offset, qparams.qmax + offset, qparams.zero_point + offset
 
 
+def saturates(qparams: QParams) -> bool:
+    """Whether saturation to uint8 clamps codes to their range."""
+    return stored_range(qparams)[:2] == (0, UINT8_MAX)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Emission:
     """A graph on its way into a file.
@@ -140,7 +145,7 @@ class Emission:
         self, output: Tensor, op: str, inputs: Sequence[str], **attrs: object
     ) -> None:
         """Emits an operator that gives an output's codes, saturated to uint8 only."""
-        if stored_range(_codes(output))[:2] == (0, UINT8_MAX):
+        if saturates(_codes(output)):
             self.write(output, op, inputs, **attrs)
             return
         self.unclamped.add(output.name)

@@ -58,12 +58,13 @@ def residual(bits: int, *, weight: int = 7) -> GraphBuilder:
 @pytest.mark.parametrize("bits", [1, 4, 8])
 def test_everything_of_codes_is_fused(bits: int) -> None:
     runner = OnnxRuntimeRunner(emit_onnx_x86(residual(bits).graph()))
+    clamped = bits < 8  # codes that are averaged by a convolution
     assert integer_operators(runner) == {
         "QuantizeLinear": 1,
-        "QLinearConv": 4,
+        "QLinearConv": 4 + clamped,
         "QLinearAdd": 1,
         "NhwcMaxPool": 1,
-        "QLinearGlobalAveragePool": 1,
+        **({} if clamped else {"QLinearGlobalAveragePool": 1}),
         "QGemm": 1,
     }
     assert "DequantizeLinear" not in runner.operators
@@ -171,15 +172,25 @@ def test_there_are_scales_for_averages_of_any_scale(count: int) -> None:
         assert_average_scales(mantissa * 2.0**-23, 1.0, count)
 
 
-def test_a_requantization_between_two_layers_is_not_merged_with_them() -> None:
+@pytest.mark.parametrize(
+    ("target", "operator"),
+    [
+        (unsigned(8, 0.91), "QLinearAdd"),
+        (unsigned(2, 1.48), "QLinearAdd"),
+        (QParams(scale=0.74, zero_point=3, qmin=0, qmax=255, bits=8), "QLinearLeakyRelu"),
+    ],
+)
+def test_a_requantization_between_two_layers_is_not_merged_with_them(
+    target: QParams, operator: str
+) -> None:
     builder = GraphBuilder(np.random.default_rng(2), (4, 4, 3), power_of_two=False)
     builder.add_linear("conv2d", (1, 1, 3, 8), qparams=unsigned(8, 0.37))
-    builder.add_node("requantize", qparams=unsigned(8, 0.91))
+    builder.add_node("requantize", qparams=target)
     builder.add_linear("conv2d", (1, 1, 8, 8), qparams=unsigned(8, 3.3))
     graph = builder.graph()
     assert differing(graph, builder.images(20), graph.outputs[0]) == 0
     runner = OnnxRuntimeRunner(emit_onnx_x86(graph))
-    assert integer_operators(runner)["QLinearLeakyRelu"] == 1
+    assert integer_operators(runner)[operator] == 1
 
 
 def test_margins_that_a_pooling_would_refuse_stay_in_front_of_it() -> None:
