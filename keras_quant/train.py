@@ -31,8 +31,10 @@ from keras_quant.prepare import Plan, copy_weights, plan, with_steps, wrap
 from keras_quant.progress import Progress
 from keras_quant.records import Figure, RunRecord
 from keras_quant.runs import RunFolder
-from keras_quant.scheme import is_float, scheme_to_yaml
+from keras_quant.scheme import is_float
+from keras_quant.scheme_file import scheme_to_yaml
 from keras_quant.tf import keras
+from keras_quant.topology import layers_by_name
 from keras_quant.train_settings import TrainSettings, begin_record, check
 from keras_quant.zoo import build
 from keras_quant.zoo.user import build_from_file
@@ -91,6 +93,12 @@ def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
         model = build_from_file(settings.model, shape, classes)
     else:
         model = build(settings.model, shape, classes, **settings.model_options)
+    if len(model.inputs) > 1 or len(model.outputs) > 1:
+        raise ModelError(
+            f"model {settings.model} has {len(model.inputs)} inputs and {len(model.outputs)} "
+            "outputs; kq train takes one of each. Others are trained with Keras: prepare.plan and "
+            "prepare.wrap quantize them, lower.lower_exactly and emit.emit_tflite export them"
+        )
     if model.output_shape != (None, classes):
         raise ModelError(
             f"model {settings.model} puts out {model.output_shape[1:]}; dataset "
@@ -103,11 +111,13 @@ def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
 
 def _take_weights(model: keras.Model, parent: Path) -> None:
     given = load_model(runs.model_of(parent))
-    shapes = {layer.name: [w.shape for w in layer.weights] for layer in given.layers}
+    shapes = {
+        name: [w.shape for w in layer.weights] for name, layer in layers_by_name(given).items()
+    }
     missing = [
-        layer.name
-        for layer in model.layers
-        if layer.weights and shapes.get(layer.name) != [w.shape for w in layer.weights]
+        name
+        for name, layer in layers_by_name(model).items()
+        if layer.weights and shapes.get(name) != [w.shape for w in layer.weights]
     ]
     if missing:
         raise RunError(

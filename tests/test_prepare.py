@@ -12,8 +12,9 @@ from keras_quant.scheme import FLOAT, QuantSpec, scheme_from_bits, with_override
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.prepare import BRANCH_BITS, Plan, plan, split_float, with_steps, wrap  # noqa: E402
+from keras_quant.prepare import Plan, plan, split_float, with_steps, wrap  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
+from keras_quant.ties import BRANCH_BITS  # noqa: E402
 
 L = keras.layers
 W4A4 = scheme_from_bits("4")

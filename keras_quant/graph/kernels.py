@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.rounding import ACTIVATIONS, Kernel, code_dtype, offsets, to_codes
-from keras_quant.graph.windows import pad_image, taps, window_of
+from keras_quant.graph.windows import taps, window_of
 from keras_quant.qparams import QParams
 
 Array = np.ndarray
@@ -91,15 +91,32 @@ def bind_mean(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 
 
 def bind_pad(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
-    """Pads with real 0."""
+    """Pads with real 0, or crops where the margins are below 0."""
     source = inputs[0].qparams
     zero = 0 if source is None else source.zero_point
-    return lambda x: pad_image(x, node.attrs["padding"], zero)
+    margins = ((0, 0), *node.attrs["padding"], (0, 0))
+    if any(margin < 0 for pair in margins for margin in pair):
+        kept = tuple(slice(-before, after or None) for before, after in margins)
+        return lambda x: x[kept]
+    return lambda x: np.pad(x, margins, constant_values=zero)
 
 
 def bind_reshape(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """Row-major, the batch axis kept."""
     return lambda x: x.reshape(len(x), *output.shape)
+
+
+def bind_upsample(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Each pixel becomes a rectangle of equal ones, as UpSampling2D's "nearest"."""
+    rows, columns = node.attrs["size"]
+    return lambda x: x.repeat(rows, axis=1).repeat(columns, axis=2)
+
+
+def bind_concat(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Arrays side by side along an axis."""
+    axis = node.attrs["axis"] + 1
+    dtype = np.float32 if output.qparams is None else code_dtype(output.qparams)
+    return lambda *arrays: np.concatenate(arrays, axis=axis, dtype=dtype)
 
 
 def bind_relu(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:

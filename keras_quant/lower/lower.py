@@ -2,31 +2,42 @@
 
 Each layer that computes is first held open (Pending), while the batch norm and ReLU behind it
 fold into it; the quantizer that follows closes it to a node that puts out codes, anything
-else to one that puts out floats.
+else to one that puts out floats. A layer in between that only moves values is held open too
+(Held): rounding what it moved is moving what was rounded.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import AVERAGE, COMPUTE, Step, consumers, describe
+from keras_quant.functional import (
+    AVERAGE,
+    COMPUTE,
+    Step,
+    consumers,
+    describe,
+    input_names,
+    output_names,
+)
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
 from keras_quant.graph.verify import verify
+from keras_quant.lower.moves import common_grid, move_of, pool_attrs
 from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel
-from keras_quant.qparams import QParams, same_grid
+from keras_quant.qparams import QParams, fits_int8, holds_range, hull, same_grid
 from keras_quant.tf import keras
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pending:
-    """A node whose output is not decided yet."""
+    """A node whose output is not decided yet; `name` is the node's, `step` the last folded."""
 
+    name: str
     step: Step
     op: str
     inputs: tuple[str, ...]
@@ -37,7 +48,19 @@ class Pending:
     layers: tuple[str, ...] = ()
 
 
-Value = str | Pending
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Held:
+    """A node that only moves the values of its parts, whose grid is not decided yet."""
+
+    name: str
+    step: Step
+    op: str
+    parts: tuple[Value, ...]
+    shape: Shape
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+Value: TypeAlias = "str | Pending | Held"
 
 
 def lower(model: keras.Model) -> Graph:
@@ -45,7 +68,7 @@ def lower(model: keras.Model) -> Graph:
 
     Args:
         model: of the supported layers, with QKeras' quantizers, or in float, or in part.
-    Returns: the ideal graph; its one output is the model's.
+    Returns: the ideal graph; its inputs and outputs are the model's, in order.
     Raises:
         LoweringError: layers that are not supported or cannot be folded, all by name.
     """
@@ -61,11 +84,12 @@ def lower(model: keras.Model) -> Graph:
             values[step.name] = values[step.inputs[0]]
     if problems:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
-    output = lowering.as_float(lowering.close(values[steps[-1].name]))
     graph = Graph(
         name=model.name,
-        inputs=(steps[0].name,),
-        outputs=(output,),
+        inputs=input_names(steps),
+        outputs=tuple(
+            lowering.as_float(lowering.close(values[name])) for name in output_names(steps)
+        ),
         tensors=lowering.tensors,
         nodes=tuple(lowering.nodes),
     )
@@ -88,6 +112,8 @@ class _Lowering:
             return self._input(step)
         if step.kind in ("dropout", "linear"):
             return inputs[0]
+        if step.kind == "to_float":
+            return self.as_float(self.close(inputs[0]))
         if step.kind == "quantizer":
             return self._quantize(step, inputs[0])
         if step.kind == "batch_norm":
@@ -96,29 +122,37 @@ class _Lowering:
             return self._relu(step, inputs[0])
         if step.kind in COMPUTE or step.kind in ("add", *AVERAGE):
             return self._open(step, [self.close(value) for value in inputs])
-        return self._passing(step, self.close(inputs[0]))
+        if step.kind == "softmax":
+            source = self.as_float(self.close(inputs[0]))
+            tensor = Tensor(name=step.name, shape=step.shape)
+            return self._emit(step.name, "softmax", (source,), tensor, layer=step.layer_name)
+        return self._move(step, inputs)
 
     def _input(self, step: Step) -> str:
-        shape = tuple(step.layer.input_shape[0][1:])
-        self.tensors[step.name] = Tensor(name=step.name, shape=shape)
+        self.tensors[step.name] = Tensor(name=step.name, shape=step.shape)
         return step.name
 
-    def _open(self, step: Step, inputs: list[str]) -> Pending:
+    def _open(self, step: Step, inputs: list[str]) -> Value:
         kernel = read_kernel(step) if step.kind in COMPUTE else None
         in_codes = [self.tensors[name].qparams is not None for name in inputs]
         if kernel is not None and not kernel.in_codes and in_codes[0]:
             inputs = [self.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
             inputs = [self.as_float(name) for name in inputs]
-        return Pending(
+        opened = Pending(
+            name=step.name,
             step=step,
             op=step.kind,
             inputs=tuple(inputs),
-            shape=tuple(step.layer.output_shape[1:]),
+            shape=step.shape,
             attrs=_attrs(step),
             kernel=kernel,
-            layers=(step.layer.name,),
+            layers=(step.layer_name,),
         )
+        if step.kind == "mean" and step.layer.keepdims:
+            pooled = dataclasses.replace(opened, shape=step.shape[-1:])
+            return self._reshaped(step, pooled)
+        return opened
 
     def _batch_norm(self, step: Step, value: Value) -> Pending:
         if (
@@ -132,7 +166,7 @@ class _Lowering:
                 "DepthwiseConv2D or Dense that nothing else reads)"
             )
         kernel = fold_batch_norm(value.kernel, step.layer)
-        layers = (*value.layers, step.layer.name)
+        layers = (*value.layers, step.layer_name)
         return dataclasses.replace(value, step=step, kernel=kernel, layers=layers)
 
     def _relu(self, step: Step, value: Value) -> Value:
@@ -143,18 +177,21 @@ class _Lowering:
             and value.activation == "none"
             and len(self.readers[value.step.name]) == 1
         ):
-            layers = (*value.layers, step.layer.name)
+            layers = (*value.layers, step.layer_name)
             return dataclasses.replace(value, step=step, activation=activation, layers=layers)
         source = self.as_float(self.close(value))
         shape = self.tensors[source].shape
         attrs = {"max_value": step.max_value}
-        return self._emit(step.name, "relu", (source,), Tensor(name=step.name, shape=shape), attrs)
+        tensor = Tensor(name=step.name, shape=shape)
+        return self._emit(step.name, "relu", (source,), tensor, attrs, step.layer_name)
 
     def _quantize(self, step: Step, value: Value) -> str:
         assert step.qparams is not None
+        if isinstance(value, Held) and self._is_read_once(value):
+            return self._quantize_parts(step, value)
         if (
             isinstance(value, Pending)
-            and len(self.readers[value.step.name]) == 1
+            and self._is_read_once(value)
             and all(self.tensors[name].qparams for name in value.inputs)
         ):
             return self._close(value, _clamped(value, step.qparams), step)
@@ -163,24 +200,77 @@ class _Lowering:
         target = Tensor(name=step.name, shape=tensor.shape, qparams=step.qparams)
         if tensor.qparams is None:
             return self._emit(step.name, "quantize", (source,), target)
-        if same_grid(tensor.qparams, step.qparams) and _contains(step.qparams, tensor.qparams):
+        if same_grid(tensor.qparams, step.qparams) and holds_range(step.qparams, tensor.qparams):
             return source
         return self._emit(step.name, "requantize", (source,), target)
 
-    def _passing(self, step: Step, source: str) -> str:
-        if step.kind == "softmax":
-            source = self.as_float(source)
-        op = "reshape" if step.kind == "flatten" else step.kind
-        shape = tuple(step.layer.output_shape[1:])
-        tensor = Tensor(name=step.name, shape=shape, qparams=self.tensors[source].qparams)
-        return self._emit(step.name, op, (source,), tensor, _attrs(step), step.layer.name)
+    def _move(self, step: Step, inputs: list[Value]) -> Value:
+        """Lowers what only moves values; held open where their grid may still be chosen."""
+        op, shape, attrs = move_of(step)
+        held = Held(name=step.name, step=step, op=op, parts=tuple(inputs), shape=shape, attrs=attrs)
+        if shape != step.shape:
+            held = self._reshaped(step, held)
+        if all(isinstance(value, str) for value in inputs) and self._is_on_one_grid(inputs):
+            return self._close_held(held)
+        return held
+
+    def _reshaped(self, step: Step, value: Pending | Held) -> Held:
+        """What keeps, or drops, the axes of length 1 that a pooling over the image leaves."""
+        pooled = dataclasses.replace(step, name=f"{step.name}/pooled")
+        part = dataclasses.replace(value, step=pooled)
+        return Held(
+            name=f"{step.name}/reshape",
+            step=step,
+            op="reshape",
+            parts=(part,),
+            shape=step.shape,
+            attrs={"shape": step.shape},
+        )
+
+    def _is_read_once(self, value: Pending | Held) -> bool:
+        # What a layer does within itself has no readers but that layer.
+        return len(self.readers.get(value.step.name, ())) <= 1
+
+    def _is_on_one_grid(self, names: Sequence[str]) -> bool:
+        """Whether codes can be joined as they are; or all are floats."""
+        found = [self.tensors[name].qparams for name in names]
+        if None in found:
+            return found.count(None) == len(found)
+        return all(same_grid(found[0], q) for q in found) and fits_int8(hull(found))
+
+    def _quantize_parts(self, step: Step, value: Held) -> str:
+        """Rounding what was moved is moving what was rounded."""
+        names = [
+            self._quantize(dataclasses.replace(step, name=f"{step.name}/{place}"), part)
+            for place, part in enumerate(value.parts)
+        ]
+        return self._emit_move(value, names, step.name)
+
+    def _close_held(self, value: Held) -> str:
+        names = [self.close(part) for part in value.parts]
+        found = [self.tensors[name].qparams for name in names]
+        if None in found:
+            names = [self.as_float(name) for name in names]
+        elif not self._is_on_one_grid(names):
+            onto = dataclasses.replace(value.step, qparams=common_grid(value.step, found))
+            return self._quantize_parts(onto, dataclasses.replace(value, parts=tuple(names)))
+        return self._emit_move(value, names, value.step.name)
+
+    def _emit_move(self, value: Held, names: Sequence[str], output: str) -> str:
+        found = [self.tensors[name].qparams for name in names]
+        qparams = None if None in found else hull(found)
+        tensor = Tensor(name=output, shape=value.shape, qparams=qparams)
+        layer = value.step.layer_name
+        return self._emit(value.name, value.op, tuple(names), tensor, value.attrs, layer)
 
     def close(self, value: Value) -> str:
         """Gives a value's tensor; a pending node puts out floats."""
-        if not isinstance(value, Pending):
+        if isinstance(value, str):
             return value
         if id(value) not in self.closed:
-            self.closed[id(value)] = self._close(value, None, value.step)
+            held = isinstance(value, Held)
+            made = self._close_held(value) if held else self._close(value, None, value.step)
+            self.closed[id(value)] = made
         return self.closed[id(value)]
 
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
@@ -197,14 +287,14 @@ class _Lowering:
             if bias is not None and qparams is None:
                 bias = bias.astype(np.float32)
         node = Node(
-            name=value.layers[0],
+            name=value.name,
             op=value.op,
             inputs=inputs,
             output=step.name,
             attrs=attrs,
             weight=weight,
             bias=bias,
-            layers=(*value.layers, step.layer.name) if qparams else value.layers,
+            layers=(*value.layers, step.layer_name) if qparams else value.layers,
         )
         self.nodes.append(node)
         self.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
@@ -231,10 +321,17 @@ class _Lowering:
     ) -> str:
         layers = (layer or name,)
         self.nodes.append(
-            Node(name=name, op=op, inputs=inputs, output=name, attrs=attrs or {}, layers=layers)
+            Node(
+                name=name,
+                op=op,
+                inputs=inputs,
+                output=output.name,
+                attrs=attrs or {},
+                layers=layers,
+            )
         )
-        self.tensors[name] = output
-        return name
+        self.tensors[output.name] = output
+        return output.name
 
 
 def _attrs(step: Step) -> dict[str, Any]:
@@ -246,15 +343,7 @@ def _attrs(step: Step) -> dict[str, Any]:
             "padding": layer.padding.lower(),
             "dilation": tuple(layer.dilation_rate),
         }
-    if step.kind in ("max_pool", "avg_pool"):
-        return {
-            "pool_size": tuple(layer.pool_size),
-            "strides": tuple(layer.strides),
-            "padding": layer.padding.lower(),
-        }
-    if step.kind == "pad":
-        return {"padding": tuple(tuple(pair) for pair in layer.padding)}
-    return {}
+    return pool_attrs(layer) if step.kind == "avg_pool" else {}
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:
@@ -274,7 +363,3 @@ def _clamped(value: Pending, qparams: QParams) -> QParams:
                 "follows)"
             )
     return dataclasses.replace(qparams, qmin=qmin, qmax=qmax)
-
-
-def _contains(outer: QParams, inner: QParams) -> bool:
-    return outer.qmin <= inner.qmin and inner.qmax <= outer.qmax
