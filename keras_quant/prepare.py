@@ -346,7 +346,7 @@ def _assemble(
                     KeepFloat(name=f"{step.name}_float{place or ''}")(x)
                     for place, x in enumerate(inputs)
                 ]
-            x = _bare(inputs)
+            x = inputs if step.kind == "concat" else _bare(inputs)
             quantizer = after.get(step.name)
             if quantizer is None or not _is_plain_relu(step):  # else it replaces it
                 key = step.layer_name, step.kind  # the calls of a layer share one

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.ops import OPS
 from keras_quant.qparams import QParams, signed, unsigned
 
-BODY_OPS = ("conv2d", "depthwise_conv2d", "max_pool", "avg_pool", "pad", "requantize", "add")
+BODY_OPS = (
+    *("conv2d", "depthwise_conv2d", "max_pool", "avg_pool", "pad", "requantize", "add"),
+    *("upsample", "concat"),
+)
 
 
 class GraphBuilder:
@@ -163,8 +168,23 @@ class GraphBuilder:
         self.add_node("avg_pool", qparams=self._regridded(), attrs=attrs)
 
     def _add_pad(self) -> None:
-        attrs = {"padding": (self._pair(0, 2), self._pair(0, 2))}
-        self.add_node("pad", qparams=self.qparams(), attrs=attrs)
+        """Margins that grow the image, or that cut it where it is large enough."""
+        margins = (self._pair(0, 2), self._pair(0, 2))
+        if self._rng.integers(2) and min(self.shape()[:2]) > 4:
+            margins = tuple((-before, -after) for before, after in margins)
+        self.add_node("pad", qparams=self.qparams(), attrs={"padding": margins})
+
+    def _add_upsample(self) -> None:
+        self.add_node("upsample", qparams=self.qparams(), attrs={"size": self._pair(1, 3)})
+
+    def _add_concat(self) -> None:
+        """Beside codes of the same grid in a lower range, and beside itself, on any axis."""
+        start, grid, channels = self.last, self.qparams(), self.shape()[2]
+        top = grid.zero_point + max(1, (grid.qmax - grid.zero_point) // 2)
+        lower = replace(grid, qmax=min(top, grid.qmax))
+        self.add_linear("conv2d", (1, 1, channels, channels), qparams=lower)
+        attrs = {"axis": int(self._rng.integers(3))}
+        self.add_node("concat", qparams=grid, attrs=attrs, inputs=(start, self.last, start))
 
     def _add_requantize(self) -> None:
         self.add_node("requantize", qparams=self._regridded())
