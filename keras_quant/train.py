@@ -93,12 +93,6 @@ def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
         model = build_from_file(settings.model, shape, classes)
     else:
         model = build(settings.model, shape, classes, **settings.model_options)
-    if len(model.inputs) > 1 or len(model.outputs) > 1:
-        raise ModelError(
-            f"model {settings.model} has {len(model.inputs)} inputs and {len(model.outputs)} "
-            "outputs; kq train takes one of each. Others are trained with Keras: prepare.plan and "
-            "prepare.wrap quantize them, lower.lower_exactly and emit.emit_tflite export them"
-        )
     if model.output_shape != (None, classes):
         raise ModelError(
             f"model {settings.model} puts out {model.output_shape[1:]}; dataset "

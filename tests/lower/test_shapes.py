@@ -13,6 +13,7 @@ pytestmark = pytest.mark.tensorflow
 from keras_quant.emit.tflite import emit_tflite  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.graph.reference import run_reference  # noqa: E402
+from keras_quant.keras_files import load_model, save_model  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.methods.quantizers import InputGrid, fitted_bits  # noqa: E402
 from keras_quant.parity import Parity, prove_tflite  # noqa: E402
@@ -158,7 +159,8 @@ def test_calls_that_share_a_bias_and_do_not_agree_are_told_and_nothing_moves() -
         np.testing.assert_array_equal(a, b)
 
 
-def test_layers_kept_in_float_read_and_leave_codes() -> None:
+@pytest.mark.filterwarnings("ignore:The .keras.constraints.serialize")
+def test_layers_kept_in_float_read_and_leave_codes_also_from_a_file(tmp_path) -> None:
     inputs = keras.Input((6, 5, 3), name="image")
     x = conv(inputs, 4)
     x = L.ReLU(name="sum")(L.Add(name="add")([x, L.Conv2D(4, 3, padding="same", name="kept")(x)]))
@@ -167,7 +169,8 @@ def test_layers_kept_in_float_read_and_leave_codes() -> None:
     scheme = scheme_from_bits("w4a4")
     scheme = Scheme(name="kept", rules=scheme.rules, keep_float=("kept", "add", "type:Global*"))
     images = images_of(model)
-    twin = quantized(model, scheme, images)
+    save_model(quantized(model, scheme, images), tmp_path / "twin.keras")
+    twin = load_model(tmp_path / "twin.keras")
     graph = lower_exactly(twin).graph
     inputs_of = {
         node.name: [graph.tensors[name].qparams for name in node.inputs] for node in graph.nodes
