@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.emit.tflite_emission import INT8_CODES, Emission, stored_offset
+from keras_quant.emit.tflite_emission import Emission, stored_offset
 from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Tensor
 from keras_quant.graph.reference import run_reference
+from keras_quant.qparams import INT8_CODES
 
 
 def take_codes(graph: Graph) -> tuple[Graph, Mapping[str, str]]:

@@ -131,6 +131,20 @@ def _legal_requantize(graph: Graph, node: Node) -> Legal:
     return nodes, [before, after]
 
 
+def _legal_concat(graph: Graph, node: Node) -> Legal:
+    """Of codes in ranges with other ends, which are stored with other offsets: shift them first."""
+    output = graph.tensors[node.output].qparams
+    nodes, shifted, inputs = [], [], []
+    for place, name in enumerate(node.inputs):
+        source = graph.tensors[name]
+        if source.qparams is not None and output is not None and source.qparams.qmax != output.qmax:
+            name = f"{node.name}/{place}"
+            shifted.append(replace(source, name=name, qparams=output))
+            nodes.append(Node(name=name, op="requantize", inputs=(source.name,), output=name))
+        inputs.append(name)
+    return [*nodes, replace(node, inputs=tuple(inputs))], shifted
+
+
 _RULES: dict[str, Callable[[Graph, Node], Legal]] = {
     "conv2d": _legal_linear,
     "conv2d_transpose": _legal_linear,
@@ -138,6 +152,7 @@ _RULES: dict[str, Callable[[Graph, Node], Legal]] = {
     "dense": _legal_linear,
     "add": _legal_add,
     "avg_pool": _legal_avg_pool,
+    "concat": _legal_concat,
     "mean": _legal_mean,
     "requantize": _legal_requantize,
 }

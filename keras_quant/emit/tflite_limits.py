@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.emit.tflite_emission import INT8_CODES
 from keras_quant.emit.tflite_legalize import on_one_grid
 from keras_quant.emit.tflite_ops import OP_EMITTERS
 from keras_quant.emit.tflite_packing import packed_type
 from keras_quant.errors import close_names
 from keras_quant.graph.ir import Graph, Node, Weight
-from keras_quant.qparams import QParams
+from keras_quant.qparams import INT8_CODES, QParams
 
 # XNNPACK refuses other requantization scales (src/operators/convolution-nhwc.c).
 _LEAST_MULTIPLIER, _MULTIPLIER_BOUND = 2.0**-32, 256.0

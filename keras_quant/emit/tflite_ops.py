@@ -163,9 +163,42 @@ def emit_mean(emission: Emission, node: Node) -> int:
 def emit_pad(emission: Emission, node: Node) -> int:
     """Codes or floats; TFLite pads an int8 tensor with its zero point."""
     margins = np.array([(0, 0), *node.attrs["padding"], (0, 0)], np.int32)
+    if margins.min() < 0:
+        return _emit_crop(emission, node, margins)
     inputs = [*emission.inputs(node), emission.file.constant(f"{node.name}/padding", margins)]
     options, output = schema.PadOptionsT(), emission.output(node)
     return emission.write(output, "PAD", inputs, options=options, version=2)
+
+
+def _emit_crop(emission: Emission, node: Node, margins: np.ndarray) -> int:
+    output = emission.output(node)
+    size = np.array([-1, *output.shape], np.int32)  # -1: to the end, for any batch
+    bounds = {"begin": -margins[:, 0], "size": size}
+    constants = [
+        emission.file.constant(f"{node.name}/{key}", values) for key, values in bounds.items()
+    ]
+    inputs, options = [*emission.inputs(node), *constants], schema.SliceOptionsT()
+    return emission.write(output, "SLICE", inputs, options=options, version=2)
+
+
+def emit_upsample(emission: Emission, node: Node) -> int:
+    """Codes or floats.
+
+    With half-pixel centers, since (y + 0.5) / size is never next to a whole number, where
+    rounding in float32 could pick the pixel beside the right one.
+    """
+    output = emission.output(node)
+    size = emission.file.constant(f"{node.name}/size", np.array(output.shape[:2], np.int32))
+    options = schema.ResizeNearestNeighborOptionsT(halfPixelCenters=True)
+    inputs = [*emission.inputs(node), size]
+    return emission.write(output, "RESIZE_NEAREST_NEIGHBOR", inputs, options=options, version=3)
+
+
+def emit_concat(emission: Emission, node: Node) -> int:
+    """Floats, or codes that are stored alike."""
+    options = schema.ConcatenationOptionsT(axis=node.attrs["axis"] + 1)
+    output, inputs = emission.output(node), emission.inputs(node)
+    return emission.write(output, "CONCATENATION", inputs, options=options, version=2)
 
 
 def emit_reshape(emission: Emission, node: Node) -> int:
@@ -190,6 +223,7 @@ def emit_softmax(emission: Emission, node: Node) -> int:
 OP_EMITTERS: dict[str, Callable[[Emission, Node], int]] = {
     "add": emit_add,
     "avg_pool": emit_avg_pool,
+    "concat": emit_concat,
     "conv2d": emit_linear,
     "conv2d_transpose": emit_linear,
     "dense": emit_linear,
@@ -203,6 +237,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], int]] = {
     "requantize": emit_requantize,
     "reshape": emit_reshape,
     "softmax": emit_softmax,
+    "upsample": emit_upsample,
 }
 
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.emit.tflite_emission import INT8_CODES
 from keras_quant.emit.tflite_legalize import on_one_grid
 from keras_quant.graph.ir import Graph, Node, Tensor
+from keras_quant.qparams import INT8_CODES
 
 
 def rescale(graph: Graph) -> Graph:

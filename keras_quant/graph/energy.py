@@ -172,6 +172,7 @@ def _nothing(graph: Graph, node: Node) -> float:
 _ARITHMETIC: dict[str, Callable[[Graph, Node], float]] = {
     "add": _add,
     "avg_pool": _avg_pool,
+    "concat": _nothing,
     "dequantize": _scale_and_shift,
     "max_pool": _max_pool,
     "mean": _mean,
@@ -181,4 +182,5 @@ _ARITHMETIC: dict[str, Callable[[Graph, Node], float]] = {
     "requantize": _scale_and_shift,
     "reshape": _nothing,
     "softmax": _softmax,
+    "upsample": _nothing,
 }

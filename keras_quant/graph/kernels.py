@@ -91,15 +91,32 @@ def bind_mean(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 
 
 def bind_pad(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
-    """Pads with real 0."""
+    """Pads with real 0, or crops where the margins are below 0."""
     source = inputs[0].qparams
     zero = 0 if source is None else source.zero_point
-    return lambda x: pad_image(x, node.attrs["padding"], zero)
+    rows, columns = margins = node.attrs["padding"]
+    if min(*rows, *columns) < 0:
+        kept = [slice(-before, after or None) for before, after in margins]
+        return lambda x: x[:, kept[0], kept[1]]
+    return lambda x: pad_image(x, margins, zero)
 
 
 def bind_reshape(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """Row-major, the batch axis kept."""
     return lambda x: x.reshape(len(x), *output.shape)
+
+
+def bind_upsample(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Each pixel becomes a rectangle of equal ones, as UpSampling2D's "nearest"."""
+    rows, columns = node.attrs["size"]
+    return lambda x: x.repeat(rows, axis=1).repeat(columns, axis=2)
+
+
+def bind_concat(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Arrays side by side along an axis."""
+    axis = node.attrs["axis"] + 1
+    dtype = np.float32 if output.qparams is None else code_dtype(output.qparams)
+    return lambda *arrays: np.concatenate(arrays, axis=axis, dtype=dtype)
 
 
 def bind_relu(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:

@@ -20,7 +20,7 @@ from keras_quant.graph.windows import (
     transposed_size,
     window_of,
 )
-from keras_quant.qparams import QParams
+from keras_quant.qparams import QParams, holds_range, same_grid
 
 Tensors = Sequence[Tensor]
 Problems = list[str]
@@ -92,19 +92,39 @@ def mean_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 
 def pad_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
-    """(height, width, channels), height and width grown by the padding."""
+    """(height, width, channels), height and width grown or cut by the padding."""
     height, width, channels = _image(shapes[0])
     rows, columns = node.attrs["padding"]
-    return height + sum(rows), width + sum(columns), channels
+    size = height + sum(rows), width + sum(columns)
+    if min(size) < 1:
+        raise GraphError(f"padding {rows, columns} leaves nothing of {shapes[0]}")
+    return *size, channels
 
 
 def reshaped(node: Node, shapes: Sequence[Shape]) -> Shape:
-    """Any shape to another of as many elements; (elements,) where none is given."""
+    """Any shape to the wanted one of as many elements, or to (elements,)."""
     elements = int(np.prod(shapes[0]))
     shape: Shape = node.attrs.get("shape", (elements,))
-    if np.prod(shape) != elements:
-        raise GraphError(f"input shape is {shapes[0]}; {shape} has another number of elements")
+    if int(np.prod(shape)) != elements:
+        raise GraphError(f"{shapes[0]} has {elements} elements; {shape} has {int(np.prod(shape))}")
     return shape
+
+
+def upsampled_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(height, width, channels), height and width times the size."""
+    height, width, channels = _image(shapes[0])
+    rows, columns = node.attrs["size"]
+    return height * rows, width * columns, channels
+
+
+def concat_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """Shapes that are equal but for one axis, along which they add up."""
+    axis = node.attrs["axis"]
+    others = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
+    if len(others) > 1 or axis >= len(shapes[0]):
+        given = ", ".join(map(str, shapes))
+        raise GraphError(f"input shapes {given} cannot be joined along axis {axis}")
+    return *shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :]
 
 
 def takes_reals_gives_codes(node: Node, inputs: Tensors, output: Tensor) -> Problems:
@@ -134,13 +154,28 @@ def all_codes_or_all_reals(node: Node, inputs: Tensors, output: Tensor) -> Probl
 
 
 def keeps_qparams(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """max_pool, pad, reshape: codes pass unchanged."""
+    """max_pool, pad, reshape, upsample: codes pass unchanged."""
     given, kept = _values(inputs[0].qparams), _values(output.qparams)
     if given == kept:
         return []
     return [
         f"{inputs[0].name} and {output.name} must have the same quantization parameters; "
         f"they have {given} and {kept} (scale, zero_point, qmin, qmax)"
+    ]
+
+
+def holds_all_codes(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """concat: float32 throughout, or codes of one grid, within the output's range."""
+    target = output.qparams
+    problems = _expect([*inputs, output], codes=target is not None)
+    if problems or target is None:
+        return problems
+    return [
+        f"{tensor.name} has {_values(source)}; {output.name} has {_values(target)} (scale, "
+        "zero_point, qmin, qmax): scale and zero_point must be its own, and the range within its"
+        for tensor in inputs
+        if (source := tensor.qparams) is not None
+        and not (same_grid(source, target) and holds_range(target, source))
     ]
 
 

@@ -113,7 +113,9 @@ def _attr_problems(node: Node) -> Iterator[str]:
 
 def _arity_problems(node: Node) -> Iterator[str]:
     arity = OPS[node.op].arity
-    if len(node.inputs) != arity:
+    if arity is None and not node.inputs:
+        yield f"{node.op} reads one tensor or more; none is given"
+    if arity is not None and len(node.inputs) != arity:
         yield f"{node.op} reads {arity} tensor(s); {len(node.inputs)} are given"
 
 

@@ -21,6 +21,9 @@ HALF = unsigned(3, 0.5)
 UNIT = unsigned(3, 1.0)
 SIGNED = signed(4, 0.5, narrow_range=False)
 SHIFTED = QParams(scale=0.5, zero_point=10, qmin=8, qmax=15, bits=3)
+BYTE = unsigned(8, 1.0)
+BOTH = signed(8, 1.0, narrow_range=False)
+WIDE = QParams(scale=1.0, qmin=-128, qmax=255, bits=9)
 SQUARE = [[[1], [2]], [[3], [4]]]
 ROW = {"pool_size": (1, 2), "strides": (1, 2), "padding": "valid"}
 
@@ -66,8 +69,27 @@ CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = 
     ("pad", {"padding": ((1, 0), (0, 1))}, [HALF, HALF], [[[[5]]]], [[[0], [0]], [[5], [0]]]),
     ("pad", {"padding": ((0, 0), (1, 0))}, [SHIFTED, SHIFTED], [[[[15]]]], [[[10], [15]]]),
     ("pad", {"padding": ((0, 0), (1, 0))}, [None, None], [[[[2.0]]]], [[[0.0], [2.0]]]),
+    ("pad", {"padding": ((-1, 0), (0, -1))}, [HALF, HALF], [SQUARE], [[[3]]]),
+    ("pad", {"padding": ((0, 0), (-1, -1))}, [None, None], [[[[1.0], [2.0], [3.0]]]], [[[2.0]]]),
     ("reshape", {}, [HALF, HALF], [SQUARE], [1, 2, 3, 4]),
-    ("reshape", {"shape": (1, 4)}, [HALF, HALF], [SQUARE], [[1, 2, 3, 4]]),
+    ("reshape", {"shape": (4, 1)}, [HALF, HALF], [SQUARE], [[1], [2], [3], [4]]),
+    (
+        "upsample",
+        {"size": (1, 2)},
+        [HALF, HALF],
+        [SQUARE],
+        [[[1], [1], [2], [2]], [[3], [3], [4], [4]]],
+    ),
+    (
+        "upsample",
+        {"size": (2, 1)},
+        [None, None],
+        [[[[1.5], [2.5]]]],
+        [[[1.5], [2.5]], [[1.5], [2.5]]],
+    ),
+    ("concat", {"axis": 1}, [UNIT, UNIT, UNIT], [[[1], [2]], [[3], [4]]], [[1, 3], [2, 4]]),
+    ("concat", {"axis": 0}, [BOTH, BYTE, WIDE], [[-5], [200]], [-5, 200]),
+    ("concat", {"axis": 0}, [None, None, None], [[0.5], [1.5]], [0.5, 1.5]),
     ("relu", {}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 9.0]),
     ("relu", {"max_value": 6.0}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 6.0]),
     ("softmax", {}, [None, None], [[1000.0, 1000.0]], [0.5, 0.5]),
