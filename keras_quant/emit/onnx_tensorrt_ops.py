@@ -17,7 +17,13 @@ from keras_quant.emit.onnx_tensorrt_linear import (
     emit_linear,
     emit_transposed,
 )
-from keras_quant.emit.onnx_tensorrt_windows import padded, sliding
+from keras_quant.emit.onnx_tensorrt_moves import (
+    emit_concat,
+    emit_pad,
+    emit_reshape,
+    emit_upsample,
+)
+from keras_quant.emit.onnx_tensorrt_windows import sliding
 from keras_quant.graph.ir import Node
 from keras_quant.graph.windows import window_of
 
@@ -78,26 +84,6 @@ def emit_average(emission: Emission, node: Node) -> None:
     emission.write(node, _flat(emission, node, value), shift(source.qparams))
 
 
-def emit_pad(emission: Emission, node: Node) -> None:
-    """Codes or floats, with real 0."""
-    source = emission.source(node).qparams
-    value = padded(emission, node, emission.read(node), node.attrs["padding"])
-    emission.write(node, value, shift(source), clamped=False)
-
-
-def emit_reshape(emission: Emission, node: Node) -> None:
-    """Codes or floats, row-major with the channels last."""
-    value, given = emission.read(node), emission.source(node).shape
-    if len(given) == 3 and given[:2] != (1, 1):
-        value = emission.file.operator(
-            "Transpose", [value], f"{node.output}/channels_last", perm=[0, 2, 3, 1]
-        )
-    shape = np.array([0, *emission.output(node).shape], np.int64)
-    inputs = [value, emission.file.constant(f"{node.name}/shape", shape)]
-    value = emission.file.operator("Reshape", inputs, f"{node.output}/flat", name=node.name)
-    emission.write(node, value, shift(emission.source(node).qparams), clamped=False)
-
-
 def emit_relu(emission: Emission, node: Node) -> None:
     """Floats."""
     activation = "relu" if node.attrs.get("max_value") is None else "relu6"
@@ -116,6 +102,7 @@ def emit_softmax(emission: Emission, node: Node) -> None:
 OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "add": emit_add,
     "avg_pool": emit_average,
+    "concat": emit_concat,
     "conv2d": emit_linear,
     "conv2d_transpose": emit_transposed,
     "dense": emit_linear,
@@ -129,6 +116,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "requantize": emit_requantize,
     "reshape": emit_reshape,
     "softmax": emit_softmax,
+    "upsample": emit_upsample,
 }
 
 

@@ -162,15 +162,24 @@ class Emission:
         grid = self.grid(qparams.scale if scale is None else scale, stored_range(qparams)[2])
         self.write_unclamped(output, "QuantizeLinear", [real, *grid])
 
-    def pass_on(self, node: Node, op: str, more: Sequence[str] = (), **attrs: Any) -> None:
-        """Emits an operator that picks among its source's values, whether clamped or not yet.
+    def pass_on(
+        self,
+        node: Node,
+        op: str,
+        more: Sequence[str] = (),
+        *,
+        value: str | None = None,
+        **attrs: Any,
+    ) -> None:
+        """Emits an operator that picks among its sources' values, whether clamped or not yet.
 
         Args:
-            more: what the operator reads behind its source.
+            more: what the operator reads behind its first input.
+            value: its first input; None means the source as it is.
         """
-        source = node.inputs[0]
-        write = self.write_unclamped if source in self.unclamped else self.write
-        write(self.output(node), op, [self.values[source], *more], **attrs)
+        write = self.write_unclamped if self.unclamped.intersection(node.inputs) else self.write
+        given = self.values[node.inputs[0]] if value is None else value
+        write(self.output(node), op, [given, *more], **attrs)
 
     def grid(self, scale: float, zero_point: int) -> list[str]:
         """Scale and zero point, of rank 0: with others, kernels are not fused."""

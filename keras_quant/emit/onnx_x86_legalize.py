@@ -8,12 +8,16 @@ channels of 3x3) and moves the whole image before it. All means the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from keras_quant.emit.concat import stored_alike
 from keras_quant.emit.ones import mean_with_ones, with_ones
-from keras_quant.emit.onnx_x86_emission import saturates
-from keras_quant.graph.ir import Graph, Node
+from keras_quant.emit.onnx_x86_emission import saturates, stored_offset
+from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.windows import window_of
+
+Legal = tuple[list[Node], list[Tensor]]
 
 
 def legalize(graph: Graph) -> Graph:
@@ -21,16 +25,33 @@ def legalize(graph: Graph) -> Graph:
     nodes: list[Node] = []
     tensors = dict(graph.tensors)
     for node in graph.nodes:
-        source, output = graph.tensors[node.inputs[0]].qparams, graph.tensors[node.output]
-        if output.qparams is None or source is None:
-            nodes.append(node)
-        elif node.op == "avg_pool":
-            channels = output.shape[-1]
-            nodes.append(with_ones(node, window_of(node).size, channels=channels))
-        elif node.op == "mean" and not saturates(source):
-            legal, pixel = mean_with_ones(graph, node)
-            nodes += legal
-            tensors[pixel.name] = pixel
-        else:
-            nodes.append(node)
+        is_float = graph.tensors[node.output].qparams is None
+        rule = None if is_float else _RULES.get(node.op)
+        legal, added = ([node], []) if rule is None else rule(graph, node)
+        nodes += legal
+        tensors |= {tensor.name: tensor for tensor in added}
     return replace(graph, nodes=tuple(nodes), tensors=tensors)
+
+
+def _legal_avg_pool(graph: Graph, node: Node) -> Legal:
+    channels = graph.tensors[node.output].shape[-1]
+    return [with_ones(node, window_of(node).size, channels=channels)], []
+
+
+def _legal_mean(graph: Graph, node: Node) -> Legal:
+    source = graph.tensors[node.inputs[0]].qparams
+    if source is not None and saturates(source):
+        return [node], []
+    nodes, pixel = mean_with_ones(graph, node)
+    return nodes, [pixel]
+
+
+def _legal_concat(graph: Graph, node: Node) -> Legal:
+    return stored_alike(graph, node, stored_offset)
+
+
+_RULES: dict[str, Callable[[Graph, Node], Legal]] = {
+    "avg_pool": _legal_avg_pool,
+    "concat": _legal_concat,
+    "mean": _legal_mean,
+}

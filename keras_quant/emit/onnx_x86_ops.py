@@ -14,8 +14,14 @@ from typing import Any
 import numpy as np
 
 from keras_quant.emit.onnx_x86_add import kernel_is_exact, zero_is_exact
-from keras_quant.emit.onnx_x86_emission import TO_NHWC, Emission, stored_range
+from keras_quant.emit.onnx_x86_emission import Emission, stored_range
 from keras_quant.emit.onnx_x86_linear import emit_linear
+from keras_quant.emit.onnx_x86_moves import (
+    emit_concat,
+    emit_pad,
+    emit_reshape,
+    emit_upsample,
+)
 from keras_quant.emit.onnx_x86_transposed import emit_transposed
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.windows import padding_of, window_of
@@ -140,36 +146,6 @@ def average_scales(source: QParams, output: QParams, count: int) -> tuple[float,
     return float(next(n for n in dividends if n / divisor == wanted)), float(share)
 
 
-def emit_pad(emission: Emission, node: Node) -> None:
-    """Codes with the stored zero point, or floats with 0.
-
-    A Clip without bounds keeps a pooling behind it from taking the margins over where it would
-    refuse them: ONNX Runtime adds them to its own (PadFusion), and allows less than a window.
-    """
-    (top, bottom), (left, right) = node.attrs["padding"]
-    margins = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
-    qparams = emission.source(node).qparams
-    zero = np.float32(0) if qparams is None else np.uint8(stored_range(qparams)[2])
-    file = emission.file
-    emission.pass_on(node, "Pad", [file.constant("margins", margins), file.scalar("zero", zero)])
-    readers = emission.graph.consumers(node.output)
-    if any(_refuses_margins(emission, node, reader) for reader in readers):
-        barrier = emission.file.node("Clip", [emission.values[node.output]], f"{node.name}/kept")
-        emission.values[node.output] = barrier
-
-
-def emit_reshape(emission: Emission, node: Node) -> None:
-    """Row-major, channels last: images go back to Keras' layout first.
-
-    ONNX Runtime's integer kernels work channels last, so it leaves the Transpose out.
-    """
-    value, output, file = emission.value(node.inputs[0]), emission.output(node), emission.file
-    if len(emission.source(node).shape) == 3:
-        value = file.node("Transpose", [value], f"{node.name}/nhwc", perm=TO_NHWC)
-    shape = file.constant("shape", np.array([-1, *output.shape], np.int64))
-    emission.write(output, "Reshape", [value, shape])
-
-
 def emit_relu(emission: Emission, node: Node) -> None:
     """Floats."""
     activation = "relu" if node.attrs.get("max_value") is None else "relu6"
@@ -185,6 +161,7 @@ def emit_softmax(emission: Emission, node: Node) -> None:
 OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "add": emit_add,
     "avg_pool": emit_avg_pool,
+    "concat": emit_concat,
     "conv2d": emit_linear,
     "conv2d_transpose": emit_transposed,
     "dense": emit_linear,
@@ -198,6 +175,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "requantize": emit_requantize,
     "reshape": emit_reshape,
     "softmax": emit_softmax,
+    "upsample": emit_upsample,
 }
 
 
@@ -207,16 +185,6 @@ def _quantize_steps(emission: Emission, node: Node, real: str) -> None:
     inverse = emission.file.scalar("inverse", np.float32(1) / np.float32(_codes(output).scale))
     steps = emission.file.node("Mul", [real, inverse], f"{node.name}/steps")
     emission.quantize(output, steps, scale=1.0)
-
-
-def _refuses_margins(emission: Emission, pad: Node, pool: Node) -> bool:
-    """Whether a pooling behind a pad would have margins as wide as its window."""
-    if pool.op not in ("max_pool", "avg_pool"):
-        return False
-    window = window_of(pool)
-    height, width, _ = emission.source(pool).shape
-    own = np.array(padding_of(window, (height, width)))
-    return bool((own + pad.attrs["padding"] >= np.array(window.size)[:, np.newaxis]).any())
 
 
 def _window(emission: Emission, node: Node) -> dict[str, Any]:

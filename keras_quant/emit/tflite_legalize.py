@@ -13,7 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras_quant.emit.concat import stored_alike
 from keras_quant.emit.ones import mean_with_ones, with_ones
+from keras_quant.emit.tflite_emission import stored_offset
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.windows import window_of
 from keras_quant.qparams import QParams
@@ -133,16 +135,7 @@ def _legal_requantize(graph: Graph, node: Node) -> Legal:
 
 def _legal_concat(graph: Graph, node: Node) -> Legal:
     """Of codes in ranges with other ends, which are stored with other offsets: shift them first."""
-    output = graph.tensors[node.output].qparams
-    nodes, shifted, inputs = [], [], []
-    for place, name in enumerate(node.inputs):
-        source = graph.tensors[name]
-        if source.qparams is not None and output is not None and source.qparams.qmax != output.qmax:
-            name = f"{node.name}/{place}"
-            shifted.append(replace(source, name=name, qparams=output))
-            nodes.append(Node(name=name, op="requantize", inputs=(source.name,), output=name))
-        inputs.append(name)
-    return [*nodes, replace(node, inputs=tuple(inputs))], shifted
+    return stored_alike(graph, node, stored_offset)
 
 
 _RULES: dict[str, Callable[[Graph, Node], Legal]] = {

@@ -16,7 +16,7 @@ BODY_OPS = (
     *("max_pool", "avg_pool", "pad", "requantize", "add", "upsample", "concat"),
 )
 # Ops that formats cannot say yet.
-_LACKING = {"onnx": ("upsample", "concat"), "tensorrt": ("upsample", "concat")}
+_LACKING: dict[str, tuple[str, ...]] = {}
 
 
 def body_ops(format_name: str) -> tuple[str, ...]:
