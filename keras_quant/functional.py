@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.pointwise import POINTWISE_LAYERS, Function, is_pointwise, prelu_limit
 from keras_quant.methods.qkeras import activation_qparams, freeze_activation
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras
@@ -28,6 +29,7 @@ _KINDS = {
     "BatchNormalization": "batch_norm",
     "ReLU": "relu",
     "Add": "add",
+    "Multiply": "multiply",
     "MaxPooling2D": "max_pool",
     "AveragePooling2D": "avg_pool",
     "GlobalAveragePooling2D": "mean",
@@ -35,8 +37,9 @@ _KINDS = {
     "ZeroPadding2D": "pad",
     "Dropout": "dropout",
     "Softmax": "softmax",
+    **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
 }
-SUPPORTED = (*_KINDS, "Activation('relu' | 'relu6' | 'softmax' | 'linear')", "QActivation")
+SUPPORTED = (*_KINDS, "Activation('softmax' or a function of one value)", "QActivation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +53,7 @@ class Step:
         inputs: names of the steps that it reads.
         max_value: upper end of a relu: None or 6.0.
         qparams: of a quantizer.
+        function: what a lookup computes of each value: a Keras function, or the layer itself.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Step:
     inputs: tuple[str, ...] = ()
     max_value: float | None = None
     qparams: QParams | None = None
+    function: Function | None = None
 
 
 def class_name(layer: keras.layers.Layer) -> str:
@@ -138,6 +143,8 @@ def _steps_of(
     reason = reason or _limit(layer, cls)
     if reason:
         problems.append(f"{name} ({cls}: {reason})")
+    if kind == "relu" and _is_bent(layer):
+        kind = "lookup"
     limit = getattr(layer, "max_value", None) if kind == "relu" else None
     step = Step(
         name=name,
@@ -145,6 +152,7 @@ def _steps_of(
         layer=layer,
         inputs=inputs,
         max_value=None if limit is None else float(limit),
+        function=layer if kind == "lookup" else None,
     )
     if kind in COMPUTE and not _is_linear(layer.activation):
         return [step, _activation_step(layer, f"{name}/activation", (name,), problems)]
@@ -168,6 +176,8 @@ def _activation_step(
         kind, max_value = known[function]
     elif getattr(function, "__name__", "") == "relu6":
         kind, max_value = "relu", 6.0
+    elif hasattr(function, "__name__") and is_pointwise(function):
+        return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
     else:
         qparams = _try(lambda: activation_qparams(function, layer.name), problems)
         return Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)
@@ -194,10 +204,10 @@ def _limit(layer: keras.layers.Layer, cls: str) -> str:
         return f"input of shape {layer.input_shape}; (batch, features) is supported"
     if cls == "GlobalAveragePooling2D" and layer.keepdims:
         return "keepdims; without is supported"
-    if cls == "ReLU" and (
-        layer.negative_slope or layer.threshold or layer.max_value not in (None, 6)
-    ):
-        return "max_value None or 6, no slope and no threshold are supported"
+    if cls == "Multiply" and len(layer.input_shape) != 2:
+        return f"{len(layer.input_shape)} inputs; two are supported"
+    if cls == "PReLU":
+        return prelu_limit(layer)
     if cls == "BatchNormalization" and list(layer.axis) != [len(layer.input_shape) - 1]:
         return f"axis {layer.axis}; the last is supported"
     if cls == "AveragePooling2D" and layer.padding == "same" and _pads(layer):
@@ -205,6 +215,12 @@ def _limit(layer: keras.layers.Layer, cls: str) -> str:
     if cls == "Softmax" and layer.axis not in (-1, len(layer.input_shape) - 1):
         return f"axis {layer.axis}; the last is supported"
     return ""
+
+
+def _is_bent(layer: keras.layers.ReLU) -> bool:
+    """Whether a ReLU is another function than min(max(x, 0), 6) or max(x, 0)."""
+    odd_end = layer.max_value not in (None, 6)
+    return bool(layer.negative_slope or layer.threshold or odd_end)
 
 
 def _pads(layer: keras.layers.Layer) -> bool:

@@ -18,12 +18,14 @@ from keras_quant.errors import LoweringError
 from keras_quant.functional import AVERAGE, COMPUTE, PASSING, Step, class_name, consumers, describe
 from keras_quant.methods import Method
 from keras_quant.methods.grid import ActivationGrid
+from keras_quant.methods.pointwise import find_named, is_nonnegative
 from keras_quant.methods.quantizers import InputGrid
 from keras_quant.qparams import QParams
 from keras_quant.scheme import FLOAT, Block, BlockBits, QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
 
 BRANCH_BITS = 8
+LOOKUP_BITS = 8  # what a function of one value reads; a table of 256 entries costs the same
 QKERAS_CLASSES = ("QConv2D", "QDepthwiseConv2D", "QDense")
 
 
@@ -133,13 +135,15 @@ def _points(
     for block in blocks:
         spec, tail = bits[block[0].name].activation, block[-1]
         readers = _readers(tail, reads)
-        leaves_model = all(reader.kind == "softmax" for reader in readers)
+        leaves_model = all(_ends_model(reader, reads) for reader in readers)
         if tail.kind == "input" or spec.is_float or leaves_model:
             continue
-        grid = ActivationGrid(bits=spec.bits, signed=False)
+        looked_up = any(reader.kind == "lookup" for reader in readers)
+        bits_of_tail = LOOKUP_BITS if looked_up else spec.bits
+        grid = ActivationGrid(bits=bits_of_tail, signed=False)
         if tail.name not in nonnegative:
             # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
-            width = max(2, spec.bits)
+            width = max(2, bits_of_tail)
             grid = ActivationGrid(bits=width, signed=True, narrow_range=width < 8)
         points.append(Point(after=tail.name, grid=grid, group=len(points)))
     return points
@@ -153,11 +157,21 @@ def _readers(step: Step, reads: Mapping[str, Sequence[Step]]) -> list[Step]:
     return found
 
 
+def _ends_model(step: Step, reads: Mapping[str, Sequence[Step]]) -> bool:
+    """Whether a step turns logits, left in float, into what the model puts out."""
+    if step.kind == "lookup" and step.function is not None:
+        return not _readers(step, reads) and find_named(step.function) is not None
+    return step.kind == "softmax"
+
+
 def _nonnegative(steps: Sequence[Step]) -> set[str]:
     names: set[str] = set()
     for step in steps:
-        inherits = step.kind in ("add", *AVERAGE, *PASSING)
-        if step.kind == "relu" or (inherits and all(name in names for name in step.inputs)):
+        inherits = step.kind in ("add", "multiply", *AVERAGE, *PASSING)
+        rectified = step.kind == "relu" or (
+            step.function is not None and is_nonnegative(step.function)
+        )
+        if rectified or (inherits and all(name in names for name in step.inputs)):
             names.add(step.name)
     return names
 
@@ -306,7 +320,8 @@ def _quantizer_name(point: Point, plan: Plan) -> str:
 
 
 def _layer_name(step: Step) -> str:
-    return step.name.replace("/activation", "_relu")
+    kind = "relu" if step.function is None else getattr(step.function, "__name__", "lookup")
+    return step.name.replace("/activation", f"_{kind}")
 
 
 def _assemble(
@@ -348,6 +363,8 @@ def _clone_step(step: Step) -> keras.layers.Layer:
         return keras.layers.ReLU(step.max_value, name=_layer_name(step))
     if step.kind == "softmax":
         return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
+    if step.kind == "lookup" and step.function is not step.layer:
+        return keras.layers.Activation(step.function, name=_layer_name(step))
     return type(step.layer).from_config(step.layer.get_config())
 
 

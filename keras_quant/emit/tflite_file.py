@@ -63,12 +63,14 @@ class TFLiteFile:
         scale: float | None = None,
         zero_point: int = 0,
         batched: bool = True,
+        element_type: str | None = None,
     ) -> int:
         """Adds a tensor that is computed or given at run time.
 
         Args:
             shape: without the batch axis.
-            scale: of an int8 tensor, stored as float32; None makes a float32 tensor.
+            scale: of an int8 tensor, stored as float32; None makes a float32 tensor, or one of
+                element_type where that is given.
             batched: whether there is a batch axis, in front and of any length.
         Returns: the tensor's index.
         """
@@ -76,7 +78,7 @@ class TFLiteFile:
             name=name,
             shape=[1, *shape] if batched else list(shape),
             shapeSignature=[UNKNOWN_BATCH, *shape] if batched else None,
-            type=_TENSOR_TYPES["float32" if scale is None else "int8"],
+            type=_TENSOR_TYPES[element_type or ("float32" if scale is None else "int8")],
             hasRank=True,
         )
         if scale is not None:

@@ -9,10 +9,12 @@ All arrays are channels-last with a leading batch axis; shapes in a graph have n
 | requantize | clip(rint((code - zero_point) * float32(s_in / s_out)) + zero_point), float32 |
 | conv2d, depthwise_conv2d, dense | ideal, realized or real, see `graph.ir` |
 | add | clip(rint((real_a + real_b) / s_out) + zero_point), float64 |
+| multiply | clip(rint(float32(code_a * code_b) * M) + zero_point), codes less zero points |
+| lookup | table[code - qmin], or table[channel, code - qmin] |
 | max_pool | greatest code or real of each window |
 | avg_pool, mean | clip(rint(float32(sum) * M) + zero_point), see `graph.kernels` |
 | pad, reshape | codes and reals pass unchanged; padded pixels are real 0 |
-| relu, softmax | float32 |
+| relu, softmax, pointwise | float32; pointwise by the names of `graph.pointwise` |
 
 rint rounds halves to even everywhere.
 """
@@ -26,6 +28,7 @@ from typing import Any
 from keras_quant.graph import kernels, rules
 from keras_quant.graph.ir import Node, Shape, Tensor
 from keras_quant.graph.linear import bind_linear
+from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import ACTIVATIONS, Kernel
 
 
@@ -56,6 +59,7 @@ class OpDef:
         arity: how many tensors it reads.
         attrs: what tunes it.
         weight_rank: axes of its kernel, 0 where it has none.
+        has_table: whether its nodes carry a table.
     """
 
     shape: Callable[[Node, Sequence[Shape]], Shape]
@@ -64,6 +68,7 @@ class OpDef:
     arity: int = 1
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     weight_rank: int = 0
+    has_table: bool = False
 
 
 def _is_pair(value: Any, least: int) -> bool:
@@ -84,6 +89,9 @@ _SAME_OR_VALID = Attr(allowed='"same" or "valid"', accepts=lambda v: v in ("same
 _MARGINS = Attr(allowed="((top, bottom), (left, right))", accepts=_is_padding, required=True)
 _ACTIVATION = Attr(allowed=", ".join(ACTIVATIONS), accepts=lambda v: v in tuple(ACTIVATIONS))
 _MAX_VALUE = Attr(allowed="None or 6.0", accepts=lambda v: v in (None, 6.0))
+_FUNCTION = Attr(
+    allowed=", ".join(POINTWISE), accepts=lambda v: v in tuple(POINTWISE), required=True
+)
 
 _CONV = {
     "strides": _STRIDES,
@@ -137,6 +145,19 @@ OPS: dict[str, OpDef] = {
         arity=2,
         attrs={"activation": _ACTIVATION},
     ),
+    "multiply": OpDef(
+        shape=rules.broadcast_shape,
+        qparams=rules.all_codes_or_all_reals,
+        bind=kernels.bind_multiply,
+        arity=2,
+        attrs={"activation": _ACTIVATION},
+    ),
+    "lookup": OpDef(
+        shape=rules.same_shape,
+        qparams=rules.table_fits,
+        bind=kernels.bind_lookup,
+        has_table=True,
+    ),
     "max_pool": OpDef(
         shape=rules.pool_shape,
         qparams=rules.keeps_qparams,
@@ -170,6 +191,12 @@ OPS: dict[str, OpDef] = {
         qparams=rules.reals_only,
         bind=kernels.bind_relu,
         attrs={"max_value": _MAX_VALUE},
+    ),
+    "pointwise": OpDef(
+        shape=rules.same_shape,
+        qparams=rules.reals_only,
+        bind=kernels.bind_pointwise,
+        attrs={"function": _FUNCTION},
     ),
     "softmax": OpDef(
         shape=rules.same_shape,

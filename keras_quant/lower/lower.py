@@ -18,6 +18,7 @@ from keras_quant.errors import LoweringError
 from keras_quant.functional import AVERAGE, COMPUTE, Step, consumers, describe
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
 from keras_quant.graph.verify import verify
+from keras_quant.lower.table import name_function, read_table
 from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel
 from keras_quant.qparams import QParams, same_grid
 from keras_quant.tf import keras
@@ -94,7 +95,9 @@ class _Lowering:
             return self._batch_norm(step, inputs[0])
         if step.kind == "relu":
             return self._relu(step, inputs[0])
-        if step.kind in COMPUTE or step.kind in ("add", *AVERAGE):
+        if step.kind == "lookup":
+            return self._lookup(step, self.close(inputs[0]))
+        if step.kind in COMPUTE or step.kind in ("add", "multiply", *AVERAGE):
             return self._open(step, [self.close(value) for value in inputs])
         return self._passing(step, self.close(inputs[0]))
 
@@ -139,7 +142,7 @@ class _Lowering:
         activation = "relu" if step.max_value is None else "relu6"
         if (
             isinstance(value, Pending)
-            and (value.kernel is not None or value.op == "add")
+            and (value.kernel is not None or value.op in ("add", "multiply"))
             and value.activation == "none"
             and len(self.readers[value.step.name]) == 1
         ):
@@ -149,6 +152,15 @@ class _Lowering:
         shape = self.tensors[source].shape
         attrs = {"max_value": step.max_value}
         return self._emit(step.name, "relu", (source,), Tensor(name=step.name, shape=shape), attrs)
+
+    def _lookup(self, step: Step, source: str) -> Value:
+        """A function of one value: a table where it reads codes, else computed in float."""
+        tensor = self.tensors[source]
+        if tensor.qparams is not None:
+            return self._open(step, [source])
+        output = Tensor(name=step.name, shape=tensor.shape)
+        attrs = {"function": name_function(step)}
+        return self._emit(step.name, "pointwise", (source,), output, attrs, step.layer.name)
 
     def _quantize(self, step: Step, value: Value) -> str:
         assert step.qparams is not None
@@ -185,7 +197,7 @@ class _Lowering:
 
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
         inputs, attrs, kernel = value.inputs, dict(value.attrs), value.kernel
-        if qparams is None:
+        if qparams is None and value.op != "lookup":
             if value.op not in AVERAGE:
                 attrs["activation"] = value.activation
             if kernel is None:
@@ -196,6 +208,9 @@ class _Lowering:
             bias = kernel.bias
             if bias is not None and qparams is None:
                 bias = bias.astype(np.float32)
+        table = None
+        if value.op == "lookup":
+            table = read_table(value.step, self.tensors[inputs[0]], qparams)
         node = Node(
             name=value.layers[0],
             op=value.op,
@@ -205,6 +220,7 @@ class _Lowering:
             weight=weight,
             bias=bias,
             layers=(*value.layers, step.layer.name) if qparams else value.layers,
+            table=table,
         )
         self.nodes.append(node)
         self.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
