@@ -86,9 +86,15 @@ class _Lookup:
         clear = (from_half > error) | (halves & (from_half == 0))
         return bool(clear.all()) and np.array_equal(to_codes(steps, self.target)[None], self.table)
 
-    def write(self, op: str, inputs: list[int]) -> int:
-        """Emits the operator that gives the output's codes."""
-        return self.emission.write_clamped(self.emission.output(self.node), op, inputs)
+    def write(self, op: str, inputs: list[int], *, lowest: float = -np.inf) -> int:
+        """Emits the operator that gives the output's codes.
+
+        Args:
+            lowest: what it gives at least; less than the lowest code stands for is cut off.
+        """
+        floor = (self.target.qmin - self.target.zero_point) * self.target.scale
+        write = self.emission.write if lowest >= floor else self.emission.write_clamped
+        return write(self.emission.output(self.node), op, inputs)
 
     def dequantized(self) -> int:
         """Emits what makes reals of the input's codes."""
@@ -132,7 +138,8 @@ def _int8_function(lookup: _Lookup) -> int | None:
     """An operator that XNNPACK computes by a table of its own, on grids of any scale."""
     for op, function in _INT8_FUNCTIONS.items():
         if lookup.approximates(function):
-            return lookup.write(op, lookup.emission.inputs(lookup.node))
+            lowest = POINTWISE[function](lookup.reals).min()
+            return lookup.write(op, lookup.emission.inputs(lookup.node), lowest=lowest)
     return None
 
 
@@ -153,18 +160,22 @@ def _leaky_relu(lookup: _Lookup) -> int | None:
 def _slopes(lookup: _Lookup) -> Array:
     """The middle of the slopes that give a row's entries for negative reals.
 
-    Returns: float32 (channels,); 0 where any will do, a useless one where none does.
+    Returns: float32 (channels,); a useless one where none does.
     """
-    negative = lookup.reals < 0
-    x, codes, target = lookup.reals[negative].astype(np.float64), lookup.table, lookup.target
-    codes = codes[:, negative]
+    negative, target = lookup.reals < 0, lookup.target
+    if not negative.any():
+        return np.zeros(len(lookup.table), np.float32)
+    x, codes = lookup.reals[negative].astype(np.float64), lookup.table[:, negative]
     # A saturated entry tells nothing of how far beyond it the value lies.
     above = np.where(codes == target.qmax, np.inf, codes - target.zero_point + 0.5)
     below = np.where(codes == target.qmin, -np.inf, codes - target.zero_point - 0.5)
-    low = (above * target.scale / x).max(axis=1, initial=-np.inf)
-    high = (below * target.scale / x).min(axis=1, initial=np.inf)
-    low, high = np.where(np.isinf(low), high, low), np.where(np.isinf(high), low, high)
-    low, high = np.nan_to_num(low, posinf=0, neginf=0), np.nan_to_num(high, posinf=0, neginf=0)
+    low, high = (above * target.scale / x).max(axis=1), (below * target.scale / x).min(axis=1)
+    # Bounded on one side only: as far from there as moves the farthest entry by two codes.
+    two_codes = 2 * target.scale / np.abs(x).max()
+    low, high = (
+        np.where(np.isinf(low), high - two_codes, low),
+        np.where(np.isinf(high), low + two_codes, high),
+    )
     return ((low + high) / 2).astype(np.float32)
 
 
@@ -176,7 +187,8 @@ def _named_function(lookup: _Lookup) -> int | None:
                 lookup.emission.output(lookup.node), name=f"{lookup.node.name}/real", qparams=None
             )
             real = write_function(lookup.emission, function, lookup.dequantized(), output)
-            return lookup.write("QUANTIZE", [real])
+            lowest = POINTWISE[function](lookup.reals).min()
+            return lookup.write("QUANTIZE", [real], lowest=lowest)
     return None
 
 
