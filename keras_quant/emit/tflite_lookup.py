@@ -32,14 +32,16 @@ from keras_quant.emit.tflite_emission import Emission, stored_offset
 from keras_quant.emit.tflite_pointwise import write_function
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
-from keras_quant.graph.rounding import to_codes
-from keras_quant.qparams import QParams, dequantize
+from keras_quant.graph.rounding import reals_of, to_codes
+from keras_quant.qparams import QParams
 
 Array = np.ndarray
 
 # Errors of XNNPACK's float32 functions f(x), and of scaling what they give, as a share of the
 # larger of |x| and |f(x)|: eight times half a unit in the last place. Measured are 2**-22.
 FUNCTION_ERROR = 2.0**-21
+# Error of adding a zero point of up to 128 to a float32, in codes: half a unit in the last place.
+ZERO_POINT_ERROR = 2.0**-18
 
 _INT8_FUNCTIONS = {"LOGISTIC": "sigmoid", "TANH": "tanh", "ELU": "elu"}
 
@@ -71,17 +73,24 @@ class _Lookup:
 
     def approximates(self, function: str) -> bool:
         """Whether rounding a function with an error of FUNCTION_ERROR gives the table."""
-        return self._approximates(function, halves=False)
+        return self._approximates(function)
 
     def approximates_with_halves(self, function: str) -> bool:
         """As `approximates`, where exact halves come without error, and go to even."""
         return self._approximates(function, halves=True)
 
-    def _approximates(self, function: str, *, halves: bool) -> bool:
+    def tabulates(self, function: str) -> bool:
+        """As `approximates`, where the stored zero point is added before rounding."""
+        return self._approximates(function, more_error=ZERO_POINT_ERROR)
+
+    def _approximates(
+        self, function: str, *, halves: bool = False, more_error: float = 0.0
+    ) -> bool:
         x = self.reals.astype(np.float64)
         values = POINTWISE[function](x)
         steps = values / self.target.scale
         error = FUNCTION_ERROR * np.maximum(np.abs(values), np.abs(x)) / self.target.scale
+        error += more_error
         from_half = np.abs(steps - np.floor(steps) - 0.5)
         clear = (from_half > error) | (halves & (from_half == 0))
         return bool(clear.all()) and np.array_equal(to_codes(steps, self.target)[None], self.table)
@@ -124,7 +133,7 @@ def emit_lookup(emission: Emission, node: Node) -> int:
             emission=emission,
             node=node,
             table=rows[:1] if (rows == rows[0]).all() else rows,
-            reals=dequantize(np.arange(source.qmin, source.qmax + 1), source).astype(np.float32),
+            reals=reals_of(source),
             target=target,
         )
         for attempt in _WAYS:
@@ -137,7 +146,7 @@ def emit_lookup(emission: Emission, node: Node) -> int:
 def _int8_function(lookup: _Lookup) -> int | None:
     """An operator that XNNPACK computes by a table of its own, on grids of any scale."""
     for op, function in _INT8_FUNCTIONS.items():
-        if lookup.approximates(function):
+        if lookup.tabulates(function):
             lowest = POINTWISE[function](lookup.reals).min()
             return lookup.write(op, lookup.emission.inputs(lookup.node), lowest=lowest)
     return None

@@ -8,9 +8,9 @@ from keras_quant.errors import LoweringError
 from keras_quant.functional import Step
 from keras_quant.graph.ir import Tensor
 from keras_quant.graph.pointwise import POINTWISE
-from keras_quant.graph.rounding import to_codes
+from keras_quant.graph.rounding import reals_of, to_codes
 from keras_quant.methods.pointwise import find_named, tabulate
-from keras_quant.qparams import QParams, dequantize
+from keras_quant.qparams import QParams
 
 
 def read_table(step: Step, source: Tensor, target: QParams | None) -> np.ndarray:
@@ -25,8 +25,7 @@ def read_table(step: Step, source: Tensor, target: QParams | None) -> np.ndarray
         LoweringError: its function gives NaN or infinity.
     """
     assert step.function is not None and source.qparams is not None, step
-    codes = np.arange(source.qparams.qmin, source.qparams.qmax + 1)
-    reals = dequantize(codes, source.qparams).astype(np.float32)
+    reals = reals_of(source.qparams)
     values = tabulate(step.function, reals, channels=source.shape[-1])
     if not np.isfinite(values).all():
         raise LoweringError(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keras_quant.emit.tflite import emit_tflite
+from keras_quant.emit.tflite_limits import find_problems
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
-from keras_quant.graph.rounding import to_codes
+from keras_quant.graph.rounding import reals_of, to_codes
 from keras_quant.graph.verify import verify
 from keras_quant.parity import LOGIT_TOLERANCE, prove_tflite
-from keras_quant.qparams import QParams, dequantize, signed, unsigned
+from keras_quant.qparams import QParams, signed, unsigned
 
 GATHERED = "GATHER"
 WHOLE = signed(8, 2.0**-4, narrow_range=False)
@@ -58,13 +59,9 @@ def graph_of(table: np.ndarray, source: QParams, target: QParams | None, shape=N
     return Graph(name="g", inputs=("image",), outputs=("out",), tensors=by_name, nodes=nodes)
 
 
-def reals_of(qparams: QParams) -> np.ndarray:
-    return dequantize(np.arange(qparams.qmin, qparams.qmax + 1), qparams).astype(np.float32)
-
-
 def table_of(function, source: QParams, target: QParams) -> np.ndarray:
     values = np.asarray(function(reals_of(source)), np.float32)
-    return to_codes(values / np.float32(target.scale), target).astype(np.int32)
+    return to_codes(values * (np.float32(1) / np.float32(target.scale)), target).astype(np.int32)
 
 
 def images_of(graph: Graph) -> dict[str, np.ndarray]:
@@ -153,6 +150,14 @@ def test_halves_of_an_elu_go_to_even_codes() -> None:
     assert "DEQUANTIZE" in assert_exact(graph_of(table, WHOLE, SIGNED_4))
 
 
+def test_a_zero_point_that_hides_what_is_short_of_a_half_is_seen() -> None:
+    """sigmoid(12) / 2 is 3e-6 short of a half, and 125 more than that rounds to 125.5."""
+    source = QParams(scale=2.0, zero_point=1, qmin=0, qmax=7, bits=3)
+    target = QParams(scale=2.0, zero_point=1, qmin=0, qmax=3, bits=2)
+    table = table_of(POINTWISE["sigmoid"], source, target)
+    assert "LOGISTIC" not in assert_exact(graph_of(table, source, target))
+
+
 def test_reals_are_gathered() -> None:
     table = POINTWISE["sigmoid"](reals_of(WHOLE))
     graph = graph_of(table, WHOLE, None)
@@ -197,6 +202,7 @@ def test_products_of_all_pairs_of_codes_are_the_references(
     a, b = np.meshgrid(reals_of(first), reals_of(second), indexing="ij")
     graph = product(first, second, output, [a.shape] * 3)
     verify(graph)
+    assume(not find_problems(graph))
     found = prove_tflite(graph, emit_tflite(graph), {"x0": a[None], "x1": b[None]})
     assert (found.codes_different, found.kernels) == (0, ("XNNPACK",))
 
