@@ -6,6 +6,7 @@ the very function that Keras calls, in float32, so that nothing has to be known 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,16 +25,21 @@ _PROBES = np.float32([*np.linspace(-1000, 1000, 401), *np.linspace(-8, 8, 641)])
 FLOAT32_ROUNDING = 1e-5
 
 
-@keras.utils.register_keras_serializable("keras_quant")
 def hard_sigmoid_keras3(x: tf.Tensor) -> tf.Tensor:
     """relu6(x + 3) / 6, which Keras 3 calls hard_sigmoid; that of Keras 2 is 0.2 x + 0.5, cut."""
     return tf.nn.relu6(x + 3.0) / 6.0
 
 
-@keras.utils.register_keras_serializable("keras_quant")
 def hard_swish(x: tf.Tensor) -> tf.Tensor:
     """x * relu6(x + 3) / 6: Howard et al., "Searching for MobileNetV3" (2019), section 5.2."""
     return x * hard_sigmoid_keras3(x)
+
+
+@functools.cache
+def register_functions() -> None:
+    """Lets Keras save and load models with the functions of this module by their names."""
+    for function in (hard_sigmoid_keras3, hard_swish):
+        keras.utils.register_keras_serializable("keras_quant")(function)
 
 
 def is_pointwise(function: Function) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keras_quant.calibrate import calibrate
 from keras_quant.methods import load_method
+from keras_quant.methods.pointwise import hard_swish
 from keras_quant.prepare import plan, with_steps, wrap
 from keras_quant.qparams import unsigned
 from keras_quant.scheme import Scheme, scheme_from_bits
@@ -62,7 +63,10 @@ sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
 blocks = st.builds(
     Block,
     kind=st.sampled_from(
-        ["conv", "depthwise", "residual", "max_pool", "avg_pool", "pad", "dropout", "projection"]
+        [
+            *("conv", "depthwise", "residual", "max_pool", "avg_pool", "pad", "dropout"),
+            *("projection", "function", "gate"),
+        ]
     ),
     size=sizes,
     stride=st.integers(1, 2),
@@ -187,7 +191,25 @@ def _pad(x: Any, block: Block) -> Any:
     return keras.layers.ZeroPadding2D(((top - 1, block.stride - 1), (left - 1, 1)))(x)
 
 
+def _function(x: Any, block: Block) -> Any:
+    names = ["sigmoid", "tanh", "swish", "hard_sigmoid", "gelu", "elu", hard_swish]
+    return keras.layers.Activation(names[block.filters % len(names)])(x)
+
+
+def _gate(x: Any, block: Block) -> Any:
+    """Squeeze and excite."""
+    gate = keras.layers.Dense(block.filters, activation="relu")(
+        keras.layers.GlobalAveragePooling2D()(x)
+    )
+    activation = "sigmoid" if block.relu else "hard_sigmoid"
+    return keras.layers.Multiply()(
+        [x, keras.layers.Dense(x.shape[-1], activation=activation)(gate)]
+    )
+
+
 _ADD = {
+    "function": _function,
+    "gate": _gate,
     "conv": _conv,
     "depthwise": _depthwise,
     "residual": _residual,
