@@ -197,14 +197,14 @@ def _function(x: Any, block: Block) -> Any:
 
 
 def _gate(x: Any, block: Block) -> Any:
-    """Squeeze and excite."""
+    """Squeeze and excite; behind a convolution, as pixels of scale 1 / 255 have odd ties."""
+    x = keras.layers.Conv2D(block.filters, 1)(x)
     gate = keras.layers.Dense(block.filters, activation="relu")(
         keras.layers.GlobalAveragePooling2D()(x)
     )
     activation = "sigmoid" if block.relu else "hard_sigmoid"
-    return keras.layers.Multiply()(
-        [x, keras.layers.Dense(x.shape[-1], activation=activation)(gate)]
-    )
+    gate = keras.layers.Dense(x.shape[-1], activation=activation)(gate)
+    return keras.layers.Multiply()([x, gate])
 
 
 _ADD = {
