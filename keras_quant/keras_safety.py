@@ -43,10 +43,11 @@ INITIALIZERS = frozenset({
 REGULARIZERS = frozenset({"L1", "L1L2", "L2", "OrthogonalRegularizer"})
 CONSTRAINTS = frozenset({"MaxNorm", "MinMaxNorm", "NonNeg", "RadialConstraint", "UnitNorm"})
 ACTIVATIONS = frozenset({
-    "elu", "exponential", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu", "linear",
-    "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish",
-    "tanh",
+    "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu", "relu6",
+    "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh",
 })
+# Of Keras 3 alone; `keras3_config` puts our own in their place.
+KERAS3_ACTIVATIONS = frozenset({"hard_silu", "hard_swish"})
 OWN_FUNCTIONS = frozenset({"hard_sigmoid_keras3", "hard_swish"})
 QUANTIZERS = frozenset({
     "bernoulli", "binary", "quantized_bits", "quantized_hswish", "quantized_po2", "quantized_relu",
@@ -71,7 +72,9 @@ VALUES = frozenset({
 _SETTINGS = INITIALIZERS | REGULARIZERS | CONSTRAINTS
 _CLASSES = MODELS | KERAS_LAYERS | _SETTINGS | QUANTIZERS | QKERAS_CLASSES | OWN_CLASSES | VALUES
 _FUNCTIONS = ACTIVATIONS | QKERAS_FUNCTIONS | OWN_FUNCTIONS
-_NAMED_FUNCTIONS = ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}
+_NAMED_FUNCTIONS = (
+    ACTIVATIONS | KERAS3_ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}
+)
 _SETTING_NAMES = {name.lower() for name in _SETTINGS}
 _MODULE = re.compile(r"(builtins|keras|tf_keras|qkeras|keras_quant)(\.\w+)*")
 _CODE = {
