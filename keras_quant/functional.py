@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.pointwise import POINTWISE_LAYERS, Function, is_pointwise, prelu_limit
 from keras_quant.methods.qkeras import activation_qparams, freeze_activation
 from keras_quant.parts import SHORTHANDS, unfold_calls
 from keras_quant.qparams import QParams
@@ -35,6 +36,7 @@ _KINDS = {
     "BatchNormalization": "batch_norm",
     "ReLU": "relu",
     "Add": "add",
+    "Multiply": "multiply",
     "MaxPooling1D": "max_pool",
     "MaxPooling2D": "max_pool",
     "AveragePooling1D": "avg_pool",
@@ -55,10 +57,11 @@ _KINDS = {
     "Concatenate": "concat",
     "Dropout": "dropout",
     "Softmax": "softmax",
+    **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
 }
 _NO_PARTS = "channels last, and statistics of the last axis, are supported"
 SUPPORTED = (*_KINDS, *SHORTHANDS)
-SUPPORTED += ("Activation('relu' | 'relu6' | 'softmax' | 'linear')", "QActivation")
+SUPPORTED += ("Activation('softmax' or a function of one value)", "QActivation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,6 +76,7 @@ class Step:
         inputs: names of the steps that it reads.
         max_value: upper end of a relu: None or 6.0.
         qparams: of a quantizer.
+        function: what a lookup computes of each value: a Keras function, or the layer itself.
         layer_name: of the layer, unique in the model and the same in all its calls.
         owner: that of the model's layer, where the step's layer is a part of it (`parts`).
         input_shapes: of what the call reads, without the batch axis.
@@ -86,6 +90,7 @@ class Step:
     inputs: tuple[str, ...] = ()
     max_value: float | None = None
     qparams: QParams | None = None
+    function: Function | None = None
     layer_name: str = ""
     owner: str | None = None
     input_shapes: tuple[Shape, ...] = ()
@@ -192,6 +197,8 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
     reason = reason or _limit(layer, cls, call)
     if reason:
         problems.append(f"{call.layer_name} ({cls}: {reason})")
+    if kind == "relu" and _is_bent(layer):
+        kind = "lookup"
     limit = getattr(layer, "max_value", None) if kind == "relu" else None
     step = Step(
         name=name,
@@ -199,6 +206,7 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
         layer=layer,
         inputs=inputs,
         max_value=None if limit is None else float(limit),
+        function=layer if kind == "lookup" else None,
     )
     if kind in COMPUTE and not _is_linear(layer.activation):
         return [step, _activation_step(layer, f"{name}/activation", (name,), problems)]
@@ -222,6 +230,8 @@ def _activation_step(
         kind, max_value = known[function]
     elif getattr(function, "__name__", "") == "relu6":
         kind, max_value = "relu", 6.0
+    elif hasattr(function, "__name__") and is_pointwise(function):
+        return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
     else:
         qparams = _try(lambda: activation_qparams(function, layer.name), problems)
         return Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)
@@ -250,10 +260,10 @@ def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
         return f"dilation_rate {layer.dilation_rate}; 1 is supported"
     if cls == "Conv2DTranspose" and layer.output_padding is not None:
         return f"output_padding {layer.output_padding}; None is supported"
-    if cls == "ReLU" and (
-        layer.negative_slope or layer.threshold or layer.max_value not in (None, 6)
-    ):
-        return "max_value None or 6, no slope and no threshold are supported"
+    if cls == "Multiply" and len(call.inputs) != 2:
+        return f"{len(call.inputs)} inputs; two are supported"
+    if cls == "PReLU":
+        return prelu_limit(layer)
     if cls == "BatchNormalization" and list(layer.axis) != [len(input_shape) - 1]:
         return f"axis {layer.axis}; the last is supported"
     if cls.startswith("AveragePooling") and layer.padding == "same" and _pads(layer, call):
@@ -275,6 +285,12 @@ def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
 def _channels(shape: Shape) -> tuple[int, int | None]:
     """Number of axes and of channels, all that a layer without a window must know."""
     return len(shape), shape[-1]
+
+
+def _is_bent(layer: keras.layers.ReLU) -> bool:
+    """Whether a ReLU is another function than min(max(x, 0), 6) or max(x, 0)."""
+    odd_end = layer.max_value not in (None, 6)
+    return bool(layer.negative_slope or layer.threshold or odd_end)
 
 
 def _pads(layer: keras.layers.Layer, call: Call) -> bool:

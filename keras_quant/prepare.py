@@ -31,6 +31,7 @@ from keras_quant.functional import (
 )
 from keras_quant.methods import Method
 from keras_quant.methods.grid import ActivationGrid
+from keras_quant.methods.pointwise import find_named, is_nonnegative
 from keras_quant.methods.quantizers import InputGrid, KeepFloat
 from keras_quant.parts import SHORTHANDS, unfold_calls
 from keras_quant.qparams import QParams
@@ -39,6 +40,7 @@ from keras_quant.tf import keras
 from keras_quant.ties import tie
 from keras_quant.topology import free_name, layers_by_name, list_calls
 
+LOOKUP_BITS = 8  # what a function of one value reads; a table of 256 entries costs the same
 QKERAS_CLASSES = ("QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D", "QDense")
 
 
@@ -172,13 +174,15 @@ def _grids(
     for block in blocks:
         spec, tail = bits[_width_of(block, by_name)].activation, block[-1]
         readers = readers_of(tail, reads)
-        leaves_model = all(reader.kind in ("softmax", "output") for reader in readers)
+        leaves_model = all(_ends_model(reader, reads) for reader in readers)
         if tail.kind == "input" or spec.is_float or leaves_model:
             continue
-        grid = ActivationGrid(bits=spec.bits, signed=False)
+        looked_up = any(r.kind == "lookup" and not bits[r.layer_name].in_float for r in readers)
+        bits_of_tail = LOOKUP_BITS if looked_up else spec.bits
+        grid = ActivationGrid(bits=bits_of_tail, signed=False)
         if tail.name not in nonnegative:
             # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
-            width = max(2, spec.bits)
+            width = max(2, bits_of_tail)
             grid = ActivationGrid(bits=width, signed=True, narrow_range=width < 8)
         grids[tail.name] = grid
     return grids
@@ -194,11 +198,22 @@ def _width_of(block: Sequence[Step], by_name: Mapping[str, Step]) -> str:
     return head.layer_name
 
 
+def _ends_model(step: Step, reads: Mapping[str, Sequence[Step]]) -> bool:
+    """Whether a step turns logits, left in float, into what the model puts out, or puts it out."""
+    if step.kind == "lookup" and step.function is not None:
+        put_out = all(reader.kind == "output" for reader in readers_of(step, reads))
+        return put_out and find_named(step.function) is not None
+    return step.kind in ("softmax", "output")
+
+
 def _nonnegative(steps: Sequence[Step]) -> set[str]:
     names: set[str] = set()
     for step in steps:
-        inherits = step.kind in ("add", *AVERAGE, *PASSING)
-        if step.kind == "relu" or (inherits and all(name in names for name in step.inputs)):
+        inherits = step.kind in ("add", "multiply", *AVERAGE, *PASSING)
+        rectified = step.kind == "relu" or (
+            step.function is not None and is_nonnegative(step.function)
+        )
+        if rectified or (inherits and all(name in names for name in step.inputs)):
             names.add(step.name)
     return names
 
@@ -343,7 +358,8 @@ def _is_plain_relu(step: Step) -> bool:
 
 
 def _layer_name(step: Step) -> str:
-    return step.name.replace("/activation", "_relu")
+    kind = "relu" if step.function is None else getattr(step.function, "__name__", "lookup")
+    return step.name.replace("/activation", f"_{kind}")
 
 
 def _assemble(
@@ -398,6 +414,8 @@ def _clone_step(step: Step) -> keras.layers.Layer:
         return keras.layers.ReLU(step.max_value, name=_layer_name(step))
     if step.kind == "softmax":
         return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
+    if step.kind == "lookup" and step.function is not step.layer:
+        return keras.layers.Activation(step.function, name=_layer_name(step))
     return type(step.layer).from_config({**step.layer.get_config(), "name": step.layer_name})
 
 

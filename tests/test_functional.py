@@ -108,13 +108,11 @@ def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
     with pytest.raises(LoweringError) as caught:
         describe(keras.Model(inputs, x, name="zoo"))
     for expected in (
-        "model zoo: 14 layers are not supported: ",
+        "model zoo: 12 layers are not supported: ",
         "holes (Conv2DTranspose: dilation_rate (2, 2); 1 is supported)",
         "grown (Conv2DTranspose: output_padding (1, 1); None is supported)",
         "each_row (Normalization: channels last, and statistics of the last axis, are supported)",
-        "prelu (PReLU",
-        "leaky (ReLU: max_value None or 6, no slope and no threshold are supported)",
-        "tanh",
+        "prelu (PReLU: a slope for each position; shared_axes=[1, 2] is supported)",
         "bn_rows (BatchNormalization: axis",
         "edges (AveragePooling2D: padding 'same' that reaches over the edge",
         "qbn (QBatchNormalization",

@@ -15,8 +15,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.emit.tflite_emission import Emission
 from keras_quant.emit.tflite_head import codes_before, emit_head
+from keras_quant.emit.tflite_lookup import emit_lookup
 from keras_quant.emit.tflite_packing import PACKED_VERSIONS, packed_type
 from keras_quant.emit.tflite_patches import emit_patches
+from keras_quant.emit.tflite_pointwise import emit_pointwise
 from keras_quant.graph.ir import Node, Weight
 from keras_quant.graph.windows import window_of
 
@@ -136,6 +138,33 @@ def emit_add(emission: Emission, node: Node) -> int:
     return emission.write_clamped(output, "ADD", inputs, options=options, version=2)
 
 
+def emit_multiply(emission: Emission, node: Node) -> int:
+    """Codes or floats; one of fewer axes gets axes of 1 behind the batch axis.
+
+    XNNPACK's int8 MUL computes what the reference does: no code differs over all pairs of codes
+    for 30 triples of powers of two and 30 of other scales, zero points at random, with M from
+    2**-16 to below 2**8. It leaves others to the builtin kernel, which rounds otherwise.
+    """
+    output = emission.output(node)
+    inputs = [_aligned(emission, node, name, len(output.shape)) for name in node.inputs]
+    options = schema.MulOptionsT(fusedActivationFunction=_activation(node))
+    if output.qparams is None:
+        return emission.write(output, "MUL", inputs, options=options)
+    return emission.write_clamped(output, "MUL", inputs, options=options, version=2)
+
+
+def _aligned(emission: Emission, node: Node, name: str, rank: int) -> int:
+    """A tensor that a node reads, with so many axes behind the batch axis."""
+    tensor = emission.graph.tensors[name]
+    if len(tensor.shape) == rank:
+        return emission.index[name]
+    shape = (*[1] * (rank - len(tensor.shape)), *tensor.shape)
+    sizes = np.array([-1, *shape], np.int32)
+    inputs = [emission.index[name], emission.file.constant(f"{node.name}/{name}/shape", sizes)]
+    aligned = replace(tensor, name=f"{node.name}/{name}/aligned", shape=shape)
+    return emission.write(aligned, "RESHAPE", inputs)
+
+
 def emit_max_pool(emission: Emission, node: Node) -> int:
     """Codes or floats; codes keep their grid and range."""
     inputs, options = emission.inputs(node), _pooling(node)
@@ -229,9 +258,12 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], int]] = {
     "dense": emit_linear,
     "depthwise_conv2d": emit_linear,
     "dequantize": emit_dequantize,
+    "lookup": emit_lookup,
     "max_pool": emit_max_pool,
     "mean": emit_mean,
+    "multiply": emit_multiply,
     "pad": emit_pad,
+    "pointwise": emit_pointwise,
     "quantize": emit_quantize,
     "relu": emit_relu,
     "requantize": emit_requantize,

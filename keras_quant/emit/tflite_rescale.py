@@ -18,6 +18,8 @@ from keras_quant.emit.tflite_legalize import on_one_grid
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.qparams import INT8_CODES
 
+_BORDERS = ("quantize", "dequantize", "multiply", "lookup")
+
 
 def rescale(graph: Graph) -> Graph:
     """Gives a graph of equal codes and equal float outputs.
@@ -71,8 +73,8 @@ def _groups(graph: Graph) -> list[set[str]]:
 
 
 def _fixed(graph: Graph) -> set[str]:
-    """Tensors whose scale meets floats, or the caller."""
-    borders = [node for node in graph.nodes if node.op in ("quantize", "dequantize")]
+    """Tensors whose scale meets floats, the caller, or an operation that asks for the reals."""
+    borders = [node for node in graph.nodes if node.op in _BORDERS]
     return {*graph.outputs, *(name for node in borders for name in (*node.inputs, node.output))}
 
 

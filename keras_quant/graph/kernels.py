@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_quant.graph.ir import Node, Tensor
+from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import ACTIVATIONS, Kernel, code_dtype, offsets, to_codes
 from keras_quant.graph.windows import pad_image, taps, window_of
 from keras_quant.qparams import QParams
@@ -53,6 +54,42 @@ def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
         return to_codes(real, target)
 
     return kernel
+
+
+def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """A product, or a float32 one; an input of fewer axes gets axes of 1 behind the batch axis.
+
+    Codes: round_half_even(float32(a * b) * M) with a and b the codes less their zero points and
+    M = float32(float32(s_a * s_b) / s_out), as XNNPACK computes it. Products of two 8-bit codes
+    are exact in float32.
+    """
+    rank = len(output.shape)
+
+    def aligned(x: Array) -> Array:
+        return x.reshape(len(x), *[1] * (rank + 1 - x.ndim), *x.shape[1:])
+
+    if output.qparams is None:
+        activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+        return lambda a, b: activate(aligned(a) * aligned(b))
+    first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
+    multiplier = np.float32(first.scale) * np.float32(second.scale) / np.float32(target.scale)
+
+    def kernel(a: Array, b: Array) -> Array:
+        product = aligned(offsets(a, first)) * aligned(offsets(b, second))
+        return to_codes(product * multiplier, target)
+
+    return kernel
+
+
+def bind_lookup(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """The table's entry of each code, of its channel's row where there is one for each."""
+    assert node.table is not None, node.name
+    dtype = np.float32 if output.qparams is None else code_dtype(output.qparams)
+    table, first = node.table.astype(dtype), _codes(inputs[0]).qmin
+    if table.ndim == 1:
+        return lambda x: table[x.astype(np.intp) - first]
+    channels = np.arange(len(table))
+    return lambda x: table[channels, x.astype(np.intp) - first]
 
 
 def bind_max_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -122,6 +159,11 @@ def bind_concat(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 def bind_relu(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """max(x, 0), then at most max_value."""
     return ACTIVATIONS["relu" if node.attrs.get("max_value") is None else "relu6"]
+
+
+def bind_pointwise(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """A function of each value."""
+    return POINTWISE[node.attrs["function"]]
 
 
 def bind_softmax(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:

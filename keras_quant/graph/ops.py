@@ -9,11 +9,13 @@ All arrays are channels-last with a leading batch axis; shapes in a graph have n
 | requantize | clip(rint((code - zero_point) * float32(s_in / s_out)) + zero_point), float32 |
 | conv2d, depthwise_conv2d, conv2d_transpose, dense | ideal, realized or real, see `graph.ir` |
 | add | clip(rint((real_a + real_b) / s_out) + zero_point), float64 |
+| multiply | clip(rint(float32(code_a * code_b) * M) + zero_point), codes less zero points |
+| lookup | table[code - qmin], or table[channel, code - qmin] |
 | max_pool | greatest code or real of each window |
 | avg_pool, mean | clip(rint(float32(sum) * M) + zero_point), see `graph.kernels` |
 | pad, reshape, upsample | codes and reals pass unchanged; padded pixels are real 0 |
 | concat | codes of one scale and zero point, or reals, pass unchanged |
-| relu, softmax | float32 |
+| relu, softmax, pointwise | float32; pointwise by the names of `graph.pointwise` |
 
 rint rounds halves to even everywhere.
 """
@@ -28,6 +30,7 @@ from typing import Any
 from keras_quant.graph import kernels, rules
 from keras_quant.graph.ir import Node, Shape, Tensor
 from keras_quant.graph.linear import bind_linear
+from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import ACTIVATIONS, Kernel
 
 
@@ -58,6 +61,7 @@ class OpDef:
         arity: how many tensors it reads; None means one or more.
         attrs: what tunes it.
         weight_rank: axes of its kernel, 0 where it has none.
+        has_table: whether its nodes carry a table.
     """
 
     shape: Callable[[Node, Sequence[Shape]], Shape]
@@ -66,6 +70,7 @@ class OpDef:
     arity: int | None = 1
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     weight_rank: int = 0
+    has_table: bool = False
 
 
 def _is_pair(value: Any, least: float, most: float = math.inf) -> bool:
@@ -103,6 +108,9 @@ _AXIS = Attr(
 )
 _ACTIVATION = Attr(allowed=", ".join(ACTIVATIONS), accepts=lambda v: v in tuple(ACTIVATIONS))
 _MAX_VALUE = Attr(allowed="None or 6.0", accepts=lambda v: v in (None, 6.0))
+_FUNCTION = Attr(
+    allowed=", ".join(POINTWISE), accepts=lambda v: v in tuple(POINTWISE), required=True
+)
 
 _CONV = {
     "strides": _STRIDES,
@@ -163,6 +171,19 @@ OPS: dict[str, OpDef] = {
         arity=2,
         attrs={"activation": _ACTIVATION},
     ),
+    "multiply": OpDef(
+        shape=rules.broadcast_shape,
+        qparams=rules.all_codes_or_all_reals,
+        bind=kernels.bind_multiply,
+        arity=2,
+        attrs={"activation": _ACTIVATION},
+    ),
+    "lookup": OpDef(
+        shape=rules.same_shape,
+        qparams=rules.table_fits,
+        bind=kernels.bind_lookup,
+        has_table=True,
+    ),
     "max_pool": OpDef(
         shape=rules.pool_shape,
         qparams=rules.keeps_qparams,
@@ -210,6 +231,12 @@ OPS: dict[str, OpDef] = {
         qparams=rules.reals_only,
         bind=kernels.bind_relu,
         attrs={"max_value": _MAX_VALUE},
+    ),
+    "pointwise": OpDef(
+        shape=rules.same_shape,
+        qparams=rules.reals_only,
+        bind=kernels.bind_pointwise,
+        attrs={"function": _FUNCTION},
     ),
     "softmax": OpDef(
         shape=rules.same_shape,

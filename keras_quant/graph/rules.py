@@ -33,6 +33,15 @@ def same_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     return shapes[0]
 
 
+def broadcast_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """multiply: sizes of an axis are equal or 1; (channels,) means (1, 1, channels)."""
+    rank = max(map(len, shapes))
+    aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+    if any(len({*sizes} - {1}) > 1 for sizes in zip(*aligned, strict=True)):
+        raise GraphError(f"input shapes cannot be multiplied: {', '.join(map(str, shapes))}")
+    return tuple(map(max, zip(*aligned, strict=True)))
+
+
 def conv2d_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     """(height, width, in) to (out_height, out_width, out)."""
     assert node.weight is not None, node.name
@@ -143,14 +152,37 @@ def codes_only(node: Node, inputs: Tensors, output: Tensor) -> Problems:
 
 
 def reals_only(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """relu, softmax."""
+    """relu, softmax, pointwise."""
     return _expect([*inputs, output], codes=False)
 
 
 def all_codes_or_all_reals(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """add, avg_pool, mean: codes on any grids, or float32 throughout."""
+    """add, multiply, avg_pool, mean: codes on any grids, or float32 throughout."""
     problems = _expect([*inputs, output], codes=output.qparams is not None)
     return problems + _activation_problems(node, output)
+
+
+def table_fits(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """lookup: codes to codes or reals, with an entry for each code of the input."""
+    problems = _expect(inputs, codes=True)
+    source, target, table = inputs[0].qparams, output.qparams, node.table
+    if problems or source is None or table is None:
+        return problems
+    codes = source.qmax - source.qmin + 1
+    shapes = [(codes,), (*inputs[0].shape[-1:], codes)]
+    dtype = np.dtype(np.float32 if target is None else np.int32)
+    if table.shape not in shapes or table.dtype != dtype:
+        problems.append(
+            f"table is {table.dtype} {table.shape}; {dtype} {shapes[0]} or {shapes[1]} is needed"
+        )
+    elif not np.isfinite(table).all():
+        problems.append("table holds NaN or infinity")
+    elif target is not None and not (target.qmin <= table.min() <= table.max() <= target.qmax):
+        problems.append(
+            f"table holds codes from {table.min()} to {table.max()}; {output.name} takes "
+            f"{target.qmin} to {target.qmax}"
+        )
+    return problems
 
 
 def keeps_qparams(node: Node, inputs: Tensors, output: Tensor) -> Problems:

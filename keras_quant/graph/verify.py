@@ -120,7 +120,9 @@ def _arity_problems(node: Node) -> Iterator[str]:
 
 
 def _weight_problems(node: Node) -> Iterator[str]:
-    """Kernel and bias: present where they must be, of the right types and sizes."""
+    """Kernel, bias and table: present where they must be, of the right types and sizes."""
+    if OPS[node.op].has_table != (node.table is not None):
+        yield f"{node.op} {'needs a' if OPS[node.op].has_table else 'takes no'} table"
     rank, weight, bias = OPS[node.op].weight_rank, node.weight, node.bias
     if rank == 0:
         if weight is not None or bias is not None:

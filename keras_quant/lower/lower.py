@@ -37,6 +37,7 @@ from keras_quant.lower.layers import (
     op_of,
     op_shape,
 )
+from keras_quant.lower.table import name_function, read_table
 from keras_quant.lower.values import Held, Pending, Value
 from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel, unit_kernel
 from keras_quant.qparams import QParams, fits_int8, holds_range, hull, same_grid
@@ -103,7 +104,9 @@ class _Lowering:
             return self._batch_norm(step, inputs[0])
         if step.kind == "relu":
             return self._relu(step, inputs[0])
-        if step.kind in COMPUTE or step.kind in ("add", *AVERAGE):
+        if step.kind == "lookup":
+            return self._lookup(step, self.close(inputs[0]))
+        if step.kind in COMPUTE or step.kind in ("add", "multiply", *AVERAGE):
             return self._open(step, [self.close(value) for value in inputs])
         if step.kind == "softmax":
             return self._emit_float(step, "softmax", self.close(inputs[0]))
@@ -168,13 +171,19 @@ class _Lowering:
         activation = "relu" if step.max_value is None else "relu6"
         if (
             isinstance(value, Pending)
-            and (value.kernel is not None or value.op == "add")
+            and (value.kernel is not None or value.op in ("add", "multiply"))
             and value.activation == "none"
             and self._is_read_once(value)
         ):
             layers = (*value.layers, step.layer_name)
             return dataclasses.replace(value, step=step, activation=activation, layers=layers)
         return self._emit_float(step, "relu", self.close(value), {"max_value": step.max_value})
+
+    def _lookup(self, step: Step, source: str) -> Value:
+        """A function of one value: a table where it reads codes, else computed in float."""
+        if self.tensors[source].qparams is not None:
+            return self._open(step, [source])
+        return self._emit_float(step, "pointwise", source, {"function": name_function(step)})
 
     def _quantize(self, step: Step, value: Value) -> str:
         assert step.qparams is not None
@@ -232,7 +241,7 @@ class _Lowering:
 
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
         inputs, attrs, kernel = value.inputs, dict(value.attrs), value.kernel
-        if qparams is None:
+        if qparams is None and value.op != "lookup":
             if value.op not in AVERAGE:
                 attrs["activation"] = value.activation
             if kernel is None:
@@ -243,6 +252,9 @@ class _Lowering:
             bias = kernel.bias
             if bias is not None and qparams is None:
                 bias = bias.astype(np.float32)
+        table = None
+        if value.op == "lookup":
+            table = read_table(value.step, self.tensors[inputs[0]], qparams)
         node = Node(
             name=value.name,
             op=value.op,
@@ -252,6 +264,7 @@ class _Lowering:
             weight=weight,
             bias=bias,
             layers=(*value.layers, step.layer_name) if qparams else value.layers,
+            table=table,
         )
         self.nodes.append(node)
         self.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)

@@ -169,6 +169,25 @@ def shared_shorthands() -> keras.Model:
     return keras.Model([a, b], L.Dense(3)(joined))
 
 
+def gates() -> keras.Model:
+    """Squeeze and excite of pixels; a separable convolution with a function of its own."""
+    inputs = keras.Input((6, 7, 3), name="image")
+    x = L.SeparableConv2D(8, 3, activation="swish")(conv(inputs, 4))
+    gate = L.Conv2D(4, 1, activation="relu")(L.GlobalAveragePooling2D(keepdims=True)(x))
+    x = L.Multiply()([x, L.Conv2D(8, 1, activation="hard_sigmoid")(gate)])
+    return keras.Model(inputs, [L.Conv2D(2, 1, activation="sigmoid")(x), L.Flatten()(x)])
+
+
+def sequence_gates() -> keras.Model:
+    """Sequences gated by vectors; one PReLU, in a model inside, on two lengths."""
+    bent = keras.Sequential([L.PReLU(shared_axes=[1], name="bent")], name="inner")
+    inputs = keras.Input((9, 4), name="image")
+    x = bent(L.Conv1D(5, 3)(inputs))
+    gate = L.Dense(5, activation="sigmoid")(L.GlobalAveragePooling1D()(x))
+    x = bent(L.Conv1D(5, 2, strides=2)(L.Multiply()([x, gate])))
+    return keras.Model(inputs, [L.Conv1D(2, 1, activation="sigmoid")(x), L.Flatten()(x)])
+
+
 NETS: dict[str, Callable[[], keras.Model]] = {
     "upsampling": moved(lambda: L.UpSampling2D((3, 2))),
     "resizing": moved(lambda: L.Resizing(7, 18, interpolation="nearest")),
@@ -193,6 +212,8 @@ NETS: dict[str, Callable[[], keras.Model]] = {
     "sequences": sequences,
     "more axes": more_axes,
     "shared shorthands": shared_shorthands,
+    "gates": gates,
+    "sequence gates": sequence_gates,
 }
 
 
@@ -211,6 +232,8 @@ def randomized(model: keras.Model) -> keras.Model:
             gamma = rng.uniform(-1.5, 1.5, layer.gamma.shape) * rng.integers(0, 4, 1).clip(0, 1)
             mean, beta = rng.normal(0, 0.3, (2, *gamma.shape))
             layer.set_weights([gamma, beta, mean, rng.uniform(0.1, 1.5, gamma.shape)])
+        elif isinstance(layer, L.PReLU):
+            layer.alpha.assign(rng.uniform(-0.5, 0.5, layer.alpha.shape))
         elif getattr(layer, "use_bias", False):
             layer.bias.assign(rng.normal(0, 0.3, layer.bias.shape))
     return model

@@ -56,8 +56,9 @@ def proven(model: keras.Model, scheme: Scheme) -> tuple[Graph, Parity]:
 
 # These hold all layers among them; a third of them at each width.
 QUICK = {
-    **dict.fromkeys(("unet", "siamese", "branches", "more axes"), "w4a4"),
+    **dict.fromkeys(("unet", "siamese", "branches", "more axes", "gates"), "w4a4"),
     **dict.fromkeys(("inception", "nested", "lengths", "shared shorthands"), "w8a8"),
+    "sequence gates": "w8a8",
     **dict.fromkeys(("densenet", "recurrent", "sequences"), "w1a2"),
 }
 CASES = [
@@ -72,7 +73,13 @@ def test_file_of_any_topology_answers_as_the_model(name: str, bits: str) -> None
     graph, parity = proven(NETS[name](), scheme_from_bits(bits))
     assert parity.codes_tolerance == 0
     real = {node.op for node in graph.nodes if graph.tensors[node.output].qparams is None}
-    assert real <= {"dense", "conv2d", "dequantize", "reshape"}  # only what leaves the model
+    assert real <= {
+        "dense",
+        "conv2d",
+        "dequantize",
+        "reshape",
+        "pointwise",
+    }  # only what leaves the model
 
 
 def pixels(shape: tuple[int, ...] = (6, 5, 3)) -> tuple[keras.layers.Layer, keras.layers.Layer]:
