@@ -140,15 +140,18 @@ def test_slopes_of_channels_come_out(seed: int, source: QParams, target: QParams
         ("elu", WHOLE, ["ELU"]),
         ("hard_swish", WHOLE, ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"]),
         ("hard_swish", SIGNED_4, ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"]),
+        ("identity", SIGNED_4, ["DEQUANTIZE", "LEAKY_RELU", "QUANTIZE", "QUANTIZE"]),
+        ("relu", FINE, ["DEQUANTIZE", "RELU", "QUANTIZE"]),
         ("swish", WHOLE, ["DEQUANTIZE", "LOGISTIC", "MUL", "QUANTIZE"]),
         ("gelu", WHOLE, ["DEQUANTIZE", "GELU", "QUANTIZE"]),
         ("hard_sigmoid", FINE, ["DEQUANTIZE", "MUL", "ADD", "RELU", "QUANTIZE"]),
     ],
 )
 def test_functions_are_written_with_fast_operators(name, target, expected) -> None:
-    assert assert_exact(graph_of(table_of(POINTWISE[name], WHOLE, target), WHOLE, target)) == (
-        expected
-    )
+    functions = {**POINTWISE, "identity": lambda x: x, "relu": lambda x: np.maximum(x, 0)}
+    graph = graph_of(table_of(functions[name], WHOLE, target), WHOLE, target)
+    assert assert_exact(graph) == expected
+    assert prove_tflite(graph, emit_tflite(graph), images_of(graph)).kernels == ("XNNPACK",)
 
 
 def test_halves_of_an_elu_go_to_even_codes() -> None:
