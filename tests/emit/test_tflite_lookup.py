@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.emit.tflite_limits import find_problems
+from keras_quant.emit.tflite_rescale import rescale
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
@@ -17,6 +20,7 @@ from keras_quant.graph.rounding import reals_of, to_codes
 from keras_quant.graph.verify import verify
 from keras_quant.parity import LOGIT_TOLERANCE, prove_tflite
 from keras_quant.qparams import QParams, signed, unsigned
+from tests.emit.random_graphs import GraphBuilder
 
 GATHERED = "GATHER"
 WHOLE = signed(8, 2.0**-4, narrow_range=False)
@@ -141,7 +145,7 @@ def test_slopes_of_channels_come_out(seed: int, source: QParams, target: QParams
         ("hard_swish", WHOLE, ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"]),
         ("hard_swish", SIGNED_4, ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"]),
         ("identity", SIGNED_4, ["DEQUANTIZE", "LEAKY_RELU", "QUANTIZE", "QUANTIZE"]),
-        ("relu", FINE, ["DEQUANTIZE", "RELU", "QUANTIZE"]),
+        ("relu", unsigned(4, 0.5), ["DEQUANTIZE", "RELU", "QUANTIZE"]),
         ("swish", WHOLE, ["DEQUANTIZE", "LOGISTIC", "MUL", "QUANTIZE"]),
         ("gelu", WHOLE, ["DEQUANTIZE", "GELU", "QUANTIZE"]),
         ("hard_sigmoid", FINE, ["DEQUANTIZE", "MUL", "ADD", "RELU", "QUANTIZE"]),
@@ -185,6 +189,29 @@ def test_functions_of_floats_are_the_references(name: str) -> None:
     found = prove_tflite(graph, emit_tflite(graph), images)
     assert found.logit_difference <= LOGIT_TOLERANCE
     assert found.kernels == ("XNNPACK",)
+
+
+@pytest.mark.parametrize("op", ["lookup", "multiply"])
+def test_scales_around_functions_and_products_stay_as_they_are(op: str) -> None:
+    """A convolution's 4-bit codes could have a scale that clamps them at no cost."""
+    rng = np.random.default_rng(0)
+    builder = GraphBuilder(rng, (3, 3, 2), power_of_two=True)
+    grid = signed(4, 0.25, narrow_range=True)
+    builder.add_linear("conv2d", (1, 1, 2, 2), qparams=grid)
+    inputs = (builder.last,) * (2 if op == "multiply" else 1)
+    builder.add_node(op, qparams=grid, inputs=inputs)
+    builder.add_node("reshape", qparams=grid)
+    builder.add_linear("dense", (18, 3), qparams=grid)
+    graph = builder.graph()
+    if op == "lookup":
+        table = table_of(np.tanh, grid, grid)
+        nodes = [replace(node, table=table) if node.op == op else node for node in graph.nodes]
+        graph = replace(graph, nodes=tuple(nodes))
+    verify(graph)
+    assert prove_tflite(graph, emit_tflite(graph), builder.images(20)).codes_different == 0
+    node = next(node for node in graph.nodes if node.op == op)
+    rescaled = rescale(graph).tensors
+    assert {rescaled[name].qparams.scale for name in (*node.inputs, node.output)} == {0.25}
 
 
 def product(first: QParams, second: QParams, output: QParams, shapes: list) -> Graph:
