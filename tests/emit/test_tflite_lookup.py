@@ -145,7 +145,7 @@ def test_slopes_of_channels_come_out(seed: int, source: QParams, target: QParams
         ("hard_swish", WHOLE, ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"]),
         ("hard_swish", SIGNED_4, ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"]),
         ("identity", SIGNED_4, ["DEQUANTIZE", "LEAKY_RELU", "QUANTIZE", "QUANTIZE"]),
-        ("relu", unsigned(4, 0.5), ["DEQUANTIZE", "RELU", "QUANTIZE"]),
+        ("relu", SIGNED_4, ["DEQUANTIZE", "RELU", "QUANTIZE"]),
         ("swish", WHOLE, ["DEQUANTIZE", "LOGISTIC", "MUL", "QUANTIZE"]),
         ("gelu", WHOLE, ["DEQUANTIZE", "GELU", "QUANTIZE"]),
         ("hard_sigmoid", FINE, ["DEQUANTIZE", "MUL", "ADD", "RELU", "QUANTIZE"]),
@@ -196,7 +196,7 @@ def test_scales_around_functions_and_products_stay_as_they_are(op: str) -> None:
     """A convolution's 4-bit codes could have a scale that clamps them at no cost."""
     rng = np.random.default_rng(0)
     builder = GraphBuilder(rng, (3, 3, 2), power_of_two=True)
-    grid = signed(4, 0.25, narrow_range=True)
+    grid = signed(4, 0.25, narrow_range=False)
     builder.add_linear("conv2d", (1, 1, 2, 2), qparams=grid)
     inputs = (builder.last,) * (2 if op == "multiply" else 1)
     builder.add_node(op, qparams=grid, inputs=inputs)
