@@ -158,6 +158,8 @@ def _leaky_relu(lookup: _Lookup) -> int | None:
     if not lookup.computes(np.where(x < 0, x * slopes[:, None], x)):
         return None
     real = lookup.dequantized()
+    if not slopes.any():  # XNNPACK's LEAKY_RELU takes no slope of 0
+        return lookup.write("QUANTIZE", [lookup.real("RELU", [real])], lowest=0.0)
     if len(slopes) == 1:
         options = schema.LeakyReluOptionsT(alpha=float(slopes[0]))
         return lookup.write("QUANTIZE", [lookup.real("LEAKY_RELU", [real], options)])
@@ -173,7 +175,7 @@ def _slopes(lookup: _Lookup) -> Array:
     """
     negative, target = lookup.reals < 0, lookup.target
     if not negative.any():
-        return np.zeros(len(lookup.table), np.float32)
+        return np.ones(len(lookup.table), np.float32)
     x, codes = lookup.reals[negative].astype(np.float64), lookup.table[:, negative]
     # A saturated entry tells nothing of how far beyond it the value lies.
     above = np.where(codes == target.qmax, np.inf, codes - target.zero_point + 0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -11,13 +13,15 @@ from hypothesis import strategies as st
 from keras_quant.emit import FORMATS
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.emit.tflite_limits import find_problems
+from keras_quant.emit.tflite_rescale import rescale
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import reals_of, to_codes
 from keras_quant.graph.verify import verify
-from keras_quant.parity import LOGIT_TOLERANCE, prove
+from keras_quant.parity import LOGIT_TOLERANCE, Parity, prove
 from keras_quant.qparams import QParams, signed, unsigned
+from tests.emit.random_graphs import GraphBuilder
 
 GATHERED = "GATHER"
 WHOLE = signed(8, 2.0**-4, narrow_range=False)
@@ -83,9 +87,14 @@ def operators(graph: Graph) -> list[str]:
     return [op["op_name"] for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
 
 
+def proven(graph: Graph, images: dict[str, np.ndarray]) -> Parity:
+    """What comparing the TFLite file of a graph with the reference finds."""
+    return prove(graph, FORMATS["tflite"], emit_tflite(graph), images)
+
+
 def assert_exact(graph: Graph) -> list[str]:
     verify(graph)
-    parity = prove(graph, FORMATS["tflite"], emit_tflite(graph), images_of(graph))
+    parity = proven(graph, images_of(graph))
     assert parity.codes_different == 0
     return operators(graph)[1:]
 
@@ -141,15 +150,18 @@ def test_slopes_of_channels_come_out(seed: int, source: QParams, target: QParams
         ("elu", WHOLE, ["ELU"]),
         ("hard_swish", WHOLE, ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"]),
         ("hard_swish", SIGNED_4, ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"]),
+        ("identity", SIGNED_4, ["DEQUANTIZE", "LEAKY_RELU", "QUANTIZE", "QUANTIZE"]),
+        ("relu", SIGNED_4, ["DEQUANTIZE", "RELU", "QUANTIZE"]),
         ("swish", WHOLE, ["DEQUANTIZE", "LOGISTIC", "MUL", "QUANTIZE"]),
         ("gelu", WHOLE, ["DEQUANTIZE", "GELU", "QUANTIZE"]),
         ("hard_sigmoid", FINE, ["DEQUANTIZE", "MUL", "ADD", "RELU", "QUANTIZE"]),
     ],
 )
 def test_functions_are_written_with_fast_operators(name, target, expected) -> None:
-    assert assert_exact(graph_of(table_of(POINTWISE[name], WHOLE, target), WHOLE, target)) == (
-        expected
-    )
+    functions = {**POINTWISE, "identity": lambda x: x, "relu": lambda x: np.maximum(x, 0)}
+    graph = graph_of(table_of(functions[name], WHOLE, target), WHOLE, target)
+    assert assert_exact(graph) == expected
+    assert proven(graph, images_of(graph)).kernels == ("XNNPACK",)
 
 
 def test_halves_of_an_elu_go_to_even_codes() -> None:
@@ -169,7 +181,7 @@ def test_a_zero_point_that_hides_what_is_short_of_a_half_is_seen() -> None:
 def test_reals_are_gathered() -> None:
     table = POINTWISE["sigmoid"](reals_of(WHOLE))
     graph = graph_of(table, WHOLE, None)
-    found = prove(graph, FORMATS["tflite"], emit_tflite(graph), images_of(graph))
+    found = proven(graph, images_of(graph))
     assert found.logit_difference == 0
 
 
@@ -180,9 +192,32 @@ def test_functions_of_floats_are_the_references(name: str) -> None:
     graph = Graph(name="g", inputs=("x",), outputs=("y",), tensors=tensors, nodes=(node,))
     verify(graph)
     images = {"x": np.linspace(-20, 20, 500, dtype=np.float32)[None]}
-    found = prove(graph, FORMATS["tflite"], emit_tflite(graph), images)
+    found = proven(graph, images)
     assert found.logit_difference <= LOGIT_TOLERANCE
     assert found.kernels == ("XNNPACK",)
+
+
+@pytest.mark.parametrize("op", ["lookup", "multiply"])
+def test_scales_around_functions_and_products_stay_as_they_are(op: str) -> None:
+    """A convolution's 4-bit codes could have a scale that clamps them at no cost."""
+    rng = np.random.default_rng(0)
+    builder = GraphBuilder(rng, (3, 3, 2), power_of_two=True)
+    grid = signed(4, 0.25, narrow_range=False)
+    builder.add_linear("conv2d", (1, 1, 2, 2), qparams=grid)
+    inputs = (builder.last,) * (2 if op == "multiply" else 1)
+    builder.add_node(op, qparams=grid, inputs=inputs)
+    builder.add_node("reshape", qparams=grid)
+    builder.add_linear("dense", (18, 3), qparams=grid)
+    graph = builder.graph()
+    if op == "lookup":
+        table = table_of(np.tanh, grid, grid)
+        nodes = [replace(node, table=table) if node.op == op else node for node in graph.nodes]
+        graph = replace(graph, nodes=tuple(nodes))
+    verify(graph)
+    assert proven(graph, builder.images(20)).codes_different == 0
+    node = next(node for node in graph.nodes if node.op == op)
+    rescaled = rescale(graph).tensors
+    assert {rescaled[name].qparams.scale for name in (*node.inputs, node.output)} == {0.25}
 
 
 def product(first: QParams, second: QParams, output: QParams, shapes: list) -> Graph:
@@ -211,7 +246,7 @@ def test_products_of_all_pairs_of_codes_are_the_references(
     graph = product(first, second, output, [a.shape] * 3)
     verify(graph)
     assume(not find_problems(graph))
-    found = prove(graph, FORMATS["tflite"], emit_tflite(graph), {"x0": a[None], "x1": b[None]})
+    found = proven(graph, {"x0": a[None], "x1": b[None]})
     assert (found.codes_different, found.kernels) == (0, ("XNNPACK",))
 
 
@@ -223,7 +258,7 @@ def test_gates_are_multiplied_along_the_axes_that_they_lack(gate, swapped: bool)
     verify(graph)
     rng = np.random.default_rng(0)
     images = {f"x{i}": rng.normal(0, 3, (3, *shape)) for i, shape in enumerate(shapes)}
-    found = prove(graph, FORMATS["tflite"], emit_tflite(graph), images)
+    found = proven(graph, images)
     assert (found.codes_different, found.kernels) == (0, ("XNNPACK",))
 
 

@@ -66,7 +66,6 @@ blocks = st.builds(
         [
             *("conv", "depthwise", "residual", "max_pool", "avg_pool", "pad", "dropout"),
             *("projection", "grouped", "multiplied", "transpose", "separable", "norm", "dense"),
-            *("function", "gate"),
         ]
     ),
     size=sizes,
@@ -225,11 +224,10 @@ def _function(x: Any, block: Block) -> Any:
 
 
 def _gate(x: Any, block: Block) -> Any:
-    """Squeeze and excite; behind a convolution, as pixels of scale 1 / 255 have odd ties."""
+    """Squeeze and excite."""
     x = keras.layers.Conv2D(block.filters, 1)(x)
-    gate = keras.layers.Dense(block.filters, activation="relu")(
-        keras.layers.GlobalAveragePooling2D()(x)
-    )
+    gate = keras.layers.GlobalAveragePooling2D()(x)
+    gate = keras.layers.Dense(block.stride, activation="relu")(gate)
     activation = "sigmoid" if block.relu else "hard_sigmoid"
     gate = keras.layers.Dense(x.shape[-1], activation=activation)(gate)
     return keras.layers.Multiply()([x, gate])
