@@ -25,14 +25,18 @@ def emit_pad(emission: Emission, node: Node) -> None:
     (top, bottom), (left, right) = node.attrs["padding"]
     margins = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
     qparams = emission.source(node).qparams
-    zero = np.float32(0) if qparams is None else np.uint8(stored_range(qparams)[2])
     file = emission.file
-    emission.pass_on(node, "Pad", [file.constant("margins", margins), file.scalar("zero", zero)])
+    zero = file.scalar(0)
+    if qparams is not None:
+        zero = file.scalar(stored_range(qparams)[2], np.uint8)
+    emission.pass_on(node, "Pad", [file.constant(f"{node.name}/margins", margins), zero])
     readers = emission.graph.consumers(node.output)
     if any(_refuses_margins(emission, node, reader) for reader in readers):
         # Without bounds it only keeps a pooling from taking the margins over: ONNX Runtime adds
         # them to its own (PadFusion), and allows less than a window.
-        barrier = emission.file.node("Clip", [emission.values[node.output]], f"{node.name}/kept")
+        barrier = emission.file.operator(
+            "Clip", [emission.values[node.output]], f"{node.name}/kept"
+        )
         emission.values[node.output] = barrier
 
 
@@ -40,24 +44,28 @@ def emit_reshape(emission: Emission, node: Node) -> None:
     """Row-major, channels last."""
     value, output = emission.values[node.inputs[0]], emission.output(node)
     if len(emission.source(node).shape) == 3:
-        value = emission.file.node("Transpose", [value], f"{node.name}/nhwc", perm=TO_NHWC)
+        value = emission.file.operator("Transpose", [value], f"{node.name}/nhwc", perm=TO_NHWC)
     if len(output.shape) == 3:
         value = _reshaped(emission, value, output.shape, f"{node.name}/image")
         emission.pass_on(node, "Transpose", value=value, perm=TO_NCHW)
     else:
-        emission.pass_on(node, "Reshape", [_sizes(emission, output.shape)], value=value)
+        emission.pass_on(
+            node, "Reshape", [_sizes(emission, f"{node.name}/shape", output.shape)], value=value
+        )
 
 
 def emit_upsample(emission: Emission, node: Node) -> None:
     """Repeats pixels, then rows: five times as fast as a Resize (16x16x32 to 32x32x32)."""
     (height, width, channels), (rows, columns) = emission.source(node).shape, node.attrs["size"]
     file, name = emission.file, node.name
-    value = file.node("Transpose", [emission.values[node.inputs[0]]], f"{name}/nhwc", perm=TO_NHWC)
-    repeats = file.constant("repeats", np.array([1, 1, 1, columns], np.int64))
-    value = file.node("Tile", [value, repeats], f"{name}/pixels")
+    value = file.operator(
+        "Transpose", [emission.values[node.inputs[0]]], f"{name}/nhwc", perm=TO_NHWC
+    )
+    repeats = file.constant(f"{node.name}/repeats", np.array([1, 1, 1, columns], np.int64))
+    value = file.operator("Tile", [value, repeats], f"{name}/pixels")
     value = _reshaped(emission, value, (height, width * columns * channels), f"{name}/lines")
-    repeats = file.constant("repeats", np.array([1, 1, rows], np.int64))
-    value = file.node("Tile", [value, repeats], f"{name}/rows")
+    repeats = file.constant(f"{node.name}/repeats", np.array([1, 1, rows], np.int64))
+    value = file.operator("Tile", [value, repeats], f"{name}/rows")
     value = _reshaped(emission, value, emission.output(node).shape, f"{name}/image")
     emission.pass_on(node, "Transpose", value=value, perm=TO_NCHW)
 
@@ -83,16 +91,17 @@ def _cut(emission: Emission, node: Node) -> None:
     sizes = emission.source(node).shape[:2]
     bounds = [(-low, size + high) for (low, high), size in zip(margins, sizes, strict=True)]
     limits = (*np.array(bounds, np.int64).T, np.array(_IMAGE_AXES[:2], np.int64))
-    constants = [emission.file.constant("bounds", values) for values in limits]
+    constants = [emission.file.constant(f"{node.name}/bounds", values) for values in limits]
     emission.pass_on(node, "Slice", constants)
 
 
 def _reshaped(emission: Emission, value: str, shape: Shape, output: str) -> str:
-    return emission.file.node("Reshape", [value, _sizes(emission, shape)], output)
+    sizes = _sizes(emission, f"{output}/shape", shape)
+    return emission.file.operator("Reshape", [value, sizes], output)
 
 
-def _sizes(emission: Emission, shape: Shape) -> str:
-    return emission.file.constant("shape", np.array([-1, *shape], np.int64))
+def _sizes(emission: Emission, name: str, shape: Shape) -> str:
+    return emission.file.constant(name, np.array([-1, *shape], np.int64))
 
 
 def _refuses_margins(emission: Emission, pad: Node, pool: Node) -> bool:

@@ -76,11 +76,11 @@ def emit_requantize(emission: Emission, node: Node) -> None:
     if zero_is_exact(source, target):
         point = stored_range(target)[2]
         rank = len(emission.output(node).shape) + 1
-        code = file.constant("zero", np.full([1] * rank, point, np.uint8))
-        zero = file.node("DequantizeLinear", [code, *emission.grid(1.0, point)], f"{name}/zero")
-        same = file.node("Add", [real, zero], f"{name}/same")
+        code = file.constant(f"{name}/code", np.full([1] * rank, point, np.uint8))
+        zero = file.operator("DequantizeLinear", [code, *emission.grid(1.0, point)], f"{name}/zero")
+        same = file.operator("Add", [real, zero], f"{name}/same")
     else:
-        same = file.node("LeakyRelu", [real], f"{name}/same", alpha=1.0)
+        same = file.operator("LeakyRelu", [real], f"{name}/same", alpha=1.0)
     emission.quantize(emission.output(node), same, scale=1.0)
 
 
@@ -88,15 +88,17 @@ def emit_add(emission: Emission, node: Node) -> None:
     """Codes by QLinearAdd where that is exact, else by way of floats; or floats."""
     output, file, name = emission.output(node), emission.file, f"{node.name}/sum"
     if output.qparams is None:
-        total = file.node("Add", [emission.real(node, 0), emission.real(node, 1)], name)
+        total = file.operator("Add", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.write_activated(node, total, str(node.attrs.get("activation", "none")))
         return
     first, second = (_codes(emission.graph.tensors[source]) for source in node.inputs)
     if kernel_is_exact(first, second, output.qparams):
-        total = file.node("Add", [emission.real(node, 0), emission.real(node, 1)], name)
+        total = file.operator("Add", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.quantize(output, total)
     else:
-        total = file.node("Add", [emission.converted(node, 0), emission.converted(node, 1)], name)
+        total = file.operator(
+            "Add", [emission.converted(node, 0), emission.converted(node, 1)], name
+        )
         _quantize_steps(emission, node, total)
 
 
@@ -116,14 +118,14 @@ def emit_mean(emission: Emission, node: Node) -> None:
     source, output, file = emission.source(node), emission.output(node), emission.file
     mean, flatten = f"{node.name}/mean", "Flatten"
     if output.qparams is None:
-        value = file.node("GlobalAveragePool", [emission.value(node.inputs[0])], mean)
+        value = file.operator("GlobalAveragePool", [emission.value(node.inputs[0])], mean)
         emission.write(output, flatten, [value])
         return
     height, width, _ = source.shape
     given, gives = average_scales(_codes(source), output.qparams, height * width)
-    real = file.node("GlobalAveragePool", [emission.real(node, scale=given)], mean)
+    real = file.operator("GlobalAveragePool", [emission.real(node, scale=given)], mean)
     inputs = [real, *emission.grid(gives, stored_range(output.qparams)[2])]
-    pixel = file.node("QuantizeLinear", inputs, f"{node.name}/pixel")
+    pixel = file.operator("QuantizeLinear", inputs, f"{node.name}/pixel")
     emission.write_unclamped(output, flatten, [pixel])
 
 
@@ -182,8 +184,8 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
 def _quantize_steps(emission: Emission, node: Node, real: str) -> None:
     """Quantizes real * float32(1 / scale), to a node's output."""
     output = emission.output(node)
-    inverse = emission.file.scalar("inverse", np.float32(1) / np.float32(_codes(output).scale))
-    steps = emission.file.node("Mul", [real, inverse], f"{node.name}/steps")
+    inverse = emission.file.scalar(np.float32(1) / np.float32(_codes(output).scale))
+    steps = emission.file.operator("Mul", [real, inverse], f"{node.name}/steps")
     emission.quantize(output, steps, scale=1.0)
 
 

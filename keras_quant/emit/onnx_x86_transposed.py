@@ -29,15 +29,15 @@ def _interleaved(emission: Emission, node: Node, parts: SubPixel) -> str:
     (rows, columns), (high, wide) = parts.size, parts.strides
 
     def reshape(value: str, shape: tuple[int, ...], output: str) -> str:
-        sizes = file.constant("shape", np.array([-1, *shape], np.int64))
-        return file.node("Reshape", [value, sizes], output)
+        sizes = file.constant(f"{output}/shape", np.array([-1, *shape], np.int64))
+        return file.operator("Reshape", [value, sizes], output)
 
-    value = file.node("Transpose", [emission.values[node.output]], f"{name}/nhwc", perm=TO_NHWC)
+    value = file.operator("Transpose", [emission.values[node.output]], f"{name}/nhwc", perm=TO_NHWC)
     value = reshape(value, (rows, columns, high, wide, channels), f"{name}/rectangles")
-    value = file.node("Transpose", [value], f"{name}/rows", perm=(0, 1, 3, 2, 4, 5))
+    value = file.operator("Transpose", [value], f"{name}/rows", perm=(0, 1, 3, 2, 4, 5))
     value = reshape(value, (rows * high, columns * wide, channels), f"{name}/image")
     if parts.is_cut:
         bounds = np.array(parts.kept, np.int64).T
-        limits = [file.constant("bounds", ends) for ends in (*bounds, _IMAGE_AXES)]
-        value = file.node("Slice", [value, *limits], f"{name}/kept")
-    return file.node("Transpose", [value], name, perm=TO_NCHW)
+        limits = [file.constant(f"{name}/bounds", ends) for ends in (*bounds, _IMAGE_AXES)]
+        value = file.operator("Slice", [value, *limits], f"{name}/kept")
+    return file.operator("Transpose", [value], name, perm=TO_NCHW)
