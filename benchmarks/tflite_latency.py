@@ -13,12 +13,13 @@ least 3.0 times ours on resnet20. Our files packed for the least size have none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from interleaved import paired_ratio, time_interleaved, timing
+from networks import CASES, Case
 from quantized import fake_quantized
 from results import Result, argument_parser, publish
 
@@ -34,35 +35,6 @@ GOAL_MODEL, GOAL_FLOAT, GOAL_INT8 = "resnet20", 3.0, 1.02
 BITS = ("w4a4", "w8a8")
 SMALLEST = "w4a4 smallest"
 CONVERTER_FLOAT, CONVERTER_INT8 = "TFLiteConverter float", "TFLiteConverter int8"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One network, and how long to measure it.
-
-    Attributes:
-        size: height and width of its input.
-        images: to calibrate on; time does not depend on what comes out.
-        rounds: samples of each file.
-        calls: in a row for one sample.
-    """
-
-    model: str
-    size: int = 32
-    classes: int = 10
-    images: int = 64
-    rounds: int = 200
-    calls: int = 10
-
-
-CASES = (
-    Case(model="resnet20"),
-    Case(model="resnet56"),
-    Case(model="cnn"),
-    Case(model="mobilenet_v2", size=96, classes=1000, images=8, rounds=100, calls=3),
-    Case(model="mobilenet_v2", size=224, classes=1000, images=8, rounds=60, calls=1),
-    Case(model="resnet50", size=224, classes=1000, images=8, rounds=30, calls=1),
-)
 
 
 def main() -> None:

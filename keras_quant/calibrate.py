@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ HALVINGS = 8
 def calibrate(
     plan: Plan,
     model: keras.Model,
-    images: np.ndarray,
+    images: np.ndarray | Sequence[np.ndarray],
     *,
     fresh: bool,
     on_images: Callable[[int], None] = lambda images: None,
@@ -34,14 +34,16 @@ def calibrate(
 
     Args:
         model: the float model with the weights that training starts from.
-        images: float32 (images, height, width, channels), normalized.
+        images: float32 (images, height, width, channels), normalized; one array for each of
+            several inputs, in the model's order.
         fresh: the weights are untrained, so batch norm must use the statistics of the batch.
         on_images: told after each batch how many images are done.
     Returns: the step of each group number.
     """
     if not plan.points:
         return {}
-    values = _collect(split_float(plan, model), images, fresh=fresh, on_images=on_images)
+    given = [images] if isinstance(images, np.ndarray) else images
+    values = _collect(split_float(plan, model), given, fresh=fresh, on_images=on_images)
     steps = {}
     for group in sorted({point.group for point in plan.points}):
         members = [i for i, point in enumerate(plan.points) if point.group == group]
@@ -56,16 +58,20 @@ def calibrate(
 
 
 def _collect(
-    model: keras.Model, images: np.ndarray, *, fresh: bool, on_images: Callable[[int], None]
+    model: keras.Model,
+    images: Sequence[np.ndarray],
+    *,
+    fresh: bool,
+    on_images: Callable[[int], None],
 ) -> list[np.ndarray]:
     """Samples up to MAX_VALUES values of each output over all images."""
-    starts = range(0, len(images), BATCH_SIZE)
+    starts = range(0, len(images[0]), BATCH_SIZE)
     samples: list[list[np.ndarray]] = [[] for _ in model.outputs]
     for start in starts:
-        outputs = model(images[start : start + BATCH_SIZE], training=fresh)
+        outputs = model([x[start : start + BATCH_SIZE] for x in images], training=fresh)
         for kept, output in zip(samples, outputs if len(samples) > 1 else [outputs], strict=True):
             kept.append(_thinned(np.asarray(output, np.float32), MAX_VALUES // len(starts)))
-        on_images(min(start + BATCH_SIZE, len(images)))
+        on_images(min(start + BATCH_SIZE, len(images[0])))
     return [np.concatenate(kept) for kept in samples]
 
 

@@ -7,20 +7,24 @@ everything that is not understood is told at once, by name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.pointwise import POINTWISE_LAYERS, Function, is_pointwise, prelu_limit
 from keras_quant.methods.qkeras import activation_qparams, freeze_activation
-from keras_quant.parts import SHORTHANDS, unfold
+from keras_quant.parts import SHORTHANDS, unfold_calls
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras
+from keras_quant.topology import Call, Shape, list_calls
 
 COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
 AVERAGE = ("avg_pool", "mean")
 # Steps that put out codes of the grid that they take in.
-PASSING = ("max_pool", "flatten", "pad", "dropout", "linear")
+PASSING = (
+    "max_pool", "global_max_pool", "reshape", "pad", "upsample", "concat", "dropout", "linear"
+)  # fmt: skip
 
 _KINDS = {
     "InputLayer": "input",
@@ -32,21 +36,32 @@ _KINDS = {
     "BatchNormalization": "batch_norm",
     "ReLU": "relu",
     "Add": "add",
+    "Multiply": "multiply",
     "MaxPooling1D": "max_pool",
     "MaxPooling2D": "max_pool",
     "AveragePooling1D": "avg_pool",
     "AveragePooling2D": "avg_pool",
     "GlobalAveragePooling1D": "mean",
     "GlobalAveragePooling2D": "mean",
-    "Flatten": "flatten",
+    "GlobalMaxPooling1D": "global_max_pool",
+    "GlobalMaxPooling2D": "global_max_pool",
+    "Flatten": "reshape",
+    "Reshape": "reshape",
     "ZeroPadding1D": "pad",
     "ZeroPadding2D": "pad",
+    "Cropping1D": "pad",
+    "Cropping2D": "pad",
+    "UpSampling1D": "upsample",
+    "UpSampling2D": "upsample",
+    "Resizing": "upsample",
+    "Concatenate": "concat",
     "Dropout": "dropout",
     "Softmax": "softmax",
+    **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
 }
 _NO_PARTS = "channels last, and statistics of the last axis, are supported"
 SUPPORTED = (*_KINDS, *SHORTHANDS)
-SUPPORTED += ("Activation('relu' | 'relu6' | 'softmax' | 'linear')", "QActivation")
+SUPPORTED += ("Activation('softmax' or a function of one value)", "QActivation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,13 +69,19 @@ class Step:
     """One thing that a layer does.
 
     Attributes:
-        name: the layer's name; a fused activation's step is called "LAYER/activation".
-        kind: a value of the table above, or "quantizer", "linear".
+        name: the call's name (see `topology`); a fused activation's is "CALL/activation".
+        kind: a value of the table above, or "quantizer", "linear", "to_float", or "output" of
+            what stands for the model's caller.
         layer: the Keras layer.
         inputs: names of the steps that it reads.
         max_value: upper end of a relu: None or 6.0.
         qparams: of a quantizer.
-        owner: name of the model's layer, where the step's layer is a part of it (`parts`).
+        function: what a lookup computes of each value: a Keras function, or the layer itself.
+        layer_name: of the layer, unique in the model and the same in all its calls.
+        owner: that of the model's layer, where the step's layer is a part of it (`parts`).
+        input_shapes: of what the call reads, without the batch axis.
+        shape: of what the call puts out, without the batch axis.
+        outputs: where among the model's outputs its value stands.
     """
 
     name: str
@@ -69,7 +90,12 @@ class Step:
     inputs: tuple[str, ...] = ()
     max_value: float | None = None
     qparams: QParams | None = None
+    function: Function | None = None
+    layer_name: str = ""
     owner: str | None = None
+    input_shapes: tuple[Shape, ...] = ()
+    shape: Shape = ()
+    outputs: tuple[int, ...] = ()
 
 
 def class_name(layer: keras.layers.Layer) -> str:
@@ -84,21 +110,28 @@ def class_name(layer: keras.layers.Layer) -> str:
 def describe(model: keras.Model) -> tuple[Step, ...]:
     """Lists a functional or sequential model's steps, each after those that it reads.
 
+    Returns: first the model's inputs, in the model's order.
     Raises:
         LoweringError: layers that are not supported, all of them, with names and reasons.
     """
     steps: list[Step] = []
     problems: list[str] = []
     tail: dict[str, str] = {}
-    for layer, inputs in _calls(model, problems):
-        read = tuple(tail[name] for name in inputs)
-        for part in unfold(layer):
-            found = _steps_of(part, read, problems)
-            if part is not layer:
-                found = [dataclasses.replace(step, owner=layer.name) for step in found]
-            read = (found[-1].name,)
-            steps += found
-        tail[layer.name] = steps[-1].name
+    for call in unfold_calls(list_calls(model)):
+        found = _steps_of(call, tuple(tail[name] for name in call.inputs), problems)
+        tail[call.name] = found[-1].name
+        found[-1] = dataclasses.replace(found[-1], outputs=call.outputs)
+        steps += [
+            dataclasses.replace(
+                step,
+                layer_name=call.layer_name,
+                owner=call.owner,
+                input_shapes=call.input_shapes,
+                shape=call.shape,
+            )
+            for step in found
+        ]
+    problems = list(dict.fromkeys(problems))  # a shared layer's are found in each call
     if problems:
         raise LoweringError(
             f"model {model.name}: {len(problems)} layers are not supported: "
@@ -107,54 +140,65 @@ def describe(model: keras.Model) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def input_names(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The steps that are the model's inputs, in the model's order."""
+    return tuple(step.name for step in steps if step.kind == "input")
+
+
+def output_names(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The steps that are the model's outputs, in the model's order."""
+    places = {place: step.name for step in steps for place in step.outputs}
+    return tuple(places[place] for place in sorted(places))
+
+
 def consumers(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
-    """For each step's name the steps that read it."""
-    return {s.name: tuple(c for c in steps if s.name in c.inputs) for s in steps}
+    """For each step's name the steps that read it; the model's caller counts as "output"s."""
+    readers: Mapping[str, list[Step]] = {step.name: [] for step in steps}
+    for step in steps:
+        for name in dict.fromkeys(step.inputs):
+            readers[name].append(step)
+        for place in step.outputs:
+            caller = Step(name=f"output {place}", kind="output", layer=None, inputs=(step.name,))
+            readers[step.name].append(caller)
+    return {name: tuple(found) for name, found in readers.items()}
 
 
-def _calls(
-    model: keras.Model, problems: list[str]
-) -> list[tuple[keras.layers.Layer, tuple[str, ...]]]:
-    """Layers of the model in the order of computation, with the layers that they read."""
-    if isinstance(model, keras.Sequential) and not model.built:
-        raise LoweringError(f"model {model.name} is not built: give its first layer an input_shape")
-    if not getattr(model, "_is_graph_network", False):
-        raise LoweringError(
-            f"model {model.name} is a subclassed model: its layers cannot be followed; "
-            "build it with the functional API"
-        )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        problems.append(
-            f"{model.name} ({len(model.inputs)} inputs, {len(model.outputs)} outputs: "
-            "one of each is supported)"
-        )
-    found, seen = [], set()
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            layer = node.layer
-            if layer.name in seen:
-                problems.append(f"{layer.name} (used more than once)")
-                continue
-            seen.add(layer.name)
-            parents = [] if node.is_input else list(node.iterate_inbound())
-            found.append((layer, tuple(parent.name for parent, *_ in parents)))
+def readers_of(step: Step, reads: Mapping[str, Sequence[Step]]) -> list[Step]:
+    """Steps that read a step's values, seen through steps that only pass them on.
+
+    Args:
+        reads: what `consumers` gives.
+    """
+    found = []
+    for reader in reads[step.name]:
+        found += readers_of(reader, reads) if reader.kind in PASSING else [reader]
     return found
 
 
-def _steps_of(
-    layer: keras.layers.Layer, inputs: tuple[str, ...], problems: list[str]
-) -> list[Step]:
-    name, cls = layer.name, class_name(layer)
+def sources_of(name: str, by_name: Mapping[str, Step]) -> tuple[str, ...]:
+    """The steps whose grids a step's values are on: those that its like only pass on."""
+    if by_name[name].kind not in PASSING:
+        return (name,)
+    found = [source for i in by_name[name].inputs for source in sources_of(i, by_name)]
+    return tuple(dict.fromkeys(found))
+
+
+def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Step]:
+    name, layer, cls = call.name, call.layer, class_name(call.layer)
     if cls == "Activation":
         return [_activation_step(layer, name, inputs, problems)]
     qparams = _try(lambda: freeze_activation(layer), problems)
     if qparams is not None or cls in ("QActivation", "InputGrid"):
         return [Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)]
+    if cls == "KeepFloat":
+        return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
     kind = _KINDS.get(cls)
     reason = "" if kind else _NO_PARTS if cls in SHORTHANDS else "not supported"
-    reason = reason or _limit(layer, cls)
+    reason = reason or _limit(layer, cls, call)
     if reason:
-        problems.append(f"{name} ({cls}: {reason})")
+        problems.append(f"{call.layer_name} ({cls}: {reason})")
+    if kind == "relu" and _is_bent(layer):
+        kind = "lookup"
     limit = getattr(layer, "max_value", None) if kind == "relu" else None
     step = Step(
         name=name,
@@ -162,6 +206,7 @@ def _steps_of(
         layer=layer,
         inputs=inputs,
         max_value=None if limit is None else float(limit),
+        function=layer if kind == "lookup" else None,
     )
     if kind in COMPUTE and not _is_linear(layer.activation):
         return [step, _activation_step(layer, f"{name}/activation", (name,), problems)]
@@ -185,6 +230,8 @@ def _activation_step(
         kind, max_value = known[function]
     elif getattr(function, "__name__", "") == "relu6":
         kind, max_value = "relu", 6.0
+    elif hasattr(function, "__name__") and is_pointwise(function):
+        return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
     else:
         qparams = _try(lambda: activation_qparams(function, layer.name), problems)
         return Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)
@@ -199,32 +246,61 @@ def _try(read: Any, problems: list[str]) -> QParams | None:
         return None
 
 
-def _limit(layer: keras.layers.Layer, cls: str) -> str:
+def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
     """Why a layer of a supported class is not supported after all; "" if it is."""
+    input_shape = (None, *(call.input_shapes or (call.shape,))[0])
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return f"data_format {layer.data_format}; channels_last is supported"
+    if call.owner and _channels(input_shape) != _channels(layer.input_shape):
+        return (
+            f"inputs of shapes {layer.input_shape} and {input_shape}; one number of axes and of "
+            "channels is supported"
+        )
     if cls == "Conv2DTranspose" and tuple(layer.dilation_rate) != (1, 1):
         return f"dilation_rate {layer.dilation_rate}; 1 is supported"
     if cls == "Conv2DTranspose" and layer.output_padding is not None:
         return f"output_padding {layer.output_padding}; None is supported"
-    if cls.startswith("GlobalAveragePooling") and layer.keepdims:
-        return "keepdims; without is supported"
-    if cls == "ReLU" and (
-        layer.negative_slope or layer.threshold or layer.max_value not in (None, 6)
-    ):
-        return "max_value None or 6, no slope and no threshold are supported"
-    if cls == "BatchNormalization" and list(layer.axis) != [len(layer.input_shape) - 1]:
+    if cls == "Multiply" and len(call.inputs) != 2:
+        return f"{len(call.inputs)} inputs; two are supported"
+    if cls == "PReLU":
+        return prelu_limit(layer)
+    if cls == "BatchNormalization" and list(layer.axis) != [len(input_shape) - 1]:
         return f"axis {layer.axis}; the last is supported"
-    if cls.startswith("AveragePooling") and layer.padding == "same" and _pads(layer):
+    if cls.startswith("AveragePooling") and layer.padding == "same" and _pads(layer, call):
         return "padding 'same' that reaches over the edge; padding 'valid' is supported"
-    if cls == "Softmax" and layer.axis not in (-1, len(layer.input_shape) - 1):
+    if cls == "Softmax" and layer.axis not in (-1, len(input_shape) - 1):
         return f"axis {layer.axis}; the last is supported"
+    if cls == "Concatenate" and layer.axis % len(input_shape) == 0:
+        return "axis 0 is the batch; the others are supported"
+    if cls in ("UpSampling2D", "Resizing") and layer.interpolation != "nearest":
+        return f"interpolation {layer.interpolation}; nearest is supported"
+    if cls == "Resizing" and (layer.crop_to_aspect_ratio or any(_growth_left(call))):
+        return (
+            f"{call.input_shapes[0]} to {call.shape}; sizes that are multiples of the input's, "
+            "without crop_to_aspect_ratio, are supported"
+        )
     return ""
 
 
-def _pads(layer: keras.layers.Layer) -> bool:
-    sizes = layer.input_shape[1:-1]
+def _channels(shape: Shape) -> tuple[int, int | None]:
+    """Number of axes and of channels, all that a layer without a window must know."""
+    return len(shape), shape[-1]
+
+
+def _is_bent(layer: keras.layers.ReLU) -> bool:
+    """Whether a ReLU is another function than min(max(x, 0), 6) or max(x, 0)."""
+    odd_end = layer.max_value not in (None, 6)
+    return bool(layer.negative_slope or layer.threshold or odd_end)
+
+
+def _pads(layer: keras.layers.Layer, call: Call) -> bool:
+    sizes = call.input_shapes[0][:-1]
     return any(
         (-(-size // stride) - 1) * stride + pool > size
         for size, stride, pool in zip(sizes, layer.strides, layer.pool_size, strict=True)
     )
+
+
+def _growth_left(call: Call) -> list[int]:
+    """What remains of height and width when they are divided by those of the input."""
+    return [after % size for size, after in zip(call.input_shapes[0][:2], call.shape, strict=False)]

@@ -17,6 +17,12 @@ _ADDED = {
     "renorm_momentum": 0.99,
 }
 _RENAMED = {"batch_shape": "batch_input_shape"}
+# Functions that Keras 2 lacks, or has under this name as another one; `methods.pointwise` has them.
+_ACTIVATIONS = {
+    "hard_sigmoid": "keras_quant>hard_sigmoid_keras3",
+    "hard_silu": "keras_quant>hard_swish",
+    "hard_swish": "keras_quant>hard_swish",
+}
 
 
 def to_keras2(config: dict[str, Any]) -> dict[str, Any]:
@@ -64,6 +70,10 @@ def _translate(value: Any) -> Any:
     if kind == "__keras_tensor__":
         return value["config"]["keras_history"]
     result = {_RENAMED.get(key, key): _translate(item) for key, item in value.items()}
+    if isinstance(result.get("activation"), str):
+        result["activation"] = _ACTIVATIONS.get(result["activation"], result["activation"])
+    if kind == "LeakyReLU":
+        result["config"]["alpha"] = result["config"].pop("negative_slope")
     result = {k: v for k, v in result.items() if k not in _ADDED or _ADDED[k] != v}
     if kind == "Functional" and "module" in result:  # .h5 files give no modules
         result["module"] = "tf_keras.src.engine.functional"

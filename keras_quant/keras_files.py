@@ -19,12 +19,14 @@ from keras_quant.errors import ModelError
 from keras_quant.files import atomic_path
 from keras_quant.keras3_config import to_keras2, weight_groups
 from keras_quant.keras_safety import archive_problems, config_problems
+from keras_quant.methods.pointwise import register_functions
 from keras_quant.methods.quantizers import repair_qkeras
 from keras_quant.tf import keras, qkeras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 repair_qkeras()
+register_functions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

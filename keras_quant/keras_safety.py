@@ -46,6 +46,9 @@ ACTIVATIONS = frozenset({
     "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu", "relu6",
     "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh",
 })
+# Of Keras 3 alone; `keras3_config` puts our own in their place.
+KERAS3_ACTIVATIONS = frozenset({"hard_silu", "hard_swish"})
+OWN_FUNCTIONS = frozenset({"hard_sigmoid_keras3", "hard_swish"})
 QUANTIZERS = frozenset({
     "bernoulli", "binary", "quantized_bits", "quantized_hswish", "quantized_po2", "quantized_relu",
     "quantized_relu_po2", "quantized_sigmoid", "quantized_tanh", "quantized_ulaw",
@@ -60,7 +63,7 @@ QKERAS_CLASSES = frozenset({
     "QDepthwiseConv2DBatchnorm", "QGlobalAveragePooling2D", "QInitializer", "QSeparableConv1D",
     "QSeparableConv2D",
 })
-OWN_CLASSES = frozenset({"InputGrid", "fitted_bits"})
+OWN_CLASSES = frozenset({"InputGrid", "KeepFloat", "fitted_bits"})
 VALUES = frozenset({
     "DTypePolicy", "Policy", "__bytes__", "__keras_tensor__", "__numpy__", "__tensor__",
 })
@@ -68,7 +71,10 @@ VALUES = frozenset({
 
 _SETTINGS = INITIALIZERS | REGULARIZERS | CONSTRAINTS
 _CLASSES = MODELS | KERAS_LAYERS | _SETTINGS | QUANTIZERS | QKERAS_CLASSES | OWN_CLASSES | VALUES
-_FUNCTIONS = ACTIVATIONS | QKERAS_FUNCTIONS
+_FUNCTIONS = ACTIVATIONS | QKERAS_FUNCTIONS | OWN_FUNCTIONS
+_NAMED_FUNCTIONS = (
+    ACTIVATIONS | KERAS3_ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}
+)
 _SETTING_NAMES = {name.lower() for name in _SETTINGS}
 _MODULE = re.compile(r"(builtins|keras|tf_keras|qkeras|keras_quant)(\.\w+)*")
 _CODE = {
@@ -152,15 +158,16 @@ def _name_of(value: Mapping[str, Any], where: str) -> str:
 def _object_problems(value: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the names by which Keras finds a class or function."""
     name, module = str(value["class_name"]), value.get("module")
-    known = _CLASSES
+    known, registered = _CLASSES, value.get("registered_name")
     if name == "function":
         name, known = str(value.get("config")), _FUNCTIONS
+        registered = None if registered == "function" else registered
     if name in _CODE:
         yield _CODE[name]
         return
     # "PACKAGE>NAME" is how registered classes are called; in .h5 files class_name has it too.
     name = name.rpartition(">")[2]
-    registered = str(value.get("registered_name") or name).rpartition(">")[2]
+    registered = str(registered or name).rpartition(">")[2]
     if name not in known or registered != name:
         alias = f" (registered as {registered})" if registered != name else ""
         origin = f" of module {module}" if module else ""
@@ -175,7 +182,7 @@ def _is_safe_string(key: str, text: str) -> bool:
     if kind in ("activation", "quantizer"):
         call = _CALL.fullmatch(text)
         name = call["name"] if call else text
-        return name in QUANTIZERS | QKERAS_FUNCTIONS or (not call and name in ACTIVATIONS)
+        return name in QUANTIZERS | QKERAS_FUNCTIONS or (not call and name in _NAMED_FUNCTIONS)
     if kind in ("initializer", "regularizer", "constraint"):
         return text.replace("_", "").lower() in _SETTING_NAMES
     return True

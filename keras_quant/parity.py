@@ -321,8 +321,9 @@ def _largest(so_far: float, difference: np.ndarray) -> float:
 
 
 def _agreeing(found: np.ndarray, expected: np.ndarray) -> int:
-    """How many images have their largest value at the same place."""
-    return int(np.count_nonzero(found.argmax(-1) == expected.argmax(-1)))
+    """How many images have their largest value at the same place; at each pixel, of a map."""
+    same = found.argmax(-1) == expected.argmax(-1)
+    return int(np.count_nonzero(same.reshape(len(same), -1).all(axis=1)))
 
 
 def _check_images(graph: Graph, inputs: Arrays, keras_logits: np.ndarray | None) -> None:

@@ -13,12 +13,14 @@ on a grid, so values are rounded between them as behind any convolution without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from keras_quant.tf import keras
+from keras_quant.topology import Call, Shape, free_name
 
 # Layers with their weights, in the order in which they are called.
 _Built = list[tuple[keras.layers.Layer, list[np.ndarray]]]
@@ -28,29 +30,82 @@ _Built = list[tuple[keras.layers.Layer, list[np.ndarray]]]
 _EPSILON = 2.0**-10
 
 
-def unfold(layer: keras.layers.Layer) -> tuple[keras.layers.Layer, ...]:
+def unfold_calls(calls: Sequence[Call]) -> list[Call]:
+    """Replaces calls of layers of the table by calls of what they stand for.
+
+    Returns: calls with unique names: the last of those that stand for one has its name. The
+        parts of a layer that is called more than once are the same in all its calls.
+    """
+    taken = {name for call in calls for name in (call.name, call.layer_name)}
+    parts: dict[str, dict[str, keras.layers.Layer]] = {}
+    found: list[Call] = []
+    for call in calls:
+        known = parts.get(call.layer_name, {}).values()
+        layers = tuple(known) or unfold(call.layer, call.input_shapes)
+        suffixes = [layer.name.removeprefix(layers[-1].name) for layer in layers[:-1]]
+        names = [free_name(call.name + suffix, taken) for suffix in suffixes]
+        taken.update(names)
+        names.append(call.name)
+        # The first call of a layer has its name.
+        parts.setdefault(call.layer_name, dict(zip(names, layers, strict=True)))
+        found += _chain(call, names, parts[call.layer_name])
+    return found
+
+
+def unfold(
+    layer: keras.layers.Layer, input_shapes: Sequence[Shape]
+) -> tuple[keras.layers.Layer, ...]:
     """Gives the layers that compute, one after the other, what a layer of the table computes.
 
     Args:
-        layer: a built layer that is called in a model.
+        layer: a built layer.
+        input_shapes: of what it is called on, without the batch axis.
     Returns: new layers with the layer's weights, each called on what the one before gives; the
         last has the layer's name. The layer itself where it is no shorthand, or one that cannot
         be told in other layers (channels first, statistics of another axis than the last).
     """
     make = _PARTS.get(type(layer).__name__)
-    parts = make(layer) if make and _is_channels_last(layer) else []
-    x = keras.Input(layer.input_shape[1:]) if parts else None
+    parts = make(layer, input_shapes[0]) if make and _is_channels_last(layer) else []
+    x = keras.Input(input_shapes[0]) if parts else None
     for part, weights in parts:
         x = part(x)
         part.set_weights(weights)
     return tuple(part for part, _ in parts) or (layer,)
 
 
+def _chain(
+    call: Call, names: Sequence[str], parts: Mapping[str, keras.layers.Layer]
+) -> Iterator[Call]:
+    """The calls, under their names, of a layer's parts by the parts' own names."""
+    owner = None if call.layer in parts.values() else call.layer_name
+    inputs, input_shapes = call.inputs, call.input_shapes
+    for name, (layer_name, layer) in zip(names, parts.items(), strict=True):
+        last = name == call.name
+        shape = call.shape if last else _shape(layer, input_shapes[0])
+        yield replace(
+            call,
+            name=name,
+            layer_name=layer_name,
+            layer=layer,
+            inputs=inputs,
+            input_shapes=input_shapes,
+            shape=shape,
+            outputs=call.outputs if last else (),
+            owner=owner,
+        )
+        inputs, input_shapes = (name,), (shape,)
+
+
+def _shape(layer: keras.layers.Layer, input_shape: Shape) -> Shape:
+    """Of what a layer puts out, without the batch axis."""
+    return tuple(layer.compute_output_shape((None, *input_shape))[1:])
+
+
 def _is_channels_last(layer: keras.layers.Layer) -> bool:
     return getattr(layer, "data_format", "channels_last") == "channels_last"
 
 
-def _separable_2d(layer: keras.layers.Layer) -> _Built:
+def _separable_2d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     config = layer.get_config()
     depthwise = keras.layers.DepthwiseConv2D(
         **_picked(config, *_WINDOW, "depth_multiplier", *_prefixed("depthwise")),
@@ -62,7 +117,7 @@ def _separable_2d(layer: keras.layers.Layer) -> _Built:
     return [(depthwise, [first]), (pointwise, others)]
 
 
-def _separable_1d(layer: keras.layers.Layer) -> _Built:
+def _separable_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     config = layer.get_config()
     first, *others = layer.get_weights()
     depthwise = _grouped_1d(
@@ -72,30 +127,30 @@ def _separable_1d(layer: keras.layers.Layer) -> _Built:
     return [(depthwise, [_grouped(first)]), (pointwise, others)]
 
 
-def _depthwise_1d(layer: keras.layers.Layer) -> _Built:
+def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     config = layer.get_config()
     kernel, *bias = layer.get_weights()
     own = _picked(config, "name", "activation", "use_bias", *_prefixed("bias"))
     return [(_grouped_1d(config, kernel.shape, **own), [_grouped(kernel), *bias])]
 
 
-def _rescaling(layer: keras.layers.Layer) -> _Built:
-    return _affine(layer, gain=layer.scale, shift=layer.offset)
+def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+    return _affine(layer, input_shape, gain=layer.scale, shift=layer.offset)
 
 
-def _normalization(layer: keras.layers.Layer) -> _Built:
-    rank = len(layer.input_shape)
+def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+    rank = 1 + len(input_shape)
     if {axis % rank for axis in layer.axis} - {rank - 1}:
         return []
     mean = np.asarray(layer.mean, np.float64).ravel()
     deviation = np.sqrt(np.asarray(layer.variance, np.float64)).ravel()
     deviation = np.maximum(deviation, keras.backend.epsilon())
     if layer.invert:
-        return _affine(layer, gain=deviation, shift=mean)
-    return _affine(layer, gain=1 / deviation, shift=-mean / deviation)
+        return _affine(layer, input_shape, gain=deviation, shift=mean)
+    return _affine(layer, input_shape, gain=1 / deviation, shift=-mean / deviation)
 
 
-_PARTS: Mapping[str, Callable[[keras.layers.Layer], _Built]] = {
+_PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], _Built]] = {
     "SeparableConv2D": _separable_2d,
     "SeparableConv1D": _separable_1d,
     "DepthwiseConv1D": _depthwise_1d,
@@ -146,9 +201,9 @@ def _grouped(kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(len(kernel), 1, -1)
 
 
-def _affine(layer: keras.layers.Layer, *, gain: Any, shift: Any) -> _Built:
+def _affine(layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any) -> _Built:
     """x * gain + shift, both scalars or (channels,)."""
-    channels = (layer.input_shape[-1],)
+    channels = (input_shape[-1],)
     norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=layer.name)
     gamma, beta = (np.broadcast_to(np.asarray(v, np.float32), channels) for v in (gain, shift))
     variance = np.full(channels, 1 - _EPSILON, np.float32)

@@ -3,28 +3,44 @@
 Where quantizers go: after each block (a convolution or dense layer with its batch norm and
 ReLU, an addition, an average), unless its values leave the model. Everything that an Add
 reads or writes shares one step: then adding codes needs no rounding, and integer kernels add
-exactly. A convolution that only feeds an Add is held in 8 bits on that step, which costs no
-accuracy: rounding the branch on the sum's own grid is rounding the sum.
+exactly. So does everything that a Concatenate joins. A convolution that only feeds an Add is
+held in 8 bits on that step, which costs no accuracy: rounding the branch on the sum's own grid
+is rounding the sum.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import AVERAGE, COMPUTE, PASSING, Step, class_name, consumers, describe
+from keras_quant.functional import (
+    AVERAGE,
+    COMPUTE,
+    PASSING,
+    Step,
+    class_name,
+    consumers,
+    describe,
+    input_names,
+    output_names,
+    readers_of,
+    sources_of,
+)
 from keras_quant.methods import Method
 from keras_quant.methods.grid import ActivationGrid
-from keras_quant.methods.quantizers import InputGrid
-from keras_quant.parts import unfold
+from keras_quant.methods.pointwise import find_named, is_nonnegative
+from keras_quant.methods.quantizers import InputGrid, KeepFloat
+from keras_quant.parts import SHORTHANDS, unfold_calls
 from keras_quant.qparams import QParams
-from keras_quant.scheme import FLOAT, Block, BlockBits, QuantSpec, Scheme, resolve
+from keras_quant.scheme import Block, BlockBits, QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
+from keras_quant.ties import tie
+from keras_quant.topology import free_name, layers_by_name, list_calls
 
-BRANCH_BITS = 8
+LOOKUP_BITS = 8  # what a function of one value reads; a table of 256 entries costs the same
 QKERAS_CLASSES = ("QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D", "QDense")
 
 
@@ -54,20 +70,23 @@ class Plan:
 
     Attributes:
         steps: the float model's.
-        weights: for each compute step's name what its kernel gets.
+        weights: for the name of each layer with a kernel what the kernel gets.
         points: where activations are rounded.
-        input_spec: width of the model's input.
+        input_spec: width of the model's inputs.
+        in_float: names of the layers that compute in float whatever they read.
     """
 
     steps: tuple[Step, ...]
     weights: Mapping[str, QuantSpec]
     points: tuple[Point, ...]
     input_spec: QuantSpec
+    in_float: frozenset[str] = frozenset()
 
     @property
     def float_layers(self) -> tuple[str, ...]:
-        """Layers whose kernel stays in float."""
-        return tuple(name for name, spec in self.weights.items() if spec.is_float)
+        """Layers whose kernel stays in float, or all that they compute."""
+        kept = {name for name, spec in self.weights.items() if spec.is_float} | self.in_float
+        return tuple(dict.fromkeys(s.layer_name for s in self.steps if s.layer_name in kept))
 
 
 def plan(model: keras.Model, scheme: Scheme) -> Plan:
@@ -86,14 +105,21 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
         )
     blocks = _blocks(steps)
     bits = resolve(scheme, [_as_scheme_block(block) for block in blocks])
-    points = _tie_additions(steps, _points(steps, blocks, bits))
+    in_float = frozenset(name for name, found in bits.items() if found.in_float)
+    grids = _grids(steps, blocks, bits)
+    points = tuple(
+        Point(after=name, grid=tied.grid, group=tied.group, is_branch=tied.is_branch)
+        for name, tied in tie(steps, blocks, grids, in_float).items()
+    )
+    points += _joined_inputs(steps, points)
     points += _input_points(steps, points, bits)
-    heads = {block[0].name: block for block in blocks}
+    heads = [block[0] for block in blocks]
     return Plan(
         steps=steps,
-        weights={n: bits[n].weight for n, block in heads.items() if block[0].kind in COMPUTE},
+        weights={s.layer_name: bits[s.layer_name].weight for s in heads if s.kind in COMPUTE},
         points=points,
-        input_spec=bits[steps[0].name].activation,
+        input_spec=bits[steps[0].layer_name].activation,
+        in_float=in_float,
     )
 
 
@@ -130,104 +156,86 @@ def _joins(step: Step, block: Sequence[Step]) -> bool:
 
 def _as_scheme_block(block: Sequence[Step]) -> Block:
     return Block(
-        names=tuple(dict.fromkeys(n for s in block for n in (s.name, s.owner) if n)),
+        names=tuple(dict.fromkeys(n for s in block for n in (s.layer_name, s.owner) if n)),
         types=tuple(class_name(step.layer) for step in block),
         has_weights=block[0].kind in COMPUTE,
         is_input=block[0].kind == "input",
     )
 
 
-def _points(
+def _grids(
     steps: Sequence[Step], blocks: Sequence[Sequence[Step]], bits: Mapping[str, BlockBits]
-) -> list[Point]:
+) -> dict[str, ActivationGrid]:
+    """What the scheme says of each step behind which values are rounded."""
     reads = consumers(steps)
     nonnegative = _nonnegative(steps)
     by_name = {step.name: step for step in steps}
-    points = []
+    grids = {}
     for block in blocks:
         spec, tail = bits[_width_of(block, by_name)].activation, block[-1]
-        readers = _readers(tail, reads)
-        leaves_model = all(reader.kind == "softmax" for reader in readers)
+        readers = readers_of(tail, reads)
+        leaves_model = all(_ends_model(reader, reads) for reader in readers)
         if tail.kind == "input" or spec.is_float or leaves_model:
             continue
-        grid = ActivationGrid(bits=spec.bits, signed=False)
+        looked_up = any(r.kind == "lookup" and not bits[r.layer_name].in_float for r in readers)
+        bits_of_tail = LOOKUP_BITS if looked_up else spec.bits
+        grid = ActivationGrid(bits=bits_of_tail, signed=False)
         if tail.name not in nonnegative:
             # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
-            width = max(2, spec.bits)
+            width = max(2, bits_of_tail)
             grid = ActivationGrid(bits=width, signed=True, narrow_range=width < 8)
-        points.append(Point(after=tail.name, grid=grid, group=len(points)))
-    return points
+        grids[tail.name] = grid
+    return grids
 
 
 def _width_of(block: Sequence[Step], by_name: Mapping[str, Step]) -> str:
-    """The step whose bits a block's values get: a batch norm keeps the width of an input."""
+    """The layer whose bits a block's values get: a batch norm keeps the width of an input."""
     head = block[0]
     if head.kind == "batch_norm":
-        source = _source(head.inputs[0], by_name)
-        return source if by_name[source].kind == "input" else head.name
-    return head.name
+        sources = [by_name[name] for name in sources_of(head.inputs[0], by_name)]
+        if all(source.kind == "input" for source in sources):
+            return sources[0].layer_name
+    return head.layer_name
 
 
-def _readers(step: Step, reads: Mapping[str, Sequence[Step]]) -> list[Step]:
-    """Steps that read a step's values, seen through steps that only pass them on."""
-    found = []
-    for reader in reads[step.name]:
-        found += _readers(reader, reads) if reader.kind in PASSING else [reader]
-    return found
+def _ends_model(step: Step, reads: Mapping[str, Sequence[Step]]) -> bool:
+    """Whether a step turns logits, left in float, into what the model puts out, or puts it out."""
+    if step.kind == "lookup" and step.function is not None:
+        put_out = all(reader.kind == "output" for reader in readers_of(step, reads))
+        return put_out and find_named(step.function) is not None
+    return step.kind in ("softmax", "output")
 
 
 def _nonnegative(steps: Sequence[Step]) -> set[str]:
     names: set[str] = set()
     for step in steps:
-        inherits = step.kind in ("add", *AVERAGE, *PASSING)
-        if step.kind == "relu" or (inherits and all(name in names for name in step.inputs)):
+        inherits = step.kind in ("add", "multiply", *AVERAGE, *PASSING)
+        rectified = step.kind == "relu" or (
+            step.function is not None and is_nonnegative(step.function)
+        )
+        if rectified or (inherits and all(name in names for name in step.inputs)):
             names.add(step.name)
     return names
 
 
-def _tie_additions(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Point, ...]:
-    """Gives all points around an addition one group, and marks its branches."""
+def _joined_inputs(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Point, ...]:
+    """Where inputs of the model are rounded to the step of what they are concatenated with."""
     by_name = {step.name: step for step in steps}
-    reads = consumers(steps)
     point_of = {point.after: point for point in points}
-    group = {point.after: point.group for point in points}
-    tied = set()
+    found = []
     for step in steps:
-        if step.kind != "add":
+        sources = {name: sources_of(name, by_name) for name in step.inputs}
+        members = [point_of[n] for names in sources.values() for n in names if n in point_of]
+        if step.kind != "concat" or not members:
             continue
-        around = [_source(name, by_name) for name in step.inputs] + [_tail(step, reads, point_of)]
-        if all(name in point_of for name in around):
-            tied.add(step.name)
-            numbers = {group[name] for name in around}
-            group = {n: min(numbers) if g in numbers else g for n, g in group.items()}
-    branches = {
-        point.after
-        for point in points
-        if point.grid.signed
-        and all(reader.name in tied for reader in _readers(by_name[point.after], reads))
-    }
-    widest: dict[int, int] = {}
-    for point in points:
-        if point.after not in branches:
-            number = group[point.after]
-            widest[number] = max(widest.get(number, 0), point.grid.bits)
-    return tuple(
-        Point(
-            after=point.after,
-            grid=ActivationGrid(bits=BRANCH_BITS, signed=True)
-            if point.after in branches
-            else _widened(point.grid, widest[group[point.after]]),
-            group=group[point.after],
-            is_branch=point.after in branches,
-        )
-        for point in points
-    )
-
-
-def _widened(grid: ActivationGrid, bits: int) -> ActivationGrid:
-    """A grid as wide as the widest of its group: one step for all leaves no other choice."""
-    narrow_range = grid.signed and bits < 8
-    return ActivationGrid(bits=bits, signed=grid.signed, narrow_range=narrow_range)
+        bits = max(2, *(point.grid.bits for point in members))
+        grid = ActivationGrid(bits=bits, signed=True, narrow_range=bits < 8)
+        found += [
+            Point(after=name, grid=grid, group=members[0].group, readers=(step.name,))
+            for name, names in sources.items()
+            if all(by_name[source].kind == "input" for source in names)
+        ]
+    return tuple(found)
 
 
 def _input_points(
@@ -235,14 +243,16 @@ def _input_points(
 ) -> tuple[Point, ...]:
     """Where values are rounded again because they are wider than their reader's input."""
     by_name = {step.name: step for step in steps}
-    grid_of = {point.after: point.grid for point in points}
+    grid_of = {point.after: point.grid for point in points if not point.readers}
     found: dict[tuple[str, ActivationGrid], list[str]] = {}
     for step in steps:
-        source = _source(step.inputs[0], by_name) if step.kind in COMPUTE else ""
-        spec = bits[step.name].input if step.kind in COMPUTE else FLOAT
-        if source not in grid_of or spec.bits >= grid_of[source].bits:
+        if step.kind not in COMPUTE:
             continue
-        signed = grid_of[source].signed
+        spec, sources = bits[step.layer_name].input, sources_of(step.inputs[0], by_name)
+        grids = [grid_of[name] for name in sources if name in grid_of]
+        if not grids or spec.bits >= max(grid.bits for grid in grids):
+            continue
+        signed = any(grid.signed for grid in grids)
         width = max(2, spec.bits) if signed else spec.bits
         grid = ActivationGrid(bits=width, signed=signed, narrow_range=signed)
         found.setdefault((step.inputs[0], grid), []).append(step.name)
@@ -251,21 +261,6 @@ def _input_points(
         Point(after=after, grid=grid, group=first + number, readers=tuple(readers))
         for number, ((after, grid), readers) in enumerate(found.items())
     )
-
-
-def _source(name: str, by_name: Mapping[str, Step]) -> str:
-    """The step whose grid a step's values are on."""
-    while by_name[name].kind in PASSING:
-        name = by_name[name].inputs[0]
-    return name
-
-
-def _tail(step: Step, reads: Mapping[str, Sequence[Step]], point_of: Mapping[str, Point]) -> str:
-    """The step behind which an addition's sum is rounded: itself, or its ReLU."""
-    readers = reads[step.name]
-    if step.name not in point_of and len(readers) == 1 and readers[0].kind == "relu":
-        return readers[0].name
-    return step.name
 
 
 def with_steps(plan: Plan, step_of: Mapping[int, float]) -> Plan:
@@ -283,87 +278,135 @@ def split_float(plan: Plan, source: keras.Model) -> keras.Model:
     Returns: a model that puts out the values in front of each of the plan's points, in
         order, with the source model's weights.
     """
-    tensors = _assemble(plan, {}, input_layer=None, make_kernel=lambda step: _clone(step.layer))
+    tensors = _assemble(plan, {}, input_layers={}, make_kernel=_clone)
     model = keras.Model(
-        tensors[plan.steps[0].name], [tensors[point.after] for point in plan.points]
+        [tensors[name] for name in input_names(plan.steps)],
+        [tensors[point.after] for point in plan.points],
     )
     copy_weights(source, model)
     return model
 
 
 def wrap(
-    plan: Plan, source: keras.Model, method: Method, input_qparams: QParams | None
+    plan: Plan,
+    source: keras.Model,
+    method: Method,
+    input_qparams: QParams | Mapping[str, QParams] | None,
 ) -> keras.Model:
     """Builds the fake-quantized model of a calibrated plan, with the source's weights.
 
     Args:
-        input_qparams: the grid of the model's input; None leaves it in float.
-    Returns: a functional model with the same layer names; quantizers that replace no ReLU
-        are called "LAYER_quant", the input's "input_quant".
+        input_qparams: the grid of the model's inputs, one for all or by the input's name; None
+            leaves them in float, and so does a name that is missing.
+    Returns: a functional model with the same layer names, models inside it opened; quantizers
+        that replace no ReLU are called "LAYER_quant", that of an only input "input_quant".
     """
-    quantizers = {p: method.activation(_quantizer_name(p, plan), p.grid) for p in plan.points}
-    input_layer = None
-    if input_qparams is not None:
-        input_layer = InputGrid(
-            input_qparams.scale, input_qparams.qmin, input_qparams.qmax, name="input_quant"
-        )
+    names = _quantizer_names(plan)
+    quantizers = {point: method.activation(names[point], point.grid) for point in plan.points}
 
     def make_kernel(step: Step) -> keras.layers.Layer:
-        spec = plan.weights[step.name]
-        return _clone(step.layer) if spec.is_float else method.wrap(step.layer, spec)
+        spec, layer = plan.weights[step.layer_name], _clone(step)
+        return layer if spec.is_float else method.wrap(layer, spec)
 
-    tensors = _assemble(plan, quantizers, input_layer=input_layer, make_kernel=make_kernel)
-    last = plan.steps[-1].name
-    model = keras.Model(tensors[plan.steps[0].name], tensors[last], name=source.name)
+    grids = _input_grids(plan, input_qparams)
+    tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
+    given, wanted = (
+        [tensors[name] for name in names]
+        for names in (input_names(plan.steps), output_names(plan.steps))
+    )
+    model = keras.Model(_bare(given), _bare(wanted), name=source.name)
     copy_weights(source, model)
     return model
 
 
-def _quantizer_name(point: Point, plan: Plan) -> str:
-    step = next(step for step in plan.steps if step.name == point.after)
-    if point.readers:
-        return f"{_layer_name(step)}_a{point.grid.bits}"
-    if step.kind == "relu" and step.max_value is None:  # a quantizer that starts at 0 is a ReLU
-        return _layer_name(step)
-    return f"{_layer_name(step)}_quant"
+def _bare(items: list[Any]) -> Any:
+    """The only item, which then is no list for Keras either; or all of them."""
+    return items if len(items) > 1 else items[0]
+
+
+def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> dict[str, InputGrid]:
+    """The layers that round the model's inputs, by the input's name."""
+    names = input_names(plan.steps)
+    grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
+    return {
+        name: InputGrid(
+            grid.scale, grid.qmin, grid.qmax, name=f"{name if len(names) > 1 else 'input'}_quant"
+        )
+        for name, grid in grids.items()
+    }
+
+
+def _quantizer_names(plan: Plan) -> dict[Point, str]:
+    by_name = {step.name: step for step in plan.steps}
+    replaced = {p.after for p in plan.points if not p.readers and _is_plain_relu(by_name[p.after])}
+    taken = {_layer_name(step) for step in plan.steps if step.name not in replaced}
+    names: dict[Point, str] = {}
+    for point in plan.points:
+        wanted = _layer_name(by_name[point.after])
+        if point.readers:
+            wanted += f"_a{point.grid.bits}"
+        elif point.after not in replaced:
+            wanted += "_quant"
+        names[point] = free_name(wanted, taken)
+        taken.add(names[point])
+    return names
+
+
+def _is_plain_relu(step: Step) -> bool:
+    """Whether an unsigned quantizer does all that the step does: what starts at 0 is a ReLU."""
+    return step.kind == "relu" and step.max_value is None
 
 
 def _layer_name(step: Step) -> str:
-    return step.name.replace("/activation", "_relu")
+    kind = "relu" if step.function is None else getattr(step.function, "__name__", "lookup")
+    return step.name.replace("/activation", f"_{kind}")
 
 
 def _assemble(
-    plan: Plan, quantizers: Mapping[Point, Any], *, input_layer: Any, make_kernel: Any
+    plan: Plan,
+    quantizers: Mapping[Point, Any],
+    *,
+    input_layers: Mapping[str, InputGrid],
+    make_kernel: Callable[[Step], keras.layers.Layer],
 ) -> dict[str, Any]:
     """Calls new layers in order; gives each step's output (the input's: before its grid)."""
     after = {point.after: quantizer for point, quantizer in quantizers.items() if not point.readers}
-    rounded: dict[str, Any] = {}  # what a step reads in place of its input's values
+    rounded: dict[tuple[str, str], Any] = {}  # what (a step, in place of an input's values) reads
+    made: dict[tuple[str, str], keras.layers.Layer] = {}
     outputs: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for step in plan.steps:
         if step.kind == "input":
-            x = outputs[step.name] = keras.Input(step.layer.input_shape[0][1:], name=step.name)
-            x = x if input_layer is None else input_layer(x)
+            x = outputs[step.name] = keras.Input(step.shape, name=step.name)
+            x = input_layers[step.name](x) if step.name in input_layers else x
         else:
-            inputs = [rounded.get(step.name, values[name]) for name in step.inputs]
-            x = inputs if len(inputs) > 1 else inputs[0]
+            inputs = [rounded.get((step.name, name), values[name]) for name in step.inputs]
+            if step.layer_name in plan.in_float and step.kind not in COMPUTE:
+                inputs = [
+                    KeepFloat(name=f"{step.name}_float{place or ''}")(x)
+                    for place, x in enumerate(inputs)
+                ]
+            x = inputs if step.kind == "concat" else _bare(inputs)
             quantizer = after.get(step.name)
-            if quantizer is None or quantizer.name != _layer_name(step):  # else it replaces it
-                x = (make_kernel(step) if step.kind in COMPUTE else _clone_step(step))(x)
+            if quantizer is None or not _is_plain_relu(step):  # else it replaces it
+                key = step.layer_name, step.kind  # the calls of a layer share one
+                if key not in made:
+                    made[key] = make_kernel(step) if step.kind in COMPUTE else _clone_step(step)
+                x = made[key](x)
             x = outputs[step.name] = x if quantizer is None else quantizer(x)
         values[step.name] = x
         for point, quantizer in quantizers.items():
             if point.readers and point.after == step.name:
-                rounded |= dict.fromkeys(point.readers, quantizer(x))
+                rounded |= dict.fromkeys([(r, step.name) for r in point.readers], quantizer(x))
     return outputs
 
 
-def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+def _clone(step: Step) -> keras.layers.Layer:
     """A new layer of the same settings, without a fused activation."""
-    config = layer.get_config()
+    config = {**step.layer.get_config(), "name": step.layer_name}
     if "activation" in config:
         config["activation"] = "linear"
-    return type(layer).from_config(config)
+    return type(step.layer).from_config(config)
 
 
 def _clone_step(step: Step) -> keras.layers.Layer:
@@ -371,12 +414,16 @@ def _clone_step(step: Step) -> keras.layers.Layer:
         return keras.layers.ReLU(step.max_value, name=_layer_name(step))
     if step.kind == "softmax":
         return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
-    return type(step.layer).from_config(step.layer.get_config())
+    if step.kind == "lookup" and step.function is not step.layer:
+        return keras.layers.Activation(step.function, name=_layer_name(step))
+    return type(step.layer).from_config({**step.layer.get_config(), "name": step.layer_name})
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
     """Copies the weights of layers, or of their parts, that have one name in both models."""
-    layers = {part.name: part for layer in source.layers for part in unfold(layer)}
-    for layer in target.layers:
-        if layer.weights and layer.name in layers:
-            layer.set_weights(layers[layer.name].get_weights())
+    layers = layers_by_name(source)
+    parts = {call.layer_name: call.layer for call in unfold_calls(list_calls(source))}
+    for name, layer in layers_by_name(target).items():
+        given = (layers if type(layer).__name__ in SHORTHANDS else parts).get(name)
+        if given is not None and layer.weights:
+            layer.set_weights(given.get_weights())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+INT8_CODES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +53,25 @@ def signed(bits: int, scale: float, *, narrow_range: bool) -> QParams:
 def same_grid(a: QParams, b: QParams) -> bool:
     """Whether equal codes of a and b stand for equal reals."""
     return a.scale == b.scale and a.zero_point == b.zero_point
+
+
+def holds_range(outer: QParams, inner: QParams) -> bool:
+    """Whether each code of inner is one of outer's."""
+    return outer.qmin <= inner.qmin and inner.qmax <= outer.qmax
+
+
+def fits_int8(qparams: QParams) -> bool:
+    """Whether the codes are few enough for int8, with some offset."""
+    return qparams.qmax - qparams.qmin < INT8_CODES
+
+
+def hull(all_qparams: Sequence[QParams]) -> QParams:
+    """The narrowest range that holds the codes of several ranges on one grid."""
+    first = all_qparams[0]
+    assert all(same_grid(first, other) for other in all_qparams), all_qparams
+    qmin, qmax = min(q.qmin for q in all_qparams), max(q.qmax for q in all_qparams)
+    bits = max((qmax - qmin).bit_length(), *(q.bits for q in all_qparams))
+    return replace(first, qmin=qmin, qmax=qmax, bits=bits)
 
 
 def quantize(real: np.ndarray, qparams: QParams) -> np.ndarray:

@@ -1,16 +1,7 @@
 """The scheme: which layer gets how many bits, said once for every method and command.
 
 A scheme is a list of rules in order; for each layer the last rule that matches wins, key by
-key. As a file:
-
-    format: 1
-    name: w4a4
-    rules:
-      - match: "*"                  # a name pattern, type:Conv2D, @first, @last or @input
-        weight: {bits: 4}
-        activation: {bits: 4}
-      - match: "@first"
-        weight: {bits: 8}
+key. What it keeps in float is so whatever the rules say.
 """
 
 from __future__ import annotations
@@ -18,18 +9,14 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from keras_quant.errors import SchemeError, close_names
 
-FORMAT = 1
 FLOAT_BITS = 32
 MAX_BITS_WITH_WIDE_SUMS = 3
 SELECTORS = ("@first", "@last", "@input")
-PRESETS = Path(__file__).with_name("schemes")
 
 _BITS = re.compile(r"(?:w(?P<w>[1-8]|t|f))?(?:a(?P<a>[1-8]|f))?", re.IGNORECASE)
 _BITS_HELP = (
@@ -67,7 +54,6 @@ FLOAT = QuantSpec(bits=FLOAT_BITS)
 BINARY = QuantSpec(bits=1)
 TERNARY = QuantSpec(bits=2)
 ACTIVATION_8 = QuantSpec(bits=8, narrow_range=False)
-_WORDS = {"float": FLOAT, "binary": BINARY, "ternary": TERNARY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +79,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """Rules in order, with a name to call them by."""
+    """Rules in order, with a name to call them by.
+
+    Attributes:
+        keep_float: what stays in float, with quantizers in front and behind: as Rule.match.
+    """
 
     name: str
     rules: tuple[Rule, ...]
     description: str = ""
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +110,19 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockBits:
-    """What a scheme says for one block."""
+    """What a scheme says for one block.
+
+    Attributes:
+        weight: of the kernel.
+        activation: of what the block puts out.
+        input: of what it reads, at most.
+        in_float: it computes in float32, whatever it reads.
+    """
 
     weight: QuantSpec
     activation: QuantSpec
     input: QuantSpec = FLOAT
+    in_float: bool = False
 
 
 def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
@@ -133,7 +132,7 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
     8 bits wide unless a rule says otherwise.
 
     Raises:
-        SchemeError: rules that match no block, with close names.
+        SchemeError: rules, or layers to keep in float, that match no block, with close names.
     """
     found = {b.names[0]: BlockBits(weight=FLOAT, activation=FLOAT) for b in blocks}
     if not is_float(scheme):
@@ -146,12 +145,7 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
     for index, rule in enumerate(scheme.rules):
         matched = [b for b in blocks if _matches(rule.match, b, blocks)]
         if not matched and not rule.optional:
-            names = [n for b in blocks for n in (*b.names, *(f"type:{t}" for t in b.types))]
-            close = close_names(rule.match, [*names, *SELECTORS])
-            problems.append(
-                f"rules[{index}]: {rule.match!r} matches none of {len(blocks)} layers"
-                f"{close or '; layers are ' + ', '.join(b.names[0] for b in blocks)}"
-            )
+            problems.append(f"rules[{index}]: {_no_match(rule.match, blocks)}")
         for block in matched:
             old = found[block.names[0]]
             found[block.names[0]] = BlockBits(
@@ -159,9 +153,22 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
                 activation=rule.activation or old.activation,
                 input=rule.input or old.input,
             )
+    for index, pattern in enumerate(scheme.keep_float):
+        matched = [b for b in blocks if _matches(pattern, b, blocks)]
+        if not matched:
+            problems.append(f"float[{index}]: {_no_match(pattern, blocks)}")
+        for name in (block.names[0] for block in matched):
+            found[name] = dataclasses.replace(found[name], weight=FLOAT, input=FLOAT, in_float=True)
     if problems:
         raise SchemeError(f"scheme {scheme.name!r}: " + "; ".join(problems))
     return found
+
+
+def _no_match(pattern: str, blocks: Sequence[Block]) -> str:
+    names = [n for b in blocks for n in (*b.names, *(f"type:{t}" for t in b.types))]
+    close = close_names(pattern, [*names, *SELECTORS])
+    layers = f"; layers are {', '.join(dict.fromkeys(b.names[0] for b in blocks))}"
+    return f"{pattern!r} matches none of {len(blocks)} layers{close or layers}"
 
 
 def is_float(scheme: Scheme) -> bool:
@@ -267,167 +274,3 @@ def with_overrides(scheme: Scheme, overrides: Iterable[str]) -> Scheme:
     if not rules:
         return scheme
     return dataclasses.replace(scheme, name=f"{scheme.name}+set", rules=(*scheme.rules, *rules))
-
-
-def preset_names() -> list[str]:
-    """Names of the schemes that ship with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def load_scheme(name_or_path: str) -> Scheme:
-    """Loads a preset by name, or a scheme file.
-
-    Raises:
-        SchemeError: no such preset or file, or the file is not a valid scheme; all problems
-            of a file are told at once.
-    """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = PRESETS / f"{name_or_path}.yaml"
-        if not path.is_file():
-            known = preset_names()
-            raise SchemeError(
-                f"scheme {name_or_path!r} is not known{close_names(name_or_path, known)}. "
-                f"Presets: {', '.join(known)}; or give a file that ends in .yaml"
-            )
-    return parse_scheme(_read(path), where=str(path))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SchemeError(f"scheme file {path} cannot be read: {error}") from error
-
-
-def parse_scheme(text: str, *, where: str) -> Scheme:
-    """Parses a scheme from YAML text; `where` names it in errors.
-
-    Raises:
-        SchemeError: all problems found, each with the place of it.
-    """
-    import yaml
-
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SchemeError(f"{where} is not YAML: {error}") from error
-    return scheme_from_dict(data, where=where)
-
-
-def scheme_from_dict(data: Any, *, where: str) -> Scheme:
-    """Builds a scheme from plain data (a YAML file's, or a run.json's).
-
-    Raises:
-        SchemeError: all problems found, each with the place of it.
-    """
-    if not isinstance(data, Mapping):
-        raise SchemeError(f"{where}: a mapping with 'name' and 'rules' is expected")
-    problems = _unknown_keys(data, ("format", "name", "description", "rules"), "scheme")
-    if data.get("format", FORMAT) != FORMAT:
-        problems.append(f"format is {data['format']!r}; this kq reads {FORMAT}: upgrade kq")
-    rules = data.get("rules")
-    if not isinstance(rules, list) or not rules:
-        problems.append("rules: a list of at least one rule is expected")
-        rules = []
-    parsed = [_parse_rule(rule, f"rules[{i}]", problems) for i, rule in enumerate(rules)]
-    if problems:
-        raise SchemeError(f"{where}: " + "; ".join(problems))
-    return Scheme(
-        name=str(data.get("name") or Path(where).stem),
-        description=str(data.get("description", "")),
-        rules=tuple(parsed),
-    )
-
-
-def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
-    if not isinstance(data, Mapping) or not isinstance(data.get("match"), str):
-        problems.append(f"{where}: a mapping with 'match' (a name pattern) is expected")
-        return Rule(match="*")
-    problems += _unknown_keys(data, ("match", "weight", "activation", "input", "optional"), where)
-    match = data["match"]
-    if match.startswith("@") and match not in SELECTORS:
-        problems.append(f"{where}.match is {match!r}; selectors are {', '.join(SELECTORS)}")
-    optional = data.get("optional", False)
-    if not isinstance(optional, bool):
-        problems.append(f"{where}.optional is {optional!r}; true or false is expected")
-    return Rule(
-        match=match,
-        weight=_parse_spec(data.get("weight"), f"{where}.weight", problems),
-        activation=_parse_spec(data.get("activation"), f"{where}.activation", problems),
-        input=_parse_spec(data.get("input"), f"{where}.input", problems),
-        optional=bool(optional),
-    )
-
-
-def _parse_spec(data: Any, where: str, problems: list[str]) -> QuantSpec | None:
-    weight = where.endswith("weight")
-    if data is None:
-        return None
-    if isinstance(data, str) and data in _WORDS and (weight or data == "float"):
-        return _WORDS[data]
-    words = ", ".join(_WORDS if weight else ["float"])
-    if not isinstance(data, Mapping):
-        problems.append(f"{where} is {data!r}; a mapping as {{bits: 4}} or {words} is expected")
-        return None
-    keys = ("bits", "narrow_range", "per_channel") if weight else ("bits",)
-    problems += _unknown_keys(data, keys, where)
-    bits = data.get("bits")
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        problems.append(f"{where}: bits is {bits!r}; 1 to 8 are allowed (or {words})")
-        return None
-    narrow_range = data.get("narrow_range", weight and bits != 2)
-    per_channel = data.get("per_channel", True)
-    for key, value in (("narrow_range", narrow_range), ("per_channel", per_channel)):
-        if not isinstance(value, bool):
-            problems.append(f"{where}.{key} is {value!r}; true or false is expected")
-            return None
-    if weight and bits in (1, 8) and not narrow_range:
-        # Binary has no lowest code to leave out; int8 kernels take weights in -127..127.
-        problems.append(f"{where}: {bits}-bit weights are always narrow_range: true")
-    return QuantSpec(bits=bits, narrow_range=narrow_range, per_channel=per_channel)
-
-
-def _unknown_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
-    return [
-        f"{where}: key {key!r} is not known{close_names(str(key), known)}; "
-        f"keys are {', '.join(known)}"
-        for key in data
-        if key not in known
-    ]
-
-
-def scheme_to_dict(scheme: Scheme) -> dict[str, Any]:
-    """Plain data of a scheme, as scheme_from_dict reads it."""
-    rules = []
-    for rule in scheme.rules:
-        data: dict[str, Any] = {"match": rule.match}
-        if rule.weight:
-            data["weight"] = _spec_to_data(rule.weight, weight=True)
-        if rule.activation:
-            data["activation"] = _spec_to_data(rule.activation, weight=False)
-        if rule.input:
-            data["input"] = _spec_to_data(rule.input, weight=False)
-        if rule.optional:
-            data["optional"] = True
-        rules.append(data)
-    described = {"description": scheme.description} if scheme.description else {}
-    return {"format": FORMAT, "name": scheme.name, **described, "rules": rules}
-
-
-def _spec_to_data(spec: QuantSpec, *, weight: bool) -> Any:
-    if spec.is_float:
-        return "float"
-    data: dict[str, Any] = {"bits": spec.bits}
-    if weight and (spec.bits == 2 or not spec.narrow_range):
-        data["narrow_range"] = spec.narrow_range
-    if weight and not spec.per_channel:
-        data["per_channel"] = False
-    return data
-
-
-def scheme_to_yaml(scheme: Scheme) -> str:
-    """A scheme as the text of a scheme file."""
-    import yaml
-
-    return yaml.safe_dump(scheme_to_dict(scheme), sort_keys=False)

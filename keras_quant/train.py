@@ -32,8 +32,10 @@ from keras_quant.prepare import Plan, copy_weights, plan, with_steps, wrap
 from keras_quant.progress import Progress
 from keras_quant.records import Figure, RunRecord
 from keras_quant.runs import RunFolder
-from keras_quant.scheme import is_float, scheme_to_yaml
+from keras_quant.scheme import is_float
+from keras_quant.scheme_file import scheme_to_yaml
 from keras_quant.tf import keras
+from keras_quant.topology import layers_by_name
 from keras_quant.train_settings import TrainSettings, begin_record, check
 from keras_quant.zoo import build
 from keras_quant.zoo.user import build_from_file
@@ -104,11 +106,13 @@ def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
 
 def _take_weights(model: keras.Model, parent: Path) -> None:
     given = load_model(runs.model_of(parent))
-    shapes = {layer.name: [w.shape for w in layer.weights] for layer in given.layers}
+    shapes = {
+        name: [w.shape for w in layer.weights] for name, layer in layers_by_name(given).items()
+    }
     missing = [
-        layer.name
-        for layer in model.layers
-        if layer.weights and shapes.get(layer.name) != [w.shape for w in layer.weights]
+        name
+        for name, layer in layers_by_name(model).items()
+        if layer.weights and shapes.get(name) != [w.shape for w in layer.weights]
     ]
     if missing:
         raise RunError(

@@ -15,7 +15,8 @@ from keras_quant.errors import UsageError
 from keras_quant.methods import load_method
 from keras_quant.optimizer_settings import OptimizerSettings
 from keras_quant.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
-from keras_quant.scheme import Scheme, is_float, scheme_to_dict
+from keras_quant.scheme import Scheme, is_float
+from keras_quant.scheme_file import scheme_to_dict
 
 PRECISIONS = ("float32", "bf16")
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one

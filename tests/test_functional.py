@@ -7,7 +7,13 @@ from keras_quant.errors import LoweringError
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.functional import class_name, consumers, describe  # noqa: E402
+from keras_quant.functional import (  # noqa: E402
+    class_name,
+    consumers,
+    describe,
+    input_names,
+    output_names,
+)
 from keras_quant.tf import keras, qkeras, tf  # noqa: E402
 
 L = keras.layers
@@ -37,7 +43,7 @@ def test_fused_activations_become_steps_of_their_own() -> None:
         ("b/activation", "relu", ("b",), 6.0),
         ("c", "conv2d", ("b/activation",), None),
         ("c/activation", "quantizer", ("c",), None),
-        ("flat", "flatten", ("c/activation",), None),
+        ("flat", "reshape", ("c/activation",), None),
         ("d", "dense", ("flat",), None),
         ("d/activation", "softmax", ("d",), None),
     ]
@@ -63,7 +69,7 @@ def test_quantizers_carry_their_grid() -> None:
 
 def test_sequential_models_are_followed() -> None:
     model = keras.Sequential([L.Flatten(input_shape=(2, 2, 1)), L.Dense(3)])
-    assert [step.kind for step in describe(model)] == ["input", "flatten", "dense"]
+    assert [step.kind for step in describe(model)] == ["input", "reshape", "dense"]
 
 
 def test_steps_come_after_those_that_they_read() -> None:
@@ -95,8 +101,10 @@ def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
     x = L.AveragePooling2D(4, padding="same", name="edges")(x)
     x = qkeras.QBatchNormalization(name="qbn")(x)
     x = qkeras.QAveragePooling2D(2, average_quantizer="quantized_bits(4,0,1)", name="qpool")(x)
-    x = L.GlobalAveragePooling2D(keepdims=True, name="kept")(x)
     x = L.Softmax(axis=1, name="rows")(x)
+    x = L.UpSampling2D(2, interpolation="bilinear", name="smooth")(x)
+    x = L.Resizing(5, 5, interpolation="nearest", name="odd")(x)
+    x = L.Concatenate(axis=0, name="batches")([x, x])
     with pytest.raises(LoweringError) as caught:
         describe(keras.Model(inputs, x, name="zoo"))
     for expected in (
@@ -104,14 +112,14 @@ def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
         "holes (Conv2DTranspose: dilation_rate (2, 2); 1 is supported)",
         "grown (Conv2DTranspose: output_padding (1, 1); None is supported)",
         "each_row (Normalization: channels last, and statistics of the last axis, are supported)",
-        "prelu (PReLU",
-        "leaky (ReLU: max_value None or 6, no slope and no threshold are supported)",
-        "tanh",
+        "prelu (PReLU: a slope for each position; shared_axes=[1, 2] is supported)",
         "bn_rows (BatchNormalization: axis",
         "edges (AveragePooling2D: padding 'same' that reaches over the edge",
         "qbn (QBatchNormalization",
         "qpool (QAveragePooling2D",
-        "kept (GlobalAveragePooling2D: keepdims",
+        "smooth (UpSampling2D: interpolation bilinear; nearest is supported)",
+        "sizes that are multiples of the input's, without crop_to_aspect_ratio, are supported",
+        "batches (Concatenate: axis 0 is the batch; the others are supported)",
         "rows (Softmax: axis 1",
         "Supported: InputLayer, Conv1D, Conv2D",
     ):
@@ -130,21 +138,67 @@ def test_the_halves_of_a_separable_convolution_become_steps() -> None:
     ]
 
 
+def test_each_call_of_a_separable_convolution_has_the_same_halves() -> None:
+    shared = L.SeparableConv2D(2, 3, padding="same", name="sep")
+    model = net(shared, L.MaxPooling2D(name="pool"), shared, L.Conv2D(2, 1, name="sep_depthwise"))
+    steps = {s.name: (s.layer_name, s.inputs, s.input_shapes, s.shape) for s in describe(model)}
+    image, half = (6, 6, 2), (3, 3, 2)
+    assert steps == {
+        "image": ("image", (), (), image),
+        "sep_depthwise_2": ("sep_depthwise_2", ("image",), (image,), image),
+        "sep": ("sep", ("sep_depthwise_2",), (image,), image),
+        "pool": ("pool", ("sep",), (image,), half),
+        "sep_call2_depthwise": ("sep_depthwise_2", ("pool",), (half,), half),
+        "sep_call2": ("sep", ("sep_call2_depthwise",), (half,), half),
+        "sep_depthwise": ("sep_depthwise", ("sep_call2",), (half,), half),
+    }
+    layers = {s.name: s.layer for s in describe(model)}
+    assert layers["sep_depthwise_2"] is layers["sep_call2_depthwise"]
+    assert layers["sep"] is layers["sep_call2"]
+
+
+def test_a_rescaling_of_values_with_other_channels_is_refused() -> None:
+    scale = L.Rescaling(2.0, name="scale")
+    a, b = keras.Input((4, 4, 3)), keras.Input((5, 5, 3))
+    assert describe(keras.Model([a, b], [scale(a), scale(b)]))[-1].kind == "batch_norm"
+    c = keras.Input((4, 3))
+    with pytest.raises(LoweringError, match="one number of axes and of channels is supported"):
+        describe(keras.Model([a, c], [scale(a), scale(c)]))
+
+
 def test_padding_same_that_pads_nothing_is_supported() -> None:
     model = net(L.AveragePooling2D(2, padding="same"))
     assert describe(model)[-1].kind == "avg_pool"
 
 
-def test_layer_used_twice_is_refused() -> None:
-    shared = L.Conv2D(2, 1, name="shared")
-    with pytest.raises(LoweringError, match=r"shared \(used more than once\)"):
+def test_models_inside_models_and_shared_layers_are_opened() -> None:
+    inner = keras.Sequential([L.Conv2D(2, 3, activation="relu", name="conv")], name="inner")
+    x = inputs = keras.Input((7, 7, 2), name="image")
+    model = keras.Model(inputs, L.Conv2D(1, 1, name="last")(inner(inner(x))))
+    steps = [(s.name, s.layer_name, s.inputs, s.shape) for s in describe(model)]
+    assert steps == [
+        ("image", "image", (), (7, 7, 2)),
+        ("conv", "conv", ("image",), (5, 5, 2)),
+        ("conv/activation", "conv", ("conv",), (5, 5, 2)),
+        ("conv_call2", "conv", ("conv/activation",), (3, 3, 2)),
+        ("conv_call2/activation", "conv", ("conv_call2",), (3, 3, 2)),
+        ("last", "last", ("conv_call2/activation",), (3, 3, 1)),
+    ]
+
+
+def test_inputs_and_outputs_are_in_the_models_order() -> None:
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    one, two = L.Dense(2, name="one")(a), L.Add(name="two")([a, b])
+    steps = describe(keras.Model([b, a], [two, one, two]))
+    assert input_names(steps) == ("b", "a")
+    assert output_names(steps) == ("two", "one", "two")
+    assert [s.kind for s in consumers(steps)["two"]] == ["output", "output"]
+
+
+def test_a_problem_of_a_shared_layer_is_told_once() -> None:
+    shared = L.PReLU(name="prelu")
+    with pytest.raises(LoweringError, match=r"1 layers are not supported: prelu \(PReLU"):
         describe(net(shared, shared))
-
-
-def test_several_inputs_are_refused() -> None:
-    a, b = keras.Input((4,)), keras.Input((4,))
-    with pytest.raises(LoweringError, match="2 inputs, 1 outputs: one of each is supported"):
-        describe(keras.Model([a, b], L.Add()([a, b])))
 
 
 def test_subclassed_model_is_refused_with_the_remedy() -> None:

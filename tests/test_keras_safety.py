@@ -72,8 +72,8 @@ def missing(names: Iterable[str], *modules: Any) -> set[str]:
 
 @pytest.mark.tensorflow
 def test_every_listed_name_is_one_that_keras_or_qkeras_defines() -> None:
+    from keras_quant.methods import pointwise, quantizers
     from keras_quant.methods import qkeras as method
-    from keras_quant.methods import quantizers
     from keras_quant.tf import keras, tf
 
     assert missing(keras_safety.KERAS_LAYERS, keras.layers) == set()
@@ -85,3 +85,4 @@ def test_every_listed_name_is_one_that_keras_or_qkeras_defines() -> None:
     assert missing(keras_safety.QUANTIZERS, method.qkeras.quantizers) == set()
     assert missing(keras_safety.QKERAS_FUNCTIONS, method.qkeras.quantizers) == set()
     assert missing(keras_safety.OWN_CLASSES, quantizers) == set()
+    assert missing(keras_safety.OWN_FUNCTIONS, pointwise) == set()

@@ -53,7 +53,7 @@ def test_every_shorthand_has_a_case() -> None:
 def test_parts_compute_what_the_layer_computes(make, shape: tuple[int, ...]) -> None:
     layer = called(make(), shape)
     x = y = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
-    parts = unfold(layer)
+    parts = unfold(layer, [shape])
     for part in parts:
         y = part(y)
     np.testing.assert_allclose(y, layer(x), rtol=0, atol=FLOAT32_ROUNDING)
@@ -63,7 +63,7 @@ def test_parts_compute_what_the_layer_computes(make, shape: tuple[int, ...]) -> 
 
 def test_pixels_are_scaled_alike_in_training() -> None:
     """A batch norm that is not trained keeps its statistics."""
-    (norm,) = unfold(called(L.Rescaling(2.0, offset=-1.0), (4, 4, 3)))
+    (norm,) = unfold(called(L.Rescaling(2.0, offset=-1.0), (4, 4, 3)), [(4, 4, 3)])
     x = np.random.default_rng(1).normal(size=(2, 4, 4, 3)).astype(np.float32)
     np.testing.assert_array_equal(norm(x, training=True), norm(x, training=False))
     assert norm.trainable_variables == []
@@ -78,4 +78,4 @@ def test_pixels_are_scaled_alike_in_training() -> None:
     ],
 )
 def test_other_layers_stay_as_they_are(layer: keras.layers.Layer) -> None:
-    assert unfold(called(layer, (4, 4, 3))) == (layer,)
+    assert unfold(called(layer, (4, 4, 3)), [(4, 4, 3)]) == (layer,)

@@ -7,13 +7,21 @@ from keras_quant.errors import LoweringError, SchemeError
 from keras_quant.methods import load_method
 from keras_quant.methods.grid import ActivationGrid
 from keras_quant.qparams import unsigned
-from keras_quant.scheme import FLOAT, QuantSpec, scheme_from_bits, with_overrides
+from keras_quant.scheme import FLOAT, QuantSpec, Scheme, scheme_from_bits, with_overrides
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.prepare import BRANCH_BITS, Plan, plan, split_float, with_steps, wrap  # noqa: E402
+from keras_quant.prepare import (  # noqa: E402
+    Plan,
+    copy_weights,
+    plan,
+    split_float,
+    with_steps,
+    wrap,
+)
 from keras_quant.tf import keras  # noqa: E402
+from keras_quant.ties import BRANCH_BITS  # noqa: E402
 
 L = keras.layers
 W4A4 = scheme_from_bits("4")
@@ -257,3 +265,119 @@ def test_layers_read_the_values_that_were_rounded_for_them() -> None:
     assert model.get_layer("conv1").input is model.get_layer("relu0_a3").output
     assert model.get_layer("left2").input is model.get_layer("sum1_a3").output
     assert model.get_layer("add1").input[0] is model.get_layer("relu0").output
+
+
+def grids_and_groups(planned: Plan) -> dict[str, tuple[int, ActivationGrid]]:
+    return {p.after: (p.group, p.grid) for p in planned.points if not p.readers}
+
+
+def joins() -> keras.Model:
+    """A join of a ReLU and a signed convolution, whose join with the image is read."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    a = L.ReLU(name="relu")(L.Conv2D(4, 1, name="a")(inputs))
+    b = L.Conv2D(4, 1, name="b")(inputs)
+    x = L.Concatenate(name="join")([a, b])
+    x = L.Concatenate(name="late")([x, L.MaxPooling2D(1, name="pool")(inputs)])
+    return keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten()(x)), name="joins")
+
+
+def test_what_is_joined_shares_one_step_and_its_highest_code() -> None:
+    found = grids_and_groups(plan(joins(), W4A4))
+    assert found["relu"] == (0, unsigned_grid(3))
+    assert found["b"] == (0, ActivationGrid(bits=4, signed=True, narrow_range=True))
+
+
+def test_an_image_is_rounded_again_for_the_join_alone() -> None:
+    planned = plan(joins(), W4A4)
+    again = [(p.after, p.readers, p.group, p.grid) for p in planned.points if p.readers]
+    signed = ActivationGrid(bits=4, signed=True, narrow_range=True)
+    assert again == [("pool", ("late",), 0, signed)]
+    model = wrapped(joins())
+    assert model.get_layer("late").input[1] is model.get_layer("pool_a4").output
+    assert model.get_layer("a").input is model.get_layer("input_quant").output
+
+
+def test_calls_that_share_a_bias_share_their_steps_and_layers() -> None:
+    shared, own = L.Conv2D(3, 1, name="shared"), L.Conv2D(3, 1, name="own")
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    for number in range(3):
+        x = L.BatchNormalization(name=f"norm{number}")(own(x))
+        x = L.ReLU(name=f"norm_relu{number}")(x)
+    for number in range(2):
+        x = L.ReLU(name=f"relu{number}")(shared(x))
+    source = keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten(name="flat")(x)))
+    found = grids_and_groups(plan(source, W4A4))
+    # The calls of `own` have batch norms, and so biases, of their own.
+    assert len({found[f"norm_relu{number}"][0] for number in range(3)}) == 3
+    assert found["norm_relu2"][0] == found["relu0"][0] == found["relu1"][0]
+    model = wrapped(source)
+    assert model.get_layer("shared").get_output_at(1) is not None
+    assert plan(source, W4A4).weights.keys() == {"own", "shared", "logits"}
+
+
+def test_values_that_leave_the_model_and_are_read_on_are_rounded() -> None:
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = L.ReLU(name="relu")(L.Conv2D(4, 1, name="a")(inputs))
+    planned = plan(keras.Model(inputs, [x, L.Conv2D(4, 1, name="b")(x)]), W4A4)
+    assert points_of(planned) == {"relu": unsigned_grid(4)}
+
+
+def test_each_input_may_have_a_grid_of_its_own() -> None:
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    source = keras.Model([a, b], [L.Dense(2, name="x")(a), L.Dense(2, name="y")(b)])
+    grids = {"b": unsigned(4, 0.5)}
+    model = wrap(plan(source, W4A4), source, load_method("qkeras"), grids)
+    assert [t.node.layer.name for t in model.inputs] == ["a", "b"]
+    assert model.get_layer("x").input is model.inputs[0]
+    assert model.get_layer("y").input is model.get_layer("b_quant").output
+
+
+def test_layers_kept_in_float_are_told_with_what_they_compute() -> None:
+    scheme = Scheme(name="kept", rules=W4A4.rules, keep_float=("add1", "conv1"))
+    planned = plan(residual(), scheme)
+    assert planned.float_layers == ("conv1", "add1")
+    found = grids_and_groups(planned)
+    assert len({found[name][0] for name in ("relu0", "bn1", "sum1")}) == 3  # no longer tied
+    model = wrap(planned, residual(), load_method("qkeras"), unsigned(8, 1 / 255))
+    kinds = [type(tensor.node.layer).__name__ for tensor in model.get_layer("add1").input]
+    assert kinds == ["KeepFloat", "KeepFloat"]
+    assert type(model.get_layer("conv1")).__name__ == "Conv2D"
+
+
+def test_weights_of_separable_convolutions_are_copied_whole_and_in_halves() -> None:
+    def source() -> keras.Model:
+        inner = keras.Sequential([L.SeparableConv2D(4, 3, name="sep")], name="inner")
+        inputs = keras.Input((5, 5, 3), name="image")
+        x = L.Flatten()(inner(L.SeparableConv2D(3, 1, name="sep")(inputs)))
+        return keras.Model(inputs, L.Dense(2, name="logits")(x))
+
+    given, twin = source(), source()
+    copy_weights(given, twin)
+    for ours, theirs in zip(twin.get_weights(), given.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    model = wrap(plan(given, W4A4), given, load_method("qkeras"), None)
+    depthwise, pointwise, _ = given.get_layer("inner").get_layer("sep").get_weights()
+    np.testing.assert_array_equal(
+        model.get_layer("inner_sep_depthwise").depthwise_kernel, depthwise
+    )
+    np.testing.assert_array_equal(model.get_layer("inner_sep").kernel, pointwise)
+
+
+def test_calls_of_a_batch_norm_without_a_kernel_share_their_steps() -> None:
+    norm = L.BatchNormalization(name="norm")
+    x = inputs = keras.Input((4, 4, 3), name="image")
+    for number in range(2):
+        x = norm(L.ReLU(name=f"relu{number}")(L.Conv2D(3, 1, name=f"conv{number}")(x)))
+    source = keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten(name="flat")(x)))
+    found = grids_and_groups(plan(source, W4A4))
+    assert found["relu0"][0] == found["relu1"][0]
+    assert found["norm"][0] == found["norm_call2"][0]
+
+
+def test_weights_of_models_inside_are_copied_under_their_names() -> None:
+    inner = keras.Sequential([L.Dense(3, name="logits"), L.ReLU(name="r")], name="inner")
+    inputs = keras.Input((4,), name="image")
+    source = keras.Model(inputs, L.Dense(2, name="logits")(inner(inputs)))
+    model = wrapped(source)
+    for layer, name in ((inner.layers[0], "inner_logits"), (source.layers[-1], "logits")):
+        np.testing.assert_array_equal(layer.kernel, model.get_layer(name).kernel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keras_quant.scheme import scheme_from_dict
+from keras_quant.scheme_file import scheme_from_dict
 
 if TYPE_CHECKING:
     from keras_quant.records import RunRecord

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from keras_quant.errors import UsageError
 from keras_quant.optimizer_settings import OptimizerSettings
-from keras_quant.scheme import Scheme, is_float, load_scheme, scheme_from_bits, with_overrides
+from keras_quant.scheme import Scheme, is_float, scheme_from_bits, with_overrides
+from keras_quant.scheme_file import load_scheme
 
 if TYPE_CHECKING:
     from keras_quant.train_settings import TrainSettings

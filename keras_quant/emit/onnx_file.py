@@ -1,4 +1,7 @@
-"""An ONNX file in the making: constants, operators, inputs and outputs."""
+"""Writes ONNX models node by node. Knows the file format and nothing of quantization schemes.
+
+Format: https://github.com/onnx/onnx/blob/main/docs/IR.md
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 BATCH = "batch"
 
 
 class OnnxFile:
-    """Collects the parts of one model; a value is known by its name."""
+    """A model that grows constant by constant and operator by operator, any batch in front.
+
+    A value is known by its name.
+    """
 
     def __init__(self, name: str, *, opset: int, ir_version: int) -> None:
         self._name = name
@@ -23,12 +29,16 @@ class OnnxFile:
         self._constants: dict[str, onnx.TensorProto] = {}
 
     def constant(self, name: str, values: np.ndarray) -> str:
-        """Stores an array; a second one of the same name must be equal to the first.
+        """Stores an array.
 
-        Returns: name.
+        Not even equal ones are stored once: ONNX Runtime's session option of
+        `onnx_x86_weights` fails where two nodes share a weight or its zero points.
+
+        Returns: its name: the given one, or one that begins so where that is taken.
         """
-        tensor = numpy_helper.from_array(np.asarray(values, order="C"), name)
-        assert self._constants.setdefault(name, tensor) == tensor, name
+        if name in self._constants:
+            name = f"{name}_{len(self._constants)}"
+        self._constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def scalar(self, value: float | np.number, dtype: type = np.float32) -> str:
@@ -37,7 +47,8 @@ class OnnxFile:
         Returns: its name, which tells the value.
         """
         array: np.ndarray = np.asarray(value, dtype)
-        return self.constant(f"{array.dtype}:{array}", array)
+        name = f"{array.dtype}:{array}"
+        return name if name in self._constants else self.constant(name, array)
 
     def operator(
         self, op: str, inputs: Sequence[str], output: str, *, name: str = "", **attrs: Any
@@ -45,6 +56,7 @@ class OnnxFile:
         """Adds an operator behind what it reads.
 
         Args:
+            op: of the default domain.
             name: what runtimes call it; "" means as its output.
         Returns: output.
         """
@@ -62,19 +74,22 @@ class OnnxFile:
         outputs: Mapping[str, tuple[type, Sequence[int]]],
         metadata: Mapping[str, str],
     ) -> bytes:
-        """Gives the file's bytes.
+        """Gives the file's bytes, with all left out that no output needs.
 
         Args:
             inputs: name to shape without the batch axis, all float32.
             outputs: name to dtype, and to shape without the batch axis.
-            metadata: what the file says of itself.
+            metadata: what the file says of itself, written as metadata_props.
+        Raises:
+            onnx.checker.ValidationError: our own mistake.
         """
+        nodes, needed = self._needed(set(outputs))
         graph = helper.make_graph(
-            self._nodes,
+            nodes,
             self._name,
             [_value(name, np.float32, shape) for name, shape in inputs.items()],
             [_value(name, dtype, shape) for name, (dtype, shape) in outputs.items()],
-            initializer=list(self._constants.values()),
+            initializer=[tensor for name, tensor in self._constants.items() if name in needed],
         )
         model = helper.make_model(
             graph,
@@ -83,12 +98,20 @@ class OnnxFile:
             opset_imports=[helper.make_opsetid("", self._opset)],
         )
         helper.set_model_props(model, dict(metadata))
+        onnx.checker.check_model(model)
         content: bytes = model.SerializeToString(deterministic=True)
         return content
 
-
-_ELEMENTS: dict[type, int] = {np.float32: TensorProto.FLOAT, np.int8: TensorProto.INT8}
+    def _needed(self, wanted: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+        """The nodes that the wanted values depend on, in order, and all values these touch."""
+        needed, nodes = set(wanted), []
+        for node in reversed(self._nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                nodes.append(node)
+        return nodes[::-1], needed
 
 
 def _value(name: str, dtype: type, shape: Sequence[int]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, _ELEMENTS[dtype], [BATCH, *shape])
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, element, [BATCH, *shape])

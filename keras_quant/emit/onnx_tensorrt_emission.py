@@ -129,6 +129,15 @@ class Emission:
             return value
         return self.file.operator("Add", [value, self.file.scalar(constant)], name)
 
+    def activate(self, value: str, activation: str) -> str:
+        """Applies an activation of `graph.rounding` to floats."""
+        if activation == "none":
+            return value
+        if activation == "relu":
+            return self.file.operator("Relu", [value], f"{value}/relu")
+        limits = [self.file.scalar(limit) for limit in (0.0, 6.0)]
+        return self.file.operator("Clip", [value, *limits], f"{value}/relu6")
+
     def scales(self, scale: float) -> list[str]:
         """The second and third input of a quantizing operator; TensorRT 8 wants both given."""
         return [self.file.scalar(scale), self.file.scalar(0, np.int8)]

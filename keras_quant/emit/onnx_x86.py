@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from keras_quant.emit.onnx_file import OnnxFile
 from keras_quant.emit.onnx_x86_emission import Emission
-from keras_quant.emit.onnx_x86_file import OnnxFile
 from keras_quant.emit.onnx_x86_legalize import legalize
 from keras_quant.emit.onnx_x86_limits import find_problems
 from keras_quant.emit.onnx_x86_ops import OP_EMITTERS
 from keras_quant.emit.onnx_x86_weights import PRECISION_OPTION, saturating, stored_unsigned
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
+
+# ONNX Runtime reads both from 1.12 (June 2022) on; nothing that is newer is needed.
+OPSET, IR_VERSION = 17, 8
 
 
 def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> bytes:
@@ -35,7 +40,11 @@ def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> byte
         raise EmitError(f"graph {graph.name!r} cannot be written as ONNX for x86:{lines}")
     legal = legalize(graph)
     unsigned = stored_unsigned(legal)
-    emission = Emission(graph=legal, file=OnnxFile(graph.name), unsigned_weights=unsigned)
+    emission = Emission(
+        graph=legal,
+        file=OnnxFile(graph.name, opset=OPSET, ir_version=IR_VERSION),
+        unsigned_weights=unsigned,
+    )
     for name in legal.inputs:
         emission.take(name)
     for node in legal.nodes:
@@ -51,5 +60,5 @@ def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> byte
     )
 
 
-def _dtype(graph: Graph, name: str) -> str:
-    return "float32" if graph.tensors[name].qparams is None else "uint8"
+def _dtype(graph: Graph, name: str) -> type:
+    return np.float32 if graph.tensors[name].qparams is None else np.uint8

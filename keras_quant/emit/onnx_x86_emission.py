@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from keras_quant.emit.onnx_x86_file import OnnxFile
+from keras_quant.emit.onnx_file import OnnxFile
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.qparams import QParams
 
@@ -43,6 +43,11 @@ def stored_range(qparams: QParams) -> tuple[int, int, int]:
     """Lowest code, highest code and zero point, as stored."""
     offset = stored_offset(qparams)
     return qparams.qmin + offset, qparams.qmax + offset, qparams.zero_point + offset
+
+
+def saturates(qparams: QParams) -> bool:
+    """Whether saturation to uint8 clamps codes to their range."""
+    return stored_range(qparams)[:2] == (0, UINT8_MAX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,9 +87,9 @@ class Emission:
         """Makes a tensor an output of the file, in the graph's layout."""
         value = self.value(name)
         if len(self.graph.tensors[name].shape) == 3:
-            self.file.node("Transpose", [value], name, perm=TO_NHWC)
+            self.file.operator("Transpose", [value], name, perm=TO_NHWC)
         elif value != name:
-            self.file.node("Identity", [value], name)
+            self.file.operator("Identity", [value], name)
 
     def value(self, name: str) -> str:
         """The value of a tensor, codes clamped to their range."""
@@ -92,7 +97,7 @@ class Emission:
             self.unclamped.remove(name)
             tensor = self.graph.tensors[name]
             bounds = stored_range(_codes(tensor))[:2]
-            limits = [self.file.scalar("code", np.uint8(bound)) for bound in bounds]
+            limits = [self.file.scalar(bound, np.uint8) for bound in bounds]
             self.write(tensor, "Clip", [self.values[name], *limits])
         return self.values[name]
 
@@ -108,23 +113,23 @@ class Emission:
             return self.value(name)
         grid = self.grid(qparams.scale if scale is None else scale, stored_range(qparams)[2])
         inputs = [self.value(name), *grid]
-        return self.file.node("DequantizeLinear", inputs, f"{node.name}/input_{index}")
+        return self.file.operator("DequantizeLinear", inputs, f"{node.name}/input_{index}")
 
     def converted(self, node: Node, index: int = 0) -> str:
         """The same reals as `real` gives, by operators that are never fused."""
         tensor = self.graph.tensors[node.inputs[index]]
         qparams, name, file = _codes(tensor), f"{node.name}/float_{index}", self.file
         zero_point = stored_range(qparams)[2]
-        value = file.node("Cast", [self.value(tensor.name)], f"{name}/cast", to=FLOAT)
+        value = file.operator("Cast", [self.value(tensor.name)], f"{name}/cast", to=FLOAT)
         if zero_point:
-            point = file.scalar("zero_point", np.float32(zero_point))
-            value = file.node("Sub", [value, point], f"{name}/offset")
-        scale = file.scalar("scale", np.float32(qparams.scale))
-        return file.node("Mul", [value, scale], name)
+            point = file.scalar(zero_point)
+            value = file.operator("Sub", [value, point], f"{name}/offset")
+        scale = file.scalar(qparams.scale)
+        return file.operator("Mul", [value, scale], name)
 
     def write(self, output: Tensor, op: str, inputs: Sequence[str], **attrs: Any) -> None:
         """Emits an operator that gives an output's value: floats, or codes in their range."""
-        self.values[output.name] = self.file.node(op, inputs, _name(output), **attrs)
+        self.values[output.name] = self.file.operator(op, inputs, _name(output), **attrs)
 
     def write_activated(self, node: Node, value: str, activation: str) -> None:
         """Makes a float value, after an activation of `graph.rounding`, a node's output."""
@@ -133,19 +138,17 @@ class Emission:
         elif activation == "relu":
             self.write(self.output(node), "Relu", [value])
         else:
-            bounds = [self.file.scalar("bound", np.float32(bound)) for bound in (0, 6)]
+            bounds = [self.file.scalar(bound) for bound in (0, 6)]
             self.write(self.output(node), "Clip", [value, *bounds])
 
-    def write_unclamped(
-        self, output: Tensor, op: str, inputs: Sequence[str], **attrs: object
-    ) -> None:
+    def write_unclamped(self, output: Tensor, op: str, inputs: Sequence[str], **attrs: Any) -> None:
         """Emits an operator that gives an output's codes, saturated to uint8 only."""
-        if stored_range(_codes(output))[:2] == (0, UINT8_MAX):
+        if saturates(_codes(output)):
             self.write(output, op, inputs, **attrs)
             return
         self.unclamped.add(output.name)
         name = f"{_name(output)}/unclamped"
-        self.values[output.name] = self.file.node(op, inputs, name, **attrs)
+        self.values[output.name] = self.file.operator(op, inputs, name, **attrs)
 
     def quantize(self, output: Tensor, real: str, scale: float | None = None) -> None:
         """Emits what turns a float32 value into an output's codes.
@@ -157,21 +160,30 @@ class Emission:
         grid = self.grid(qparams.scale if scale is None else scale, stored_range(qparams)[2])
         self.write_unclamped(output, "QuantizeLinear", [real, *grid])
 
-    def pass_on(self, node: Node, op: str, more: Sequence[str] = (), **attrs: Any) -> None:
-        """Emits an operator that picks among its source's values, whether clamped or not yet.
+    def pass_on(
+        self,
+        node: Node,
+        op: str,
+        more: Sequence[str] = (),
+        *,
+        value: str | None = None,
+        **attrs: Any,
+    ) -> None:
+        """Emits an operator that picks among its sources' values, whether clamped or not yet.
 
         Args:
-            more: what the operator reads behind its source.
+            more: what the operator reads behind its first input.
+            value: its first input; None means the source as it is.
         """
-        source = node.inputs[0]
-        write = self.write_unclamped if source in self.unclamped else self.write
-        write(self.output(node), op, [self.values[source], *more], **attrs)
+        write = self.write_unclamped if self.unclamped.intersection(node.inputs) else self.write
+        given = self.values[node.inputs[0]] if value is None else value
+        write(self.output(node), op, [given, *more], **attrs)
 
     def grid(self, scale: float, zero_point: int) -> list[str]:
         """Scale and zero point, of rank 0: with others, kernels are not fused."""
         return [
-            self.file.scalar("scale", np.float32(scale)),
-            self.file.scalar("zero_point", np.uint8(zero_point)),
+            self.file.scalar(scale),
+            self.file.scalar(zero_point, np.uint8),
         ]
 
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from keras_quant.emit.onnx_x86_emission import FLOAT, Emission, stored_range
 from keras_quant.emit.onnx_x86_weights import UINT8_ZERO
+from keras_quant.emit.subpixel import margins_of
 from keras_quant.graph.ir import Node, Weight
-from keras_quant.graph.windows import padding_of, window_of
+from keras_quant.graph.windows import window_of
 
 
 def emit_linear(emission: Emission, node: Node) -> None:
@@ -44,14 +45,14 @@ def _emit_integer(emission: Emission, node: Node) -> None:
         unit = np.float32(source.scale) * weight.scale
         inputs.append(_dequantized(emission, f"{node.name}/bias", node.bias, unit, axis=0))
     op, attrs = _operator(emission, node)
-    real = emission.file.node(op, inputs, f"{node.name}/real", **attrs)
+    real = emission.file.operator(op, inputs, f"{node.name}/real", **attrs)
     emission.quantize(emission.output(node), real)
 
 
 def _emit_head(emission: Emission, node: Node) -> None:
     inputs = [emission.real(node), _dequantized_weight(emission, node)]
     op, attrs = _operator(emission, node)
-    product = emission.file.node(op, inputs, f"{node.name}/product", **attrs)
+    product = emission.file.operator(op, inputs, f"{node.name}/product", **attrs)
     _emit_bias(emission, node, product)
 
 
@@ -63,12 +64,12 @@ def _emit_convolution_to_floats(emission: Emission, node: Node) -> None:
     inputs = [
         emission.value(node.inputs[0]),
         file.constant(f"{node.name}/weight", codes),
-        file.scalar("zero_point", np.uint8(stored_range(source)[2])),
-        file.constant("zero_point", np.array(zero_points[0])),
+        file.scalar(stored_range(source)[2], np.uint8),
+        file.constant(f"{node.name}/weight_zero_point", np.array(zero_points[0])),
     ]
     _, attrs = _operator(emission, node)
-    total = file.node("ConvInteger", inputs, f"{node.name}/accumulator", **attrs)
-    total = file.node("Cast", [total], f"{node.name}/accumulator_float", to=FLOAT)
+    total = file.operator("ConvInteger", inputs, f"{node.name}/accumulator", **attrs)
+    total = file.operator("Cast", [total], f"{node.name}/accumulator_float", to=FLOAT)
     _emit_scale_and_bias(emission, node, total, source.scale * weight.scale.astype(np.float64))
 
 
@@ -81,10 +82,10 @@ def _emit_weight_only(emission: Emission, node: Node) -> None:
     """
     file = emission.file
     codes = file.constant(f"{node.name}/weight", _in_layout(node))
-    floats = file.node("Cast", [codes], f"{node.name}/weight/real", to=FLOAT)
+    floats = file.operator("Cast", [codes], f"{node.name}/weight/real", to=FLOAT)
     op, attrs = _operator(emission, node)
     inputs = [emission.value(node.inputs[0]), floats]
-    total = file.node(op, inputs, f"{node.name}/total", **attrs)
+    total = file.operator(op, inputs, f"{node.name}/total", **attrs)
     _emit_scale_and_bias(emission, node, total, np.asarray(_weight(node).scale))
 
 
@@ -95,7 +96,7 @@ def _emit_float(emission: Emission, node: Node) -> None:
         bias = node.bias.astype(np.float32)
         inputs.append(emission.file.constant(f"{node.name}/bias", bias))
     op, attrs = _operator(emission, node)
-    total = emission.file.node(op, inputs, f"{node.name}/sum", **attrs)
+    total = emission.file.operator(op, inputs, f"{node.name}/sum", **attrs)
     emission.write_activated(node, total, _activation(node))
 
 
@@ -104,7 +105,7 @@ def _emit_scale_and_bias(emission: Emission, node: Node, total: str, scale: np.n
     shape = (-1,) if node.op == "dense" else (-1, 1, 1)
     scales = scale.astype(np.float32).reshape(shape)
     given = [total, emission.file.constant(f"{node.name}/scale", scales)]
-    product = emission.file.node("Mul", given, f"{node.name}/product")
+    product = emission.file.operator("Mul", given, f"{node.name}/product")
     _emit_bias(emission, node, product)
 
 
@@ -115,7 +116,7 @@ def _emit_bias(emission: Emission, node: Node, product: str) -> None:
         bias = emission.file.constant(
             f"{node.name}/bias", node.bias.astype(np.float32).reshape(shape)
         )
-        product = emission.file.node("Add", [product, bias], f"{node.name}/sum")
+        product = emission.file.operator("Add", [product, bias], f"{node.name}/sum")
     emission.write_activated(node, product, _activation(node))
 
 
@@ -143,7 +144,7 @@ def _dequantized(
         file.constant(f"{name}_scale", scale),
         file.constant(f"{name}_zero_point", points),
     ]
-    return file.node("DequantizeLinear", inputs, f"{name}/real", axis=axis)
+    return file.operator("DequantizeLinear", inputs, f"{name}/real", axis=axis)
 
 
 def _stored(emission: Emission, node: Node) -> tuple[np.ndarray, np.ndarray]:
@@ -170,13 +171,14 @@ def _operator(emission: Emission, node: Node) -> tuple[str, dict[str, Any]]:
         return "Gemm", {}
     height, width, channels = emission.source(node).shape
     window = window_of(node)
-    (top, bottom), (left, right) = padding_of(window, (height, width))
+    (top, bottom), (left, right) = margins_of(node, (height, width))
+    taken = 1 if node.op == "depthwise_conv2d" else _weight(node).values.shape[2]
     return "Conv", {
         "kernel_shape": window.size,
         "strides": window.strides,
         "dilations": window.dilation,
         "pads": (top, left, bottom, right),
-        "group": channels if node.op == "depthwise_conv2d" else 1,
+        "group": channels // taken,
     }
 
 

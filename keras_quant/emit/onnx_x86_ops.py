@@ -13,15 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.emit.onnx_x86_add import kernel_is_exact
-from keras_quant.emit.onnx_x86_emission import TO_NHWC, Emission, stored_range
+from keras_quant.emit.onnx_x86_add import kernel_is_exact, zero_is_exact
+from keras_quant.emit.onnx_x86_emission import Emission, stored_range
 from keras_quant.emit.onnx_x86_linear import emit_linear
+from keras_quant.emit.onnx_x86_moves import (
+    emit_concat,
+    emit_pad,
+    emit_reshape,
+    emit_upsample,
+)
+from keras_quant.emit.onnx_x86_transposed import emit_transposed
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.windows import padding_of, window_of
 from keras_quant.qparams import QParams
 
-# Output scales that `average_scales` tries; the first or the second has served so far.
-MOST_ULPS = 64
 _BOTH_WAYS = np.array([0, np.inf], np.float32)
 
 
@@ -50,10 +55,11 @@ def emit_dequantize(emission: Emission, node: Node) -> None:
 def emit_requantize(emission: Emission, node: Node) -> None:
     """Codes to codes: rint((code - zero_point) * float32(s_in / s_out)).
 
-    Where both are stored alike, the range is clamped. Else a LeakyRelu of slope 1 between
-    DequantizeLinear and QuantizeLinear: fused, it is a table of 256 codes; without it, ONNX
-    Runtime merges the two with their neighbours (DoubleQDQPairsRemover). The table is of
-    s_x * (code - zero_point) / s_y, so the ratio is given as s_x, and 1 as s_y.
+    Where both are stored alike, the range is clamped. Else an operator that changes nothing
+    stands between DequantizeLinear and QuantizeLinear, for else ONNX Runtime would merge the two
+    with their neighbours (DoubleQDQPairsRemover): fused, an addition of 0 where that is exact,
+    or a LeakyRelu of slope 1, which is a table of 256 codes and takes three times as long. Both
+    kernels compute s_x * (code - zero_point) / s_y, so the ratio is given as s_x, and 1 as s_y.
     """
     source, target = (_codes(tensor) for tensor in (emission.source(node), emission.output(node)))
     if source.scale == target.scale and stored_range(source)[2] == stored_range(target)[2]:
@@ -61,9 +67,20 @@ def emit_requantize(emission: Emission, node: Node) -> None:
         if target.qmin > source.qmin or target.qmax < source.qmax:
             emission.unclamped.add(node.output)
         return
-    ratio = np.float32(source.scale) / np.float32(target.scale)
+    ratio, file, name = (
+        np.float32(source.scale) / np.float32(target.scale),
+        emission.file,
+        node.name,
+    )
     real = emission.real(node, scale=float(ratio))
-    same = emission.file.node("LeakyRelu", [real], f"{node.name}/same", alpha=1.0)
+    if zero_is_exact(source, target):
+        point = stored_range(target)[2]
+        rank = len(emission.output(node).shape) + 1
+        code = file.constant(f"{name}/code", np.full([1] * rank, point, np.uint8))
+        zero = file.operator("DequantizeLinear", [code, *emission.grid(1.0, point)], f"{name}/zero")
+        same = file.operator("Add", [real, zero], f"{name}/same")
+    else:
+        same = file.operator("LeakyRelu", [real], f"{name}/same", alpha=1.0)
     emission.quantize(emission.output(node), same, scale=1.0)
 
 
@@ -71,15 +88,17 @@ def emit_add(emission: Emission, node: Node) -> None:
     """Codes by QLinearAdd where that is exact, else by way of floats; or floats."""
     output, file, name = emission.output(node), emission.file, f"{node.name}/sum"
     if output.qparams is None:
-        total = file.node("Add", [emission.real(node, 0), emission.real(node, 1)], name)
+        total = file.operator("Add", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.write_activated(node, total, str(node.attrs.get("activation", "none")))
         return
     first, second = (_codes(emission.graph.tensors[source]) for source in node.inputs)
     if kernel_is_exact(first, second, output.qparams):
-        total = file.node("Add", [emission.real(node, 0), emission.real(node, 1)], name)
+        total = file.operator("Add", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.quantize(output, total)
     else:
-        total = file.node("Add", [emission.converted(node, 0), emission.converted(node, 1)], name)
+        total = file.operator(
+            "Add", [emission.converted(node, 0), emission.converted(node, 1)], name
+        )
         _quantize_steps(emission, node, total)
 
 
@@ -99,14 +118,14 @@ def emit_mean(emission: Emission, node: Node) -> None:
     source, output, file = emission.source(node), emission.output(node), emission.file
     mean, flatten = f"{node.name}/mean", "Flatten"
     if output.qparams is None:
-        value = file.node("GlobalAveragePool", [emission.value(node.inputs[0])], mean)
+        value = file.operator("GlobalAveragePool", [emission.value(node.inputs[0])], mean)
         emission.write(output, flatten, [value])
         return
     height, width, _ = source.shape
     given, gives = average_scales(_codes(source), output.qparams, height * width)
-    real = file.node("GlobalAveragePool", [emission.real(node, scale=given)], mean)
+    real = file.operator("GlobalAveragePool", [emission.real(node, scale=given)], mean)
     inputs = [real, *emission.grid(gives, stored_range(output.qparams)[2])]
-    pixel = file.node("QuantizeLinear", inputs, f"{node.name}/pixel")
+    pixel = file.operator("QuantizeLinear", inputs, f"{node.name}/pixel")
     emission.write_unclamped(output, flatten, [pixel])
 
 
@@ -115,47 +134,18 @@ def average_scales(source: QParams, output: QParams, count: int) -> tuple[float,
 
     The kernel's multiplier is float32(s_in / float32(s_out * count)), the reference's
     float32(float32(s_in * float32(1 / count)) / s_out). They are equal for powers of two; else
-    the scales given to the kernel are those that make them so.
+    the scales given to the kernel are others of the same ratio. Its divisor is then 1, or the
+    float32 below it, and there is a dividend for each multiplier: so for all 2**23 mantissas.
     """
     s_in, s_out, number = (np.float32(value) for value in (source.scale, output.scale, count))
-    wanted = s_in * (np.float32(1) / number) / s_out
-    for ulps in range(MOST_ULPS):
-        gives = s_out + ulps * np.spacing(s_out)
-        near = wanted * (gives * number)
-        for given in (s_in, near, *np.nextafter(near, _BOTH_WAYS)):
-            if given / (gives * number) == wanted:
-                return float(given), float(gives)
-    raise AssertionError(f"no scales for the average of {count}: {source}, {output}")
-
-
-def emit_pad(emission: Emission, node: Node) -> None:
-    """Codes with the stored zero point, or floats with 0.
-
-    A Clip without bounds keeps a pooling behind it from taking the margins over where it would
-    refuse them: ONNX Runtime adds them to its own (PadFusion), and allows less than a window.
-    """
-    (top, bottom), (left, right) = node.attrs["padding"]
-    margins = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
-    qparams = emission.source(node).qparams
-    zero = np.float32(0) if qparams is None else np.uint8(stored_range(qparams)[2])
-    file = emission.file
-    emission.pass_on(node, "Pad", [file.constant("margins", margins), file.scalar("zero", zero)])
-    readers = emission.graph.consumers(node.output)
-    if any(_refuses_margins(emission, node, reader) for reader in readers):
-        barrier = emission.file.node("Clip", [emission.values[node.output]], f"{node.name}/kept")
-        emission.values[node.output] = barrier
-
-
-def emit_reshape(emission: Emission, node: Node) -> None:
-    """Row-major, channels last: images go back to Keras' layout first.
-
-    ONNX Runtime's integer kernels work channels last, so it leaves the Transpose out.
-    """
-    value, output, file = emission.value(node.inputs[0]), emission.output(node), emission.file
-    if len(emission.source(node).shape) == 3:
-        value = file.node("Transpose", [value], f"{node.name}/nhwc", perm=TO_NHWC)
-    shape = file.constant("shape", np.array([-1, *output.shape], np.int64))
-    emission.write(output, "Reshape", [value, shape])
+    share = np.float32(1) / number
+    wanted = s_in * share / s_out
+    if s_in / (s_out * number) == wanted:
+        return float(s_in), float(s_out)
+    divisor = share * number
+    near = wanted * divisor
+    dividends = (near, *np.nextafter(near, _BOTH_WAYS))
+    return float(next(n for n in dividends if n / divisor == wanted)), float(share)
 
 
 def emit_relu(emission: Emission, node: Node) -> None:
@@ -173,7 +163,9 @@ def emit_softmax(emission: Emission, node: Node) -> None:
 OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "add": emit_add,
     "avg_pool": emit_avg_pool,
+    "concat": emit_concat,
     "conv2d": emit_linear,
+    "conv2d_transpose": emit_transposed,
     "dense": emit_linear,
     "depthwise_conv2d": emit_linear,
     "dequantize": emit_dequantize,
@@ -185,25 +177,16 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "requantize": emit_requantize,
     "reshape": emit_reshape,
     "softmax": emit_softmax,
+    "upsample": emit_upsample,
 }
 
 
 def _quantize_steps(emission: Emission, node: Node, real: str) -> None:
     """Quantizes real * float32(1 / scale), to a node's output."""
     output = emission.output(node)
-    inverse = emission.file.scalar("inverse", np.float32(1) / np.float32(_codes(output).scale))
-    steps = emission.file.node("Mul", [real, inverse], f"{node.name}/steps")
+    inverse = emission.file.scalar(np.float32(1) / np.float32(_codes(output).scale))
+    steps = emission.file.operator("Mul", [real, inverse], f"{node.name}/steps")
     emission.quantize(output, steps, scale=1.0)
-
-
-def _refuses_margins(emission: Emission, pad: Node, pool: Node) -> bool:
-    """Whether a pooling behind a pad would have margins as wide as its window."""
-    if pool.op not in ("max_pool", "avg_pool"):
-        return False
-    window = window_of(pool)
-    height, width, _ = emission.source(pool).shape
-    own = np.array(padding_of(window, (height, width)))
-    return bool((own + pad.attrs["padding"] >= np.array(window.size)[:, np.newaxis]).any())
 
 
 def _window(emission: Emission, node: Node) -> dict[str, Any]:

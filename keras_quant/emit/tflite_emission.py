@@ -18,10 +18,9 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_quant.emit.tflite_file import TFLiteFile
 from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.graph.ir import Graph, Node, Tensor
-from keras_quant.qparams import QParams
+from keras_quant.qparams import INT8_CODES, QParams
 
 INT8_MAX = 127
-INT8_CODES = 256
 
 
 def stored_offset(qparams: QParams) -> int:

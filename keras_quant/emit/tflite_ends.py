@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.emit.tflite_emission import INT8_CODES, Emission
+from keras_quant.emit.tflite_emission import Emission
 from keras_quant.emit.tflite_options import TFLiteOptions
 from keras_quant.emit.tflite_packing import stored_limits
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Tensor
 from keras_quant.graph.passes.integer_head import integer_head, measured_ranges
+from keras_quant.qparams import INT8_CODES
 
 
 def take_codes(graph: Graph) -> tuple[Graph, Mapping[str, str]]:

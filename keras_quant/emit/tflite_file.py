@@ -57,22 +57,22 @@ class TFLiteFile:
         scale: float | None = None,
         zero_point: int = 0,
         batched: bool = True,
-        element_type: str = "int8",
+        element_type: str | None = None,
     ) -> int:
         """Adds a tensor that is computed or given at run time.
 
         Args:
             shape: without the batch axis.
-            scale: of a tensor of codes, stored as float32; None makes a float32 tensor.
+            scale: of a tensor of codes, stored as float32.
             batched: whether there is a batch axis, in front.
-            element_type: of codes: int8 or uint8.
+            element_type: None means int8 with a scale, and float32 without one.
         Returns: the tensor's index.
         """
         tensor = schema.TensorT(
             name=name,
             shape=[self._batch or 1, *shape] if batched else list(shape),
             shapeSignature=[UNKNOWN_BATCH, *shape] if batched and not self._batch else None,
-            type=_TENSOR_TYPES["float32" if scale is None else element_type],
+            type=_TENSOR_TYPES[element_type or ("float32" if scale is None else "int8")],
             hasRank=True,
         )
         if scale is not None:

@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_quant.emit.tflite_emission import INT8_CODES, Emission
+from keras_quant.emit.tflite_emission import Emission
 from keras_quant.emit.tflite_packing import PACKED_VERSIONS, narrowest_type
 from keras_quant.graph.ir import Graph, Node
-from keras_quant.qparams import QParams
+from keras_quant.qparams import INT8_CODES, QParams
 
 # XNNPACK takes whole bytes of packed codes; four of 2 bits make one.
 _FEATURES_MULTIPLE = 4

@@ -13,7 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.graph.ir import Graph, Node, Tensor, Weight
+from keras_quant.emit.concat import stored_alike
+from keras_quant.emit.ones import mean_with_ones, with_ones
+from keras_quant.emit.tflite_emission import stored_offset
+from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.windows import window_of
 from keras_quant.qparams import QParams
 
@@ -80,7 +83,7 @@ def _legal_avg_pool(graph: Graph, node: Node) -> Legal:
     output = graph.tensors[node.output]
     if output.qparams is None:
         return [node], []
-    return [_with_ones(node, window_of(node).size, channels=output.shape[-1])], []
+    return [with_ones(node, window_of(node).size, channels=output.shape[-1])], []
 
 
 def _legal_mean(graph: Graph, node: Node) -> Legal:
@@ -88,13 +91,8 @@ def _legal_mean(graph: Graph, node: Node) -> Legal:
     source, output = graph.tensors[node.inputs[0]], graph.tensors[node.output]
     if source.qparams is None or output.qparams is None or _mean_is_exact(source, output.qparams):
         return [node], []
-    height, width, channels = source.shape
-    pixel = Tensor(name=f"{node.name}/pixel", shape=(1, 1, channels), qparams=output.qparams)
-    average = replace(node, output=pixel.name)
-    flatten = Node(
-        name=f"{node.name}/flatten", op="reshape", inputs=(pixel.name,), output=node.output
-    )
-    return [_with_ones(average, (height, width), channels=channels), flatten], [pixel]
+    nodes, pixel = mean_with_ones(graph, node)
+    return nodes, [pixel]
 
 
 def _mean_is_exact(source: Tensor, output: QParams) -> bool:
@@ -120,7 +118,7 @@ def _legal_requantize(graph: Graph, node: Node) -> Legal:
     if on_one_grid(graph, node):
         return [node], []
     if len(output.shape) == 3:
-        return [_with_ones(node, (1, 1), channels=output.shape[-1])], []
+        return [with_ones(node, (1, 1), channels=output.shape[-1])], []
     elements = int(np.prod(output.shape))
     before = Tensor(name=f"{node.name}/before", shape=(1, 1, elements), qparams=source.qparams)
     after = Tensor(name=f"{node.name}/after", shape=(1, 1, elements), qparams=output.qparams)
@@ -131,8 +129,13 @@ def _legal_requantize(graph: Graph, node: Node) -> Legal:
     from_image = Node(
         name=f"{node.name}/from_image", op="reshape", inputs=(after.name,), output=node.output
     )
-    nodes = [to_image, _with_ones(scaled, (1, 1), channels=elements), from_image]
+    nodes = [to_image, with_ones(scaled, (1, 1), channels=elements), from_image]
     return nodes, [before, after]
+
+
+def _legal_concat(graph: Graph, node: Node) -> Legal:
+    """Of codes in ranges with other ends, which are stored with other offsets: shift them first."""
+    return stored_alike(graph, node, stored_offset)
 
 
 _RULES: dict[str, Callable[[Graph, Node], Legal]] = {
@@ -142,6 +145,7 @@ _RULES: dict[str, Callable[[Graph, Node], Legal]] = {
     "dense": _legal_linear,
     "add": _legal_add,
     "avg_pool": _legal_avg_pool,
+    "concat": _legal_concat,
     "mean": _legal_mean,
     "requantize": _legal_requantize,
 }
@@ -152,13 +156,3 @@ def _dequantized(node: Node, source: Tensor) -> tuple[Node, Tensor]:
     real = Tensor(name=f"{node.name}/{source.name}", shape=source.shape)
     dequantize = Node(name=real.name, op="dequantize", inputs=(source.name,), output=real.name)
     return dequantize, real
-
-
-def _with_ones(node: Node, size: tuple[int, int], *, channels: int) -> Node:
-    """A depthwise convolution that averages windows; it keeps the node's strides."""
-    share = np.float32(1) / np.float32(size[0] * size[1])
-    ones = Weight(
-        values=np.ones((*size, channels), np.int8), scale=np.full(channels, share), bits=8
-    )
-    attrs = {name: node.attrs[name] for name in ("strides", "padding") if name in node.attrs}
-    return replace(node, op="depthwise_conv2d", weight=ones, attrs=attrs)

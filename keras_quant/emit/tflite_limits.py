@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.emit.tflite_emission import INT8_CODES
 from keras_quant.emit.tflite_legalize import on_one_grid
 from keras_quant.emit.tflite_ops import OP_EMITTERS
 from keras_quant.emit.tflite_packing import packed_type
 from keras_quant.errors import close_names
 from keras_quant.graph.ir import Graph, Node, Weight
-from keras_quant.qparams import QParams
+from keras_quant.qparams import INT8_CODES, QParams
 
 # XNNPACK refuses other requantization scales (src/operators/convolution-nhwc.c).
 _LEAST_MULTIPLIER, _MULTIPLIER_BOUND = 2.0**-32, 256.0
+# Of a product; XNNPACK leaves others to the builtin kernel (src/operators/binary-elementwise-nd.c).
+_LEAST_PRODUCT_MULTIPLIER = 2.0**-16
 
 
 def find_problems(graph: Graph) -> list[str]:
@@ -100,6 +101,8 @@ def _node(graph: Graph, node: Node) -> Iterator[str]:
         yield from _linear(node.weight, sources[0], output)
     if node.op == "add" and not on_one_grid(graph, node):
         yield from _add(sources[0], sources[1], output)
+    if node.op == "multiply":
+        yield from _multiply(sources[0], sources[1], output)
 
 
 def _linear(weight: Weight, source: QParams, output: QParams) -> Iterator[str]:
@@ -114,6 +117,15 @@ def _linear(weight: Weight, source: QParams, output: QParams) -> Iterator[str]:
             f"s_x * s_w / s_out is {multiplier[refused[0]]:g} in channel {refused[0]} "
             f"({refused.size} such channels); 2**-32 to below {_MULTIPLIER_BOUND:g} is allowed. "
             "Calibrate the output's scale."
+        )
+
+
+def _multiply(first: QParams, second: QParams, output: QParams) -> Iterator[str]:
+    multiplier = first.scale * second.scale / output.scale
+    if not _LEAST_PRODUCT_MULTIPLIER <= multiplier < _MULTIPLIER_BOUND:
+        yield (
+            f"s_a * s_b / s_out is {multiplier:g}; 2**-16 to below {_MULTIPLIER_BOUND:g} is "
+            "allowed. Calibrate the output's scale."
         )
 
 

@@ -15,8 +15,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.emit.tflite_emission import Emission
 from keras_quant.emit.tflite_head import codes_before, emit_head
+from keras_quant.emit.tflite_lookup import emit_lookup
 from keras_quant.emit.tflite_packing import PACKED_VERSIONS, packed_type
 from keras_quant.emit.tflite_patches import emit_patches
+from keras_quant.emit.tflite_pointwise import emit_pointwise
 from keras_quant.graph.ir import Node, Weight
 from keras_quant.graph.windows import window_of
 
@@ -136,6 +138,33 @@ def emit_add(emission: Emission, node: Node) -> int:
     return emission.write_clamped(output, "ADD", inputs, options=options, version=2)
 
 
+def emit_multiply(emission: Emission, node: Node) -> int:
+    """Codes or floats; one of fewer axes gets axes of 1 behind the batch axis.
+
+    XNNPACK's int8 MUL computes what the reference does: no code differs over all pairs of codes
+    for 30 triples of powers of two and 30 of other scales, zero points at random, with M from
+    2**-16 to below 2**8. It leaves others to the builtin kernel, which rounds otherwise.
+    """
+    output = emission.output(node)
+    inputs = [_aligned(emission, node, name, len(output.shape)) for name in node.inputs]
+    options = schema.MulOptionsT(fusedActivationFunction=_activation(node))
+    if output.qparams is None:
+        return emission.write(output, "MUL", inputs, options=options)
+    return emission.write_clamped(output, "MUL", inputs, options=options, version=2)
+
+
+def _aligned(emission: Emission, node: Node, name: str, rank: int) -> int:
+    """A tensor that a node reads, with so many axes behind the batch axis."""
+    tensor = emission.graph.tensors[name]
+    if len(tensor.shape) == rank:
+        return emission.index[name]
+    shape = (*[1] * (rank - len(tensor.shape)), *tensor.shape)
+    sizes = np.array([-1, *shape], np.int32)
+    inputs = [emission.index[name], emission.file.constant(f"{node.name}/{name}/shape", sizes)]
+    aligned = replace(tensor, name=f"{node.name}/{name}/aligned", shape=shape)
+    return emission.write(aligned, "RESHAPE", inputs)
+
+
 def emit_max_pool(emission: Emission, node: Node) -> int:
     """Codes or floats; codes keep their grid and range."""
     inputs, options = emission.inputs(node), _pooling(node)
@@ -163,9 +192,42 @@ def emit_mean(emission: Emission, node: Node) -> int:
 def emit_pad(emission: Emission, node: Node) -> int:
     """Codes or floats; TFLite pads an int8 tensor with its zero point."""
     margins = np.array([(0, 0), *node.attrs["padding"], (0, 0)], np.int32)
+    if margins.min() < 0:
+        return _emit_crop(emission, node, margins)
     inputs = [*emission.inputs(node), emission.file.constant(f"{node.name}/padding", margins)]
     options, output = schema.PadOptionsT(), emission.output(node)
     return emission.write(output, "PAD", inputs, options=options, version=2)
+
+
+def _emit_crop(emission: Emission, node: Node, margins: np.ndarray) -> int:
+    output = emission.output(node)
+    size = np.array([-1, *output.shape], np.int32)  # -1: to the end, for any batch
+    bounds = {"begin": -margins[:, 0], "size": size}
+    constants = [
+        emission.file.constant(f"{node.name}/{key}", values) for key, values in bounds.items()
+    ]
+    inputs, options = [*emission.inputs(node), *constants], schema.SliceOptionsT()
+    return emission.write(output, "SLICE", inputs, options=options, version=2)
+
+
+def emit_upsample(emission: Emission, node: Node) -> int:
+    """Codes or floats.
+
+    With half-pixel centers, since (y + 0.5) / size is never next to a whole number, where
+    rounding in float32 could pick the pixel beside the right one.
+    """
+    output = emission.output(node)
+    size = emission.file.constant(f"{node.name}/size", np.array(output.shape[:2], np.int32))
+    options = schema.ResizeNearestNeighborOptionsT(halfPixelCenters=True)
+    inputs = [*emission.inputs(node), size]
+    return emission.write(output, "RESIZE_NEAREST_NEIGHBOR", inputs, options=options, version=3)
+
+
+def emit_concat(emission: Emission, node: Node) -> int:
+    """Floats, or codes that are stored alike."""
+    options = schema.ConcatenationOptionsT(axis=node.attrs["axis"] + 1)
+    output, inputs = emission.output(node), emission.inputs(node)
+    return emission.write(output, "CONCATENATION", inputs, options=options, version=2)
 
 
 def emit_reshape(emission: Emission, node: Node) -> int:
@@ -190,19 +252,24 @@ def emit_softmax(emission: Emission, node: Node) -> int:
 OP_EMITTERS: dict[str, Callable[[Emission, Node], int]] = {
     "add": emit_add,
     "avg_pool": emit_avg_pool,
+    "concat": emit_concat,
     "conv2d": emit_linear,
     "conv2d_transpose": emit_linear,
     "dense": emit_linear,
     "depthwise_conv2d": emit_linear,
     "dequantize": emit_dequantize,
+    "lookup": emit_lookup,
     "max_pool": emit_max_pool,
     "mean": emit_mean,
+    "multiply": emit_multiply,
     "pad": emit_pad,
+    "pointwise": emit_pointwise,
     "quantize": emit_quantize,
     "relu": emit_relu,
     "requantize": emit_requantize,
     "reshape": emit_reshape,
     "softmax": emit_softmax,
+    "upsample": emit_upsample,
 }
 
 

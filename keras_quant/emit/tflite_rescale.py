@@ -14,9 +14,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.emit.tflite_emission import INT8_CODES
 from keras_quant.emit.tflite_legalize import on_one_grid
 from keras_quant.graph.ir import Graph, Node, Tensor
+from keras_quant.qparams import INT8_CODES
+
+_BORDERS = ("quantize", "dequantize", "multiply", "lookup")
 
 
 def rescale(graph: Graph) -> Graph:
@@ -71,8 +73,8 @@ def _groups(graph: Graph) -> list[set[str]]:
 
 
 def _fixed(graph: Graph) -> set[str]:
-    """Tensors whose scale meets floats, or the caller."""
-    borders = [node for node in graph.nodes if node.op in ("quantize", "dequantize")]
+    """Tensors whose scale meets floats, the caller, or an operation that asks for the reals."""
+    borders = [node for node in graph.nodes if node.op in _BORDERS]
     return {*graph.outputs, *(name for node in borders for name in (*node.inputs, node.output))}
 
 

@@ -31,7 +31,7 @@ class NodeCost:
         bit_operations: macs * weight_bits * activation_bits.
         kernel_bits: all kernel values at their logical bits.
         weight_bytes: kernel at its logical bits, packed, with 4 bytes a channel for the scales
-            of codes and 4 for the bias.
+            of codes and 4 for the bias; or a table at the bits of what it gives.
         float_bytes: 4 for each parameter.
         live_bytes: of the activations that exist while the node runs, codes in int8 and reals
             in float32; see `graph.memory`.
@@ -100,7 +100,7 @@ def cost(graph: Graph) -> GraphCost:
     """
     stored, logical = live_bytes(graph, stored_bytes), live_bytes(graph, logical_bytes)
     memories = _Memories(
-        weights=memory_for(sum(map(_weight_bytes, graph.nodes))),
+        weights=memory_for(sum(_weight_bytes(graph, node) for node in graph.nodes)),
         activations=memory_for(max(logical, default=0)),
     )
     nodes = tuple(
@@ -143,7 +143,7 @@ def _node_cost(graph: Graph, node: Node, memories: _Memories, *, live: tuple[int
         activation_bits=activation_bits,
         bit_operations=0 if weight is None else macs * weight.bits * activation_bits,
         kernel_bits=0 if weight is None else weights * weight.bits,
-        weight_bytes=_weight_bytes(node),
+        weight_bytes=_weight_bytes(graph, node),
         float_bytes=(weights + biases) * _FLOAT_BYTES,
         live_bytes=live[0],
         live_logical_bytes=live[1],
@@ -169,13 +169,16 @@ def _macs(graph: Graph, node: Node) -> int:
 def _memory_pj(graph: Graph, node: Node, memories: _Memories) -> float:
     """Each input is read once, the weights too, and the output is written once."""
     moved = sum(logical_bytes(graph.tensors[name]) for name in (*node.inputs, node.output))
-    return access_pj(moved, memories.activations) + access_pj(_weight_bytes(node), memories.weights)
+    weights = access_pj(_weight_bytes(graph, node), memories.weights)
+    return access_pj(moved, memories.activations) + weights
 
 
-def _weight_bytes(node: Node) -> int:
-    """Packed values with the scales where they are codes, and the bias."""
+def _weight_bytes(graph: Graph, node: Node) -> int:
+    """Packed values with the scales where they are codes, and the bias; or a packed table."""
     biases = 0 if node.bias is None else node.bias.size * _BIAS_BYTES
-    return biases + _kernel_bytes(node.weight)
+    entries = 0 if node.table is None else node.table.size
+    table = -(-entries * tensor_bits(graph.tensors[node.output]) // 8)
+    return table + biases + _kernel_bytes(node.weight)
 
 
 def _kernel_bytes(weight: Weight | None) -> int:

@@ -30,6 +30,23 @@ INT_ADD_PJ = {8: 0.03, 32: 0.1}
 INT_MULTIPLY_PJ = {8: 0.2, 32: 3.1}
 FLOAT32_ADD_PJ = 0.9
 FLOAT32_MULTIPLY_PJ = 3.7
+# Multiply-adds: two reduce the range and five are a polynomial, as in XNNPACK's
+# f32-raddstoreexpminusmax with rr1-p5.
+EXPONENTIAL_STEPS = 7
+# (multiplications, additions) of one value. Quotients count as multiplications, comparisons as
+# additions. tanh(x) is (e - 1) / (e + 1) with e = exp(2 x); erf is that of Abramowitz and Stegun,
+# 7.1.26, with 6 multiply-adds, a quotient, and an exponential of a square, times a polynomial.
+POINTWISE_STEPS = {
+    "sigmoid": (EXPONENTIAL_STEPS + 1, EXPONENTIAL_STEPS + 1),
+    "tanh": (EXPONENTIAL_STEPS + 2, EXPONENTIAL_STEPS + 2),
+    "swish": (EXPONENTIAL_STEPS + 2, EXPONENTIAL_STEPS + 1),
+    "hard_sigmoid": (1, 3),
+    "hard_sigmoid_keras3": (1, 3),
+    "hard_swish": (2, 3),
+    "gelu": (EXPONENTIAL_STEPS + 12, EXPONENTIAL_STEPS + 8),
+    "gelu_tanh": (EXPONENTIAL_STEPS + 8, EXPONENTIAL_STEPS + 4),
+    "elu": (EXPONENTIAL_STEPS, EXPONENTIAL_STEPS + 2),
+}
 ACCESS_BITS = 64
 ACCUMULATOR_BITS = 32
 
@@ -118,6 +135,19 @@ def _add(graph: Graph, node: Node) -> float:
     return len(node.inputs) * FLOAT32_MULTIPLY_PJ + additions * FLOAT32_ADD_PJ
 
 
+def _multiply(graph: Graph, node: Node) -> float:
+    """A product at the inputs' widths that is scaled in float32, or one of float32."""
+    first, second = (graph.tensors[name] for name in node.inputs)
+    if first.qparams is None or second.qparams is None:
+        return FLOAT32_MULTIPLY_PJ
+    return multiply_pj(first.qparams.bits, second.qparams.bits) + FLOAT32_MULTIPLY_PJ
+
+
+def _pointwise(graph: Graph, node: Node) -> float:
+    multiplications, additions = POINTWISE_STEPS[node.attrs["function"]]
+    return multiplications * FLOAT32_MULTIPLY_PJ + additions * FLOAT32_ADD_PJ
+
+
 def _value_add(graph: Graph, node: Node) -> float:
     """One addition, or comparison, of values like the output's."""
     output = graph.tensors[node.output]
@@ -155,13 +185,9 @@ def _relu(graph: Graph, node: Node) -> float:
 
 
 def _softmax(graph: Graph, node: Node) -> float:
-    """Maximum, difference, sum, quotient, and an exponential of 7 multiply-adds.
-
-    Two of them reduce the range and five are a polynomial, as in XNNPACK's
-    f32-raddstoreexpminusmax with rr1-p5.
-    """
+    """Maximum, difference, sum, quotient, and an exponential."""
     multiply_add = FLOAT32_MULTIPLY_PJ + FLOAT32_ADD_PJ
-    return 7 * multiply_add + 3 * FLOAT32_ADD_PJ + FLOAT32_MULTIPLY_PJ
+    return EXPONENTIAL_STEPS * multiply_add + 3 * FLOAT32_ADD_PJ + FLOAT32_MULTIPLY_PJ
 
 
 def _nothing(graph: Graph, node: Node) -> float:
@@ -172,13 +198,18 @@ def _nothing(graph: Graph, node: Node) -> float:
 _ARITHMETIC: dict[str, Callable[[Graph, Node], float]] = {
     "add": _add,
     "avg_pool": _avg_pool,
+    "concat": _nothing,
     "dequantize": _scale_and_shift,
     "max_pool": _max_pool,
+    "lookup": _nothing,
     "mean": _mean,
+    "multiply": _multiply,
     "pad": _nothing,
+    "pointwise": _pointwise,
     "quantize": _scale_and_shift,
     "relu": _relu,
     "requantize": _scale_and_shift,
     "reshape": _nothing,
     "softmax": _softmax,
+    "upsample": _nothing,
 }

@@ -77,6 +77,8 @@ class Node:
         bias: (channels,) float64 (ideal), int32 (realized), or float32 where the output is
             float; None means 0.
         layers: names of the Keras layers that were folded into this node.
+        table: of a lookup: int32 codes, or float32 reals where the output is float, for each
+            code of its input from qmin on: (codes,), or (channels, codes) where channels differ.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Node:
     weight: Weight | None = None
     bias: np.ndarray | None = None
     layers: tuple[str, ...] = ()
+    table: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_quant.graph.ir import Node, Tensor
+from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import ACTIVATIONS, Kernel, code_dtype, offsets, to_codes
 from keras_quant.graph.windows import pad_image, taps, window_of
 from keras_quant.qparams import QParams
@@ -55,6 +56,42 @@ def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     return kernel
 
 
+def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """A product, or a float32 one; an input of fewer axes gets axes of 1 behind the batch axis.
+
+    Codes: round_half_even(float32(a * b) * M) with a and b the codes less their zero points and
+    M = float32(float32(s_a * s_b) / s_out), as XNNPACK computes it. Products of two 8-bit codes
+    are exact in float32.
+    """
+    rank = len(output.shape)
+
+    def aligned(x: Array) -> Array:
+        return x.reshape(len(x), *[1] * (rank + 1 - x.ndim), *x.shape[1:])
+
+    if output.qparams is None:
+        activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+        return lambda a, b: activate(aligned(a) * aligned(b))
+    first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
+    multiplier = np.float32(first.scale) * np.float32(second.scale) / np.float32(target.scale)
+
+    def kernel(a: Array, b: Array) -> Array:
+        product = aligned(offsets(a, first)) * aligned(offsets(b, second))
+        return to_codes(product * multiplier, target)
+
+    return kernel
+
+
+def bind_lookup(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """The table's entry of each code, of its channel's row where there is one for each."""
+    assert node.table is not None, node.name
+    dtype = np.float32 if output.qparams is None else code_dtype(output.qparams)
+    table, first = node.table.astype(dtype), _codes(inputs[0]).qmin
+    if table.ndim == 1:
+        return lambda x: table[x.astype(np.intp) - first]
+    channels = np.arange(len(table))
+    return lambda x: table[channels, x.astype(np.intp) - first]
+
+
 def bind_max_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """Maximum of each window; padded pixels never win."""
     window, source = window_of(node), inputs[0].qparams
@@ -91,10 +128,14 @@ def bind_mean(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 
 
 def bind_pad(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
-    """Pads with real 0."""
+    """Pads with real 0, or crops where the margins are below 0."""
     source = inputs[0].qparams
     zero = 0 if source is None else source.zero_point
-    return lambda x: pad_image(x, node.attrs["padding"], zero)
+    rows, columns = margins = node.attrs["padding"]
+    if min(*rows, *columns) < 0:
+        kept = [slice(-before, after or None) for before, after in margins]
+        return lambda x: x[:, kept[0], kept[1]]
+    return lambda x: pad_image(x, margins, zero)
 
 
 def bind_reshape(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -102,9 +143,27 @@ def bind_reshape(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel
     return lambda x: x.reshape(len(x), *output.shape)
 
 
+def bind_upsample(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Each pixel becomes a rectangle of equal ones, as UpSampling2D's "nearest"."""
+    rows, columns = node.attrs["size"]
+    return lambda x: x.repeat(rows, axis=1).repeat(columns, axis=2)
+
+
+def bind_concat(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Arrays side by side along an axis."""
+    axis = node.attrs["axis"] + 1
+    dtype = np.float32 if output.qparams is None else code_dtype(output.qparams)
+    return lambda *arrays: np.concatenate(arrays, axis=axis, dtype=dtype)
+
+
 def bind_relu(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """max(x, 0), then at most max_value."""
     return ACTIVATIONS["relu" if node.attrs.get("max_value") is None else "relu6"]
+
+
+def bind_pointwise(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """A function of each value."""
+    return POINTWISE[node.attrs["function"]]
 
 
 def bind_softmax(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:

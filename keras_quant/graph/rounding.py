@@ -35,6 +35,12 @@ def offsets(codes: np.ndarray, qparams: QParams) -> np.ndarray:
     return real
 
 
+def reals_of(qparams: QParams) -> np.ndarray:
+    """Gives the real of each code from qmin to qmax, as the op dequantize computes it."""
+    codes = np.arange(qparams.qmin, qparams.qmax + 1)
+    return offsets(codes, qparams) * np.float32(qparams.scale)
+
+
 def to_codes(steps: np.ndarray, qparams: QParams) -> np.ndarray:
     """Rounds reals counted in output steps to codes; halves round to even, codes saturate.
 

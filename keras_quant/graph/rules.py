@@ -20,7 +20,7 @@ from keras_quant.graph.windows import (
     transposed_size,
     window_of,
 )
-from keras_quant.qparams import QParams
+from keras_quant.qparams import QParams, holds_range, same_grid
 
 Tensors = Sequence[Tensor]
 Problems = list[str]
@@ -31,6 +31,15 @@ def same_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     if len(set(shapes)) > 1:
         raise GraphError(f"input shapes differ: {', '.join(map(str, shapes))}")
     return shapes[0]
+
+
+def broadcast_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """multiply: sizes of an axis are equal or 1; (channels,) means (1, 1, channels)."""
+    rank = max(map(len, shapes))
+    aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+    if any(len({*sizes} - {1}) > 1 for sizes in zip(*aligned, strict=True)):
+        raise GraphError(f"input shapes cannot be multiplied: {', '.join(map(str, shapes))}")
+    return tuple(map(max, zip(*aligned, strict=True)))
 
 
 def conv2d_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
@@ -92,19 +101,39 @@ def mean_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 
 def pad_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
-    """(height, width, channels), height and width grown by the padding."""
+    """(height, width, channels), height and width grown or cut by the padding."""
     height, width, channels = _image(shapes[0])
     rows, columns = node.attrs["padding"]
-    return height + sum(rows), width + sum(columns), channels
+    size = height + sum(rows), width + sum(columns)
+    if min(size) < 1:
+        raise GraphError(f"padding {rows, columns} leaves nothing of {shapes[0]}")
+    return *size, channels
 
 
 def reshaped(node: Node, shapes: Sequence[Shape]) -> Shape:
-    """Any shape to another of as many elements; (elements,) where none is given."""
+    """Any shape to the wanted one of as many elements, or to (elements,)."""
     elements = int(np.prod(shapes[0]))
     shape: Shape = node.attrs.get("shape", (elements,))
-    if np.prod(shape) != elements:
-        raise GraphError(f"input shape is {shapes[0]}; {shape} has another number of elements")
+    if int(np.prod(shape)) != elements:
+        raise GraphError(f"{shapes[0]} has {elements} elements; {shape} has {int(np.prod(shape))}")
     return shape
+
+
+def upsampled_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """(height, width, channels), height and width times the size."""
+    height, width, channels = _image(shapes[0])
+    rows, columns = node.attrs["size"]
+    return height * rows, width * columns, channels
+
+
+def concat_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """Shapes that are equal but for one axis, along which they add up."""
+    axis = node.attrs["axis"]
+    others = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
+    if len(others) > 1 or axis >= len(shapes[0]):
+        given = ", ".join(map(str, shapes))
+        raise GraphError(f"input shapes {given} cannot be joined along axis {axis}")
+    return *shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :]
 
 
 def takes_reals_gives_codes(node: Node, inputs: Tensors, output: Tensor) -> Problems:
@@ -123,24 +152,62 @@ def codes_only(node: Node, inputs: Tensors, output: Tensor) -> Problems:
 
 
 def reals_only(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """relu, softmax."""
+    """relu, softmax, pointwise."""
     return _expect([*inputs, output], codes=False)
 
 
 def all_codes_or_all_reals(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """add, avg_pool, mean: codes on any grids, or float32 throughout."""
+    """add, multiply, avg_pool, mean: codes on any grids, or float32 throughout."""
     problems = _expect([*inputs, output], codes=output.qparams is not None)
     return problems + _activation_problems(node, output)
 
 
+def table_fits(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """lookup: codes to codes or reals, with an entry for each code of the input."""
+    problems = _expect(inputs, codes=True)
+    source, target, table = inputs[0].qparams, output.qparams, node.table
+    if problems or source is None or table is None:
+        return problems
+    codes = source.qmax - source.qmin + 1
+    shapes = [(codes,), (*inputs[0].shape[-1:], codes)]
+    dtype = np.dtype(np.float32 if target is None else np.int32)
+    if table.shape not in shapes or table.dtype != dtype:
+        problems.append(
+            f"table is {table.dtype} {table.shape}; {dtype} {shapes[0]} or {shapes[1]} is needed"
+        )
+    elif not np.isfinite(table).all():
+        problems.append("table holds NaN or infinity")
+    elif target is not None and not (target.qmin <= table.min() <= table.max() <= target.qmax):
+        problems.append(
+            f"table holds codes from {table.min()} to {table.max()}; {output.name} takes "
+            f"{target.qmin} to {target.qmax}"
+        )
+    return problems
+
+
 def keeps_qparams(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """max_pool, pad, reshape: codes pass unchanged."""
+    """max_pool, pad, reshape, upsample: codes pass unchanged."""
     given, kept = _values(inputs[0].qparams), _values(output.qparams)
     if given == kept:
         return []
     return [
         f"{inputs[0].name} and {output.name} must have the same quantization parameters; "
         f"they have {given} and {kept} (scale, zero_point, qmin, qmax)"
+    ]
+
+
+def holds_all_codes(node: Node, inputs: Tensors, output: Tensor) -> Problems:
+    """concat: float32 throughout, or codes of one grid, within the output's range."""
+    target = output.qparams
+    problems = _expect([*inputs, output], codes=target is not None)
+    if problems or target is None:
+        return problems
+    return [
+        f"{tensor.name} has {_values(source)}; {output.name} has {_values(target)} (scale, "
+        "zero_point, qmin, qmax): scale and zero_point must be its own, and the range within its"
+        for tensor in inputs
+        if (source := tensor.qparams) is not None
+        and not (same_grid(source, target) and holds_range(target, source))
     ]
 
 

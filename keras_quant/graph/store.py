@@ -137,6 +137,7 @@ def _node_to_json(node: Node, store: _Store) -> dict[str, Any]:
         "attrs": dict(node.attrs),
         "layers": node.layers,
         "bias": store(node.bias),
+        "table": store(node.table),
         "weight": None if node.weight is None else _weight_to_json(node.weight, store),
     }
 
@@ -160,6 +161,7 @@ def _node_from_json(item: dict[str, Any], fetch: _Fetch) -> Node:
         attrs={name: _as_tuples(value) for name, value in item["attrs"].items()},
         layers=tuple(item["layers"]),
         bias=fetch(item["bias"]),
+        table=fetch(item.get("table")),
         weight=None if weight is None else _weight_from_json(weight, fetch),
     )
 

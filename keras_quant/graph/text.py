@@ -21,7 +21,8 @@ class NodeText:
     Attributes:
         inputs: names of tensors with their grids, see `grid_text`.
         kernel: shape (channels last), logical bits, the range of its stored codes, how many
-            times the logical ones they are in each channel, and the bias' dtype.
+            times the logical ones they are in each channel, and the bias' dtype; or the shape
+            of a table.
         settings: the node's attributes.
         output: name and grid of the tensor, and its shape without the batch axis.
     """
@@ -90,6 +91,8 @@ def _output_text(tensor: Tensor) -> str:
 
 def _kernel_text(node: Node) -> str:
     weight = node.weight
+    if node.table is not None:
+        return f"table of {_by(node.table.shape)}"
     if weight is None:
         return ""
     parts = [_by(weight.values.shape)]

@@ -113,12 +113,16 @@ def _attr_problems(node: Node) -> Iterator[str]:
 
 def _arity_problems(node: Node) -> Iterator[str]:
     arity = OPS[node.op].arity
-    if len(node.inputs) != arity:
+    if arity is None and not node.inputs:
+        yield f"{node.op} reads one tensor or more; none is given"
+    if arity is not None and len(node.inputs) != arity:
         yield f"{node.op} reads {arity} tensor(s); {len(node.inputs)} are given"
 
 
 def _weight_problems(node: Node) -> Iterator[str]:
-    """Kernel and bias: present where they must be, of the right types and sizes."""
+    """Kernel, bias and table: present where they must be, of the right types and sizes."""
+    if OPS[node.op].has_table != (node.table is not None):
+        yield f"{node.op} {'needs a' if OPS[node.op].has_table else 'takes no'} table"
     rank, weight, bias = OPS[node.op].weight_rank, node.weight, node.bias
     if rank == 0:
         if weight is not None or bias is not None:

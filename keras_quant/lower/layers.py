@@ -1,14 +1,15 @@
-"""What a layer is in the graph: its op, its attributes, the layout of its kernel.
+"""What a layer is in the graph: its op, its attributes, the layout of its values and its kernel.
 
-The graph's windows slide over images. A sequence (length, channels) is an image of height 1, a
-vector (channels,) one of a single pixel, and what has more axes is laid out as a sequence. So a
-Conv1D is a conv2d, and a Dense layer on anything but vectors is a conv2d of 1x1. A depthwise
-convolution with a depth multiplier is a conv2d with a group for each input channel.
+The graph's windows slide over images, and sequences (length, channels) are images of height 1
+wherever they go. For an op on images a vector (channels,) becomes one of a single pixel, and what
+has more axes a sequence. So a Conv1D is a conv2d, and a Dense layer on anything but vectors is a
+conv2d of 1x1. A depthwise convolution with a depth multiplier is a conv2d with a group for each
+input channel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,40 @@ Pair = tuple[int, int]
 # Ops that read images only.
 ON_IMAGES = (
     *("conv2d", "depthwise_conv2d", "conv2d_transpose"),
-    *("max_pool", "avg_pool", "mean", "pad"),
+    *("max_pool", "avg_pool", "mean", "pad", "upsample"),
 )
 
 
+def layout(shape: Shape) -> Shape:
+    """The shape in which the graph holds values of a shape, but at the model's ends."""
+    return (1, *shape) if len(shape) == 2 else shape
+
+
 def image_shape(shape: Shape) -> Shape:
-    """The (height, width, channels) as which the graph sees values of a shape."""
+    """The (height, width, channels) as which ops on images see values of a shape."""
     if len(shape) == 3:
         return shape
     return 1, int(np.prod(shape[:-1])), shape[-1]
 
 
+def op_shape(step: Step) -> Shape:
+    """The shape that a step's op gives; what reads it finds it in its layout."""
+    if step.kind == "mean":
+        return step.shape[-1:]
+    if step.kind == "global_max_pool":
+        return 1, 1, step.shape[-1]
+    return image_shape(step.shape) if op_of(step) in ON_IMAGES else layout(step.shape)
+
+
 def op_of(step: Step) -> str:
-    """The graph's op for a step that opens a node."""
+    """The graph's op for a step that opens a node, or only moves values."""
     if step.kind == "batch_norm":
         return "depthwise_conv2d"
+    if step.kind == "global_max_pool":
+        return "max_pool"
     if step.kind == "depthwise_conv2d" and step.layer.depth_multiplier > 1:
         return "conv2d"
-    if step.kind == "dense" and len(step.layer.input_shape) > 2:
+    if step.kind == "dense" and len(step.input_shapes[0]) > 1:
         return "conv2d"
     return step.kind
 
@@ -62,26 +79,7 @@ def kernel_layout(values: np.ndarray, step: Step) -> np.ndarray:
 
 def attrs_of(step: Step) -> dict[str, Any]:
     """A layer's settings under the graph's names."""
-    layer = step.layer
-    if step.kind in ("conv2d", "depthwise_conv2d"):
-        groups = layer.groups if step.kind == "conv2d" else layer.input_shape[-1]
-        return {
-            "strides": _pair(layer.strides),
-            "padding": "valid" if is_causal(step) else layer.padding.lower(),
-            "dilation": _pair(layer.dilation_rate),
-            **({"groups": groups} if op_of(step) == "conv2d" and groups > 1 else {}),
-        }
-    if step.kind == "conv2d_transpose":
-        return {"strides": _pair(layer.strides), "padding": layer.padding.lower()}
-    if step.kind in ("max_pool", "avg_pool"):
-        return {
-            "pool_size": _pair(layer.pool_size),
-            "strides": _pair(layer.strides),
-            "padding": layer.padding.lower(),
-        }
-    if step.kind == "pad":
-        return {"padding": _margins(layer.padding)}
-    return {}
+    return _ATTRS[step.kind](step) if step.kind in _ATTRS else {}
 
 
 def is_causal(step: Step) -> bool:
@@ -102,8 +100,64 @@ def _pair(setting: int | Sequence[int]) -> Pair:
     return height, width
 
 
-def _margins(padding: Sequence[Any]) -> tuple[Pair, Pair]:
-    """Margins of an image, or (before, after) of a sequence."""
-    if isinstance(padding[0], int):
-        return (0, 0), _pair(padding)
-    return _pair(padding[0]), _pair(padding[1])
+def _conv(step: Step) -> dict[str, Any]:
+    layer = step.layer
+    groups = layer.groups if step.kind == "conv2d" else step.input_shapes[0][-1]
+    return {
+        "strides": _pair(layer.strides),
+        "padding": "valid" if is_causal(step) else layer.padding.lower(),
+        "dilation": _pair(layer.dilation_rate),
+        **({"groups": groups} if op_of(step) == "conv2d" and groups > 1 else {}),
+    }
+
+
+def _transposed_conv(step: Step) -> dict[str, Any]:
+    return {"strides": _pair(step.layer.strides), "padding": step.layer.padding.lower()}
+
+
+def _pool(step: Step) -> dict[str, Any]:
+    layer = step.layer
+    return {
+        "pool_size": _pair(layer.pool_size),
+        "strides": _pair(layer.strides),
+        "padding": layer.padding.lower(),
+    }
+
+
+def _global_pool(step: Step) -> dict[str, Any]:
+    size = layout(step.input_shapes[0])[:2]
+    return {"pool_size": size, "strides": size, "padding": "valid"}
+
+
+def _pad(step: Step) -> dict[str, Any]:
+    """What a padding adds on either side of height and width, or a cropping takes, below 0."""
+    crops = hasattr(step.layer, "cropping")
+    margins = -np.array(step.layer.cropping) if crops else np.array(step.layer.padding)
+    rows, columns = margins.tolist() if margins.ndim > 1 else ((0, 0), margins.tolist())
+    return {"padding": (tuple(rows), tuple(columns))}
+
+
+def _upsample(step: Step) -> dict[str, Any]:
+    """How often each row and each column is repeated."""
+    (height, width, _), (above, wider, _) = layout(step.input_shapes[0]), layout(step.shape)
+    return {"size": (above // height, wider // width)}
+
+
+def _concat(step: Step) -> dict[str, Any]:
+    """The axis, counted without the batch."""
+    axis = step.layer.axis % (1 + len(step.shape)) - 1
+    return {"axis": axis + len(layout(step.shape)) - len(step.shape)}
+
+
+_ATTRS: dict[str, Callable[[Step], dict[str, Any]]] = {
+    "avg_pool": _pool,
+    "concat": _concat,
+    "conv2d": _conv,
+    "conv2d_transpose": _transposed_conv,
+    "depthwise_conv2d": _conv,
+    "global_max_pool": _global_pool,
+    "max_pool": _pool,
+    "pad": _pad,
+    "reshape": lambda step: {"shape": layout(step.shape)},
+    "upsample": _upsample,
+}

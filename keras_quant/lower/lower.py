@@ -2,51 +2,46 @@
 
 Each layer that computes is first held open (Pending), while the batch norm and ReLU behind it
 fold into it; the quantizer that follows closes it to a node that puts out codes, anything
-else to one that puts out floats.
+else to one that puts out floats. A layer in between that only moves values is held open too
+(Held): rounding what it moved is moving what was rounded.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import AVERAGE, COMPUTE, Step, consumers, describe
+from keras_quant.functional import (
+    AVERAGE,
+    COMPUTE,
+    Step,
+    consumers,
+    describe,
+    input_names,
+    output_names,
+)
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
 from keras_quant.graph.verify import verify
+from keras_quant.lower.common_grid import common_grid
 from keras_quant.lower.layers import (
     ON_IMAGES,
     attrs_of,
     causal_margins,
     image_shape,
     is_causal,
+    layout,
     op_of,
+    op_shape,
 )
+from keras_quant.lower.table import name_function, read_table
+from keras_quant.lower.values import Held, Pending, Value
 from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel, unit_kernel
-from keras_quant.qparams import QParams, same_grid
+from keras_quant.qparams import QParams, fits_int8, holds_range, hull, same_grid
 from keras_quant.tf import keras
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pending:
-    """A node whose output is not decided yet; `final` is the shape that the model gives it."""
-
-    step: Step
-    op: str
-    inputs: tuple[str, ...]
-    shape: Shape
-    final: Shape
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-    kernel: Kernel | None = None
-    activation: str = "none"
-    layers: tuple[str, ...] = ()
-
-
-Value = str | Pending
 
 
 def lower(model: keras.Model) -> Graph:
@@ -54,7 +49,7 @@ def lower(model: keras.Model) -> Graph:
 
     Args:
         model: of the supported layers, with QKeras' quantizers, or in float, or in part.
-    Returns: the ideal graph; its one output is the model's.
+    Returns: the ideal graph; its inputs and outputs are the model's, in order.
     Raises:
         LoweringError: layers that are not supported or cannot be folded, all by name.
     """
@@ -70,11 +65,13 @@ def lower(model: keras.Model) -> Graph:
             values[step.name] = values[step.inputs[0]]
     if problems:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
-    output = lowering.as_float(lowering.close(values[steps[-1].name]))
+    shapes = {step.name: step.shape for step in steps}
     graph = Graph(
         name=model.name,
-        inputs=(steps[0].name,),
-        outputs=(output,),
+        inputs=input_names(steps),
+        outputs=tuple(
+            lowering.as_output(values[name], shapes[name]) for name in output_names(steps)
+        ),
         tensors=lowering.tensors,
         nodes=tuple(lowering.nodes),
     )
@@ -91,7 +88,7 @@ class _Lowering:
         self.nodes: list[Node] = []
         self.readers = consumers(steps)
         self.closed: dict[int, str] = {}
-        self.origins: dict[str, str] = {}  # what each reshaped twin was made from
+        self.origins: dict[str, str] = {}  # what each tensor was reshaped from
 
     def step(self, step: Step, inputs: list[Value]) -> Value:
         """Lowers one step; `inputs` are the values of the steps that it reads."""
@@ -99,51 +96,63 @@ class _Lowering:
             return self._input(step)
         if step.kind in ("dropout", "linear"):
             return inputs[0]
+        if step.kind == "to_float":
+            return self.as_float(self.close(inputs[0]))
         if step.kind == "quantizer":
             return self._quantize(step, inputs[0])
         if step.kind == "batch_norm":
             return self._batch_norm(step, inputs[0])
         if step.kind == "relu":
             return self._relu(step, inputs[0])
-        if step.kind in COMPUTE or step.kind in ("add", *AVERAGE):
+        if step.kind == "lookup":
+            return self._lookup(step, self.close(inputs[0]))
+        if step.kind in COMPUTE or step.kind in ("add", "multiply", *AVERAGE):
             return self._open(step, [self.close(value) for value in inputs])
-        return self._passing(step, self.close(inputs[0]))
+        if step.kind == "softmax":
+            return self._emit_float(step, "softmax", self.close(inputs[0]))
+        return self._move(step, inputs)
 
-    def _input(self, step: Step) -> str:
-        shape = tuple(step.layer.input_shape[0][1:])
-        self.tensors[step.name] = Tensor(name=step.name, shape=shape)
-        return step.name
+    def _input(self, step: Step) -> Value:
+        self.tensors[step.name] = Tensor(name=step.name, shape=step.shape)
+        shape = layout(step.shape)
+        if shape == step.shape:
+            return step.name
+        return Held(
+            name=step.name,
+            step=step,
+            op="reshape",
+            parts=(step.name,),
+            shape=shape,
+            final=shape,
+        )
 
     def _open(self, step: Step, inputs: list[str]) -> Pending:
-        kernel = self._kernel(step, inputs[0])
-        op, final = op_of(step), tuple(step.layer.output_shape[1:])
-        were_images = all(name in self.origins for name in inputs)
-        on_images = op in ON_IMAGES or (op == "add" and were_images)
-        if on_images:
-            inputs = [self._as_image(name) for name in inputs]
+        if op_of(step) in ON_IMAGES:
+            shapes = [image_shape(self.tensors[name].shape) for name in inputs]
+            inputs = [self._reshaped(n, shape) for n, shape in zip(inputs, shapes, strict=True)]
         if is_causal(step):
             inputs = [self._padded(step, inputs[0])]
         in_codes = [self.tensors[name].qparams is not None for name in inputs]
+        kernel = self._kernel(step, in_codes=in_codes[0])
         if kernel is not None and not kernel.in_codes and in_codes[0]:
             inputs = [self.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
             inputs = [self.as_float(name) for name in inputs]
         return Pending(
+            name=step.name,
             step=step,
-            op=op,
+            op=op_of(step),
             inputs=tuple(inputs),
-            shape=image_shape(final) if on_images and op != "mean" else final,
-            final=final,
+            shape=op_shape(step),
+            final=layout(step.shape),
             attrs=attrs_of(step),
             kernel=kernel,
-            layers=(step.layer.name,),
+            layers=(step.layer_name,),
         )
 
-    def _kernel(self, step: Step, source: str) -> Kernel | None:
+    def _kernel(self, step: Step, *, in_codes: bool) -> Kernel | None:
         if step.kind == "batch_norm":
-            in_codes = self.tensors[source].qparams is not None
-            unit = unit_kernel(step.layer.output_shape[-1], in_codes=in_codes)
-            return fold_batch_norm(unit, step.layer)
+            return fold_batch_norm(unit_kernel(step.shape[-1], in_codes=in_codes), step.layer)
         return read_kernel(step) if step.kind in COMPUTE else None
 
     def _batch_norm(self, step: Step, value: Value) -> Pending:
@@ -151,33 +160,38 @@ class _Lowering:
             not isinstance(value, Pending)
             or value.kernel is None
             or value.activation != "none"
-            or len(self.readers[value.step.name]) != 1
+            or not self._is_read_once(value)
         ):
             return self._open(step, [self.close(value)])
         kernel = fold_batch_norm(value.kernel, step.layer)
-        layers = (*value.layers, step.layer.name)
+        layers = (*value.layers, step.layer_name)
         return dataclasses.replace(value, step=step, kernel=kernel, layers=layers)
 
     def _relu(self, step: Step, value: Value) -> Value:
         activation = "relu" if step.max_value is None else "relu6"
         if (
             isinstance(value, Pending)
-            and (value.kernel is not None or value.op == "add")
+            and (value.kernel is not None or value.op in ("add", "multiply"))
             and value.activation == "none"
-            and len(self.readers[value.step.name]) == 1
+            and self._is_read_once(value)
         ):
-            layers = (*value.layers, step.layer.name)
+            layers = (*value.layers, step.layer_name)
             return dataclasses.replace(value, step=step, activation=activation, layers=layers)
-        source = self.as_float(self.close(value))
-        shape = self.tensors[source].shape
-        attrs = {"max_value": step.max_value}
-        return self._emit(step.name, "relu", (source,), Tensor(name=step.name, shape=shape), attrs)
+        return self._emit_float(step, "relu", self.close(value), {"max_value": step.max_value})
+
+    def _lookup(self, step: Step, source: str) -> Value:
+        """A function of one value: a table where it reads codes, else computed in float."""
+        if self.tensors[source].qparams is not None:
+            return self._open(step, [source])
+        return self._emit_float(step, "pointwise", source, {"function": name_function(step)})
 
     def _quantize(self, step: Step, value: Value) -> str:
         assert step.qparams is not None
+        if isinstance(value, Held) and self._is_read_once(value):
+            return self._quantize_parts(step, value)
         if (
             isinstance(value, Pending)
-            and len(self.readers[value.step.name]) == 1
+            and self._is_read_once(value)
             and all(self.tensors[name].qparams for name in value.inputs)
         ):
             return self._close(value, _clamped(value, step.qparams), step)
@@ -186,34 +200,48 @@ class _Lowering:
         target = Tensor(name=step.name, shape=tensor.shape, qparams=step.qparams)
         if tensor.qparams is None:
             return self._emit(step.name, "quantize", (source,), target)
-        if same_grid(tensor.qparams, step.qparams) and _contains(step.qparams, tensor.qparams):
+        if same_grid(tensor.qparams, step.qparams) and holds_range(step.qparams, tensor.qparams):
             return source
         return self._emit(step.name, "requantize", (source,), target)
 
-    def _passing(self, step: Step, source: str) -> str:
-        if step.kind == "softmax":
-            source = self.as_float(source)
-        op = "reshape" if step.kind == "flatten" else step.kind
-        final = shape = tuple(step.layer.output_shape[1:])
-        if op in ON_IMAGES:
-            source, shape = self._as_image(source), image_shape(final)
-        elif op == "reshape":
-            source = self.origins.get(source, source)
-        tensor = Tensor(name=step.name, shape=shape, qparams=self.tensors[source].qparams)
-        name = self._emit(step.name, op, (source,), tensor, attrs_of(step), step.layer.name)
-        return self._reshaped(name, final)
+    def _move(self, step: Step, inputs: list[Value]) -> Value:
+        """Lowers what only moves values; held open where their grid may still be chosen."""
+        held = Held(
+            name=step.name,
+            step=step,
+            op=op_of(step),
+            parts=tuple(inputs),
+            shape=op_shape(step),
+            final=layout(step.shape),
+            attrs=attrs_of(step),
+        )
+        if all(isinstance(value, str) for value in inputs) and self._is_on_one_grid(inputs):
+            return self._close_held(held)
+        return held
+
+    def _is_read_once(self, value: Pending | Held) -> bool:
+        return len(self.readers[value.step.name]) == 1
+
+    def _is_on_one_grid(self, names: Sequence[str]) -> bool:
+        """Whether codes can be joined as they are; or all are floats."""
+        found = [self.tensors[name].qparams for name in names]
+        if None in found:
+            return found.count(None) == len(found)
+        return all(same_grid(found[0], q) for q in found) and fits_int8(hull(found))
 
     def close(self, value: Value) -> str:
         """Gives a value's tensor; a pending node puts out floats."""
-        if not isinstance(value, Pending):
+        if isinstance(value, str):
             return value
         if id(value) not in self.closed:
-            self.closed[id(value)] = self._close(value, None, value.step)
+            held = isinstance(value, Held)
+            made = self._close_held(value) if held else self._close(value, None, value.step)
+            self.closed[id(value)] = made
         return self.closed[id(value)]
 
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
         inputs, attrs, kernel = value.inputs, dict(value.attrs), value.kernel
-        if qparams is None:
+        if qparams is None and value.op != "lookup":
             if value.op not in AVERAGE:
                 attrs["activation"] = value.activation
             if kernel is None:
@@ -224,35 +252,67 @@ class _Lowering:
             bias = kernel.bias
             if bias is not None and qparams is None:
                 bias = bias.astype(np.float32)
+        table = None
+        if value.op == "lookup":
+            table = read_table(value.step, self.tensors[inputs[0]], qparams)
         node = Node(
-            name=value.layers[0],
+            name=value.name,
             op=value.op,
             inputs=inputs,
             output=step.name,
             attrs=attrs,
             weight=weight,
             bias=bias,
-            layers=(*value.layers, step.layer.name) if qparams else value.layers,
+            layers=(*value.layers, step.layer_name) if qparams else value.layers,
+            table=table,
         )
         self.nodes.append(node)
         self.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
         return self._reshaped(step.name, value.final)
 
-    def _as_image(self, name: str) -> str:
-        """Gives a tensor as (height, width, channels), see `lower.layers`."""
-        return self._reshaped(name, image_shape(self.tensors[name].shape))
+    def _close_held(self, value: Held) -> str:
+        names = [self.close(part) for part in value.parts]
+        found = [self.tensors[name].qparams for name in names]
+        if None in found:
+            names = [self.as_float(name) for name in names]
+        elif not self._is_on_one_grid(names):
+            onto = dataclasses.replace(value.step, qparams=common_grid(value.step, found))
+            return self._quantize_parts(onto, dataclasses.replace(value, parts=tuple(names)))
+        return self._emit_move(value, names, value.step.name)
 
-    def _reshaped(self, name: str, shape: Shape) -> str:
-        """Gives a tensor in another shape: what it was reshaped from, or a twin, made once."""
-        if self.tensors[name].shape == shape:
-            return name
+    def _quantize_parts(self, step: Step, value: Held) -> str:
+        """Rounding what was moved is moving what was rounded."""
+        names = [
+            self._quantize(dataclasses.replace(step, name=f"{step.name}/{place}"), part)
+            for place, part in enumerate(value.parts)
+        ]
+        return self._emit_move(value, names, step.name)
+
+    def _emit_move(self, value: Held, names: Sequence[str], output: str) -> str:
+        layer = value.step.layer_name
+        if value.op == "reshape":
+            return self._reshaped(names[0], value.shape, output=output, layer=layer)
+        found = [self.tensors[name].qparams for name in names]
+        qparams = None if None in found else hull(found)
+        tensor = Tensor(name=output, shape=value.shape, qparams=qparams)
+        made = self._emit(value.name, value.op, tuple(names), tensor, value.attrs, layer)
+        return self._reshaped(made, value.final)
+
+    def _reshaped(self, name: str, shape: Shape, *, output: str = "", layer: str = "") -> str:
+        """Gives a tensor in another shape: what it was reshaped from, or a twin, made once.
+
+        Args:
+            output: what to call the twin, unless that is the name of what it is made from.
+            layer: that asks for it; none does where an op takes another layout.
+        """
         origin = self.origins.get(name, name)
-        if self.tensors[origin].shape == shape:
-            return origin
-        twin = f"{origin}/{'x'.join(map(str, shape))}"
+        for known in (name, origin):
+            if self.tensors[known].shape == shape:
+                return known
+        twin = output if output not in ("", origin) else f"{origin}/{'x'.join(map(str, shape))}"
         if twin not in self.tensors:
             tensor = dataclasses.replace(self.tensors[origin], name=twin, shape=shape)
-            self._emit(twin, "reshape", (origin,), tensor, {"shape": shape})
+            self._emit(twin, "reshape", (origin,), tensor, {"shape": shape}, layer)
             self.origins[twin] = origin
         return twin
 
@@ -274,6 +334,18 @@ class _Lowering:
             self._emit(twin, "dequantize", (name,), Tensor(name=twin, shape=tensor.shape))
         return twin
 
+    def as_output(self, value: Value, shape: Shape) -> str:
+        """Gives a value in float, and in the model's shape."""
+        return self._reshaped(self.as_float(self.close(value)), shape)
+
+    def _emit_float(
+        self, step: Step, op: str, source: str, attrs: Mapping[str, Any] | None = None
+    ) -> str:
+        """Emits an op that keeps the shape of the floats that it reads."""
+        source = self.as_float(source)
+        tensor = Tensor(name=step.name, shape=self.tensors[source].shape)
+        return self._emit(step.name, op, (source,), tensor, attrs, step.layer_name)
+
     def _emit(
         self,
         name: str,
@@ -281,14 +353,19 @@ class _Lowering:
         inputs: tuple[str, ...],
         output: Tensor,
         attrs: Mapping[str, Any] | None = None,
-        layer: str | None = None,
+        layer: str = "",
     ) -> str:
-        layers = (layer or name,)
-        self.nodes.append(
-            Node(name=name, op=op, inputs=inputs, output=name, attrs=attrs or {}, layers=layers)
+        node = Node(
+            name=name,
+            op=op,
+            inputs=inputs,
+            output=output.name,
+            attrs=attrs or {},
+            layers=(layer or name,),
         )
-        self.tensors[name] = output
-        return name
+        self.nodes.append(node)
+        self.tensors[output.name] = output
+        return output.name
 
 
 def _without_unread(graph: Graph) -> Graph:
@@ -319,7 +396,3 @@ def _clamped(value: Pending, qparams: QParams) -> QParams:
                 "follows)"
             )
     return dataclasses.replace(qparams, qmin=qmin, qmax=qmax)
-
-
-def _contains(outer: QParams, inner: QParams) -> bool:
-    return outer.qmin <= inner.qmin and inner.qmax <= outer.qmax

@@ -6,6 +6,11 @@ integers. In place of letting the file differ from the model, the model's own bi
 beta) is moved, usually by less than a hundredth of an output code, before the model is evaluated
 for the last time. Where no bias is far enough from all ties, batch norm's gamma is moved too, by
 less than a thousandth.
+
+A layer that is called more than once has one bias for all its calls. Each channel is moved as the
+call wants it that asks for the longest move, until no call asks for more: where the grids of the
+calls differ by powers of two, what the coarsest can say the others can say too. Calls that do not
+come to agree are treated as if their bias could not be moved; their gain never is.
 """
 
 from __future__ import annotations
@@ -17,11 +22,13 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node
-from keras_quant.graph.passes.realize import ChannelReport, StoredLimits, realize
+from keras_quant.graph.passes.realize import ChannelReport, Realized, StoredLimits, realize
 from keras_quant.lower.lower import lower
 from keras_quant.tf import keras
+from keras_quant.topology import layers_by_name
 
-# A moved bias is rounded to float32, and may come near a tie again; seen to settle in two.
+# A moved bias is rounded to float32, and may come near a tie again; seen to settle in two, and
+# in as many where calls share it.
 MAX_ROUNDS = 4
 
 
@@ -45,6 +52,26 @@ class Snap:
     largest_shift_steps: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Owner:
+    """What may be moved of the nodes that share it: the calls of one layer.
+
+    Attributes:
+        nodes: their names.
+        bias: what they add last; the norm's beta where there is a norm.
+        norm: the batch norm behind them, if there is one.
+    """
+
+    nodes: tuple[str, ...]
+    bias: keras.Variable
+    norm: keras.layers.BatchNormalization | None
+
+    @property
+    def has_free_gain(self) -> bool:
+        """Whether the gain belongs to one node alone, and can be moved."""
+        return len(self.nodes) == 1 and self.norm is not None and self.norm.scale
+
+
 def lower_exactly(model: keras.Model, *, limits: StoredLimits = lambda ideal: {}) -> Snap:
     """Lowers a model to a realized graph, moving those biases that need it.
 
@@ -54,88 +81,131 @@ def lower_exactly(model: keras.Model, *, limits: StoredLimits = lambda ideal: {}
         model: its weights change, unless every channel is exact as trained.
         limits: gives the ideal graph's largest stored codes by node, see `realize`.
     Raises:
-        LoweringError: layers that cannot be lowered, or a bias that cannot be moved.
+        LoweringError: layers that cannot be lowered, or a bias that cannot be moved; then the
+            model is as before.
     """
+    before = model.get_weights()
+    try:
+        return _snap(model, limits)
+    except LoweringError:
+        model.set_weights(before)
+        raise
+
+
+def _snap(model: keras.Model, limits: StoredLimits) -> Snap:
     ideal = lower(model)
-    nodes = {node.name: node for node in ideal.nodes if node.weight}
-    norms = {name: _last_norm(model, node) for name, node in nodes.items()}
-    biases = {name: _last_bias(model, node, norms[name]) for name, node in nodes.items()}
-    immovable = [name for name, bias in biases.items() if bias is None]
-    fixed_gain = [name for name, norm in norms.items() if norm is None or not norm.scale]
-    moves: dict[str, np.ndarray] = {}
+    owners = _owners(model, ideal)
+    movable = {name for owner in owners for name in owner.nodes}
+    free = {name for owner in owners for name in owner.nodes if owner.has_free_gain}
+    names = [node.name for node in ideal.nodes if node.weight]
+    immovable = [name for name in names if name not in movable]
+    fixed_gain = [name for name in names if name not in free]
+    moves: dict[_Owner, np.ndarray] = {}
     steps = 0.0
     for _ in range(MAX_ROUNDS):
-        realized = realize(
-            ideal, stored_max=limits(ideal), immovable=immovable, fixed_gain=fixed_gain
-        )
-        _check_immovable(realized.reports, immovable)
-        moved = [report for report in realized.reports if report.snapped]
-        if not moved:
+        realized = _realized(ideal, limits, immovable=immovable, fixed_gain=fixed_gain)
+        wanted = {owner: _wanted(owner, realized.reports) for owner in owners}
+        wanted = {owner: move for owner, move in wanted.items() if _moved(*move).any()}
+        if not wanted:
             break
-        for report in moved:
-            node = next(node for node in ideal.nodes if node.name == report.node)
-            _move(node, report, biases[node.name], norms[node.name])
-            here = (report.delta != 0) | (report.gain != 1)
-            moves[node.name] = moves.get(node.name, False) | here
-            steps = max(steps, report.largest_shift_steps)
+        nodes = {node.name: node for node in ideal.nodes}
+        for owner, (delta, gain) in wanted.items():
+            _move(owner, nodes[owner.nodes[0]], delta, gain)
+            moves[owner] = moves.get(owner, False) | _moved(delta, gain)
+        steps = max(steps, *(report.largest_shift_steps for report in realized.reports))
         ideal = lower(model)
+    else:
+        disagreeing = [name for owner in wanted for name in owner.nodes if len(owner.nodes) > 1]
+        if disagreeing:
+            immovable += disagreeing
+            realized = _realized(ideal, limits, immovable=immovable, fixed_gain=fixed_gain)
+    layers = [node.layers[0] for o in moves for node in ideal.nodes if node.name in o.nodes]
     return Snap(
         graph=realized.graph,
-        layers=tuple(moves),
+        layers=tuple(dict.fromkeys(layers)),
         channels=sum(report.channels for report in realized.reports),
-        moved=sum(int(np.count_nonzero(channels)) for channels in moves.values()),
+        moved=sum(len(owner.nodes) * int(moved.sum()) for owner, moved in moves.items()),
         largest_shift_steps=steps,
     )
 
 
-def _check_immovable(reports: Sequence[ChannelReport], immovable: Sequence[str]) -> None:
-    rounded = [r.node for r in reports if r.node in immovable and r.rounded]
+def _realized(
+    ideal: Graph, limits: StoredLimits, *, immovable: Sequence[str], fixed_gain: Sequence[str]
+) -> Realized:
+    """Realizes a graph.
+
+    Raises:
+        LoweringError: biases that would have to move, and cannot.
+    """
+    realized = realize(ideal, stored_max=limits(ideal), immovable=immovable, fixed_gain=fixed_gain)
+    rounded = [r.node for r in realized.reports if r.node in immovable and r.rounded]
     if rounded:
         raise LoweringError(
             f"the biases of these layers cannot be moved to what integers can say: "
             f"{', '.join(rounded)}. Each needs use_bias=True without a bias quantizer, or a batch "
-            "norm with center=True behind it"
+            "norm with center=True behind it; and where a layer is called more than once, inputs "
+            "whose steps differ by powers of two, or a batch norm of its own for each call"
         )
+    return realized
 
 
-def _move(
-    node: Node,
-    report: ChannelReport,
-    bias: keras.Variable,
-    norm: keras.layers.BatchNormalization | None,
-) -> None:
-    """Moves a layer's last bias and gain.
+def _wanted(owner: _Owner, reports: Sequence[ChannelReport]) -> tuple[np.ndarray, np.ndarray]:
+    """What to add to the bias, and to multiply the gain by, both (channels,) float64.
+
+    For each channel it is the longest move that one of the owner's nodes asks for.
+    """
+    delta, gain = np.zeros(1), np.ones(1)
+    for report in reports:
+        if report.node in owner.nodes:
+            delta = np.where(np.abs(report.delta) > np.abs(delta), report.delta, delta)
+            gain = gain * report.gain
+    return delta, gain
+
+
+def _moved(delta: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """(channels,) bool."""
+    return (delta != 0) | (gain != 1)
+
+
+def _move(owner: _Owner, node: Node, delta: np.ndarray, gain: np.ndarray) -> None:
+    """Moves a bias and a gain.
 
     The bias takes back what the gain does to all that is added in front of it.
 
     Args:
-        node: ideal, as lowered from the layer.
-        bias: the norm's beta where there is a norm.
+        node: the owner's, ideal, as lowered from the layer; the first of several.
     """
-    before = np.asarray(bias, np.float64)
+    before = np.asarray(owner.bias, np.float64)
     scaled = 0.0 if node.bias is None else node.bias - before
-    bias.assign((before + report.delta - scaled * (report.gain - 1)).astype(np.float32))
-    if norm is not None and (report.gain != 1).any():
-        norm.gamma.assign((np.asarray(norm.gamma, np.float64) * report.gain).astype(np.float32))
+    owner.bias.assign((before + delta - scaled * (gain - 1)).astype(np.float32))
+    if owner.norm is not None and (gain != 1).any():
+        gamma = np.asarray(owner.norm.gamma, np.float64)
+        owner.norm.gamma.assign((gamma * gain).astype(np.float32))
 
 
-def _layers(model: keras.Model, node: Node) -> list[keras.layers.Layer]:
-    by_name = {layer.name: layer for layer in model.layers}
-    return [by_name[name] for name in node.layers if name in by_name]
-
-
-def _last_norm(model: keras.Model, node: Node) -> keras.layers.BatchNormalization | None:
-    norms = [n for n in _layers(model, node) if isinstance(n, keras.layers.BatchNormalization)]
-    return norms[-1] if norms else None
+def _owners(model: keras.Model, graph: Graph) -> list[_Owner]:
+    """What may be moved, each with all nodes with a kernel that share it."""
+    layers = layers_by_name(model)
+    nodes: dict[int, list[str]] = {}
+    found: dict[int, _Owner] = {}
+    for node in graph.nodes:
+        folded = [layers[name] for name in node.layers if name in layers]
+        norms = [layer for layer in folded if isinstance(layer, keras.layers.BatchNormalization)]
+        norm = norms[-1] if norms else None
+        bias = _last_bias(folded, norm) if node.weight else None
+        if bias is not None:
+            names = nodes.setdefault(id(bias), [])
+            names.append(node.name)
+            found[id(bias)] = _Owner(nodes=tuple(names), bias=bias, norm=norm)
+    return list(found.values())
 
 
 def _last_bias(
-    model: keras.Model, node: Node, norm: keras.layers.BatchNormalization | None
+    layers: Sequence[keras.layers.Layer], norm: keras.layers.BatchNormalization | None
 ) -> keras.Variable | None:
-    """The (channels,) variable that a node's layers add last; None where nothing may move it."""
+    """The (channels,) variable that layers add last; None where nothing may move it."""
     if norm is not None:
         return norm.beta
-    layers = _layers(model, node)
     if not layers or getattr(layers[0], "bias_quantizer_internal", None):
         return None
     return getattr(layers[0], "bias", None)

@@ -255,3 +255,11 @@ class InputGrid(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         grid = {"scale": self.scale, "qmin": self.qmin, "qmax": self.qmax}
         return {**super().get_config(), **grid}
+
+
+@keras.utils.register_keras_serializable("keras_quant")
+class KeepFloat(keras.layers.Layer):
+    """Passes values on; the exported file hands them as floats to the layer behind."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.identity(inputs)

@@ -40,6 +40,12 @@ def build_from_file(
             f"{reference} returned {type(model).__module__}.{type(model).__name__}; a Keras 2 "
             "model is needed: from keras_quant.tf import keras"
         )
+    if len(model.inputs) > 1 or len(model.outputs) > 1:
+        raise ModelError(
+            f"{reference} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; kq "
+            "trains one of each. Train others with Keras: prepare.plan and prepare.wrap quantize "
+            "them, lower.lower_exactly and emit.tflite.emit_tflite export them"
+        )
     expected = ((None, *input_shape), (None, num_classes))
     if (model.input_shape, model.output_shape) != expected:
         raise ModelError(

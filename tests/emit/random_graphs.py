@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
@@ -10,8 +13,15 @@ from keras_quant.qparams import QParams, signed, unsigned
 
 BODY_OPS = (
     *("conv2d", "grouped_conv2d", "depthwise_conv2d", "conv2d_transpose"),
-    *("max_pool", "avg_pool", "pad", "requantize", "add"),
+    *("max_pool", "avg_pool", "pad", "requantize", "add", "upsample", "concat"),
 )
+# Ops that formats cannot say yet.
+_LACKING: dict[str, tuple[str, ...]] = {}
+
+
+def body_ops(format_name: str) -> tuple[str, ...]:
+    """Those of BODY_OPS that a format can say."""
+    return tuple(op for op in BODY_OPS if op not in _LACKING.get(format_name, ()))
 
 
 class GraphBuilder:
@@ -178,8 +188,23 @@ class GraphBuilder:
         self.add_node("avg_pool", qparams=self._regridded(), attrs=attrs)
 
     def _add_pad(self) -> None:
-        attrs = {"padding": (self._pair(0, 2), self._pair(0, 2))}
-        self.add_node("pad", qparams=self.qparams(), attrs=attrs)
+        """Margins that grow the image, or that cut it where it is large enough."""
+        margins = (self._pair(0, 2), self._pair(0, 2))
+        if self._rng.integers(2) and min(self.shape()[:2]) > 4:
+            margins = tuple((-before, -after) for before, after in margins)
+        self.add_node("pad", qparams=self.qparams(), attrs={"padding": margins})
+
+    def _add_upsample(self) -> None:
+        self.add_node("upsample", qparams=self.qparams(), attrs={"size": self._pair(1, 3)})
+
+    def _add_concat(self) -> None:
+        """Beside codes of the same grid in a lower range, and beside itself, on any axis."""
+        start, grid, channels = self.last, self.qparams(), self.shape()[2]
+        top = grid.zero_point + max(1, (grid.qmax - grid.zero_point) // 2)
+        lower = replace(grid, qmax=min(top, grid.qmax))
+        self.add_linear("conv2d", (1, 1, channels, channels), qparams=lower)
+        attrs = {"axis": int(self._rng.integers(3))}
+        self.add_node("concat", qparams=grid, attrs=attrs, inputs=(start, self.last, start))
 
     def _add_requantize(self) -> None:
         self.add_node("requantize", qparams=self._regridded())
@@ -200,12 +225,12 @@ class GraphBuilder:
         return self.random_qparams(self.qparams().scale * ratio)
 
 
-def random_graph(seed: int) -> GraphBuilder:
+def random_graph(seed: int, ops: Sequence[str] = BODY_OPS) -> GraphBuilder:
     """A network of up to five nodes before a dense layer and a head."""
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in (*rng.integers(1, 12, 2), rng.integers(1, 9)))
     builder = GraphBuilder(rng, shape, power_of_two=bool(rng.integers(2)))
-    for op in rng.choice(BODY_OPS, rng.integers(0, 6)):
+    for op in rng.choice(ops, rng.integers(0, 6)):
         builder.add_random(str(op))
     if rng.integers(2):
         builder.add_node("mean", qparams=builder._regridded())

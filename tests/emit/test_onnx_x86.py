@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_quant.emit.onnx_x86 import emit_onnx_x86
@@ -58,12 +58,13 @@ def residual(bits: int, *, weight: int = 7) -> GraphBuilder:
 @pytest.mark.parametrize("bits", [1, 4, 8])
 def test_everything_of_codes_is_fused(bits: int) -> None:
     runner = OnnxRuntimeRunner(emit_onnx_x86(residual(bits).graph()))
+    clamped = bits < 8  # codes that are averaged by a convolution
     assert integer_operators(runner) == {
         "QuantizeLinear": 1,
-        "QLinearConv": 4,
+        "QLinearConv": 4 + clamped,
         "QLinearAdd": 1,
         "NhwcMaxPool": 1,
-        "QLinearGlobalAveragePool": 1,
+        **({} if clamped else {"QLinearGlobalAveragePool": 1}),
         "QGemm": 1,
     }
     assert "DequantizeLinear" not in runner.operators
@@ -145,14 +146,7 @@ def test_floats_are_multiplied_by_the_inverse_scale_not_divided() -> None:
     assert differing(graph, {"image": values[np.newaxis]}, "codes") == 0
 
 
-@given(
-    s_in=st.floats(2**-20, 2**20, width=32),
-    ratio=st.floats(0.01, 100),
-    count=st.integers(1, 400),
-)
-def test_the_average_kernel_gets_scales_that_give_the_references_multiplier(
-    s_in: float, ratio: float, count: int
-) -> None:
+def assert_average_scales(s_in: float, ratio: float, count: int) -> None:
     source, output = unsigned(8, s_in), unsigned(8, s_in * ratio)
     given_, gives = map(np.float32, average_scales(source, output, count))
     share = np.float32(1) / np.float32(count)
@@ -160,15 +154,43 @@ def test_the_average_kernel_gets_scales_that_give_the_references_multiplier(
     assert given_ / (gives * np.float32(count)) == wanted
 
 
-def test_a_requantization_between_two_layers_is_not_merged_with_them() -> None:
+@given(
+    s_in=st.floats(2**-20, 2**20, width=32),
+    ratio=st.floats(0.01, 100),
+    count=st.integers(1, 400),
+)
+@example(s_in=135.0, ratio=39.8125, count=103)
+def test_the_average_kernel_gets_scales_that_give_the_references_multiplier(
+    s_in: float, ratio: float, count: int
+) -> None:
+    assert_average_scales(s_in, ratio, count)
+
+
+@pytest.mark.parametrize("count", [41, 49])  # float32(1 / 41) * 41 is below 1
+def test_there_are_scales_for_averages_of_any_scale(count: int) -> None:
+    for mantissa in range(2**23, 2**24, 12289):  # a prime
+        assert_average_scales(mantissa * 2.0**-23, 1.0, count)
+
+
+@pytest.mark.parametrize(
+    ("target", "operator"),
+    [
+        (unsigned(8, 0.91), "QLinearAdd"),
+        (unsigned(2, 1.48), "QLinearAdd"),
+        (QParams(scale=0.74, zero_point=3, qmin=0, qmax=255, bits=8), "QLinearLeakyRelu"),
+    ],
+)
+def test_a_requantization_between_two_layers_is_not_merged_with_them(
+    target: QParams, operator: str
+) -> None:
     builder = GraphBuilder(np.random.default_rng(2), (4, 4, 3), power_of_two=False)
     builder.add_linear("conv2d", (1, 1, 3, 8), qparams=unsigned(8, 0.37))
-    builder.add_node("requantize", qparams=unsigned(8, 0.91))
+    builder.add_node("requantize", qparams=target)
     builder.add_linear("conv2d", (1, 1, 8, 8), qparams=unsigned(8, 3.3))
     graph = builder.graph()
     assert differing(graph, builder.images(20), graph.outputs[0]) == 0
     runner = OnnxRuntimeRunner(emit_onnx_x86(graph))
-    assert integer_operators(runner)["QLinearLeakyRelu"] == 1
+    assert integer_operators(runner)[operator] == 1
 
 
 def test_margins_that_a_pooling_would_refuse_stay_in_front_of_it() -> None:

@@ -10,6 +10,7 @@ import pytest
 from keras_quant.graph.energy import (
     _ARITHMETIC,
     MEMORIES,
+    POINTWISE_STEPS,
     access_pj,
     add_pj,
     arithmetic_pj,
@@ -18,6 +19,7 @@ from keras_quant.graph.energy import (
 )
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.ops import OPS
+from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.qparams import QParams, unsigned
 
 ADD_32, FLOAT_ADD, FLOAT_MULTIPLY = 0.1, 0.9, 3.7  # Horowitz 2014, figure 1.1.9
@@ -42,6 +44,10 @@ def energy_of(
 
 def test_every_operation_has_an_energy():
     assert [op for op, rule in OPS.items() if not rule.weight_rank and op not in _ARITHMETIC] == []
+
+
+def test_every_function_of_one_value_has_steps():
+    assert POINTWISE_STEPS.keys() == POINTWISE.keys()
 
 
 def test_widths_of_the_table_have_the_energies_of_the_table():
@@ -125,6 +131,15 @@ def test_codes_on_other_grids_are_scaled_to_be_added(graph: Graph):
         (energy_of("relu", (7,), (7,), qparams=None, max_value=6.0), 14 * FLOAT_ADD),
         (energy_of("softmax", (3,), (3,), qparams=None), 3 * (8 * FLOAT_MULTIPLY + 10 * FLOAT_ADD)),
         (energy_of("reshape", (2, 2, 2), (8,)), 0),
+        (
+            energy_of("multiply", (2, 3), (3,), (2, 3)),
+            6 * (multiply_pj(4, 4) + FLOAT_MULTIPLY),
+        ),
+        (energy_of("multiply", (3,), (3,), (3,), qparams=None), 3 * FLOAT_MULTIPLY),
+        (
+            energy_of("pointwise", (3,), (3,), qparams=None, function="hard_swish"),
+            3 * (2 * FLOAT_MULTIPLY + 3 * FLOAT_ADD),
+        ),
     ],
 )
 def test_nodes_without_a_kernel_counted_by_hand(found: float, expected: float):

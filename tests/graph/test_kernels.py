@@ -16,11 +16,15 @@ from keras_quant.qparams import QParams, signed, unsigned
 
 # tests/graph/test_linear.py has these
 WITH_WEIGHTS = {"conv2d", "depthwise_conv2d", "conv2d_transpose", "dense"}
+WITH_TABLES = {"lookup"}  # tests/graph/test_lookup.py has it
 
 HALF = unsigned(3, 0.5)
 UNIT = unsigned(3, 1.0)
 SIGNED = signed(4, 0.5, narrow_range=False)
 SHIFTED = QParams(scale=0.5, zero_point=10, qmin=8, qmax=15, bits=3)
+BYTE = unsigned(8, 1.0)
+BOTH = signed(8, 1.0, narrow_range=False)
+WIDE = QParams(scale=1.0, qmin=-128, qmax=255, bits=9)
 SQUARE = [[[1], [2]], [[3], [4]]]
 ROW = {"pool_size": (1, 2), "strides": (1, 2), "padding": "valid"}
 
@@ -38,6 +42,12 @@ CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = 
     ("add", {}, [SIGNED, SHIFTED, SIGNED], [[-8, 1, 7], [8, 9, 15]], [-8, 0, 7]),
     ("add", {}, [UNIT, UNIT, SHIFTED], [[0, 1], [0, 1]], [10, 14]),
     ("add", {"activation": "relu"}, [None] * 3, [[-3.0, 1.0], [1.0, 1.0]], [0.0, 2.0]),
+    ("multiply", {}, [HALF, UNIT, UNIT], [[1, 3, 5, 7], [1, 1, 1, 7]], [0, 2, 2, 7]),
+    ("multiply", {}, [SIGNED, SHIFTED, SIGNED], [[-8, 1, 7], [9, 8, 15]], [4, -1, 7]),
+    ("multiply", {}, [UNIT, UNIT, SHIFTED], [[0, 1], [3, 2]], [10, 14]),
+    ("multiply", {}, [UNIT, UNIT, UNIT], [[[[1, 2]], [[3, 1]]], [2, 3]], [[[2, 6]], [[6, 3]]]),
+    ("multiply", {}, [UNIT, UNIT, UNIT], [[2, 3], [[[1, 2]], [[3, 1]]]], [[[2, 6]], [[6, 3]]]),
+    ("multiply", {"activation": "relu"}, [None] * 3, [[-3.0, 1.0], [1.0, 2.0]], [0.0, 2.0]),
     ("max_pool", ROW, [SIGNED, SIGNED], [[[[-3], [-2], [5], [1]]]], [[[-2], [5]]]),
     (
         "max_pool",
@@ -66,10 +76,30 @@ CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = 
     ("pad", {"padding": ((1, 0), (0, 1))}, [HALF, HALF], [[[[5]]]], [[[0], [0]], [[5], [0]]]),
     ("pad", {"padding": ((0, 0), (1, 0))}, [SHIFTED, SHIFTED], [[[[15]]]], [[[10], [15]]]),
     ("pad", {"padding": ((0, 0), (1, 0))}, [None, None], [[[[2.0]]]], [[[0.0], [2.0]]]),
+    ("pad", {"padding": ((-1, 0), (0, -1))}, [HALF, HALF], [SQUARE], [[[3]]]),
+    ("pad", {"padding": ((0, 0), (-1, -1))}, [None, None], [[[[1.0], [2.0], [3.0]]]], [[[2.0]]]),
     ("reshape", {}, [HALF, HALF], [SQUARE], [1, 2, 3, 4]),
-    ("reshape", {"shape": (1, 4)}, [HALF, HALF], [SQUARE], [[1, 2, 3, 4]]),
+    ("reshape", {"shape": (4, 1)}, [HALF, HALF], [SQUARE], [[1], [2], [3], [4]]),
+    (
+        "upsample",
+        {"size": (1, 2)},
+        [HALF, HALF],
+        [SQUARE],
+        [[[1], [1], [2], [2]], [[3], [3], [4], [4]]],
+    ),
+    (
+        "upsample",
+        {"size": (2, 1)},
+        [None, None],
+        [[[[1.5], [2.5]]]],
+        [[[1.5], [2.5]], [[1.5], [2.5]]],
+    ),
+    ("concat", {"axis": 1}, [UNIT, UNIT, UNIT], [[[1], [2]], [[3], [4]]], [[1, 3], [2, 4]]),
+    ("concat", {"axis": 0}, [BOTH, BYTE, WIDE], [[-5], [200]], [-5, 200]),
+    ("concat", {"axis": 0}, [None, None, None], [[0.5], [1.5]], [0.5, 1.5]),
     ("relu", {}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 9.0]),
     ("relu", {"max_value": 6.0}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 6.0]),
+    ("pointwise", {"function": "hard_swish"}, [None, None], [[-3.0, 1.5, 9.0]], [0.0, 1.125, 9.0]),
     ("softmax", {}, [None, None], [[1000.0, 1000.0]], [0.5, 0.5]),
 ]
 
@@ -105,7 +135,7 @@ def test_op_gives_the_values_worked_out_by_hand(op, attrs, qparams, values, expe
 
 
 def test_every_op_has_a_case():
-    assert {case[0] for case in CASES} | WITH_WEIGHTS == set(OPS)
+    assert {case[0] for case in CASES} | WITH_WEIGHTS | WITH_TABLES == set(OPS)
 
 
 @pytest.mark.parametrize(

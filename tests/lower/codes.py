@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from keras_quant.graph.ir import Graph
@@ -10,11 +12,13 @@ from keras_quant.methods.qkeras import freeze_activation
 from keras_quant.tf import keras
 
 
-def keras_codes(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+def keras_codes(model: keras.Model, images: Any) -> dict[str, np.ndarray]:
     """Codes of each quantizing layer, by its name."""
     grids = {layer.name: freeze_activation(layer) for layer in model.layers}
     scales = {name: qparams.scale for name, qparams in grids.items() if qparams is not None}
-    probe = keras.Model(model.input, {name: model.get_layer(name).output for name in scales})
+    if isinstance(images, dict):
+        images = [images[tensor.node.layer.name] for tensor in model.inputs]
+    probe = keras.Model(model.inputs, {name: model.get_layer(name).output for name in scales})
     outputs = probe(images, training=False) if scales else {}
     return {
         name: np.rint(np.asarray(outputs[name], np.float64) / scale).astype(int)
@@ -22,10 +26,15 @@ def keras_codes(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]
     }
 
 
-def count_differences(model: keras.Model, graph: Graph, images: np.ndarray) -> tuple[int, int]:
-    """How many codes of the model are not the graph's, and how many were compared."""
+def count_differences(model: keras.Model, graph: Graph, images: Any) -> tuple[int, int]:
+    """How many codes of the model are not the graph's, and how many were compared.
+
+    Args:
+        images: float32 (images, *shape), or by the input's name where there are several.
+    """
     codes = {n: c for n, c in keras_codes(model, images).items() if n in graph.tensors}
-    found = run_reference(graph, {graph.inputs[0]: images}, keep=list(codes))
+    given = images if isinstance(images, dict) else {graph.inputs[0]: images}
+    found = run_reference(graph, given, keep=list(codes))
     # The graph holds sequences and vectors as images.
     pairs = [(found[n], c.reshape(found[n].shape)) for n, c in codes.items()]
     different = sum(int(np.count_nonzero(a != b)) for a, b in pairs)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keras_quant.calibrate import calibrate
 from keras_quant.methods import load_method
+from keras_quant.methods.pointwise import hard_swish
 from keras_quant.prepare import plan, with_steps, wrap
 from keras_quant.qparams import unsigned
 from keras_quant.scheme import Scheme, scheme_from_bits
@@ -217,7 +218,24 @@ def _pad(x: Any, block: Block) -> Any:
     return keras.layers.ZeroPadding2D(((top - 1, block.stride - 1), (left - 1, 1)))(x)
 
 
+def _function(x: Any, block: Block) -> Any:
+    names = ["sigmoid", "tanh", "swish", "hard_sigmoid", "gelu", "elu", hard_swish]
+    return keras.layers.Activation(names[block.filters % len(names)])(x)
+
+
+def _gate(x: Any, block: Block) -> Any:
+    """Squeeze and excite."""
+    x = keras.layers.Conv2D(block.filters, 1)(x)
+    gate = keras.layers.GlobalAveragePooling2D()(x)
+    gate = keras.layers.Dense(block.stride, activation="relu")(gate)
+    activation = "sigmoid" if block.relu else "hard_sigmoid"
+    gate = keras.layers.Dense(x.shape[-1], activation=activation)(gate)
+    return keras.layers.Multiply()([x, gate])
+
+
 _ADD = {
+    "function": _function,
+    "gate": _gate,
     "conv": _conv,
     "depthwise": _depthwise,
     "residual": _residual,

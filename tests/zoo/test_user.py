@@ -21,6 +21,10 @@ def build_net(input_shape, num_classes):
 def three_classes(input_shape, num_classes):
     return build_net(input_shape, 3)
 
+def two_outputs(input_shape, num_classes):
+    model = build_net(input_shape, num_classes)
+    return tf.keras.Model(model.input, [model.output, model.output])
+
 def nothing(input_shape, num_classes):
     pass
 
@@ -45,6 +49,7 @@ def test_model_of_the_users_file_is_built(file: Path) -> None:
     [
         ("bild_net", "has no function 'bild_net'; close names: build_net"),
         ("three_classes", r"to \(None, 3\); the data needs .* to \(None, 5\)"),
+        ("two_outputs", "1 inputs and 2 outputs; kq trains one of each.*lower.lower_exactly"),
         ("nothing", "returned builtins.NoneType; a Keras 2 model is needed"),
         ("broken", "net.py:broken failed: ValueError: no idea"),
     ],

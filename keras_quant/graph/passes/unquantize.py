@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras_quant.errors import GraphError
 from keras_quant.graph.ir import Graph, Node, Weight
 from keras_quant.graph.linear import dequantized
 from keras_quant.qparams import QParams
@@ -23,7 +24,15 @@ def unquantize(graph: Graph) -> Graph:
         graph: a realized graph, or an ideal one.
     Returns: a graph of the same inputs; tensors that only converted are gone, and an output
         among them has the name of what it converted.
+    Raises:
+        GraphError: the graph has tables, which say nothing of the functions that they hold.
     """
+    tables = [node.name for node in graph.nodes if node.table is not None]
+    if tables:
+        raise GraphError(
+            f"layers {', '.join(tables)}: tables of codes have no form in floats. Keep these "
+            "layers in float, or choose a target with int8 kernels"
+        )
     alias: dict[str, str] = {}
     nodes = []
     for node in graph.nodes:
@@ -48,7 +57,7 @@ def _unquantized(graph: Graph, node: Node) -> Node:
         node = replace(
             node, weight=Weight(values=dequantized(node.weight)), bias=_real_bias(node, source)
         )
-    if qparams is not None and (node.weight is not None or node.op == "add"):
+    if qparams is not None and (node.weight is not None or node.op in ("add", "multiply")):
         node = replace(node, attrs={**node.attrs, "activation": _rectifier(qparams)})
     return node
 

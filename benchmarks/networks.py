@@ -1,0 +1,34 @@
+"""The networks whose files are timed, and how long each is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One network, and how long to measure it.
+
+    Attributes:
+        size: height and width of its input.
+        images: to calibrate on; time does not depend on what comes out.
+        rounds: samples of each file.
+        calls: in a row for one sample.
+    """
+
+    model: str
+    size: int = 32
+    classes: int = 10
+    images: int = 64
+    rounds: int = 200
+    calls: int = 10
+
+
+CASES = (
+    Case(model="resnet20"),
+    Case(model="resnet56"),
+    Case(model="cnn"),
+    Case(model="mobilenet_v2", size=96, classes=1000, images=8, rounds=100, calls=3),
+    Case(model="mobilenet_v2", size=224, classes=1000, images=8, rounds=60, calls=1),
+    Case(model="resnet50", size=224, classes=1000, images=8, rounds=30, calls=1),
+)

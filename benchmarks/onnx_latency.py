@@ -1,0 +1,128 @@
+"""Latency of ONNX files: one image, one thread, ONNX Runtime on x86.
+
+Ours beside what ONNX Runtime's own quantizer makes of the same network: tf2onnx's float file,
+prepared as its documentation asks, through quantize_static to Q/DQ with uint8 activations and
+int8 weights a channel. All take float images, channels last, and give float logits. Weights are
+untrained: kernels take as long for any values.
+
+Goal: ours at most 1.02 times ONNX Runtime's on all networks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from interleaved import paired_ratio, time_interleaved, timing
+from networks import CASES, Case
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from quantized import fake_quantized
+from results import Result, argument_parser, publish
+
+from keras_quant.baseline import float_onnx
+from keras_quant.emit.onnx_x86 import emit_onnx_x86
+from keras_quant.lower import lower_exactly
+from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
+from keras_quant.tf import keras
+from keras_quant.zoo import build
+
+GOAL = 1.02
+BITS = ("w8a8", "w4a4", "w2a2")
+PEER, FLOAT = "quantize_static", "tf2onnx float"
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--model", help="only this one of the networks")
+    arguments = parser.parse_args()
+    cases = [case for case in CASES if arguments.model in (None, case.model)]
+    results = [result for case in cases for result in measure(case)]
+    publish("latency of one image in ONNX Runtime", results, arguments.json)
+
+
+def measure(case: Case) -> list[Result]:
+    """Times all files of one network in turn."""
+    shape = (case.size, case.size, 3)
+    source = build(case.model, shape, case.classes)
+    images = np.random.default_rng(0).integers(0, 256, (case.images, *shape), np.uint8)
+    files = make_files(source, images)
+    samples = time_interleaved(
+        {name: invocation(content) for name, content in files.items()},
+        rounds=case.rounds,
+        warmup=5,
+        calls=case.calls,
+    )
+    results = [timing(name, samples[name], peer=description(files[name])) for name in files]
+    results += [paired_ratio(samples, ours, PEER, at_most=GOAL) for ours in BITS]
+    where = f"{case.model} {case.size}x{case.size}"
+    return [replace(result, figure=f"{where}: {result.figure}") for result in results]
+
+
+def make_files(source: keras.Model, images: np.ndarray) -> dict[str, bytes]:
+    """Writes one network in all ways that are compared; in the order of the table."""
+    floats = float_onnx(source)
+    return {
+        **{bits: our_file(source, images, bits) for bits in BITS},
+        FLOAT: floats,
+        PEER: statically_quantized(floats, images),
+    }
+
+
+def our_file(source: keras.Model, images: np.ndarray, bits: str) -> bytes:
+    """Quantizes and writes a network as `kq export --to onnx` does."""
+    return emit_onnx_x86(lower_exactly(fake_quantized(source, bits, images)).graph)
+
+
+def statically_quantized(floats: bytes, images: np.ndarray) -> bytes:
+    """ONNX Runtime's post-training quantization, its ranges from the images."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("float", "pre", "int8"))
+        given.write_bytes(floats)
+        quant_pre_process(given, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantized,
+            _Images(images),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+        )
+        return quantized.read_bytes()
+
+
+class _Images(CalibrationDataReader):
+    """Gives one image after the other."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._left = iter(images)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next input; None behind the last."""
+        image = next(self._left, None)
+        return None if image is None else {"image": image[np.newaxis].astype(np.float32) / 255}
+
+
+def invocation(content: bytes) -> Callable[[], object]:
+    """Loads a file and gives what runs it on zeros."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options)
+    (given,) = session.get_inputs()
+    inputs = {given.name: np.zeros((1, *given.shape[1:]), np.float32)}
+    return lambda: session.run(None, inputs)
+
+
+def description(content: bytes) -> str:
+    """The file's size, and what it runs on."""
+    return f"{len(content) / 1e3:,.1f} kB, {', '.join(OnnxRuntimeRunner(content).info.kernels)}"
+
+
+if __name__ == "__main__":
+    main()

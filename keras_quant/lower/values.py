@@ -1,0 +1,55 @@
+"""What a step of the model gives while it is lowered: a tensor, or something still open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from keras_quant.functional import Step
+from keras_quant.graph.ir import Shape
+from keras_quant.lower.weights import Kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pending:
+    """A node whose output is not decided yet.
+
+    Attributes:
+        name: of the node.
+        step: the last that is folded into it.
+        shape: of what the op gives.
+        final: in which shape it is read, see `layers.layout`.
+        layers: names of the layers that it computes.
+    """
+
+    name: str
+    step: Step
+    op: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    final: Shape
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    kernel: Kernel | None = None
+    activation: str = "none"
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Held:
+    """A node that only moves the values of its parts, whose grid is not decided yet.
+
+    Attributes are those of Pending, but parts, which may be open themselves.
+    """
+
+    name: str
+    step: Step
+    op: str
+    parts: tuple[Value, ...]
+    shape: Shape
+    final: Shape
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+Value: TypeAlias = "str | Pending | Held"
+"""A tensor's name, or what becomes one."""

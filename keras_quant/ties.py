@@ -1,0 +1,148 @@
+"""Which activations must share one step, and how wide and signed they then are.
+
+* Around an addition: codes on one grid are added without rounding.
+* In front of a Concatenate: its codes mean the same in all channels.
+* Around the calls of a layer that is called more than once: they have one bias, which integers of
+  different steps would say differently.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from keras_quant.functional import COMPUTE, Step, consumers, readers_of, sources_of
+from keras_quant.methods.grid import ActivationGrid
+
+BRANCH_BITS = 8
+_BRANCH = ActivationGrid(bits=BRANCH_BITS, signed=True)
+
+Grids = Mapping[str, ActivationGrid]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tied:
+    """What ties make of a rounded activation.
+
+    Attributes:
+        group: activations of one group share their step.
+        grid: their codes, for that step.
+        is_branch: feeds additions only, so it follows the step of their sum.
+    """
+
+    group: int
+    grid: ActivationGrid
+    is_branch: bool
+
+
+def tie(
+    steps: Sequence[Step],
+    blocks: Sequence[Sequence[Step]],
+    grids: Grids,
+    in_float: Collection[str],
+) -> dict[str, Tied]:
+    """Ties rounded activations.
+
+    Args:
+        steps: the model's.
+        blocks: steps that are quantized as one; a layer with its batch norm, say.
+        grids: by the name of the step that is rounded, in order, what its scheme says.
+        in_float: names of layers that compute in float, and tie nothing.
+    Returns: for each name in grids what becomes of it.
+    """
+    by_name = {step.name: step for step in steps}
+    reads = consumers(steps)
+    sums = {
+        step.name: _around_addition(step, by_name, reads, grids)
+        for step in steps
+        if step.kind == "add" and step.layer_name not in in_float
+    }
+    sums = {name: around for name, around in sums.items() if _all_in(grids, around)}
+    joined = [_joined(step, by_name) for step in steps if step.kind == "concat"]
+    joined = [names for names in joined if _all_in(grids, names)]
+    group = _groups(grids, [*sums.values(), *joined, *_around_calls(blocks, by_name, grids)])
+    branches = {
+        name
+        for name, grid in grids.items()
+        if grid.signed and all(r.name in sums for r in readers_of(by_name[name], reads))
+    }
+    beside_signed = _beside_signed(steps, by_name, grids)
+    widest: dict[int, int] = defaultdict(int)
+    for name in grids.keys() - branches:
+        widest[group[name]] = max(widest[group[name]], grids[name].bits)
+    return {
+        name: Tied(
+            group=group[name],
+            grid=_BRANCH
+            if name in branches
+            else _widened(grid, widest[group[name]] - (name in beside_signed)),
+            is_branch=name in branches,
+        )
+        for name, grid in grids.items()
+    }
+
+
+def _all_in(grids: Grids, names: Sequence[str]) -> bool:
+    return all(name in grids for name in names)
+
+
+def _around_addition(
+    step: Step, by_name: Mapping[str, Step], reads: Mapping[str, Sequence[Step]], grids: Grids
+) -> list[str]:
+    """What an addition reads, and the step behind which its sum is rounded: it or its ReLU."""
+    names = [name for read in step.inputs for name in sources_of(read, by_name)]
+    readers = reads[step.name]
+    if step.name not in grids and len(readers) == 1 and readers[0].kind == "relu":
+        return [*names, readers[0].name]
+    return [*names, step.name]
+
+
+def _joined(step: Step, by_name: Mapping[str, Step]) -> list[str]:
+    """What a Concatenate reads, but for the model's inputs, which are rounded again for it."""
+    names = [name for read in step.inputs for name in sources_of(read, by_name)]
+    return [name for name in names if by_name[name].kind != "input"]
+
+
+def _around_calls(
+    blocks: Sequence[Sequence[Step]], by_name: Mapping[str, Step], grids: Grids
+) -> Iterator[list[str]]:
+    """What the calls read that share a bias, and what they put out."""
+    calls: dict[str, list[Sequence[Step]]] = defaultdict(list)
+    for block in blocks:
+        owners = [step for step in block if step.kind in (*COMPUTE, "batch_norm")]
+        if owners:
+            calls[owners[-1].layer_name].append(block)
+    for sharing in (blocks for blocks in calls.values() if len(blocks) > 1):
+        read = [name for block in sharing for name in sources_of(block[0].inputs[0], by_name)]
+        for names in (read, [block[-1].name for block in sharing]):
+            yield [name for name in names if name in grids]
+
+
+def _groups(grids: Grids, ties: Sequence[Sequence[str]]) -> dict[str, int]:
+    """The number of each name's group, equal for those that are tied, however far round."""
+    group = {name: number for number, name in enumerate(grids)}
+    for names in ties:
+        numbers = {group[name] for name in names}
+        group = {n: min(numbers) if g in numbers else g for n, g in group.items()}
+    return group
+
+
+def _beside_signed(steps: Sequence[Step], by_name: Mapping[str, Step], grids: Grids) -> set[str]:
+    """Activations without negative codes that are joined with some that have them.
+
+    They get one bit less: both then end at one code, and together have the signed ones' bits.
+    """
+    found: set[str] = set()
+    for step in steps:
+        if step.kind == "concat":
+            names = [name for read in step.inputs for name in sources_of(read, by_name)]
+            unsigned = {name for name in names if name in grids and not grids[name].signed}
+            found |= unsigned if len(unsigned) < len({*names}) else set()
+    return found
+
+
+def _widened(grid: ActivationGrid, bits: int) -> ActivationGrid:
+    """A grid as wide as the widest of its group: one step for all leaves no other choice."""
+    narrow_range = grid.signed and bits < 8
+    return ActivationGrid(bits=bits, signed=grid.signed, narrow_range=narrow_range)
