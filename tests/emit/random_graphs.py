@@ -14,9 +14,10 @@ from keras_quant.qparams import QParams, signed, unsigned
 BODY_OPS = (
     *("conv2d", "grouped_conv2d", "depthwise_conv2d", "conv2d_transpose"),
     *("max_pool", "avg_pool", "pad", "requantize", "add", "upsample", "concat"),
+    *("multiply", "lookup"),
 )
 # Ops that formats cannot say yet.
-_LACKING: dict[str, tuple[str, ...]] = {}
+_LACKING = dict.fromkeys(("onnx", "tensorrt"), ("multiply", "lookup"))
 
 
 def body_ops(format_name: str) -> tuple[str, ...]:
@@ -83,7 +84,9 @@ class GraphBuilder:
         zero_point = int(self._rng.integers(2**bits))
         return QParams(scale=scale, zero_point=zero_point, qmin=0, qmax=2**bits - 1, bits=bits)
 
-    def add_node(self, op, *, qparams, inputs=None, attrs=None, weight=None, bias=None) -> None:
+    def add_node(
+        self, op, *, qparams, inputs=None, attrs=None, weight=None, bias=None, table=None
+    ) -> None:
         """Adds a node behind the last tensor; its output shape follows from its op."""
         name = f"{op}_{len(self._nodes)}"
         node = Node(
@@ -94,6 +97,7 @@ class GraphBuilder:
             attrs=attrs or {},
             weight=weight,
             bias=bias,
+            table=table,
         )
         shape = OPS[op].shape(node, [self._tensors[source].shape for source in node.inputs])
         self._nodes.append(node)
@@ -217,6 +221,27 @@ class GraphBuilder:
         self.add_linear("conv2d", (1, 1, channels, channels), qparams=branch)
         output = self.random_qparams(scale * float(ratios[1]))
         self.add_node("add", qparams=output, inputs=(start, self.last))
+
+    def _add_multiply(self) -> None:
+        """With a gate made of it: for each value, or for each channel."""
+        start, scale, channels = self.last, self.qparams().scale, self.shape()[2]
+        if self._rng.integers(2):
+            self.add_node("mean", qparams=self._regridded())
+            self.add_linear("dense", (channels, channels))
+        else:
+            self.add_linear("conv2d", (1, 1, channels, channels))
+        # The larger products are near the highest code.
+        spread = 2.0 ** int(self._rng.integers(4, 9))
+        output = self.random_qparams(scale * self.qparams().scale * spread)
+        self.add_node("multiply", qparams=output, inputs=(start, self.last))
+
+    def _add_lookup(self) -> None:
+        """Any table: one for all channels, or one for each."""
+        source, target = self.qparams(), self.random_qparams()
+        rows = [(), (self.shape()[2],)][int(self._rng.integers(2))]
+        shape = (*rows, source.qmax - source.qmin + 1)
+        table = self._rng.integers(target.qmin, target.qmax, shape, np.int32, endpoint=True)
+        self.add_node("lookup", qparams=target, table=table)
 
     def _regridded(self) -> QParams:
         """The last tensor's grid, up to four times finer or coarser, in another range."""
