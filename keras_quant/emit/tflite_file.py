@@ -162,6 +162,9 @@ class TFLiteFile:
             inputs, outputs: the signature's names and the tensors they stand for.
             metadata: see `tflite_metadata.pack_metadata`.
         """
+        ends = {*inputs.values(), *outputs.values()}
+        for index in set(range(len(self._tensors))) - ends:
+            self._tensors[index].shapeSignature = None  # runtimes follow the batch from the ends
         entries = []
         if metadata is not None:
             entries = [schema.MetadataT(name=METADATA_NAME, buffer=self._buffer(metadata))]

@@ -32,7 +32,7 @@ def emit_patches(emission: Emission, node: Node) -> int:
     height, width, _ = source.shape
     size = output_size(window, (height, width))
     index = emission.index[source.name]
-    patches = replace(source, name=f"{node.name}/patches")
+    patches = replace(source, name="patches")  # of all nodes alike: a file has nine for each
     patches, index = _pad(emission, patches, index, padding_of(window, (height, width)))
     for axis in (_WIDTH, _HEIGHT):
         patches, index = _gather(emission, patches, index, window=window, axis=axis, size=size)
