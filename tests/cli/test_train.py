@@ -42,10 +42,11 @@ def small(input_shape, num_classes):
     x = keras.layers.Flatten()(x)
     return keras.Model(image, keras.layers.Dense(num_classes)(x))
 
-def leaky(input_shape, num_classes):
+def odd(input_shape, num_classes):
     x = image = keras.Input(input_shape)
-    x = keras.layers.Flatten()(keras.layers.LeakyReLU(name="leak")(x))
-    return keras.Model(image, keras.layers.Dense(num_classes)(keras.layers.PReLU(name="slope")(x)))
+    x = keras.layers.Flatten()(keras.layers.LayerNormalization(name="layer_norm")(x))
+    x = keras.layers.GaussianNoise(0.1, name="noise")(x)
+    return keras.Model(image, keras.layers.Dense(num_classes)(x))
 """
 
 
@@ -333,10 +334,10 @@ def assert_explained(result: Result, exit_code: int, helpful: str) -> None:
 
 def test_layers_that_are_not_supported_are_all_listed_before_training(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(USER_MODEL)
-    model = f"{tmp_path / 'nets.py'}:leaky"
+    model = f"{tmp_path / 'nets.py'}:odd"
     result = kq("train", "--model", model, "--bits", "4", "--out", tmp_path / "models")
-    assert_explained(result, 1, "leak")
-    assert "slope" in result.stderr
+    assert_explained(result, 1, "layer_norm")
+    assert "noise" in result.stderr
     assert not (tmp_path / "models").exists()
 
 
