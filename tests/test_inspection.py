@@ -112,13 +112,14 @@ def test_dataset_that_is_not_known_gets_close_names() -> None:
 
 def test_file_bytes_and_peak_of_mlp_are_those_counted_by_hand() -> None:
     found = inspected("mlp", "4")
-    # int8 codes, int32 biases, and grids of both; the head's 8-bit codes have one grid, and
-    # four float32 vectors are two zeros and scales, and biases.
+    # int8 codes, int32 biases, and grids of both; the head has four features more, a float32
+    # for each feature that spans the range of codes, and the (2, 2) margins that add them.
     assert {name: size for name, size in found.file.layers.items() if "dense" in name} == {
         "dense1": 64 * 128 + 4 * 128 + 2 * GRID_BYTES * 128,
         "dense2": 128 * 128 + 4 * 128 + 2 * GRID_BYTES * 128,
     }
-    assert found.file.layers["logits"] == 128 * 10 + GRID_BYTES + 3 * 4 * 10
+    head, ends, margins = 132 * 10 + (GRID_BYTES + 4) * 10, 4 * 132, 4 * 2 * 2
+    assert found.file.layers["logits"] == head + ends + margins
     # float32 pixels beside 8-bit ones; at the head 128 codes of 4 bits and 10 floats.
     assert found.cost.peak_live_bytes == 64 * 4 + 64
     assert found.cost.nodes[-1].live_bytes == 128 + 40
