@@ -83,6 +83,10 @@ class Cache:
         return self.root / "site-packages"
 
 
+CACHE = Cache(Path.home() / ".cache" / "keras_quant" / "portability")
+"""Where it is by default."""
+
+
 def command(processor: Processor, cache: Cache, script: Path) -> list[str]:
     """What starts a Python script on a processor; see `environment`.
 

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulated_processors import PROCESSORS, SET_UP_OPTION, Cache
+from emulated_processors import CACHE, PROCESSORS, SET_UP_OPTION, Cache
 from emulated_runner import Emulator, emulate, emulated, without_options
 from emulated_setup import set_up
 from exported_nets import ExportedNet, read_run, write_nets
@@ -36,7 +36,6 @@ from keras_quant.progress import Progress
 
 NETS = ("cnn", "resnet8", "ds_cnn")
 BITS = ("w4a4", "w2a2", "w4a8", "w8a8", "w1a4")
-CACHE = Cache(Path.home() / ".cache" / "keras_quant" / "portability")
 HERE = "this machine"
 
 
