@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -12,19 +13,18 @@ import numpy as np
 import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
+from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from keras_quant.errors import DataError, ModelError
-from keras_quant.records import environment
 from keras_quant.runners import RunnerInfo
 
 _PACKAGE = "onnxruntime"
 _PROVIDER = "CPUExecutionProvider"
 _FATAL_ONLY = 4
 # What the metadata of a file that are meant as session options begin with. They make it exact
-# on processors without VNNI, and slower on all.
+# on processors whose products saturate, and slower on all.
 _OPTION = "session."
-_VNNI = {"avx_vnni", "avx512_vnni"}
 
 _LOAD_ERRORS = (
     *(OSError, DecodeError),
@@ -121,11 +121,32 @@ def _options(content: bytes, *, num_threads: int, optimize: bool) -> onnxruntime
     options.inter_op_num_threads = 1
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-    if not _VNNI & set(environment()["cpu_instructions"].split(", ")):
-        for entry in onnx.load_model_from_string(content).metadata_props:
-            if entry.key.startswith(_OPTION):
-                options.add_session_config_entry(entry.key, entry.value)
+    metadata = onnx.load_model_from_string(content).metadata_props
+    named = [entry for entry in metadata if entry.key.startswith(_OPTION)]
+    if named and products_saturate():
+        for entry in named:
+            options.add_session_config_entry(entry.key, entry.value)
     return options
+
+
+@functools.cache
+def products_saturate() -> bool:
+    """Whether two products of uint8 and int8 saturate at int16 here, as without VNNI on x86.
+
+    Tried, and not looked up: which kernels run depends on the processor, on what an emulator or
+    a container shows of it, and on ONNX Runtime. Takes a few milliseconds, once a process.
+    """
+    codes, weights = np.full((1, 2), 255, np.uint8), np.full((2, 1), 127, np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["codes", "weights"], ["sum"])],
+        "saturation",
+        [helper.make_tensor_value_info("codes", onnx.TensorProto.UINT8, codes.shape)],
+        [helper.make_tensor_value_info("sum", onnx.TensorProto.INT32, (1, 1))],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[_PROVIDER])
+    return bool(session.run(None, {"codes": codes})[0].item() != 2 * 255 * 127)
 
 
 def _load(

@@ -19,7 +19,8 @@ from keras_quant.emit.onnx_x86_weights import PRECISION_OPTION, saturating, stor
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import QParams, signed, unsigned
-from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
+from keras_quant.records import environment
+from keras_quant.runners.onnxruntime import OnnxRuntimeRunner, products_saturate
 from tests.emit.random_graphs import GraphBuilder
 
 SAME = {"padding": "same"}
@@ -252,13 +253,11 @@ def test_many_weights_at_risk_are_told_in_the_metadata() -> None:
     assert metadata(emit_onnx_x86(graph)) == {PRECISION_OPTION: "1"}
 
 
-@pytest.mark.parametrize("instructions", ["avx2, avx512_vnni", "avx2"])
-def test_the_runner_sets_the_option_on_processors_without_vnni(
-    instructions: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("saturate", [False, True])
+def test_the_runner_sets_the_option_where_products_saturate(
+    saturate: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "keras_quant.runners.onnxruntime.environment", lambda: {"cpu_instructions": instructions}
-    )
+    monkeypatch.setattr("keras_quant.runners.onnxruntime.products_saturate", lambda: saturate)
     seen = []
 
     class Noting(onnxruntime.SessionOptions):
@@ -268,7 +267,26 @@ def test_the_runner_sets_the_option_on_processors_without_vnni(
 
     monkeypatch.setattr(onnxruntime, "SessionOptions", Noting)
     OnnxRuntimeRunner(emit_onnx_x86(with_weights(127, 127)))
-    assert seen == ([] if "vnni" in instructions else [(PRECISION_OPTION, "1")])
+    assert seen == ([(PRECISION_OPTION, "1")] if saturate else [])
+
+
+@pytest.mark.parametrize("sum_found", [32767, 64770])
+def test_products_saturate_where_their_sum_is_not_what_it_should_be(
+    sum_found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Session:
+        def __init__(self, *given: object, **options: object) -> None: ...
+
+        def run(self, *given: object) -> list[np.ndarray]:
+            return [np.array([[sum_found]], np.int32)]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    assert products_saturate.__wrapped__() == (sum_found == 32767)
+
+
+def test_products_do_not_saturate_on_processors_with_vnni() -> None:
+    if {"avx_vnni", "avx512_vnni"} & set(environment()["cpu_instructions"].split(", ")):
+        assert not products_saturate.__wrapped__()
 
 
 def float_between_codes(op: str) -> tuple[Graph, dict[str, np.ndarray]]:
