@@ -16,12 +16,14 @@ import numpy as np
 from keras_quant.emit.onnx_x86_add import kernel_is_exact, zero_is_exact
 from keras_quant.emit.onnx_x86_emission import Emission, stored_range
 from keras_quant.emit.onnx_x86_linear import emit_linear
+from keras_quant.emit.onnx_x86_lookup import emit_lookup, emit_pointwise
 from keras_quant.emit.onnx_x86_moves import (
     emit_concat,
     emit_pad,
     emit_reshape,
     emit_upsample,
 )
+from keras_quant.emit.onnx_x86_multiply import emit_multiply
 from keras_quant.emit.onnx_x86_transposed import emit_transposed
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.windows import padding_of, window_of
@@ -169,9 +171,12 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "dense": emit_linear,
     "depthwise_conv2d": emit_linear,
     "dequantize": emit_dequantize,
+    "lookup": emit_lookup,
     "max_pool": emit_max_pool,
     "mean": emit_mean,
+    "multiply": emit_multiply,
     "pad": emit_pad,
+    "pointwise": emit_pointwise,
     "quantize": emit_quantize,
     "relu": emit_relu,
     "requantize": emit_requantize,
