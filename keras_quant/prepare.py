@@ -358,8 +358,9 @@ def _is_plain_relu(step: Step) -> bool:
 
 
 def _layer_name(step: Step) -> str:
-    kind = "relu" if step.function is None else getattr(step.function, "__name__", "lookup")
-    return step.name.replace("/activation", f"_{kind}")
+    name = "relu" if step.function is None else getattr(step.function, "__name__", "")
+    suffix = name if name.isidentifier() else "lookup"  # Keras takes no <lambda>
+    return step.name.replace("/activation", f"_{suffix}")
 
 
 def _assemble(

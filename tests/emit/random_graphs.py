@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,14 +13,8 @@ from keras_quant.qparams import QParams, signed, unsigned
 BODY_OPS = (
     *("conv2d", "grouped_conv2d", "depthwise_conv2d", "conv2d_transpose"),
     *("max_pool", "avg_pool", "pad", "requantize", "add", "upsample", "concat"),
+    *("multiply", "lookup"),
 )
-# Ops that formats cannot say yet.
-_LACKING: dict[str, tuple[str, ...]] = {}
-
-
-def body_ops(format_name: str) -> tuple[str, ...]:
-    """Those of BODY_OPS that a format can say."""
-    return tuple(op for op in BODY_OPS if op not in _LACKING.get(format_name, ()))
 
 
 class GraphBuilder:
@@ -83,7 +76,9 @@ class GraphBuilder:
         zero_point = int(self._rng.integers(2**bits))
         return QParams(scale=scale, zero_point=zero_point, qmin=0, qmax=2**bits - 1, bits=bits)
 
-    def add_node(self, op, *, qparams, inputs=None, attrs=None, weight=None, bias=None) -> None:
+    def add_node(
+        self, op, *, qparams, inputs=None, attrs=None, weight=None, bias=None, table=None
+    ) -> None:
         """Adds a node behind the last tensor; its output shape follows from its op."""
         name = f"{op}_{len(self._nodes)}"
         node = Node(
@@ -94,6 +89,7 @@ class GraphBuilder:
             attrs=attrs or {},
             weight=weight,
             bias=bias,
+            table=table,
         )
         shape = OPS[op].shape(node, [self._tensors[source].shape for source in node.inputs])
         self._nodes.append(node)
@@ -218,6 +214,27 @@ class GraphBuilder:
         output = self.random_qparams(scale * float(ratios[1]))
         self.add_node("add", qparams=output, inputs=(start, self.last))
 
+    def _add_multiply(self) -> None:
+        """With a gate made of it: for each value, or for each channel."""
+        start, scale, channels = self.last, self.qparams().scale, self.shape()[2]
+        if self._rng.integers(2):
+            self.add_node("mean", qparams=self._regridded())
+            self.add_linear("dense", (channels, channels))
+        else:
+            self.add_linear("conv2d", (1, 1, channels, channels))
+        # The larger products are near the highest code.
+        spread = 2.0 ** int(self._rng.integers(4, 9))
+        output = self.random_qparams(scale * self.qparams().scale * spread)
+        self.add_node("multiply", qparams=output, inputs=(start, self.last))
+
+    def _add_lookup(self) -> None:
+        """Any table: one for all channels, or one for each."""
+        source, target = self.qparams(), self.random_qparams()
+        rows = [(), (self.shape()[2],)][int(self._rng.integers(2))]
+        shape = (*rows, source.qmax - source.qmin + 1)
+        table = self._rng.integers(target.qmin, target.qmax, shape, np.int32, endpoint=True)
+        self.add_node("lookup", qparams=target, table=table)
+
     def _regridded(self) -> QParams:
         """The last tensor's grid, up to four times finer or coarser, in another range."""
         ratio = 2.0 ** int(self._rng.integers(-2, 3))
@@ -225,12 +242,12 @@ class GraphBuilder:
         return self.random_qparams(self.qparams().scale * ratio)
 
 
-def random_graph(seed: int, ops: Sequence[str] = BODY_OPS) -> GraphBuilder:
+def random_graph(seed: int) -> GraphBuilder:
     """A network of up to five nodes before a dense layer and a head."""
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in (*rng.integers(1, 12, 2), rng.integers(1, 9)))
     builder = GraphBuilder(rng, shape, power_of_two=bool(rng.integers(2)))
-    for op in rng.choice(ops, rng.integers(0, 6)):
+    for op in rng.choice(BODY_OPS, rng.integers(0, 6)):
         builder.add_random(str(op))
     if rng.integers(2):
         builder.add_node("mean", qparams=builder._regridded())

@@ -132,6 +132,12 @@ def test_fused_functions_become_layers_of_their_own_names() -> None:
     assert names[2:6] == ["c", "c_quant", "c_swish", "c_swish_quant"]
 
 
+def test_a_fused_function_may_have_no_name() -> None:
+    source = classifier(L.Conv2D(4, 3, activation=lambda x: tf.sin(x), name="c"))
+    names = [layer.name for layer in quantized(source, "w4a4").layers]
+    assert names[2:6] == ["c", "c_quant", "c_lookup", "c_lookup_quant"]
+
+
 @pytest.mark.parametrize("name", ["sigmoid", "softmax"])
 def test_what_a_model_puts_out_is_computed_in_float(name: str) -> None:
     inputs = keras.Input(SHAPE, name="image")
