@@ -10,6 +10,7 @@ from keras_quant.emit.onnx_file import OnnxFile
 from keras_quant.emit.onnx_tensorrt_emission import Emission
 from keras_quant.emit.onnx_tensorrt_limits import find_problems
 from keras_quant.emit.onnx_tensorrt_ops import OP_EMITTERS
+from keras_quant.emit.products import with_aligned_products
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions, plan
@@ -61,6 +62,7 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise EmitError(f"graph {graph.name!r} cannot be written for TensorRT:{lines}")
+    graph = with_aligned_products(graph)
     file = OnnxFile(graph.name, opset=OPSET, ir_version=IR_VERSION)
     emission = Emission(graph=graph, file=file, int8_weights=version.int8_weights)
     for name in graph.inputs:

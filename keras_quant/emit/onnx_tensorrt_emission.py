@@ -85,9 +85,10 @@ class Emission:
             return self.reals[tensor.name]
         return self._dequantize(tensor, f"{node.name}/dq{index}", tensor.qparams.scale)
 
-    def read_stored(self, node: Node) -> str:
+    def read_stored(self, node: Node, index: int = 0) -> str:
         """The codes that a node reads, as they are stored, as floats."""
-        return self._dequantize(self.source(node), f"{node.name}/codes", 1.0)
+        tensor = self.graph.tensors[node.inputs[index]]
+        return self._dequantize(tensor, f"{node.name}/codes{index}", 1.0)
 
     def write(self, node: Node, value: str, carried: float = 0.0, *, clamped: bool = True) -> None:
         """Takes what a node computed: as it is for floats, else clamped and quantized.

@@ -17,6 +17,11 @@ from keras_quant.emit.onnx_tensorrt_linear import (
     emit_linear,
     emit_transposed,
 )
+from keras_quant.emit.onnx_tensorrt_lookup import (
+    emit_lookup,
+    emit_multiply,
+    emit_pointwise,
+)
 from keras_quant.emit.onnx_tensorrt_moves import (
     emit_concat,
     emit_pad,
@@ -108,9 +113,12 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "dense": emit_linear,
     "depthwise_conv2d": emit_linear,
     "dequantize": emit_dequantize,
+    "lookup": emit_lookup,
     "max_pool": emit_max_pool,
     "mean": emit_average,
+    "multiply": emit_multiply,
     "pad": emit_pad,
+    "pointwise": emit_pointwise,
     "quantize": emit_quantize,
     "relu": emit_relu,
     "requantize": emit_requantize,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,22 +17,7 @@ def kernel_is_exact(first: QParams, second: QParams, output: QParams) -> bool:
     zero point with the rest (MLAS, qladd.cpp); with AVX2 products are not rounded by themselves.
     """
     wanted = _wanted(first, second, output)
-    second_codes = _stored(second)
-    return all(
-        (codes == wanted).all() for codes in _kernel_codes(first, second, second_codes, output)
-    )
-
-
-def zero_is_exact(source: QParams, output: QParams) -> bool:
-    """Whether QLinearAdd of 0 moves every code to another grid as the reference's requantize.
-
-    The kernel is given the ratio of the scales as that of the codes, and 1 as the others.
-    """
-    ratio = np.float32(source.scale) / np.float32(output.scale)
-    wanted = _clipped(_offsets(source).astype(np.float32) * ratio, output)
-    scaled, steps = replace(source, scale=float(ratio)), replace(output, scale=1.0)
-    zero = np.array([stored_range(steps)[2]])
-    return all((codes[:, 0] == wanted).all() for codes in _kernel_codes(scaled, steps, zero, steps))
+    return all((codes == wanted).all() for codes in _kernel_codes(first, second, output))
 
 
 def floats_are_exact(first: QParams, second: QParams, output: QParams) -> bool:
@@ -52,18 +36,12 @@ def _wanted(first: QParams, second: QParams, output: QParams) -> np.ndarray:
     return _clipped(np.add.outer(a, b) / output.scale, output)
 
 
-def _kernel_codes(
-    first: QParams, second: QParams, added: np.ndarray, output: QParams
-) -> Iterator[np.ndarray]:
-    """The same as QLinearAdd computes them, without and with fused multiply-add.
-
-    Args:
-        added: stored codes of second.
-    """
+def _kernel_codes(first: QParams, second: QParams, output: QParams) -> Iterator[np.ndarray]:
+    """The same as QLinearAdd computes them, without and with fused multiply-add."""
     scale, point = np.float32(output.scale), stored_range(output)[2]
     ratios = [np.float32(q.scale) / scale for q in (first, second)]
     points = [np.float32(stored_range(q)[2]) for q in (first, second)]
-    a, b = _stored(first), added
+    a, b = _stored(first), _stored(second)
     fixed = np.float32(point) - (ratios[0] * points[0] + ratios[1] * points[1])
     for fused in (False, True):
         product = np.float64 if fused else np.float32

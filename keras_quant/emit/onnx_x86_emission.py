@@ -150,15 +150,19 @@ class Emission:
         name = f"{_name(output)}/unclamped"
         self.values[output.name] = self.file.operator(op, inputs, name, **attrs)
 
-    def quantize(self, output: Tensor, real: str, scale: float | None = None) -> None:
+    def quantize(
+        self, output: Tensor, real: str, scale: float | None = None, *, in_range: bool = False
+    ) -> None:
         """Emits what turns a float32 value into an output's codes.
 
         Args:
             scale: of the codes; None means the output's own.
+            in_range: whether no value lies beyond the range of the codes.
         """
         qparams = _codes(output)
         grid = self.grid(qparams.scale if scale is None else scale, stored_range(qparams)[2])
-        self.write_unclamped(output, "QuantizeLinear", [real, *grid])
+        write = self.write if in_range else self.write_unclamped
+        write(output, "QuantizeLinear", [real, *grid])
 
     def pass_on(
         self,

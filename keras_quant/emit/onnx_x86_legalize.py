@@ -14,6 +14,7 @@ from dataclasses import replace
 from keras_quant.emit.concat import stored_alike
 from keras_quant.emit.ones import mean_with_ones, with_ones
 from keras_quant.emit.onnx_x86_emission import saturates, stored_offset
+from keras_quant.emit.products import aligned
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.windows import window_of
 
@@ -25,8 +26,7 @@ def legalize(graph: Graph) -> Graph:
     nodes: list[Node] = []
     tensors = dict(graph.tensors)
     for node in graph.nodes:
-        is_float = graph.tensors[node.output].qparams is None
-        rule = None if is_float else _RULES.get(node.op)
+        rule = _RULES.get(node.op)
         legal, added = ([node], []) if rule is None else rule(graph, node)
         nodes += legal
         tensors |= {tensor.name: tensor for tensor in added}
@@ -34,13 +34,16 @@ def legalize(graph: Graph) -> Graph:
 
 
 def _legal_avg_pool(graph: Graph, node: Node) -> Legal:
-    channels = graph.tensors[node.output].shape[-1]
+    output = graph.tensors[node.output]
+    if output.qparams is None:
+        return [node], []
+    channels = output.shape[-1]
     return [with_ones(node, window_of(node).size, channels=channels)], []
 
 
 def _legal_mean(graph: Graph, node: Node) -> Legal:
     source = graph.tensors[node.inputs[0]].qparams
-    if source is not None and saturates(source):
+    if source is None or saturates(source):
         return [node], []
     nodes, pixel = mean_with_ones(graph, node)
     return nodes, [pixel]
@@ -54,4 +57,5 @@ _RULES: dict[str, Callable[[Graph, Node], Legal]] = {
     "avg_pool": _legal_avg_pool,
     "concat": _legal_concat,
     "mean": _legal_mean,
+    "multiply": aligned,
 }

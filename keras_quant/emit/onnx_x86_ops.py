@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.emit.onnx_x86_add import kernel_is_exact, zero_is_exact
+from keras_quant.emit.onnx_x86_add import kernel_is_exact
 from keras_quant.emit.onnx_x86_emission import Emission, stored_range
 from keras_quant.emit.onnx_x86_linear import emit_linear
+from keras_quant.emit.onnx_x86_lookup import emit_lookup, emit_pointwise
 from keras_quant.emit.onnx_x86_moves import (
     emit_concat,
     emit_pad,
     emit_reshape,
     emit_upsample,
 )
+from keras_quant.emit.onnx_x86_multiply import emit_multiply
 from keras_quant.emit.onnx_x86_transposed import emit_transposed
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.windows import padding_of, window_of
@@ -57,9 +59,10 @@ def emit_requantize(emission: Emission, node: Node) -> None:
 
     Where both are stored alike, the range is clamped. Else an operator that changes nothing
     stands between DequantizeLinear and QuantizeLinear, for else ONNX Runtime would merge the two
-    with their neighbours (DoubleQDQPairsRemover): fused, an addition of 0 where that is exact,
-    or a LeakyRelu of slope 1, which is a table of 256 codes and takes three times as long. Both
-    kernels compute s_x * (code - zero_point) / s_y, so the ratio is given as s_x, and 1 as s_y.
+    with their neighbours (DoubleQDQPairsRemover): a LeakyRelu of slope 1, which is fused to a
+    table of 256 codes. It computes s_x * (code - zero_point) / s_y, so the ratio is given as s_x,
+    and 1 as s_y. An addition of 0 takes a third of the time, but rounds halves away from zero on
+    aarch64.
     """
     source, target = (_codes(tensor) for tensor in (emission.source(node), emission.output(node)))
     if source.scale == target.scale and stored_range(source)[2] == stored_range(target)[2]:
@@ -67,20 +70,9 @@ def emit_requantize(emission: Emission, node: Node) -> None:
         if target.qmin > source.qmin or target.qmax < source.qmax:
             emission.unclamped.add(node.output)
         return
-    ratio, file, name = (
-        np.float32(source.scale) / np.float32(target.scale),
-        emission.file,
-        node.name,
-    )
+    ratio = np.float32(source.scale) / np.float32(target.scale)
     real = emission.real(node, scale=float(ratio))
-    if zero_is_exact(source, target):
-        point = stored_range(target)[2]
-        rank = len(emission.output(node).shape) + 1
-        code = file.constant(f"{name}/code", np.full([1] * rank, point, np.uint8))
-        zero = file.operator("DequantizeLinear", [code, *emission.grid(1.0, point)], f"{name}/zero")
-        same = file.operator("Add", [real, zero], f"{name}/same")
-    else:
-        same = file.operator("LeakyRelu", [real], f"{name}/same", alpha=1.0)
+    same = emission.file.operator("LeakyRelu", [real], f"{node.name}/same", alpha=1.0)
     emission.quantize(emission.output(node), same, scale=1.0)
 
 
@@ -169,9 +161,12 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "dense": emit_linear,
     "depthwise_conv2d": emit_linear,
     "dequantize": emit_dequantize,
+    "lookup": emit_lookup,
     "max_pool": emit_max_pool,
     "mean": emit_mean,
+    "multiply": emit_multiply,
     "pad": emit_pad,
+    "pointwise": emit_pointwise,
     "quantize": emit_quantize,
     "relu": emit_relu,
     "requantize": emit_requantize,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +15,6 @@ BODY_OPS = (
     *("max_pool", "avg_pool", "pad", "requantize", "add", "upsample", "concat"),
     *("multiply", "lookup"),
 )
-# Ops that formats cannot say yet.
-_LACKING = dict.fromkeys(("onnx", "tensorrt"), ("multiply", "lookup"))
-
-
-def body_ops(format_name: str) -> tuple[str, ...]:
-    """Those of BODY_OPS that a format can say."""
-    return tuple(op for op in BODY_OPS if op not in _LACKING.get(format_name, ()))
 
 
 class GraphBuilder:
@@ -250,12 +242,12 @@ class GraphBuilder:
         return self.random_qparams(self.qparams().scale * ratio)
 
 
-def random_graph(seed: int, ops: Sequence[str] = BODY_OPS) -> GraphBuilder:
+def random_graph(seed: int) -> GraphBuilder:
     """A network of up to five nodes before a dense layer and a head."""
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in (*rng.integers(1, 12, 2), rng.integers(1, 9)))
     builder = GraphBuilder(rng, shape, power_of_two=bool(rng.integers(2)))
-    for op in rng.choice(ops, rng.integers(0, 6)):
+    for op in rng.choice(BODY_OPS, rng.integers(0, 6)):
         builder.add_random(str(op))
     if rng.integers(2):
         builder.add_node("mean", qparams=builder._regridded())

@@ -20,7 +20,7 @@ from keras_quant.graph.verify import verify
 from keras_quant.parity import prove
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.runners import Runner
-from tests.emit.random_graphs import GraphBuilder, body_ops, random_graph
+from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_graph
 
 FLOAT32_ROUNDING = 1e-5
 SEEDS = st.integers(0, 2**32 - 1)
@@ -54,17 +54,11 @@ def codes_different(form: Format, builder: GraphBuilder, *, images: int = 5) -> 
 @every_format
 @given(seed=SEEDS)
 def test_codes_of_random_networks_are_the_references(form: Format, seed: int) -> None:
-    assert codes_different(form, random_graph(seed, body_ops(form.name))) == 0
+    assert codes_different(form, random_graph(seed)) == 0
 
 
-@pytest.mark.parametrize(
-    ("form", "op"),
-    [
-        pytest.param(form, op, id=f"{name}-{op}")
-        for name, form in FORMATS.items()
-        for op in body_ops(name)
-    ],
-)
+@every_format
+@pytest.mark.parametrize("op", BODY_OPS)
 @given(seed=SEEDS, power_of_two=st.booleans())
 def test_codes_of_each_op_are_the_references(
     form: Format, op: str, seed: int, power_of_two: bool

@@ -24,7 +24,7 @@ from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.targets.check import check_tensorrt
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions
-from tests.emit.random_graphs import GraphBuilder, body_ops, random_graph
+from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_graph
 
 SEEDS = st.integers(0, 2**32 - 1)
 ONE_CODE = 1
@@ -59,7 +59,7 @@ def differences(graph: Graph, images: dict[str, np.ndarray], **options: object) 
 
 @given(seed=SEEDS, version=st.sampled_from(["8.5", "10.3"]))
 def test_codes_of_power_of_two_networks_are_the_references(seed: int, version: str) -> None:
-    builder = random_graph(seed, body_ops("tensorrt"))
+    builder = random_graph(seed)
     nodes = [node for node in builder.graph().nodes if node.weight and node.output != builder.last]
     graph = replace(builder.graph(), outputs=(builder.last,))
     assume(not find_problems(graph, OP_EMITTERS))
@@ -67,7 +67,7 @@ def test_codes_of_power_of_two_networks_are_the_references(seed: int, version: s
     assert not differences(graph, builder.images(4), version=version).any()
 
 
-@pytest.mark.parametrize("op", body_ops("tensorrt"))
+@pytest.mark.parametrize("op", BODY_OPS)
 @given(seed=SEEDS, power_of_two=st.booleans())
 def test_codes_of_each_op_are_the_references(op: str, seed: int, power_of_two: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -179,7 +179,7 @@ def test_floats_pass_through_unchanged() -> None:
 
 @given(seed=SEEDS, version=st.sampled_from(list(VERSIONS)))
 def test_files_break_no_rule_of_any_version(seed: int, version: str) -> None:
-    builder = random_graph(seed, body_ops("tensorrt"))
+    builder = random_graph(seed)
     assume(not find_problems(builder.graph(), OP_EMITTERS))
     options = TensorRTOptions(version=version)
     content = emit_onnx_tensorrt(builder.graph(), options=options)
