@@ -174,10 +174,13 @@ def test_gates_are_multiplied_along_the_axes_that_they_lack(
 def test_products_are_fused_where_the_kernel_is_exact(zero_point: int) -> None:
     """With an odd zero point, halves go to odd codes."""
     output = QParams(scale=0.5, zero_point=zero_point, qmin=0, qmax=255, bits=8)
-    graph = product(unsigned(4, 0.5), unsigned(4, 0.5), output, [(6,), (6,), (6,)])
-    is_exact = kernel_is_exact(unsigned(4, 0.5), unsigned(4, 0.5), output)
+    first = second = unsigned(4, 0.5)
+    a, b = np.meshgrid(reals_of(first), reals_of(second), indexing="ij")
+    graph = product(first, second, output, [a.shape] * 3)
+    is_exact = kernel_is_exact(first, second, output)
     assert is_exact == (zero_point == 0)
     assert ("QLinearMul" in operators(graph)) == is_exact
+    assert_exact(X86, graph, {"x0": a[None], "x1": b[None]})
 
 
 @pytest.mark.parametrize("version", ["8.5", "11"])
