@@ -127,25 +127,25 @@ class EmulatedFormat(Format):
 
     Attributes:
         emulator: what runs them.
-        options: whether ONNX files keep the session options that their metadata name; an
+        keeps_options: whether ONNX files keep the session options that their metadata name; an
             application that does not read them runs files without.
     """
 
     emulator: Emulator
-    options: bool = True
+    keeps_options: bool = True
 
     def load(self, part: str) -> Any:
         """Imports what the field `part` names; the runner is the emulator's."""
         if part != "runner":
             return Format.load(self, part)
         run = partial(EmulatedRunner, self.emulator, self.suffix)
-        return run if self.options else lambda content: run(without_options(content))
+        return run if self.keeps_options else lambda content: run(without_options(content))
 
 
-def emulated(form: Format, emulator: Emulator, *, options: bool = True) -> EmulatedFormat:
+def emulated(form: Format, emulator: Emulator, *, keeps_options: bool = True) -> EmulatedFormat:
     """A format as an emulator runs its files."""
     values = {field.name: getattr(form, field.name) for field in fields(Format)}
-    return EmulatedFormat(**values, emulator=emulator, options=options)
+    return EmulatedFormat(**values, emulator=emulator, keeps_options=keeps_options)
 
 
 def _new_path(emulator: Emulator, suffix: str) -> Path:

@@ -37,7 +37,7 @@ def _answer(
     models: Models, *, model: str, inputs: str | None = None, outputs: str | None = None
 ) -> dict[str, object]:
     if model not in models:
-        form = format_of(Path(model).suffix)
+        form = format_of(Path(model))
         assert form is not None, model
         models[model] = form.load("runner")(Path(model))
     runner = models[model]

@@ -10,7 +10,7 @@ import numpy as np
 from quantized import fake_quantized
 
 from keras_quant.data import load_dataset, normalize
-from keras_quant.emit import FORMATS
+from keras_quant.emit import EXACT_FORMATS
 from keras_quant.errors import RunError
 from keras_quant.evaluate import dataset_of
 from keras_quant.graph.ir import Graph
@@ -30,7 +30,7 @@ class ExportedNet:
     Attributes:
         graph: what the files were emitted from.
         images: float32 (images, height, width, channels), test images to prove them on.
-        files: key of FORMATS to the file's bytes.
+        files: key of EXACT_FORMATS to the file's bytes.
     """
 
     name: str
@@ -47,7 +47,7 @@ def read_run(run: Path, images: int) -> ExportedNet:
         KerasQuantError: a subclass says what else is wrong with it.
     """
     folder = RunFolder(run).export
-    paths = {name: folder / form.file_name for name, form in FORMATS.items()}
+    paths = {name: folder / form.file_name for name, form in EXACT_FORMATS.items()}
     files = {name: path.read_bytes() for name, path in paths.items() if path.exists()}
     if not files:
         raise RunError(f"{folder}: no exported file. Run `kq export {run} --to tflite,onnx`.")
@@ -77,7 +77,7 @@ def write_nets(nets: Sequence[str], bits: Sequence[str], images: int) -> Iterato
                 name=f"{net} {widths}",
                 graph=graph,
                 images=normalize(dataset.test.x[:images]),
-                files={name: form.load("emit")(graph) for name, form in FORMATS.items()},
+                files={name: form.load("emit")(graph) for name, form in EXACT_FORMATS.items()},
             )
 
 

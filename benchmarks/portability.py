@@ -98,7 +98,7 @@ def prove_everywhere(net: ExportedNet, emulators: Sequence[Emulator]) -> Iterato
             parity = _parity(net, emulated(form, emulator), content)
             yield Proof(file=file, processor=processor.name, parity=parity)
             if name == "onnx" and without_options(content) != content:
-                plain = _parity(net, emulated(form, emulator, options=False), content)
+                plain = _parity(net, emulated(form, emulator, keeps_options=False), content)
                 yield Proof(
                     file=f"{file}, options ignored",
                     processor=processor.name,

@@ -157,6 +157,10 @@ FORMATS = {
 """What a lowered model can be written as, by the name that `kq export --to` takes."""
 
 
+EXACT_FORMATS = {name: form for name, form in FORMATS.items() if not form.tolerance}
+"""Those whose runtime computes codes in integers: they are the reference's, whatever the graph."""
+
+
 def format_of(path: Path) -> Format | None:
     """The format of a file, by its suffix and its folder; None where there is none."""
     fitting = [form for form in FORMATS.values() if form.suffix == path.suffix]

@@ -18,22 +18,23 @@ from keras_quant.targets.tensorrt import TensorRTOptions
 _CLEAR_OF_TIE = 2.0**-12
 
 
-# Codes of up to this many bits were never seen to differ; see INEXACT_SHARE for more.
-EXACT_BITS = 6
-INEXACT_SHARE = 1e-2
-"""Largest share of codes that may differ with wider activations.
+# Activations of up to this many bits are narrow: few sums come near a tie.
+NARROW_BITS = 6
+NARROW_SHARE, WIDE_SHARE = 1e-5, 1e-2
+"""Largest share of codes that may differ, with narrow and with wide activations.
 
 What ONNX Runtime computes from Q/DQ without optimizations are sums of floats, and one that ends
-within their rounding error of a tie falls to the next code; later layers spread it. TensorRT's
-int8 kernels add integers, so their codes differ less.
+within their rounding error of a tie falls to the next code; later layers spread it. Measured on
+Fashion-MNIST (cnn, 10,000 images): 3e-8 of all codes at w2a2, 1e-4 at w4a8. TensorRT's int8
+kernels add integers, so their codes differ less.
 """
 
 
 def codes_tolerance(graph: Graph, *, options: TensorRTOptions) -> float:
     """The share of codes that may differ from the reference's, where floats compute them."""
     computed = [graph.tensors[node.output].qparams for node in graph.nodes if node.weight]
-    wide = any(qparams is not None and qparams.bits > EXACT_BITS for qparams in computed)
-    return INEXACT_SHARE if wide else 0.0
+    widths = [qparams.bits for qparams in computed if qparams is not None]
+    return WIDE_SHARE if max(widths, default=0) > NARROW_BITS else NARROW_SHARE
 
 
 def find_problems(graph: Graph, ops: Collection[str]) -> list[str]:

@@ -17,7 +17,7 @@ from emulated_processors import PROCESSORS, Cache, Processor, command, environme
 from emulated_runner import Emulator, emulate, emulated, without_options
 from emulated_setup import check_machine, set_up
 
-from keras_quant.emit import FORMATS, Format
+from keras_quant.emit import EXACT_FORMATS, Format
 from keras_quant.emit.onnx_x86 import emit_onnx_x86
 from keras_quant.emit.onnx_x86_weights import PRECISION_OPTION
 from keras_quant.errors import ModelError, UsageError
@@ -47,7 +47,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
             yield started
 
 
-@pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
+@pytest.mark.parametrize("form", EXACT_FORMATS.values(), ids=list(EXACT_FORMATS))
 def test_files_are_proven_by_another_process(
     form: Format, emulator: Emulator, builder: GraphBuilder
 ) -> None:
@@ -62,7 +62,7 @@ def test_files_are_proven_by_another_process(
 
 def test_a_file_that_cannot_be_loaded_there_is_a_model_error(emulator: Emulator) -> None:
     with pytest.raises(ModelError, match="Haswell: ModelError: .* not a TFLite model"):
-        emulated(FORMATS["tflite"], emulator).load("runner")(b"garbage")
+        emulated(EXACT_FORMATS["tflite"], emulator).load("runner")(b"garbage")
 
 
 def test_a_process_that_dies_leaves_its_last_words(

@@ -11,7 +11,7 @@ from emulated_runner import Emulator, emulate, emulated
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
-from keras_quant.emit import FORMATS, Format
+from keras_quant.emit import EXACT_FORMATS, Format
 from keras_quant.emit.onnx_x86 import emit_onnx_x86
 from keras_quant.errors import EmitError, UsageError
 from keras_quant.graph.ir import Graph, Node, Tensor
@@ -21,7 +21,7 @@ from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_graph
 
 pytestmark = pytest.mark.slow
 
-every_format = pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
+every_format = pytest.mark.parametrize("form", EXACT_FORMATS.values(), ids=list(EXACT_FORMATS))
 seeds = st.integers(0, 2**32 - 1)
 # One process serves all examples of a processor.
 quick = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
@@ -106,7 +106,7 @@ def halves() -> tuple[Graph, np.ndarray]:
 def test_onnx_runtime_rounds_half_sums_up_on_arm(emulator: Emulator) -> None:
     """Its kernel there does (MLAS, qladd.cpp, NEON), which docs/portability.md tells."""
     graph, codes = halves()
-    runner = emulated(FORMATS["onnx"], emulator).load("runner")(emit_onnx_x86(graph))
+    runner = emulated(EXACT_FORMATS["onnx"], emulator).load("runner")(emit_onnx_x86(graph))
     found = runner.run({"image": (codes * 0.25).astype(np.float32)[np.newaxis]})["sum"][0]
     on_arm = emulator.processor.architecture == "aarch64"
     np.testing.assert_array_equal(

@@ -25,7 +25,7 @@ from keras_quant.scheme_file import load_scheme, scheme_to_dict  # noqa: E402
 QUICK = ("--model", "mlp", "--option", "units=16", "--epochs", "1")
 FILES = {
     *("run.json", "scheme.yaml", "history.csv", "calibration.json", "model.keras"),
-    *("export/model.tflite", "export/parity.json"),
+    *("export/model.tflite", "export/model.kqgraph", "export/parity.json"),
 }
 SCHEME = """\
 name: mixed

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from keras_quant.emit import FORMATS, Format, onnx_x86_limits, tflite_limits
+from keras_quant.emit import EXACT_FORMATS, Format, onnx_x86_limits, tflite_limits
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.reference import run_reference
@@ -29,12 +29,9 @@ FIND_PROBLEMS: dict[str, Callable[[Graph], list[str]]] = {
     "tflite": tflite_limits.find_problems,
     "onnx": onnx_x86_limits.find_problems,
 }
-"""What each format refuses; an entry of FORMATS without one fails below."""
+"""What each format refuses; an entry of EXACT_FORMATS without one fails below."""
 
-EXACT = [form for form in FORMATS.values() if not form.tolerance]
-"""Formats whose runtime computes in integers; what sums floats has tests of its own."""
-
-every_format = pytest.mark.parametrize("form", EXACT, ids=[form.name for form in EXACT])
+every_format = pytest.mark.parametrize("form", EXACT_FORMATS.values(), ids=list(EXACT_FORMATS))
 
 
 def load(form: Format, graph: Graph, **options: object) -> Runner:
