@@ -58,7 +58,9 @@ setup(
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.1",
+            "ipykernel>=6.29",
             "mypy>=1.11",
+            "nbclient>=0.10",
             "pytest>=8.0",
             "pytest-cov>=5.0",
             "ruff>=0.6",

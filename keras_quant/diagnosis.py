@@ -37,7 +37,10 @@ REQUIRED = {
 
 # Extra of this package: modules that it brings. They are looked for, not imported.
 EXTRAS = {
-    "dev": ("pytest", "pytest_cov", "hypothesis", "ruff", "mypy", "importlinter"),
+    "dev": (
+        *("pytest", "pytest_cov", "hypothesis", "ruff", "mypy", "importlinter"),
+        *("nbclient", "ipykernel"),
+    ),
     "notebooks": ("jupyter", "nbclient", "ipykernel"),
     "tensorrt": ("tensorrt_rtx",),
     "ray": ("ray",),

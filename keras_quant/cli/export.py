@@ -92,6 +92,7 @@ def export(
         print_json(done)
         return
     _print_proofs(done)
+    _print_runtimes(done)
     if layers:
         _print_layers(done)
     for form in formats:
@@ -170,7 +171,7 @@ def _print_proofs(exports: Sequence[Export]) -> None:
     """One row a file."""
     columns = (
         *("target", "kB", "images", "codes compared", "different", "top-1 reference"),
-        *("top-1 Keras", "logit difference", "seconds", "kernels"),
+        *("top-1 Keras", "logit difference", "seconds"),
     )
     rows = [
         (
@@ -183,11 +184,23 @@ def _print_proofs(exports: Sequence[Export]) -> None:
             f"{done.parity.keras_top1_agreement or 0:.2%}",
             f"{done.parity.logit_difference:.1e}",
             f"{done.parity.seconds:.1f}",
-            ", ".join(done.parity.kernels),
         )
         for done in exports
     ]
     print_table(columns, rows, title=str(exports[0].path.parent))
+
+
+def _print_runtimes(exports: Sequence[Export]) -> None:
+    """What computed each file's answers, in which version."""
+    rows = [
+        (
+            done.format,
+            ", ".join(f"{name} {version}" for name, version in done.parity.versions.items()),
+            ", ".join(done.parity.kernels),
+        )
+        for done in exports
+    ]
+    print_table(("target", "versions", "kernels"), rows)
 
 
 def _print_layers(exports: Sequence[Export]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_exported_file_is_proven_and_evaluated(tmp_path: Path, model: Path) -> N
     result = kq("export", model, "--dataset", "digits", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert "top-1 reference" in result.stdout
+    assert f"ai-edge-litert {version('ai-edge-litert')}" in result.stdout
     table = kq("evaluate", tmp_path / "out" / "model.tflite", "--dataset", "digits").stdout
     assert "XNNPACK" in table.splitlines()[1]
     rows = [
