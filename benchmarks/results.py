@@ -11,7 +11,7 @@ from keras_quant.cli.output import print_table
 from keras_quant.files import write_json
 from keras_quant.records import environment, versions
 
-DECIMALS = {"ms": 3, "s": 2, "%": 2, "points": 2, "": 3}  # by unit; "" is a ratio
+DECIMALS = {"ms": 3, "s": 2, "GB": 2, "%": 2, "points": 2, "": 3}  # by unit; "" is a ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ def _can_saturate(graph: Graph, node: Node) -> bool:
     source = graph.tensors[node.inputs[0]].qparams
     if source is None or node.weight is None or node.op == "depthwise_conv2d":
         return False
-    codes = np.sort(node.weight.values.reshape(-1, node.weight.values.shape[-1]), axis=0)
-    pair = np.maximum(codes[-2:].clip(0).sum(axis=0), -codes[:2].clip(None, 0).sum(axis=0))
+    codes = np.ascontiguousarray(node.weight.values.reshape(-1, node.weight.values.shape[-1]).T)
+    if codes.shape[1] > 2:
+        codes = np.partition(codes, (1, -2), axis=1)  # two least, any, two greatest
+    pair = np.maximum(codes[:, -2:].clip(0).sum(axis=1), -codes[:, :2].clip(None, 0).sum(axis=1))
     return bool(stored_range(source)[1] * int(pair.max()) > INT16_MAX)

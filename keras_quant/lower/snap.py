@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from keras_quant.topology import layers_by_name
 # A moved bias is rounded to float32, and may come near a tie again; seen to settle in two, and
 # in as many where calls share it.
 MAX_ROUNDS = 4
+
+_Value = tuple[Any, np.ndarray]  # a variable, and what is to be in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,14 +107,15 @@ def _snap(model: keras.Model, limits: StoredLimits) -> Snap:
     steps = 0.0
     for _ in range(MAX_ROUNDS):
         realized = _realized(ideal, limits, immovable=immovable, fixed_gain=fixed_gain)
-        wanted = {owner: _wanted(owner, realized.reports) for owner in owners}
-        wanted = {owner: move for owner, move in wanted.items() if _moved(*move).any()}
+        nodes = {node.name: node for node in ideal.nodes}
+        wanted = {o: _values(o, nodes[o.nodes[0]], realized.reports) for o in owners}
+        wanted = {owner: values for owner, values in wanted.items() if _changed(values).any()}
         if not wanted:
             break
-        nodes = {node.name: node for node in ideal.nodes}
-        for owner, (delta, gain) in wanted.items():
-            _move(owner, nodes[owner.nodes[0]], delta, gain)
-            moves[owner] = moves.get(owner, False) | _moved(delta, gain)
+        for owner, values in wanted.items():
+            moves[owner] = moves.get(owner, False) | _changed(values)
+            for variable, value in values:
+                variable.assign(value)
         steps = max(steps, *(report.largest_shift_steps for report in realized.reports))
         ideal = lower(model)
     else:
@@ -162,25 +166,27 @@ def _wanted(owner: _Owner, reports: Sequence[ChannelReport]) -> tuple[np.ndarray
     return delta, gain
 
 
-def _moved(delta: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """(channels,) bool."""
-    return (delta != 0) | (gain != 1)
-
-
-def _move(owner: _Owner, node: Node, delta: np.ndarray, gain: np.ndarray) -> None:
-    """Moves a bias and a gain.
+def _values(owner: _Owner, node: Node, reports: Sequence[ChannelReport]) -> list[_Value]:
+    """What the owner's variables are to be, each (channels,) float32.
 
     The bias takes back what the gain does to all that is added in front of it.
 
     Args:
         node: the owner's, ideal, as lowered from the layer; the first of several.
     """
+    delta, gain = _wanted(owner, reports)
     before = np.asarray(owner.bias, np.float64)
     scaled = 0.0 if node.bias is None else node.bias - before
-    owner.bias.assign((before + delta - scaled * (gain - 1)).astype(np.float32))
+    values = [(owner.bias, (before + delta - scaled * (gain - 1)).astype(np.float32))]
     if owner.norm is not None and (gain != 1).any():
         gamma = np.asarray(owner.norm.gamma, np.float64)
-        owner.norm.gamma.assign((gamma * gain).astype(np.float32))
+        values.append((owner.norm.gamma, (gamma * gain).astype(np.float32)))
+    return values
+
+
+def _changed(values: Sequence[_Value]) -> np.ndarray:
+    """(channels,) bool: a move too small for float32 changes nothing, however often it is made."""
+    return np.any([np.asarray(variable) != value for variable, value in values], axis=0)
 
 
 def _owners(model: keras.Model, graph: Graph) -> list[_Owner]:
