@@ -178,7 +178,7 @@ def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
         with pytest.raises(ParityError, match="does not answer as the model does"):
             run(path, ONE_EPOCH)
     names = sorted(file.name for file in (path / "export").iterdir())
-    assert names == ["model.failed-parity.tflite", "parity.json"]
+    assert names == ["model.failed-parity.tflite", "model.kqgraph", "parity.json"]
     record = records.load(path)
     assert record.status == "trained"
     assert [figure.notes for figure in record.figures if figure.name == "accuracy"] == [
@@ -186,7 +186,7 @@ def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
     ]
     run(path, ONE_EPOCH, resume=True)
     names = sorted(file.name for file in (path / "export").iterdir())
-    assert names == ["model.tflite", "parity.json"]
+    assert names == ["model.kqgraph", "model.tflite", "parity.json"]
     assert records.load(path).status == "exported"
 
 
