@@ -47,6 +47,7 @@ class TFLiteFile:
         self._operator_codes: dict[tuple[int, int], int] = {}
         self._buffers: list[schema.BufferT] = [schema.BufferT()]  # buffer 0 means "no data"
         self._buffer_of: dict[bytes, int] = {}
+        self._sliced: set[int] = set()
         self._constants: dict[tuple[object, ...], int] = {}
 
     def activation(
@@ -141,6 +142,8 @@ class TFLiteFile:
             version: lowest operator version that knows these types and options
                 (tflite/tools/versioning/op_version.cc).
         """
+        if op == "SLICE":  # the one kernel that reads a free batch from its tensors
+            self._sliced |= {*inputs, output}
         code = getattr(schema.BuiltinOperator, op)
         operator = schema.OperatorT(
             opcodeIndex=self._operator_codes.setdefault((code, version), len(self._operator_codes)),
@@ -162,8 +165,8 @@ class TFLiteFile:
             inputs, outputs: the signature's names and the tensors they stand for.
             metadata: see `tflite_metadata.pack_metadata`.
         """
-        ends = {*inputs.values(), *outputs.values()}
-        for index in set(range(len(self._tensors))) - ends:
+        told = {*inputs.values(), *outputs.values(), *self._sliced}
+        for index in set(range(len(self._tensors))) - told:
             self._tensors[index].shapeSignature = None  # runtimes follow the batch from the ends
         entries = []
         if metadata is not None:
