@@ -1,48 +1,88 @@
-"""Float biases with which float32 sums round to the codes of the reference.
+"""Float scales and biases with which float32 sums round to the codes of the reference.
 
 A realized node answers with a staircase: the code as a function of its integer accumulator.
-The file computes the same line in real numbers, in float32 and in an order that nobody knows. So
-its bias is put into the middle of the interval of all real biases with that very staircase,
-where rounding errors have the most room before they change a code.
+The file computes a line in real numbers, in float32 and in an order that nobody knows. So of all
+lines with that very staircase the one is taken whose bias has the widest interval, and the bias is
+put into its middle, where rounding errors have the most room before they change a code.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Node
 from keras_quant.graph.passes.room import offset_interval
-from keras_quant.graph.passes.staircase import Channels, kernel_multiplier, kernel_staircase
+from keras_quant.graph.passes.staircase import (
+    Channels,
+    Staircase,
+    kernel_multiplier,
+    kernel_staircase,
+)
 from keras_quant.qparams import QParams
 
+# The pitch (accumulator steps an output step) is searched this far around the node's own; a ternary
+# search keeps 2/3 of its bracket a turn, down to 1e-6 of it.
+MAX_PITCH_MOVE = 2.0**-6
+PITCH_TURNS = 32
 
-def roomy_bias(node: Node, source: QParams, output: QParams) -> np.ndarray:
-    """Gives the real biases of a realized node, as far as can be from those of other codes.
+
+def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the weight scales and real biases of a realized node, as far as can be from ties.
 
     Args:
         node: with weights; source and output are the grids of its codes.
-    Returns: (channels,) float64: (n * s_x * s_w + bias) / s_out, rounded, are the codes of the
-        reference for every accumulator n within reach.
+    Returns: scale, (channels,) float32, of the stored weight codes; bias, (channels,) float64:
+        (n * s_x * scale + bias) / s_out, rounded, are the codes of the reference for every
+        accumulator n of stored codes within reach.
     """
     assert node.weight is not None and node.weight.scale is not None, node.name
-    scale = node.weight.scale
-    stored = np.zeros(len(scale), np.int64) if node.bias is None else node.bias.astype(np.int64)
+    own = node.weight.scale
+    stored = np.zeros(len(own), np.int64) if node.bias is None else node.bias.astype(np.int64)
     factor = np.ones_like(stored) if node.weight.multiplier is None else node.weight.multiplier
     lowest, highest = accumulator_range(node.weight.values // factor, source)
     channels = Channels(
         input_scale=source.scale,
         output=output,
-        weight_scale=scale.astype(np.float64) * factor,
-        bias=stored * source.scale * scale.astype(np.float64),
+        weight_scale=own.astype(np.float64) * factor,
+        bias=stored * source.scale * own.astype(np.float64),
         lowest=lowest.astype(np.float64),
         highest=highest.astype(np.float64),
     )
-    multiplier = kernel_multiplier(source.scale, scale, output.scale)
+    multiplier = kernel_multiplier(source.scale, own, output.scale)
     stairs = kernel_staircase(channels, factor=factor, bias=stored, multiplier=multiplier)
-    low, high = offset_interval(channels, stairs)
+    scale = (_roomy_scale(channels, stairs) / factor).astype(np.float32)
+    chosen = replace(channels, weight_scale=scale.astype(np.float64) * factor)
+    low, high = offset_interval(chosen, stairs)
     # An open end, or none: a channel that never changes its code, or one no real line equals.
     has_middle = np.isfinite(low) & np.isfinite(high) & (low < high)
-    middle = np.where(has_middle, (low + high) / 2, 0) * channels.unit
-    real: np.ndarray = np.where(has_middle, middle, channels.bias)
-    return real
+    middle = np.where(has_middle, (low + high) / 2, 0) * chosen.unit
+    return np.where(has_middle, scale, own), np.where(has_middle, middle, channels.bias)
+
+
+def _roomy_scale(channels: Channels, stairs: Staircase) -> np.ndarray:
+    """(channels,) float64 weight scales whose interval of biases is the widest.
+
+    Its width is a concave function of the pitch: the least of some linear ones, less the largest
+    of others.
+    """
+
+    def scaled(move: np.ndarray) -> Channels:
+        return replace(channels, weight_scale=channels.weight_scale / (1 + move))
+
+    def width(move: np.ndarray) -> np.ndarray:
+        low, high = offset_interval(scaled(move), stairs)
+        with np.errstate(invalid="ignore"):  # both ends open
+            return np.nan_to_num(high - low, posinf=0.0)
+
+    low = np.full(len(channels.bias), -MAX_PITCH_MOVE)
+    high = -low
+    for _ in range(PITCH_TURNS):
+        third = (high - low) / 3
+        rising = width(low + third) < width(high - third)
+        low, high = np.where(rising, low + third, low), np.where(rising, high, high - third)
+    best = (low + high) / 2
+    better = width(best) > width(np.zeros_like(best))
+    return scaled(np.where(better, best, 0.0)).weight_scale

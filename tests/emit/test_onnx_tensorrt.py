@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
 from keras_quant.emit.onnx_tensorrt import emit_onnx_tensorrt
-from keras_quant.emit.onnx_tensorrt_bias import roomy_bias
+from keras_quant.emit.onnx_tensorrt_bias import roomy_line
 from keras_quant.emit.onnx_tensorrt_emission import shift_codes, stored_offset
 from keras_quant.emit.onnx_tensorrt_limits import find_problems
 from keras_quant.emit.onnx_tensorrt_ops import OP_EMITTERS
@@ -94,20 +94,20 @@ def test_means_with_ties_are_the_references(seed: int, ratio: float) -> None:
 
 
 @given(seed=SEEDS)
-def test_a_roomy_bias_gives_the_codes_of_every_accumulator(seed: int) -> None:
+def test_a_roomy_line_gives_the_codes_of_every_accumulator(seed: int) -> None:
     rng = np.random.default_rng(seed)
     builder = GraphBuilder(rng, (1, 1, 6), power_of_two=bool(rng.integers(2)))
     builder.add_random("conv2d")
     node, tensors = builder.graph().nodes[-1], builder.graph().tensors
     source, output = tensors[node.inputs[0]].qparams, tensors[node.output].qparams
-    bias = roomy_bias(node, source, output)
+    scale, bias = roomy_line(node, source, output)
     low, high = accumulator_range(node.weight.values, source)
     multiplier = np.float32(source.scale) * node.weight.scale / np.float32(output.scale)
     stored = np.zeros(len(bias), int) if node.bias is None else node.bias.astype(int)
     for channel in range(len(bias)):
         n = np.unique(np.linspace(low[channel], high[channel], 5000).astype(int))
         wanted = np.rint((n + stored[channel]).astype(np.float32) * multiplier[channel])
-        unit = source.scale * float(node.weight.scale[channel])
+        unit = source.scale * float(scale[channel])
         given_ = np.rint((n * unit + bias[channel]) / output.scale)
         limits = output.qmin - output.zero_point, output.qmax - output.zero_point
         np.testing.assert_array_equal(np.clip(given_, *limits), np.clip(wanted, *limits))
