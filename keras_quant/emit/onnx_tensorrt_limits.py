@@ -34,7 +34,9 @@ def codes_tolerance(graph: Graph, *, options: TensorRTOptions) -> float:
     """The share of codes that may differ from the reference's, where floats compute them."""
     computed = [graph.tensors[node.output].qparams for node in graph.nodes if node.weight]
     widths = [qparams.bits for qparams in computed if qparams is not None]
-    return WIDE_SHARE if max(widths, default=0) > NARROW_BITS else NARROW_SHARE
+    if not widths:
+        return 0.0
+    return WIDE_SHARE if max(widths) > NARROW_BITS else NARROW_SHARE
 
 
 def find_problems(graph: Graph, ops: Collection[str]) -> list[str]:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from click.testing import CliRunner, Result
 
 pytest.importorskip("tensorflow")
@@ -53,6 +54,20 @@ def test_layers_are_shown_for_each_target(tmp_path: Path, model: Path) -> None:
     assert "different, onnx" in result.stdout
 
 
+def test_each_target_gets_its_options(tmp_path: Path, model: Path) -> None:
+    out = ("--dataset", "digits", "--out", tmp_path / "out", "--images", "20")
+    options = ("--batch", "1", "--board", "nano", "--to", "tflite,tensorrt")
+    result = kq("export", model, *out, *options)
+    assert result.exit_code == 0, result.stderr
+    note = "tensorrt/ holds a model of floats, which answers otherwise: the GPU of nano"
+    assert note in result.stderr
+    assert "is not exact" not in result.stderr  # a float model has no codes
+    manifest = json.loads((tmp_path / "out" / "tensorrt" / "manifest.json").read_text())
+    assert manifest["board"] == "nano"
+    (given,) = Interpreter(str(tmp_path / "out" / "model.tflite")).get_input_details()
+    assert given["shape_signature"].tolist() == [1, 8, 8, 1]
+
+
 def test_json_is_one_document(tmp_path: Path, model: Path) -> None:
     arguments = ("--dataset", "digits", "--images", "20", "--out", tmp_path / "out", "--json")
     (done,) = json.loads(kq("export", model, *arguments).stdout)
@@ -81,6 +96,14 @@ def test_failed_gate_is_exit_code_3(
         (["export", "models/gone", "--to", "tflit"], 2, "close names: tflite"),
         (["export", "models/gone", "--to", "tflite,onx"], 2, "close names: onnx"),
         (["export", "model.keras", "--images", "-1"], 2, "--images"),
+        (["export", "models/gone", "--board", "nano"], 2, "--board is for tensorrt; give it with"),
+        (["export", "models/gone", "--pack", "tiny"], 2, "pack is 'tiny'; none, fast, smallest"),
+        (["export", "models/gone", "--batch", "few"], 2, "--batch is 'few'; a number of images"),
+        (["export", "models/gone", "--to", "onnx", "--head", "int8"], 2, "--head is for tflite"),
+        (
+            ["export", "models/gone", "--to", "tensorrt", "--board", "orin"],
+            *(2, "--board 'orin' is not known; close names: orin-nx"),
+        ),
         (["evaluate", "models/gone"], 1, "models/gone: no such run folder"),
         (["evaluate", "gone.tflite"], 1, "gone.tflite: no such file"),
     ],
