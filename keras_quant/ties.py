@@ -76,7 +76,7 @@ def tie(
             group=group[name],
             grid=_BRANCH
             if name in branches
-            else _widened(grid, widest[group[name]] - (name in beside_signed)),
+            else _widened(grid, max(1, widest[group[name]] - (name in beside_signed))),
             is_branch=name in branches,
         )
         for name, grid in grids.items()

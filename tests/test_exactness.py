@@ -19,7 +19,7 @@ from keras_quant.parity import prove_all  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 from tests.lower.random_nets import Net, images_of, nets, quantized  # noqa: E402
 
-IMAGES = 64
+IMAGES = 32
 # Keras sums in float32, in an order of its own: where a sum ends next to the middle of two
 # codes, it may take the other one.
 FLOAT32_ROUNDING = 1e-3
@@ -54,14 +54,14 @@ def _files(graph: Graph) -> Iterator[tuple[Format, bytes]]:
             note(f"{form.name}: {error}")
 
 
-@settings(max_examples=15, derandomize=True, **quick)
+@settings(max_examples=10, derandomize=True, **quick)
 @given(nets)
 def test_files_of_a_random_net_answer_as_the_model(net: Net) -> None:
     prove(net)
 
 
 @pytest.mark.slow
-@settings(max_examples=100, **quick)
+@settings(max_examples=300, **quick)
 @given(nets)
 def test_files_of_many_random_nets_answer_as_the_models(net: Net) -> None:
     prove(net)

@@ -287,6 +287,16 @@ def test_what_is_joined_shares_one_step_and_its_highest_code() -> None:
     assert found["b"] == (0, ActivationGrid(bits=4, signed=True, narrow_range=True))
 
 
+def test_one_bit_that_is_joined_with_an_image_stays_a_bit() -> None:
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = L.ReLU(name="relu")(L.Conv2D(3, 1, name="a")(inputs))
+    x = L.Conv2D(3, 1, name="b")(L.Concatenate(name="join")([x, inputs]))
+    planned = plan(
+        keras.Model(inputs, x), Scheme(name="w1a1", rules=scheme_from_bits("w1a1").rules[:1])
+    )
+    assert grids_and_groups(planned)["relu"] == (0, unsigned_grid(1))
+
+
 def test_an_image_is_rounded_again_for_the_join_alone() -> None:
     planned = plan(joins(), W4A4)
     again = [(p.after, p.readers, p.group, p.grid) for p in planned.points if p.readers]

@@ -68,6 +68,15 @@ def test_codes_of_each_op_are_the_references(
 
 
 @every_format
+def test_what_was_cut_is_read_on_in_batches(form: Format) -> None:
+    builder = GraphBuilder(np.random.default_rng(0), (4, 5, 2), power_of_two=True)
+    attrs = {"padding": ((-1, 0), (0, -2))}
+    builder.add_node("pad", qparams=builder.qparams(), attrs=attrs)
+    builder.add_linear("conv2d", (1, 1, 2, 3))
+    assert codes_different(form, builder) == 0
+
+
+@every_format
 @given(seed=SEEDS, ratio=st.sampled_from([0.25, 1.0, 1.5, 4.0]))
 def test_means_with_ties_are_the_references(form: Format, seed: int, ratio: float) -> None:
     rng = np.random.default_rng(seed)

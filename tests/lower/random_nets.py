@@ -17,6 +17,7 @@ from keras_quant.scheme import Scheme, scheme_from_bits
 from keras_quant.tf import keras
 
 CLASSES = 5
+FAR = 1000.0  # calibrated values seldom reach 10
 GAMMAS = {"positive": (0.5, 1.5), "signed": (-1.5, 1.5), "some zero": (-1.5, 1.5)}
 
 
@@ -35,7 +36,12 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    """A net that ends with a dense layer of CLASSES logits."""
+    """A net that ends with a dense layer of CLASSES logits.
+
+    Attributes:
+        uniform: whether first and last layer have the bits of the others.
+        extreme: whether some channels have kernels of 0, and some are beyond their range always.
+    """
 
     shape: tuple[int, int, int]
     blocks: tuple[Block, ...]
@@ -44,6 +50,7 @@ class Net:
     weight: str
     activation: str
     uniform: bool
+    extreme: bool
     seed: int
 
     @property
@@ -66,6 +73,7 @@ blocks = st.builds(
         [
             *("conv", "depthwise", "residual", "max_pool", "avg_pool", "pad", "dropout"),
             *("projection", "grouped", "multiplied", "transpose", "separable", "norm", "dense"),
+            *("function", "bent", "gate", "join", "upsample", "crop", "reshape"),
         ]
     ),
     size=sizes,
@@ -84,6 +92,7 @@ nets = st.builds(
     weight=st.sampled_from([*"12345678", "t"]),
     activation=st.sampled_from([*"12345678"]),
     uniform=st.booleans(),
+    extreme=st.booleans(),
     seed=st.integers(0, 2**16),
 )
 
@@ -102,6 +111,8 @@ def quantized(net: Net, images: np.ndarray) -> keras.Model:
     _randomize(source, net)
     planned = plan(source, net.scheme)
     planned = with_steps(planned, calibrate(planned, source, images, fresh=False))
+    if net.extreme:
+        _saturate(source, net)
     return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
 
 
@@ -129,8 +140,23 @@ def _randomize(model: keras.Model, net: Net) -> None:
                 gamma *= rng.integers(0, 2, gamma.shape)
             mean, beta = rng.normal(0, 0.3, (2, *gamma.shape))
             layer.set_weights([gamma, beta, mean, rng.uniform(0.1, 1.5, gamma.shape)])
+        elif isinstance(layer, keras.layers.PReLU):
+            layer.alpha.assign(rng.uniform(-0.5, 0.5, layer.alpha.shape))
         elif getattr(layer, "use_bias", False):
             layer.bias.assign(rng.normal(0, 0.3, layer.bias.shape))
+        if net.extreme and type(layer) in (keras.layers.Conv2D, keras.layers.Dense):
+            kernel = layer.kernel.numpy()
+            layer.kernel.assign(kernel * (rng.random(kernel.shape[-1]) < 0.8))
+
+
+def _saturate(model: keras.Model, net: Net) -> None:
+    """Moves the biases of some channels far beyond what the fitted scales reach."""
+    rng = np.random.default_rng(net.seed)
+    for layer in model.layers[:-1]:
+        bias = getattr(layer, "beta", getattr(layer, "bias", None))
+        if bias is not None:
+            far = rng.choice([0.0, -FAR, FAR], bias.shape, p=[0.8, 0.1, 0.1])
+            bias.assign_add(far.astype(np.float32))
 
 
 def _finish(x: Any, block: Block) -> Any:
@@ -233,9 +259,42 @@ def _gate(x: Any, block: Block) -> Any:
     return keras.layers.Multiply()([x, gate])
 
 
+def _bent(x: Any, block: Block) -> Any:
+    """A ReLU with a slope, of each channel its own or not."""
+    if block.relu:
+        return keras.layers.LeakyReLU(0.1 * block.filters)(x)
+    return keras.layers.PReLU(shared_axes=[1, 2])(x)
+
+
+def _join(x: Any, block: Block) -> Any:
+    """What comes in, a convolution of it, and what came in again."""
+    branch = _finish(keras.layers.Conv2D(x.shape[-1], block.size, padding="same")(x), block)
+    return keras.layers.Concatenate(axis=1 + block.filters % 3)([x, branch, x])
+
+
+def _upsample(x: Any, block: Block) -> Any:
+    fits = max(x.shape[1:3]) < 12
+    return keras.layers.UpSampling2D((block.stride, block.size[1]) if fits else 1)(x)
+
+
+def _crop(x: Any, block: Block) -> Any:
+    rows, columns = (min(n, side) - 1 for n, side in zip(block.size, x.shape[1:3], strict=True))
+    return keras.layers.Cropping2D(((rows, 0), (0, columns)))(x)
+
+
+def _reshape(x: Any, block: Block) -> Any:
+    height, width, channels = x.shape[1:]
+    return keras.layers.Reshape((width, channels, height))(x)
+
+
 _ADD = {
     "function": _function,
+    "bent": _bent,
     "gate": _gate,
+    "join": _join,
+    "upsample": _upsample,
+    "crop": _crop,
+    "reshape": _reshape,
     "conv": _conv,
     "depthwise": _depthwise,
     "residual": _residual,

@@ -46,6 +46,7 @@ def net_of(activation: str) -> Net:
         weight="4",
         activation=activation,
         uniform=False,
+        extreme=False,
         seed=3,
     )
 
