@@ -56,7 +56,7 @@ def _files(graph: Graph) -> Iterator[tuple[Format, bytes]]:
             note(f"{form.name}: {error}")
 
 
-@settings(max_examples=10, derandomize=True, **quick)
+@settings(max_examples=6, derandomize=True, **quick)
 @given(nets)
 def test_files_of_a_random_net_answer_as_the_model(net: Net) -> None:
     prove(net)
