@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from keras_quant.emit import FORMATS
 from keras_quant.emit.tflite import emit_tflite
@@ -30,8 +27,6 @@ from keras_quant.qparams import signed, unsigned  # noqa: E402
 from keras_quant.scheme import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
-from tests.lower.random_nets import Net, images_of, nets  # noqa: E402
-from tests.lower.random_nets import quantized as quantized_net  # noqa: E402
 
 L = keras.layers
 SHAPE = (8, 7, 3)
@@ -174,36 +169,3 @@ def test_products_of_three_are_refused() -> None:
     source = classifier(body=lambda x: L.Multiply(name="cube")([x, x, x]))
     with pytest.raises(LoweringError, match=r"cube \(Multiply: 3 inputs; two are supported"):
         describe(source)
-
-
-kinds = st.sampled_from(["conv", "depthwise", "residual", "projection", "function", "gate"])
-
-
-@st.composite
-def pointwise_nets(draw: st.DrawFn) -> Net:
-    """Nets some of whose blocks are functions of one value, or gates."""
-    net = draw(nets)
-    return replace(net, blocks=tuple(replace(block, kind=draw(kinds)) for block in net.blocks))
-
-
-def prove_random(net: Net) -> None:
-    images = images_of(net, 8)
-    graph = lower_exactly(quantized_net(net, images)).graph
-    parity = prove(graph, FORMATS["tflite"], emit_tflite(graph), {graph.inputs[0]: images})
-    assert (parity.codes_different, parity.passed) == (0, True)
-
-
-quick = {"deadline": None, "suppress_health_check": list(HealthCheck)}
-
-
-@settings(max_examples=4, derandomize=True, **quick)
-@given(pointwise_nets())
-def test_files_of_random_nets_with_functions_and_products_are_exact(net: Net) -> None:
-    prove_random(net)
-
-
-@pytest.mark.slow
-@settings(max_examples=60, **quick)
-@given(pointwise_nets())
-def test_files_of_many_random_nets_with_functions_and_products_are_exact(net: Net) -> None:
-    prove_random(net)
