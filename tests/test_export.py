@@ -166,7 +166,7 @@ def unsnapped_model(folder: Path) -> Path:
     """A trained 8-bit model, as it is before its biases are moved."""
     path = folder / "raw.keras"
 
-    def stop(model: keras.Model) -> None:
+    def stop(model: keras.Model, **options: Any) -> None:
         save_model(model, path)
         raise InterruptedError
 
