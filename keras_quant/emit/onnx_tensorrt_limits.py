@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from keras_quant.emit.onnx_tensorrt_emission import INT8_MAX, INT8_MIN, is_odd, shift, stored_zero
-from keras_quant.errors import close_names
+from keras_quant.emit.limits import Sources, problems_of
+from keras_quant.emit.onnx_tensorrt_emission import is_odd, shift, stored_zero
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.windows import window_of
 from keras_quant.qparams import QParams
@@ -45,17 +45,7 @@ def find_problems(graph: Graph, ops: Collection[str]) -> list[str]:
     Args:
         ops: the operations that can be written at all.
     """
-    problems = []
-    for tensor in graph.tensors.values():
-        if tensor.qparams is not None:
-            problems += [f"tensor {tensor.name!r}: {line}" for line in _range(tensor.qparams)]
-    for node in graph.nodes:
-        if node.op in ops:
-            problems += [f"layer {node.name!r}: {line}" for line in _node(graph, node)]
-        else:
-            names = close_names(node.op, ops)
-            problems.append(f"layer {node.name!r}: no ONNX operator for {node.op!r}{names}")
-    return problems
+    return problems_of(graph, ops, _node, language="ONNX", stored="int8")
 
 
 def average_is_exact(graph: Graph, node: Node) -> bool:
@@ -72,28 +62,7 @@ def average_is_exact(graph: Graph, node: Node) -> bool:
     return bool(np.abs(means - np.floor(means) - 0.5).min() > _CLEAR_OF_TIE)
 
 
-def _range(qparams: QParams) -> Iterator[str]:
-    if qparams.qmax - qparams.qmin > INT8_MAX - INT8_MIN:
-        yield (
-            f"codes {qparams.qmin} to {qparams.qmax} do not fit int8; at most 256 codes are "
-            "allowed. Use 8 bits or fewer."
-        )
-    if not qparams.qmin <= qparams.zero_point <= qparams.qmax:
-        yield (
-            f"zero_point is {qparams.zero_point}; {qparams.qmin} to {qparams.qmax} is allowed. "
-            "Widen the range of codes until it holds real 0."
-        )
-
-
-def _node(graph: Graph, node: Node) -> Iterator[str]:
-    read = [graph.tensors[name].qparams for name in node.inputs]
-    sources = [qparams for qparams in read if qparams is not None]
-    output = graph.tensors[node.output].qparams
-    if output is None or not sources:
-        return
-    scale = None if node.weight is None else node.weight.scale
-    if scale is not None and scale.dtype != np.float32:
-        yield "weight.scale is float64, the graph is ideal. Apply graph.passes.realize first."
+def _node(graph: Graph, node: Node, sources: Sources, output: QParams) -> Iterator[str]:
     if node.op == "add":
         yield from _add(sources[0], sources[1], output)
 

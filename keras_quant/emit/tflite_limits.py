@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras_quant.emit.limits import Sources, problems_of
 from keras_quant.emit.tflite_legalize import on_one_grid
 from keras_quant.emit.tflite_ops import OP_EMITTERS
 from keras_quant.emit.tflite_packing import packed_type
-from keras_quant.errors import close_names
 from keras_quant.graph.ir import Graph, Node, Weight
-from keras_quant.qparams import INT8_CODES, QParams
+from keras_quant.qparams import QParams
 
 # XNNPACK refuses other requantization scales (src/operators/convolution-nhwc.c).
 _LEAST_MULTIPLIER, _MULTIPLIER_BOUND = 2.0**-32, 256.0
@@ -22,17 +22,7 @@ _LEAST_PRODUCT_MULTIPLIER = 2.0**-16
 
 def find_problems(graph: Graph) -> list[str]:
     """Gives one line for each thing that cannot be written, naming its node or tensor."""
-    problems = []
-    for tensor in graph.tensors.values():
-        if tensor.qparams is not None:
-            problems += [f"tensor {tensor.name!r}: {line}" for line in _range(tensor.qparams)]
-    for node in graph.nodes:
-        if node.op in OP_EMITTERS:
-            problems += [f"layer {node.name!r}: {line}" for line in _node(graph, node)]
-        else:
-            names = close_names(node.op, OP_EMITTERS)
-            problems.append(f"layer {node.name!r}: no TFLite operator for {node.op!r}{names}")
-    return problems
+    return problems_of(graph, OP_EMITTERS, _node, language="TFLite", stored="int8")
 
 
 def find_float_nodes(graph: Graph) -> list[str]:
@@ -77,26 +67,7 @@ def _largest(node: Node) -> int:
     return int(np.abs(node.weight.values.astype(np.int32)).max())
 
 
-def _range(qparams: QParams) -> Iterator[str]:
-    if qparams.qmax - qparams.qmin >= INT8_CODES:
-        yield (
-            f"codes {qparams.qmin} to {qparams.qmax} do not fit int8; at most {INT8_CODES} "
-            "codes are allowed. Use 8 bits or fewer."
-        )
-    if not qparams.qmin <= qparams.zero_point <= qparams.qmax:
-        yield (
-            f"zero_point is {qparams.zero_point}; {qparams.qmin} to {qparams.qmax} is allowed. "
-            "Widen the range of codes until it holds real 0."
-        )
-
-
-def _node(graph: Graph, node: Node) -> Iterator[str]:
-    """Only codes have limits: TFLite computes all float operators of a graph."""
-    read = [graph.tensors[name].qparams for name in node.inputs]
-    sources = [qparams for qparams in read if qparams is not None]
-    output = graph.tensors[node.output].qparams
-    if output is None or not sources:
-        return
+def _node(graph: Graph, node: Node, sources: Sources, output: QParams) -> Iterator[str]:
     if node.weight is not None:
         yield from _linear(node.weight, sources[0], output)
     if node.op == "add" and not on_one_grid(graph, node):
@@ -107,9 +78,6 @@ def _node(graph: Graph, node: Node) -> Iterator[str]:
 
 def _linear(weight: Weight, source: QParams, output: QParams) -> Iterator[str]:
     assert weight.scale is not None
-    if weight.scale.dtype != np.float32:
-        yield "weight.scale is float64, the graph is ideal. Apply graph.passes.realize first."
-        return
     multiplier = np.float32(source.scale) * weight.scale / np.float32(output.scale)
     refused = np.flatnonzero((multiplier < _LEAST_MULTIPLIER) | (multiplier >= _MULTIPLIER_BOUND))
     if refused.size:
