@@ -8,29 +8,18 @@ channels of 3x3) and moves the whole image before it. All means the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 from keras_quant.emit.concat import stored_alike
+from keras_quant.emit.legal import Legal, Rule, apply_rules
 from keras_quant.emit.ones import mean_with_ones, with_ones
 from keras_quant.emit.onnx_x86_emission import saturates, stored_offset
 from keras_quant.emit.products import aligned
-from keras_quant.graph.ir import Graph, Node, Tensor
+from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.windows import window_of
-
-Legal = tuple[list[Node], list[Tensor]]
 
 
 def legalize(graph: Graph) -> Graph:
     """Gives a graph of the same tensors and codes, with some tensors more."""
-    nodes: list[Node] = []
-    tensors = dict(graph.tensors)
-    for node in graph.nodes:
-        rule = _RULES.get(node.op)
-        legal, added = ([node], []) if rule is None else rule(graph, node)
-        nodes += legal
-        tensors |= {tensor.name: tensor for tensor in added}
-    return replace(graph, nodes=tuple(nodes), tensors=tensors)
+    return apply_rules(graph, _RULES)
 
 
 def _legal_avg_pool(graph: Graph, node: Node) -> Legal:
@@ -53,7 +42,7 @@ def _legal_concat(graph: Graph, node: Node) -> Legal:
     return stored_alike(graph, node, stored_offset)
 
 
-_RULES: dict[str, Callable[[Graph, Node], Legal]] = {
+_RULES: dict[str, Rule] = {
     "avg_pool": _legal_avg_pool,
     "concat": _legal_concat,
     "mean": _legal_mean,

@@ -8,19 +8,17 @@ legal graph means the same as the given one: the reference computes equal codes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from keras_quant.emit.concat import stored_alike
+from keras_quant.emit.legal import Legal, Rule, apply_rules
 from keras_quant.emit.ones import mean_with_ones, with_ones
 from keras_quant.emit.tflite_emission import stored_offset
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.windows import window_of
 from keras_quant.qparams import QParams
-
-Legal = tuple[list[Node], list[Tensor]]
 
 # XNNPACK's MEAN rounds n * M + zero_point, with M and the sum in float32: an error of at most
 # 3 * 2**-24 * 255 + 2**-17. A mean this far from a tie is rounded right.
@@ -33,14 +31,7 @@ def legalize(graph: Graph) -> Graph:
     Args:
         graph: a realized graph in which `tflite_limits.find_problems` finds none.
     """
-    nodes: list[Node] = []
-    tensors = dict(graph.tensors)
-    for node in graph.nodes:
-        rule = _RULES.get(node.op)
-        legal, added = ([node], []) if rule is None else rule(graph, node)
-        nodes += legal
-        tensors |= {tensor.name: tensor for tensor in added}
-    return replace(graph, nodes=tuple(nodes), tensors=tensors)
+    return apply_rules(graph, _RULES)
 
 
 def on_one_grid(graph: Graph, node: Node) -> bool:
@@ -138,7 +129,7 @@ def _legal_concat(graph: Graph, node: Node) -> Legal:
     return stored_alike(graph, node, stored_offset)
 
 
-_RULES: dict[str, Callable[[Graph, Node], Legal]] = {
+_RULES: dict[str, Rule] = {
     "conv2d": _legal_linear,
     "conv2d_transpose": _legal_linear,
     "depthwise_conv2d": _legal_linear,
