@@ -213,8 +213,9 @@ def _snap(trained: Channels, fit: Fit, max_factor: np.ndarray) -> tuple[Fit, Cha
 
     Returns: the integers, and the channels with their real biases.
     """
-    moved = replace(trained, bias=settle(trained, _answered(trained, fit)))
-    cramped = find_cramped(moved, _answered(moved, fit))
+    answered = _answered(trained, fit)
+    moved = replace(trained, bias=settle(trained, answered))
+    cramped = find_cramped(moved, answered)
     return _search(trained, moved, fit, cramped, max_factor)
 
 
