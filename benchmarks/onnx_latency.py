@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from interleaved import paired_ratio, time_interleaved, timing
-from networks import CASES, Case
+from interleaved import paired_ratio
+from latency import Samples, measure_networks
+from networks import Case
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from quantized import fake_quantized
-from results import Result, argument_parser, publish
+from results import Result
 
 from keras_quant.baseline import float_onnx
 from keras_quant.emit.onnx_x86 import emit_onnx_x86
 from keras_quant.lower import lower_exactly
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
 from keras_quant.tf import keras
-from keras_quant.zoo import build
 
 GOAL = 1.02
 BITS = ("w8a8", "w4a4", "w2a2")
@@ -38,30 +37,19 @@ PEER, FLOAT = "quantize_static", "tf2onnx float"
 
 def main() -> None:
     """Measures and prints."""
-    parser = argument_parser(__doc__)
-    parser.add_argument("--model", help="only this one of the networks")
-    arguments = parser.parse_args()
-    cases = [case for case in CASES if arguments.model in (None, case.model)]
-    results = [result for case in cases for result in measure(case)]
-    publish("latency of one image in ONNX Runtime", results, arguments.json)
-
-
-def measure(case: Case) -> list[Result]:
-    """Times all files of one network in turn."""
-    shape = (case.size, case.size, 3)
-    source = build(case.model, shape, case.classes)
-    images = np.random.default_rng(0).integers(0, 256, (case.images, *shape), np.uint8)
-    files = make_files(source, images)
-    samples = time_interleaved(
-        {name: invocation(content) for name, content in files.items()},
-        rounds=case.rounds,
-        warmup=5,
-        calls=case.calls,
+    measure_networks(
+        __doc__,
+        "latency of one image in ONNX Runtime",
+        make_files=make_files,
+        invocation=invocation,
+        describe=description,
+        ratios=ratios,
     )
-    results = [timing(name, samples[name], peer=description(files[name])) for name in files]
-    results += [paired_ratio(samples, ours, PEER, at_most=GOAL) for ours in BITS]
-    where = f"{case.model} {case.size}x{case.size}"
-    return [replace(result, figure=f"{where}: {result.figure}") for result in results]
+
+
+def ratios(case: Case, samples: Samples) -> list[Result]:
+    """Ours beside ONNX Runtime's."""
+    return [paired_ratio(samples, ours, PEER, at_most=GOAL) for ours in BITS]
 
 
 def make_files(source: keras.Model, images: np.ndarray) -> dict[str, bytes]:

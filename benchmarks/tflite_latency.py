@@ -13,15 +13,15 @@ least 3.0 times ours on resnet20. Our files packed for the least size have none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from interleaved import paired_ratio, time_interleaved, timing
-from networks import CASES, Case
+from interleaved import paired_ratio
+from latency import Samples, measure_networks
+from networks import Case
 from quantized import fake_quantized
-from results import Result, argument_parser, publish
+from results import Result
 
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.emit.tflite_options import TFLiteOptions
@@ -29,7 +29,6 @@ from keras_quant.emit.tflite_packing import stored_limits
 from keras_quant.lower import lower, lower_exactly
 from keras_quant.runners.litert import LiteRTRunner
 from keras_quant.tf import keras, tf
-from keras_quant.zoo import build
 
 GOAL_MODEL, GOAL_FLOAT, GOAL_INT8 = "resnet20", 3.0, 1.02
 BITS = ("w4a4", "w8a8")
@@ -39,35 +38,24 @@ CONVERTER_FLOAT, CONVERTER_INT8 = "TFLiteConverter float", "TFLiteConverter int8
 
 def main() -> None:
     """Measures and prints."""
-    parser = argument_parser(__doc__)
-    parser.add_argument("--model", help="only this one of the networks")
-    arguments = parser.parse_args()
-    cases = [case for case in CASES if arguments.model in (None, case.model)]
-    results = [result for case in cases for result in measure(case)]
-    publish("latency of one image", results, arguments.json)
-
-
-def measure(case: Case) -> list[Result]:
-    """Times all files of one network in turn."""
-    shape = (case.size, case.size, 3)
-    source = build(case.model, shape, case.classes)
-    images = np.random.default_rng(0).integers(0, 256, (case.images, *shape), np.uint8)
-    files = make_files(source, images)
-    samples = time_interleaved(
-        {name: invocation(content) for name, content in files.items()},
-        rounds=case.rounds,
-        warmup=5,
-        calls=case.calls,
+    measure_networks(
+        __doc__,
+        "latency of one image",
+        make_files=make_files,
+        invocation=invocation,
+        describe=description,
+        ratios=ratios,
     )
-    results = [timing(name, samples[name], peer=description(files[name])) for name in files]
+
+
+def ratios(case: Case, samples: Samples) -> list[Result]:
+    """Ours beside the converter's."""
     least = GOAL_FLOAT if case.model == GOAL_MODEL else None
-    for ours in BITS:
-        results.append(paired_ratio(samples, CONVERTER_FLOAT, ours, at_least=least))
-    for ours in BITS:
-        results.append(paired_ratio(samples, ours, CONVERTER_INT8, at_most=GOAL_INT8))
-    results.append(paired_ratio(samples, SMALLEST, CONVERTER_INT8))
-    where = f"{case.model} {case.size}x{case.size}"
-    return [replace(result, figure=f"{where}: {result.figure}") for result in results]
+    return [
+        *(paired_ratio(samples, CONVERTER_FLOAT, ours, at_least=least) for ours in BITS),
+        *(paired_ratio(samples, ours, CONVERTER_INT8, at_most=GOAL_INT8) for ours in BITS),
+        paired_ratio(samples, SMALLEST, CONVERTER_INT8),
+    ]
 
 
 def make_files(source: keras.Model, images: np.ndarray) -> dict[str, bytes]:
