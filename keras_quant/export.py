@@ -121,10 +121,7 @@ def export_formats(
     graphs = {form: form.rewritten(snap.graph, calibration) for form in formats}
     contents = {form: _emitted(graphs[form], form, evidence) for form in formats}
     proven = _proven(snap.graph, graphs, contents, evidence, folder, progress)
-    _write(folder, contents, proven, snap)
-    for form in formats:
-        if form.package and proven[form].passed:
-            _package(snap.graph, form, folder, evidence)
+    _write(folder, contents, proven, snap, evidence)
     failed = [_failure(folder / f.failed_name, p) for f, p in proven.items() if not p.passed]
     if failed:
         raise ParityError("\n".join(failed))
@@ -177,12 +174,13 @@ def _proven(
     return {form: proven[form] for form in graphs}
 
 
-def _package(graph: Graph, form: Format, folder: Path, evidence: Evidence) -> None:
-    """Writes what belongs beside a file that passed."""
+def _package(graph: Graph, form: Format, folder: Path, content: bytes, evidence: Evidence) -> None:
+    """Writes a file that passed, with what belongs beside it."""
     form.call(
         "package",
         graph,
         folder / form.folder,
+        model=content,
         samples={graph.inputs[0]: normalize(evidence.images[:SAMPLES])},
         labels=evidence.class_names,
         scheme=evidence.scheme,
@@ -190,7 +188,11 @@ def _package(graph: Graph, form: Format, folder: Path, evidence: Evidence) -> No
 
 
 def _write(
-    folder: Path, contents: Mapping[Format, bytes], proven: Mapping[Format, Parity], snap: Snap
+    folder: Path,
+    contents: Mapping[Format, bytes],
+    proven: Mapping[Format, Parity],
+    snap: Snap,
+    evidence: Evidence,
 ) -> None:
     """Writes the proofs, beside those of other formats, and then the files."""
     make_folder(folder)
@@ -208,8 +210,11 @@ def _write(
     write_json(folder / PARITY_NAME, _other_records(folder, made) | made)
     save_graph(snap.graph, folder / GRAPH_NAME)
     for form, content in contents.items():
-        make_folder(paths[form].parent)
-        write_bytes(paths[form], content)
+        if form.package and proven[form].passed:
+            _package(snap.graph, form, folder, content, evidence)
+        else:
+            make_folder(paths[form].parent)
+            write_bytes(paths[form], content)
 
 
 def _other_records(folder: Path, made: Mapping[str, object]) -> dict[str, object]:

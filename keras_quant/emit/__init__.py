@@ -41,8 +41,8 @@ class Format:
         tolerance: of tolerance(graph), the share of codes that may differ from the
             reference's; "" for `parity.codes_tolerance`.
         metadata: of metadata(name=, labels=), what emit takes as `metadata`; "" for nothing.
-        package: of package(graph, folder, *, samples, labels, scheme), which writes what belongs
-            beside the file; "" for nothing.
+        package: of package(graph, folder, *, model, samples, labels, scheme), which writes the
+            file, whose bytes are `model`, with what belongs beside it; "" for the file alone.
         folder: of the file, within that of the export; "" for that itself.
         options: what the user chose; None for the defaults.
     """

@@ -16,7 +16,7 @@ from keras_quant import __version__
 from keras_quant.emit import bundle_compare
 from keras_quant.emit.bundle_dla import calibration_cache, dla_fallbacks
 from keras_quant.emit.bundle_texts import bench_script, build_flags, build_script, readme
-from keras_quant.emit.onnx_tensorrt import OPSET, emit_nodes, emit_onnx_tensorrt
+from keras_quant.emit.onnx_tensorrt import OPSET, emit_nodes
 from keras_quant.emit.onnx_tensorrt_emission import shift_codes
 from keras_quant.files import make_folder, write_bytes, write_json
 from keras_quant.graph.ir import Graph
@@ -78,6 +78,7 @@ def write_bundle(
     graph: Graph,
     folder: Path,
     *,
+    model: bytes,
     samples: Mapping[str, np.ndarray],
     options: TensorRTOptions = _DEFAULTS,
     labels: Sequence[str] = (),
@@ -88,6 +89,7 @@ def write_bundle(
     Args:
         graph: a realized graph.
         folder: is made; files of the same names are replaced.
+        model: the .onnx file that was emitted from `written_graph` with these options.
         samples: inputs by name, float32 (images, *shape); the first MAX_SAMPLES are taken.
         options: version, board and DLA; they decide whether the file has Q/DQ.
         labels: names of the classes, in the order of the outputs.
@@ -103,7 +105,7 @@ def write_bundle(
     expected = run_reference(written, samples)
     fallbacks = dla_fallbacks(written) if planned.precision == "dla" else ()
     shifted = _shifted(written)
-    files: dict[str, bytes] = {MODEL_NAME: emit_onnx_tensorrt(written, options=options)}
+    files: dict[str, bytes] = {MODEL_NAME: model}
     if planned.precision == "dla":
         files["calibration.cache"] = _cache(graph, written, options).encode()
     if labels:

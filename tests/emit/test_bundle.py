@@ -10,15 +10,17 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from keras_quant.emit import bundle_compare
-from keras_quant.emit.bundle import MAX_SAMPLES, write_bundle
+from keras_quant.emit.bundle import MAX_SAMPLES, Bundle, write_bundle, written_graph
 from keras_quant.emit.bundle_compare import read_outputs
 from keras_quant.emit.bundle_dla import dla_scale
+from keras_quant.emit.onnx_tensorrt import emit_onnx_tensorrt
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.passes.unquantize import unquantize
@@ -66,6 +68,16 @@ def realized(graph: Graph) -> Graph:
     return realize(graph).graph
 
 
+def bundle_of(
+    graph: Graph, folder: Path, *, options: TensorRTOptions | None = None, **settings: Any
+) -> Bundle:
+    """Emits a graph and writes its bundle, as an export does."""
+    options = options or TensorRTOptions()
+    written = written_graph(graph, {}, options=options)
+    model = emit_onnx_tensorrt(written, options=options)
+    return write_bundle(graph, folder, model=model, options=options, **settings)
+
+
 def images(count: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {"image": (rng.integers(0, 256, (count, 6, 6, 2)) / 255).astype(np.float32)}
@@ -101,7 +113,7 @@ def run_scripts(folder: Path, answers: np.ndarray) -> subprocess.CompletedProces
 
 @pytest.mark.parametrize("precision", OPTIONS)
 def test_the_file_answers_what_is_expected(tmp_path: Path, realized: Graph, precision: str) -> None:
-    bundle = write_bundle(realized, tmp_path, samples=images(2), options=OPTIONS[precision])
+    bundle = bundle_of(realized, tmp_path, samples=images(2), options=OPTIONS[precision])
     assert bundle.plan.precision == precision
     session = ort.InferenceSession(tmp_path / "model.onnx")
     samples, expected = (
@@ -114,7 +126,7 @@ def test_the_file_answers_what_is_expected(tmp_path: Path, realized: Graph, prec
 
 
 def test_an_engine_that_answers_as_the_model_passes(tmp_path: Path, realized: Graph) -> None:
-    write_bundle(realized, tmp_path, samples=images(2))
+    bundle_of(realized, tmp_path, samples=images(2))
     compared = run_scripts(tmp_path, np.load(tmp_path / "samples" / "logits.expected.npy"))
     assert compared.returncode == 0, compared.stdout + compared.stderr
     assert "same first place     2 of 2" in compared.stdout
@@ -124,7 +136,7 @@ def test_an_engine_that_answers_as_the_model_passes(tmp_path: Path, realized: Gr
 def test_an_engine_that_answers_otherwise_fails(
     tmp_path: Path, realized: Graph, factor: float
 ) -> None:
-    write_bundle(realized, tmp_path, samples=images(2))
+    bundle_of(realized, tmp_path, samples=images(2))
     answers = np.load(tmp_path / "samples" / "logits.expected.npy") * factor
     compared = run_scripts(tmp_path, answers)
     assert compared.returncode == 1
@@ -132,7 +144,7 @@ def test_an_engine_that_answers_otherwise_fails(
 
 
 def test_compare_says_what_is_missing(tmp_path: Path, realized: Graph) -> None:
-    write_bundle(realized, tmp_path / "out", samples=images(1))
+    bundle_of(realized, tmp_path / "out", samples=images(1))
     script = [sys.executable, tmp_path / "out" / "compare.py"]
     compared = subprocess.run(script, capture_output=True, text=True, check=False)
     assert compared.returncode == 1
@@ -158,7 +170,7 @@ def test_compare_runs_on_python_3_6() -> None:
 
 
 def test_manifest_tells_names_shapes_versions_and_hashes(tmp_path: Path, realized: Graph) -> None:
-    bundle = write_bundle(
+    bundle = bundle_of(
         realized,
         tmp_path,
         samples=images(MAX_SAMPLES + 1),
@@ -181,7 +193,7 @@ def test_manifest_tells_names_shapes_versions_and_hashes(tmp_path: Path, realize
 
 
 def test_readme_says_why_there_is_no_int8(tmp_path: Path, realized: Graph) -> None:
-    write_bundle(realized, tmp_path, samples=images(1), options=OPTIONS["fp16"])
+    bundle_of(realized, tmp_path, samples=images(1), options=OPTIONS["fp16"])
     readme = (tmp_path / "README.md").read_text()
     assert "has no int8 kernels" in readme
     assert len(readme.splitlines()) < 60
@@ -189,13 +201,13 @@ def test_readme_says_why_there_is_no_int8(tmp_path: Path, realized: Graph) -> No
 
 
 def test_readme_says_which_tensors_are_shifted(tmp_path: Path, realized: Graph) -> None:
-    bundle = write_bundle(realized, tmp_path, samples=images(1))
+    bundle = bundle_of(realized, tmp_path, samples=images(1))
     assert bundle.shifted == ("pixels",)
     assert "1 tensors have unsigned 8-bit codes" in (tmp_path / "README.md").read_text()
 
 
 def test_calibration_cache_tells_every_scale(tmp_path: Path, realized: Graph) -> None:
-    bundle = write_bundle(realized, tmp_path, samples=images(1), options=OPTIONS["dla"])
+    bundle = bundle_of(realized, tmp_path, samples=images(1), options=OPTIONS["dla"])
     header, *lines = (tmp_path / "calibration.cache").read_text().splitlines()
     assert header == "TRT-100300-EntropyCalibration2"
     told = {
