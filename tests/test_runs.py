@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,9 @@ import pytest
 from keras_quant import records, runs
 from keras_quant.errors import RunError
 from keras_quant.files import FileError
-from keras_quant.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
+from tests import fake_runs
 
-RECORD = RunRecord(
-    command=("kq", "train"),
-    created="2026-01-01T00:00:00+00:00",
-    kq_version="0",
-    model=ModelRecord(name="mlp"),
-    dataset=DatasetRecord(
-        name="digits", source="", sizes={}, input_shape=(8, 8, 1), num_classes=10
-    ),
-    training=TrainingRecord(method="qkeras", seed=0, epochs=1, batch_size=1),
-    scheme={},
-    status="training",
-)
+RECORD = replace(fake_runs.RECORD, status="training")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import emulated_runner
 import emulated_setup
-import numpy as np
 import onnx
 import pytest
 from emulated_processors import PROCESSORS, Cache, Processor, command, environment
@@ -23,19 +22,14 @@ from keras_quant.emit.onnx_x86_weights import PRECISION_OPTION
 from keras_quant.errors import ModelError, UsageError
 from keras_quant.parity import prove
 from keras_quant.progress import Progress
-from keras_quant.qparams import unsigned
-from tests.emit.random_graphs import GraphBuilder
+from tests.emit.random_graphs import GraphBuilder, small_classifier
 
 HASWELL, ARM = PROCESSORS["Haswell"], PROCESSORS["cortex-a53"]
 
 
 @pytest.fixture(scope="module")
 def builder() -> GraphBuilder:
-    builder = GraphBuilder(np.random.default_rng(0), (5, 5, 3), power_of_two=True)
-    builder.add_linear("conv2d", (3, 3, 3, 4), qparams=unsigned(4, 0.5))
-    builder.add_node("mean", qparams=unsigned(8, 0.03125))
-    builder.add_head(5, largest=100)
-    return builder
+    return small_classifier()
 
 
 @pytest.fixture(scope="module")

@@ -261,3 +261,12 @@ def random_graph(seed: int) -> GraphBuilder:
     largest = int(rng.choice([1, 7, 127]))
     builder.add_head(int(rng.integers(2, 12)), largest=largest)
     return builder
+
+
+def small_classifier() -> GraphBuilder:
+    """A convolution, a mean and a head, whose kernels are exact in all runtimes."""
+    builder = GraphBuilder(np.random.default_rng(0), (5, 5, 3), power_of_two=True)
+    builder.add_linear("conv2d", (3, 3, 3, 4), qparams=unsigned(4, 0.5))
+    builder.add_node("mean", qparams=unsigned(8, 0.03125))
+    builder.add_head(5, largest=100)
+    return builder

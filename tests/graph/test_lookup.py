@@ -17,6 +17,7 @@ from keras_quant.graph.store import load_graph, save_graph
 from keras_quant.graph.text import describe_nodes
 from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams, signed, unsigned
+from tests.emit.lookup_graphs import graph_of
 
 SOURCE = signed(2, 0.5, narrow_range=False)  # -2, -1, 0, 1
 TARGET = unsigned(3, 1.0)
@@ -26,18 +27,7 @@ ROW = np.array([7, 5, 3, 0], np.int32)
 
 def lookup(table: np.ndarray, target: QParams | None = TARGET) -> Graph:
     """A lookup of the codes -2 to 1 of (2, 2, 2) images."""
-    shape = (2, 2, 2)
-    tensors = [
-        Tensor(name="image", shape=shape),
-        Tensor(name="codes", shape=shape, qparams=SOURCE),
-        Tensor(name="out", shape=shape, qparams=target),
-    ]
-    nodes = (
-        Node(name="quantize", op="quantize", inputs=("image",), output="codes"),
-        Node(name="lookup", op="lookup", inputs=("codes",), output="out", table=table),
-    )
-    by_name = {tensor.name: tensor for tensor in tensors}
-    return Graph(name="g", inputs=("image",), outputs=("out",), tensors=by_name, nodes=nodes)
+    return graph_of(table, SOURCE, target, (2, 2, 2))
 
 
 def test_each_code_becomes_its_entry() -> None:

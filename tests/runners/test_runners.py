@@ -20,7 +20,7 @@ from keras_quant.qparams import unsigned
 from keras_quant.runners import RUNNERS, Runner
 from keras_quant.runners.litert import LiteRTRunner
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
-from tests.emit.random_graphs import GraphBuilder
+from tests.emit.random_graphs import GraphBuilder, small_classifier
 
 FLOAT32_ROUNDING = 1e-5
 
@@ -34,11 +34,7 @@ MODEL_OF: dict[str, Callable[[Graph], object]] = {
 
 @pytest.fixture(scope="module")
 def builder() -> GraphBuilder:
-    builder = GraphBuilder(np.random.default_rng(0), (5, 5, 3), power_of_two=True)
-    builder.add_linear("conv2d", (3, 3, 3, 4), qparams=unsigned(4, 0.5))
-    builder.add_node("mean", qparams=unsigned(8, 0.03125))
-    builder.add_head(5, largest=100)
-    return builder
+    return small_classifier()
 
 
 @pytest.fixture(params=RUNNERS)
