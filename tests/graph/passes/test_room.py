@@ -104,15 +104,27 @@ def test_settled_biases_keep_the_staircase_and_settle_once(unit, bias, bits):
 @given(unit=st.floats(2e-3, 0.3), bias=st.floats(-5, 5), bits=st.integers(1, 4))
 def test_roomy_biases_have_room_and_are_near(unit, bias, bits):
     channels = channels_of(unit, bias, bits=bits)
-    (found,) = roomy_biases(channels)
-    found = found[np.isfinite(found)]
+    ((first, *others),) = roomy_biases(channels)
+    found = np.array(others)[np.isfinite(others)]
     distance = np.abs(found - channels.bias)
     one_step = unit * (1 + needed_room(channels))
     assert (distance <= np.minimum(one_step, MAX_MOVE_STEPS) + FLOAT64_ROUNDING).all()
     assert (np.diff(distance) >= -FLOAT64_ROUNDING).all()
+    assert np.isnan(first) or np.abs(found - first).min() == 0
     needed = needed_room(channels)
     for candidate in found:
         assert room_of(with_bias(channels, np.array([candidate]))) >= needed - FLOAT64_ROUNDING
+
+
+@given(unit=st.floats(1 / 512, 1 / 64), bias=st.floats(-5, 5), bits=st.integers(2, 8))
+def test_with_a_roomy_gain_the_first_bias_is_one_of_integers(unit, bias, bits):
+    unit = unit * roomy_gains(channels_of(unit, bias, bits=bits))
+    channels = channels_of(unit, bias, bits=bits)
+    first = with_bias(channels, roomy_biases(channels)[:, 0])
+    integers = [with_bias(channels, f(first.bias / unit) * unit) for f in (np.floor, np.ceil)]
+    roomy = [c for c in integers if room_of(c) >= needed_room(c) - FLOAT64_ROUNDING]
+    above = ideal_staircase(first).above
+    assert any(np.array_equal(ideal_staircase(c).above, above) for c in roomy)
 
 
 @given(unit=st.floats(1 / 512, 1 / 64), bias=st.floats(-5, 5), bits=st.integers(1, 8))
@@ -128,7 +140,7 @@ def test_roomy_gains_leave_room_that_a_bias_finds(unit, bias, bits):
 
 @pytest.mark.parametrize(
     ("reach", "pitch"),
-    [(1e3, 600.25), (1e6, 600.5), (2e6, 600)],
+    [(1e3, 600 + 19 / 64), (2e5, 600.25), (2e6, 600.5)],
     ids=["little room is needed", "more", "all of it"],
 )
 def test_pitches_move_no_further_than_the_needed_room_asks(reach, pitch):
@@ -138,4 +150,4 @@ def test_pitches_move_no_further_than_the_needed_room_asks(reach, pitch):
 
 
 def test_a_pitch_too_short_keeps_its_gain():
-    assert roomy_gains(channels_of(1 / 7.3, 0.0)) == 1
+    assert roomy_gains(channels_of(1 / 3.9, 0.0)) == 1
