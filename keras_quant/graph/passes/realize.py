@@ -47,6 +47,7 @@ StoredLimits = Callable[[Graph], Mapping[str, int]]
 MAX_BIAS = 2.0**22
 MAX_ACCUMULATOR = 2.0**31 - 1
 SOLVED = -1
+ALL_TRIES = None
 # With activation scales in this range and multipliers of 2**-41 (a bias below 2**31, 8 bits
 # of output) to 2**8, each product of scales is a normal float32.
 MIN_SCALE, MAX_SCALE = 2.0**-40, 2.0**40
@@ -180,9 +181,7 @@ def _realize_node(
     fit = solve(trained, stairs, max_factor)
     moved = trained
     if snap:
-        fit, moved = _snap(trained, fit, max_factor)
-        if move_gain:
-            fit, moved = _make_room(moved, fit, max_factor)
+        fit, moved = _snap(trained, fit, max_factor, move_gain=move_gain)
     delta, answered = moved.bias - trained.bias, _answered(trained, fit)
     offset = fit.bias / np.maximum(fit.factor, 1)
     said = np.abs(offset - trained.bias / trained.unit) <= needed_room(trained)
@@ -205,42 +204,46 @@ def _realize_node(
     return _store(node, fit), report
 
 
-def _snap(trained: Channels, fit: Fit, max_factor: np.ndarray) -> tuple[Fit, Channels]:
+def _snap(
+    trained: Channels, fit: Fit, max_factor: np.ndarray, *, move_gain: bool
+) -> tuple[Fit, Channels]:
     """Biases, near the trained ones, that have the staircases of integers with room to spare.
 
-    Where the integers of the trained bias leave too little, those of biases further away are
-    looked for, which only a search can tell to exist.
-
-    Returns: the integers, and the channels with their real biases.
-    """
-    answered = _answered(trained, fit)
-    moved = replace(trained, bias=settle(trained, answered))
-    cramped = find_cramped(moved, answered)
-    return _search(trained, moved, fit, cramped, max_factor)
-
-
-def _make_room(moved: Channels, fit: Fit, max_factor: np.ndarray) -> tuple[Fit, Channels]:
-    """Gains, near the trained ones, for the channels that no bias gives room.
+    Where the integers of the trained bias leave too little, those of the likeliest bias beside
+    it are looked for, then those of another gain; then of all biases, which takes long.
 
     Returns: the integers, and the channels with their real biases and gains.
     """
-    cramped = find_cramped(moved, _answered(moved, fit))
-    scale = moved.weight_scale.copy()
-    scale[cramped] *= roomy_gains(select_channels(moved, cramped))
-    return _search(replace(moved, weight_scale=scale), moved, fit, cramped, max_factor)
+    moved = replace(trained, bias=settle(trained, _answered(trained, fit)))
+    for tries in (1, ALL_TRIES):
+        cramped = find_cramped(moved, _answered(moved, fit))
+        fit, moved = _search(trained, moved, fit, cramped, max_factor, tries)
+        if move_gain:
+            cramped = find_cramped(moved, _answered(moved, fit))
+            scale = moved.weight_scale.copy()
+            scale[cramped] *= roomy_gains(select_channels(moved, cramped))
+            start = replace(moved, weight_scale=scale)
+            fit, moved = _search(start, moved, fit, cramped, max_factor, tries)
+    return fit, moved
 
 
 def _search(
-    start: Channels, moved: Channels, fit: Fit, cramped: np.ndarray, max_factor: np.ndarray
+    start: Channels,
+    moved: Channels,
+    fit: Fit,
+    cramped: np.ndarray,
+    max_factor: np.ndarray,
+    tries: int | None,
 ) -> tuple[Fit, Channels]:
     """Looks for integers of roomy biases around those of `start`; else keeps `moved` and `fit`.
 
     Args:
         cramped: positions of the channels to look at.
+        tries: how many biases of a channel to try; None tries all.
     """
     cramped, bias, scale = cramped.copy(), moved.bias.copy(), moved.weight_scale.copy()
     wanted = roomy_biases(select_channels(start, cramped))
-    for biases in wanted.T:
+    for biases in wanted.T[:tries]:
         open_ = np.flatnonzero(np.isfinite(biases) & (cramped >= 0))
         channels = replace(select_channels(start, cramped[open_]), bias=biases[open_])
         tried = solve(channels, ideal_staircase(channels), max_factor[cramped[open_]])
