@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from keras_quant.errors import MissingDependencyError
 from keras_quant.methods.qkeras import WRAPPED, activation_qparams, freeze_activation
-from keras_quant.methods.quantizers import InputGrid
+from keras_quant.methods.quantizers import FixedGrid, InputGrid
 from keras_quant.prepare import copy_weights
 from keras_quant.quiet import native_logs_hidden
 from keras_quant.tf import keras, qkeras, tf
@@ -63,7 +63,7 @@ def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:
     """A layer as it would be without quantization."""
     if isinstance(layer, InputGrid):
         return keras.layers.Activation("linear", name=layer.name)
-    if isinstance(layer, qkeras.QActivation):
+    if isinstance(layer, (qkeras.QActivation, FixedGrid)):
         return _plain_activation(layer)
     for plain, (quantized, _, _) in WRAPPED.items():
         if isinstance(layer, quantized):

@@ -1,4 +1,4 @@
-"""Finding the scales of activations before training: power-of-two steps by least squares."""
+"""Finding the scales of activations before training: steps by least squares."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from keras_quant.methods.grid import ActivationGrid
 from keras_quant.prepare import Plan, split_float
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.tf import keras
@@ -27,8 +28,9 @@ def calibrate(
     fresh: bool,
     on_images: Callable[[int], None] = lambda images: None,
 ) -> dict[int, float]:
-    """Picks each group's power-of-two step by least squared error over training images.
+    """Picks each group's step by least squared error over training images.
 
+    Steps are powers of two; or, for values with a bound, that which gives it the highest code.
     The errors of a group's tensors count relative to their energy; branches follow (their
     step is their sum's), unless a group has nothing else.
 
@@ -48,13 +50,21 @@ def calibrate(
     for group in sorted({point.group for point in plan.points}):
         members = [i for i, point in enumerate(plan.points) if point.group == group]
         leading = [i for i in members if not plan.points[i].is_branch] or members
-        errors: dict[int, float] = {}
         tensors = [(values[i], plan.points[i].grid.qparams) for i in leading]
-        exponents = {e for x, q in tensors for e in _candidates(x, q.qmax)}
-        for exponent in exponents:
-            errors[exponent] = sum(relative_error(x, q, 2.0**exponent) for x, q in tensors)
-        steps[group] = 2.0 ** min(errors, key=lambda exponent: errors[exponent])
+        candidates = {2.0**e for x, q in tensors for e in _exponents(x, q.qmax)}
+        candidates |= _bounded_step([plan.points[i].grid for i in members])
+        errors = {
+            step: sum(relative_error(x, q, step) for x, q in tensors) for step in sorted(candidates)
+        }
+        steps[group] = min(errors, key=lambda step: errors[step])
     return steps
+
+
+def _bounded_step(grids: Sequence[ActivationGrid]) -> set[float]:
+    """The float32 step that gives the bound of all grids the highest code, if they have one."""
+    ends = {(grid.bound, grid.qparams.qmax) for grid in grids}
+    bound, qmax = ends.pop()
+    return set() if ends or bound is None else {float(np.float32(bound / qmax))}
 
 
 def _collect(
@@ -83,7 +93,7 @@ def _thinned(values: np.ndarray, count: int) -> np.ndarray:
     return values.reshape(-1)[::stride]
 
 
-def _candidates(x: np.ndarray, qmax: int) -> range:
+def _exponents(x: np.ndarray, qmax: int) -> range:
     top = float(np.abs(x).max(initial=0.0)) or 1.0
     highest = math.ceil(math.log2(top / qmax))
     return range(highest - HALVINGS, highest + 1)
@@ -116,6 +126,6 @@ def input_grid(images: np.ndarray, *, bits: int, pixel_scale: float | None) -> Q
     grid = signed(max(2, bits), 1.0, narrow_range=False)
     if images.min() >= 0:
         grid = unsigned(bits, 1.0)
-    errors = {e: relative_error(sample, grid, 2.0**e) for e in _candidates(sample, grid.qmax)}
+    errors = {e: relative_error(sample, grid, 2.0**e) for e in _exponents(sample, grid.qmax)}
     step = 2.0 ** min(errors, key=lambda exponent: errors[exponent])
     return QParams(scale=step, qmin=grid.qmin, qmax=grid.qmax, bits=grid.bits)

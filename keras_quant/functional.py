@@ -188,7 +188,7 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
     if cls == "Activation":
         return [_activation_step(layer, name, inputs, problems)]
     qparams = _try(lambda: freeze_activation(layer), problems)
-    if qparams is not None or cls in ("QActivation", "InputGrid"):
+    if qparams is not None or cls in ("QActivation", "FixedGrid", "InputGrid"):
         return [Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)]
     if cls == "KeepFloat":
         return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]

@@ -63,7 +63,7 @@ QKERAS_CLASSES = frozenset({
     "QDepthwiseConv2DBatchnorm", "QGlobalAveragePooling2D", "QInitializer", "QSeparableConv1D",
     "QSeparableConv2D",
 })
-OWN_CLASSES = frozenset({"InputGrid", "KeepFloat", "fitted_bits"})
+OWN_CLASSES = frozenset({"FixedGrid", "InputGrid", "KeepFloat", "fitted_bits"})
 VALUES = frozenset({
     "DTypePolicy", "Policy", "__bytes__", "__keras_tensor__", "__numpy__", "__tensor__",
 })

@@ -40,6 +40,8 @@ from keras_quant.tf import keras
 from keras_quant.ties import tie
 from keras_quant.topology import free_name, layers_by_name, list_calls
 
+# An integer kernel ends at the highest code of 8 bits by itself, so a bound there costs nothing.
+BOUNDED_BITS = 8
 LOOKUP_BITS = 8  # what a function of one value reads; a table of 256 entries costs the same
 QKERAS_CLASSES = ("QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D", "QDense")
 
@@ -179,13 +181,25 @@ def _grids(
             continue
         looked_up = any(r.kind == "lookup" and not bits[r.layer_name].in_float for r in readers)
         bits_of_tail = LOOKUP_BITS if looked_up else spec.bits
-        grid = ActivationGrid(bits=bits_of_tail, signed=False)
+        bound = _bound(tail, readers, bits) if bits_of_tail == BOUNDED_BITS else None
+        grid = ActivationGrid(bits=bits_of_tail, signed=False, bound=bound)
         if tail.name not in nonnegative:
             # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
             width = max(2, bits_of_tail)
             grid = ActivationGrid(bits=width, signed=True, narrow_range=width < 8)
         grids[tail.name] = grid
     return grids
+
+
+def _bound(step: Step, readers: Sequence[Step], bits: Mapping[str, BlockBits]) -> float | None:
+    """Where a ReLU6 ends, if its values are read by kernels alone.
+
+    Kernels take any step. What adds, averages or rounds codes again wants powers of two.
+    """
+    to_kernels = all(
+        r.kind in COMPUTE and bits[r.layer_name].input.bits >= BOUNDED_BITS for r in readers
+    )
+    return step.max_value if step.kind == "relu" and to_kernels else None
 
 
 def _width_of(block: Sequence[Step], by_name: Mapping[str, Step]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keras_quant.functional import COMPUTE, Step, consumers, readers_of, sources_of
 from keras_quant.methods.grid import ActivationGrid
@@ -145,4 +145,4 @@ def _beside_signed(steps: Sequence[Step], by_name: Mapping[str, Step], grids: Gr
 def _widened(grid: ActivationGrid, bits: int) -> ActivationGrid:
     """A grid as wide as the widest of its group: one step for all leaves no other choice."""
     narrow_range = grid.signed and bits < 8
-    return ActivationGrid(bits=bits, signed=grid.signed, narrow_range=narrow_range)
+    return replace(grid, bits=bits, narrow_range=narrow_range)

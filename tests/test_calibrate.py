@@ -61,6 +61,18 @@ def test_steps_have_the_least_squared_error_of_all_powers_of_two(bits: str) -> N
         assert step == 2.0 ** min(errors, key=lambda e: errors[e])
 
 
+@pytest.mark.parametrize(("gain", "has_bound"), [(40.0, True), (0.5, False)])
+def test_values_that_reach_their_bound_get_its_step(gain: float, has_bound: bool) -> None:
+    inputs = keras.Input((6, 6, 3))
+    x = L.ReLU(6.0, name="relu")(L.Conv2D(6, 1, name="conv")(inputs))
+    model = keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten()(x)))
+    model.layers[1].set_weights([gain * w for w in model.layers[1].get_weights()])
+    planned = plan(model, scheme_from_bits("w4a8"))
+    (step,) = calibrate(planned, model, images_of(), fresh=False).values()
+    assert (step == np.float32(6 / 255)) == has_bound
+    assert np.log2(step).is_integer() != has_bound
+
+
 def test_fresh_batch_norm_uses_the_statistics_of_the_batch() -> None:
     model = net(batch_norm=True)
     model.get_layer("bn1").moving_variance.assign(np.full(6, 1e4))

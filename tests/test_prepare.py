@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from keras_quant.errors import LoweringError, SchemeError
 from keras_quant.methods import load_method
 from keras_quant.methods.grid import ActivationGrid
 from keras_quant.qparams import unsigned
-from keras_quant.scheme import FLOAT, QuantSpec, Scheme, scheme_from_bits, with_overrides
+from keras_quant.scheme import FLOAT, QuantSpec, Rule, Scheme, scheme_from_bits, with_overrides
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
@@ -71,6 +73,37 @@ def test_chain_is_rounded_once_a_block_and_not_behind_the_logits() -> None:
         "gap": unsigned_grid(8),
         "hidden": ActivationGrid(bits=4, signed=True, narrow_range=True),
     }
+
+
+def relu6_net(reader: keras.layers.Layer) -> keras.Model:
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = L.ReLU(6.0, name="relu")(L.Conv2D(4, 1, name="conv")(inputs))
+    x = L.Flatten()(reader(L.ZeroPadding2D(name="pad")(x)))
+    return keras.Model(inputs, L.Dense(2, name="logits")(x), name="relu6")
+
+
+@pytest.mark.parametrize(
+    ("bits", "reader", "bound"),
+    [
+        ("w4a8", L.Conv2D(4, 3, name="reader"), 6.0),
+        ("w4a8", L.DepthwiseConv2D(3, name="reader"), 6.0),
+        ("w4a4", L.Conv2D(4, 3, name="reader"), None),
+        ("w4a8", L.AveragePooling2D(name="reader"), None),
+    ],
+    ids=["convolution", "depthwise", "4 bits", "average"],
+)
+def test_bound_of_a_relu6_counts_in_front_of_kernels_of_8_bits(bits, reader, bound) -> None:
+    assert points_of(plan(relu6_net(reader), scheme_from_bits(bits)))["relu"].bound == bound
+
+
+def test_bound_does_not_count_for_a_kernel_with_a_narrower_input() -> None:
+    scheme = scheme_from_bits("w4a8")
+    narrow = Rule(match="reader", input=QuantSpec(bits=4))
+    planned = plan(
+        relu6_net(L.Conv2D(4, 3, name="reader")),
+        dataclasses.replace(scheme, rules=(*scheme.rules, narrow)),
+    )
+    assert points_of(planned)["relu"].bound is None
 
 
 def test_kernels_get_the_bits_of_the_scheme() -> None:

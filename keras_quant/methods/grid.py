@@ -17,13 +17,17 @@ class ActivationGrid:
         bits: 1 to 8.
         signed: codes reach below zero; else 0 .. 2**bits - 1.
         narrow_range: signed codes leave out the lowest one.
-        step: real distance of two codes, a power of two.
+        step: real distance of two codes: a power of two, or that which gives the bound the highest
+            code.
+        bound: the largest value there is, behind a ReLU6; None where there is none, or where
+            only powers of two will do for the step.
     """
 
     bits: int
     signed: bool
     narrow_range: bool = False
     step: float = 1.0
+    bound: float | None = None
 
     @property
     def qparams(self) -> QParams:

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.methods.grid import ActivationGrid, FrozenKernel
-from keras_quant.methods.quantizers import InputGrid, fitted_bits, repair_qkeras
+from keras_quant.methods.quantizers import FixedGrid, fitted_bits, repair_qkeras
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
@@ -67,9 +67,10 @@ def _arguments_of(layer: keras.layers.Layer) -> set[str]:
 
 
 def activation(name: str, grid: ActivationGrid) -> keras.layers.Layer:
-    """Makes the QActivation that puts a tensor on a grid; its step is a power of two."""
-    exponent = math.log2(grid.step)
-    assert exponent.is_integer(), grid
+    """Makes the layer that puts a tensor on a grid: a QActivation where its step is 2**k."""
+    exponent, qparams = math.log2(grid.step), grid.qparams
+    if not exponent.is_integer():
+        return FixedGrid(grid.step, qparams.qmin, qparams.qmax, name=name)
     if grid.signed:
         integer = int(exponent) + grid.bits - 1
         text = f"quantized_bits({grid.bits},{integer},{int(grid.narrow_range)},alpha=1)"
@@ -127,13 +128,13 @@ def _kernel_step(quantizer: object, values: np.ndarray, name: str) -> tuple[np.n
 
 
 def freeze_activation(layer: keras.layers.Layer) -> QParams | None:
-    """Reads what a QActivation, or our InputGrid, rounds to.
+    """Reads what a QActivation, or our FixedGrid, rounds to.
 
     Returns: None for any other layer.
     Raises:
         LoweringError: the quantizer has no fixed uniform grid.
     """
-    if isinstance(layer, InputGrid):
+    if isinstance(layer, FixedGrid):
         bits = (layer.qmax - layer.qmin).bit_length()
         return QParams(scale=layer.scale, qmin=layer.qmin, qmax=layer.qmax, bits=bits)
     if not isinstance(layer, qkeras.QActivation):

@@ -232,11 +232,8 @@ def repair_qkeras() -> None:
 
 
 @keras.utils.register_keras_serializable("keras_quant")
-class InputGrid(keras.layers.Layer):
-    """Rounds a model's input to the codes that the exported file receives.
-
-    For 8-bit pixels given as k / 255 the codes are k, and the values move by one rounding of
-    float32 at most.
+class FixedGrid(keras.layers.Layer):
+    """Rounds values to codes of any step, where QKeras' activations have powers of two only.
 
     Args:
         scale: real distance of two codes.
@@ -249,12 +246,24 @@ class InputGrid(keras.layers.Layer):
         self.scale, self.qmin, self.qmax = float(scale), int(qmin), int(qmax)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        scale = tf.cast(self.scale, inputs.dtype)
-        return tf.clip_by_value(tf.round(inputs / scale), self.qmin, self.qmax) * scale
+        return fake_quant(inputs, step=self.scale, qmin=self.qmin, qmax=self.qmax)
 
     def get_config(self) -> dict[str, Any]:
         grid = {"scale": self.scale, "qmin": self.qmin, "qmax": self.qmax}
         return {**super().get_config(), **grid}
+
+
+@keras.utils.register_keras_serializable("keras_quant")
+class InputGrid(FixedGrid):
+    """Rounds a model's input to the codes that the exported file receives.
+
+    For 8-bit pixels given as k / 255 the codes are k, and the values move by one rounding of
+    float32 at most.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        scale = tf.cast(self.scale, inputs.dtype)
+        return tf.clip_by_value(tf.round(inputs / scale), self.qmin, self.qmax) * scale
 
 
 @keras.utils.register_keras_serializable("keras_quant")

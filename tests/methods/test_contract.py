@@ -54,6 +54,7 @@ GRIDS = [
         for narrow in (False, True)
     ),
 ]
+SIX = ActivationGrid(bits=8, signed=False, step=float(np.float32(6 / 255)), bound=6.0)
 
 every_method = pytest.mark.parametrize("method", [load_method(m) for m in METHODS], ids=METHODS)
 every_layer = pytest.mark.parametrize("kind", LAYERS)
@@ -196,7 +197,18 @@ def test_frozen_activation_names_the_values_that_the_layer_puts_out(
 
 
 @every_method
-@pytest.mark.parametrize("grid", GRIDS[3:12:4], ids=str)
+def test_step_of_a_bound_gives_it_the_highest_code(method: Method) -> None:
+    layer = method.activation("act", SIX)
+    assert dataclasses.astuple(method.freeze_activation(layer)) == dataclasses.astuple(SIX.qparams)
+    # Odd sixteenths of a step: no midpoint, where float32 may round either way.
+    codes = np.arange(-64, 8 * 260) / 8 + 1 / 16
+    expected = np.clip(np.rint(codes), 0, 255).astype(np.float32) * np.float32(SIX.step)
+    np.testing.assert_array_equal(layer((codes * SIX.step).astype(np.float32)), expected)
+    assert expected.max() == 6.0
+
+
+@every_method
+@pytest.mark.parametrize("grid", [*GRIDS[3:12:4], SIX], ids=str)
 def test_activation_gradient_is_one_within_the_range_and_zero_outside(
     method: Method, grid: ActivationGrid
 ) -> None:
@@ -227,6 +239,7 @@ def test_quantized_model_survives_a_file(method: Method, weight: QuantSpec, tmp_
     ):
         x = method.wrap(layer, weight)(x)
     x = method.activation("act", ActivationGrid(bits=4, signed=False, step=0.25))(x)
+    x = method.activation("six", SIX)(x)
     x = method.activation("sym", ActivationGrid(bits=3, signed=True, narrow_range=True))(x)
     model = keras.Model(inputs, x)
     model.save(tmp_path / "m.keras")
