@@ -116,6 +116,13 @@ def test_roomy_biases_have_room_and_are_near(unit, bias, bits):
         assert room_of(with_bias(channels, np.array([candidate]))) >= needed - FLOAT64_ROUNDING
 
 
+def test_where_no_interval_is_wide_enough_biases_get_near_its_middle():
+    channels = dataclasses.replace(channels_of(4 / 1377, 0.3, bits=8), highest=np.array([2e6]))
+    assert needed_room(channels) > 1 / 8  # half the distance of 4 places
+    for candidate in roomy_biases(channels)[0, :2]:
+        assert room_of(with_bias(channels, np.array([candidate]))) >= 0.9 / 8 - FLOAT64_ROUNDING
+
+
 @given(unit=st.floats(1 / 512, 1 / 64), bias=st.floats(-5, 5), bits=st.integers(2, 8))
 def test_with_a_roomy_gain_the_first_bias_is_one_of_integers(unit, bias, bits):
     unit = unit * roomy_gains(channels_of(unit, bias, bits=bits))
