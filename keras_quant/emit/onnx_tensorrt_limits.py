@@ -32,7 +32,11 @@ kernels add integers, so their codes differ less.
 
 def codes_tolerance(graph: Graph, *, options: TensorRTOptions) -> float:
     """The share of codes that may differ from the reference's, where floats compute them."""
-    computed = [graph.tensors[node.output].qparams for node in graph.nodes if node.weight]
+    computed = [
+        graph.tensors[node.output].qparams
+        for node in graph.nodes
+        if node.weight or (node.op == "quantize" and node.inputs[0] not in graph.inputs)
+    ]
     widths = [qparams.bits for qparams in computed if qparams is not None]
     if not widths:
         return 0.0

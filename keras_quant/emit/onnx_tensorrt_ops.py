@@ -95,6 +95,18 @@ def emit_relu(emission: Emission, node: Node) -> None:
     emission.write(node, emission.activate(emission.read(node), activation))
 
 
+def emit_clip(emission: Emission, node: Node) -> None:
+    """Floats; a Relu where only the negative ones are cut off."""
+    value = emission.read(node)
+    if dict(node.attrs) == {"minimum": 0.0}:
+        emission.write(node, emission.activate(value, "relu"))
+        return
+    ends = [node.attrs.get(name) for name in ("minimum", "maximum")]
+    inputs = [value, *("" if end is None else emission.file.scalar(end) for end in ends)]
+    value = emission.file.operator("Clip", inputs, f"{node.output}/clip", name=node.name)
+    emission.write(node, value)
+
+
 def emit_softmax(emission: Emission, node: Node) -> None:
     """Floats, over the channels."""
     axis = 1 if len(emission.output(node).shape) == 3 else -1
@@ -107,6 +119,7 @@ def emit_softmax(emission: Emission, node: Node) -> None:
 OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "add": emit_add,
     "avg_pool": emit_average,
+    "clip": emit_clip,
     "concat": emit_concat,
     "conv2d": emit_linear,
     "conv2d_transpose": emit_transposed,

@@ -59,7 +59,7 @@ def test_each_target_gets_its_options(tmp_path: Path, model: Path) -> None:
     options = ("--batch", "1", "--board", "nano", "--to", "tflite,tensorrt")
     result = kq("export", model, *out, *options)
     assert result.exit_code == 0, result.stderr
-    note = "tensorrt/ holds a model of floats, which answers otherwise: the GPU of nano"
+    note = "tensorrt/ holds a model of floats: the GPU of nano"
     assert note in result.stderr
     assert "is not exact" not in result.stderr  # a float model has no codes
     manifest = json.loads((tmp_path / "out" / "tensorrt" / "manifest.json").read_text())

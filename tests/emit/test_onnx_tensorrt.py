@@ -20,6 +20,7 @@ from keras_quant.emit.onnx_tensorrt_ops import OP_EMITTERS
 from keras_quant.errors import EmitError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
+from keras_quant.graph.passes.unquantize import Limit, unquantize
 from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.targets.check import check_tensorrt
@@ -82,6 +83,43 @@ def test_codes_of_each_op_are_the_references(op: str, seed: int, power_of_two: b
     else:  # float32 sums of shifted codes come near ties now and then
         assert np.abs(found).max() <= ONE_CODE
         assert np.count_nonzero(found) <= 1 + len(found) // 1000
+
+
+@pytest.mark.parametrize("op", BODY_OPS)
+@given(seed=SEEDS)
+def test_files_of_floats_round_to_the_codes_of_their_graph(op: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in (*rng.integers(1, 9, 2), rng.integers(1, 20)))
+    builder = GraphBuilder(rng, shape, power_of_two=True)
+    builder.add_random(op)
+    graph = unquantize(builder.graph(), lambda node, qparams: Limit.ROUND)
+    assert not differences(graph, builder.images(4), board="nano").any()
+    content = emit_onnx_tensorrt(graph, options=TensorRTOptions(board="nano"))
+    operators = {node.op_type for node in onnx.load_model_from_string(content).graph.node}
+    assert "Round" in operators
+    assert not operators & {"QuantizeLinear", "DequantizeLinear"}
+
+
+@pytest.mark.parametrize(
+    ("ends", "operator"),
+    [
+        ({"minimum": 0.0}, "Relu"),
+        ({"minimum": -1.0}, "Clip"),
+        ({"maximum": 1.0}, "Clip"),
+        ({"minimum": 0.0, "maximum": 1.0}, "Clip"),
+    ],
+)
+def test_ends_are_cut_off_by_one_operator(ends: dict[str, float], operator: str) -> None:
+    tensors = {name: Tensor(name=name, shape=(5,)) for name in ("image", "out")}
+    node = Node(name="clip", op="clip", inputs=("image",), output="out", attrs=ends)
+    graph = Graph(name="g", inputs=("image",), outputs=("out",), tensors=tensors, nodes=(node,))
+    content = emit_onnx_tensorrt(graph)
+    operators = [item.op_type for item in onnx.load_model_from_string(content).graph.node]
+    assert operators == [operator, "Identity"]
+    image = {"image": np.array([[-2.0, -0.5, 0.0, 0.5, 2.0]], np.float32)}
+    np.testing.assert_array_equal(
+        run_onnx(content, image)["out"], run_reference(graph, image)["out"]
+    )
 
 
 @given(seed=SEEDS, ratio=st.sampled_from([0.25, 1.0, 1.5, 2.0]))
