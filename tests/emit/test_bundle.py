@@ -30,8 +30,10 @@ from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import dequantize, signed, unsigned
 from keras_quant.targets.tensorrt import TensorRTOptions
 from tests.emit.lookup_graphs import graph_of, table_of
+from tests.emit.random_graphs import GraphBuilder
 
 FLOAT32_ROUNDING = 1e-5
+NEAR_TIES = 1e-3  # codes of up to 8 bits whose sums are so near a tie that float32 moves them
 
 # What trtexec --exportOutput writes, see exportJSONOutput in NVIDIA's
 # samples/common/sampleReporting.cpp: "dimensions" joined by x, C++'s default of 6 digits.
@@ -323,3 +325,17 @@ def test_tables_and_signed_ranges_fit_files_of_floats(tmp_path: Path, board: str
         assert close.max() <= (0.51 * target.scale if name == "sigmoid" else 0)
         on_gpu = "lookup: a table of codes"
         assert (on_gpu in bundle.fallbacks) == (options.dla and name == "any")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rounded_floats_have_the_codes_of_the_model(seed: int) -> None:
+    builder = GraphBuilder(np.random.default_rng(seed), (5, 4, 6), power_of_two=False)
+    for op in ("conv2d", "depthwise_conv2d", "max_pool", "conv2d_transpose", "conv2d"):
+        builder.add_random(op)
+    builder.add_linear("conv2d", (1, 1, builder.shape()[2], 3), qparams=unsigned(2, 0.5))
+    graph, samples = builder.graph(), builder.images(4)
+    floats = written_graph(graph, samples, options=OPTIONS["fp16"])
+    names = [node.output for node in graph.nodes if node.weight]
+    wanted, found = (run_reference(g, samples, keep=names) for g in (graph, floats))
+    different = sum(np.count_nonzero(wanted[name] != found[name]) for name in names)
+    assert different <= NEAR_TIES * sum(array.size for array in wanted.values())
