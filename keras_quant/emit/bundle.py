@@ -14,6 +14,11 @@ import numpy as np
 
 from keras_quant import __version__
 from keras_quant.emit import bundle_compare
+from keras_quant.emit.bundle_answers import (
+    allowed_difference,
+    expected_answers,
+    rounds_in_fp16,
+)
 from keras_quant.emit.bundle_dla import calibration_cache, dla_fallbacks
 from keras_quant.emit.bundle_texts import (
     bench_script,
@@ -27,22 +32,12 @@ from keras_quant.emit.onnx_tensorrt_emission import shift_codes
 from keras_quant.emit.onnx_tensorrt_floats import for_dla, for_half
 from keras_quant.files import make_folder, write_bytes, write_json
 from keras_quant.graph.ir import Graph
-from keras_quant.graph.reference import run_reference
 from keras_quant.targets.tensorrt import VERSIONS, Plan, TensorRTOptions, plan
 
 FORMAT_VERSION = 1
 _DEFAULTS = TensorRTOptions()
 MODEL_NAME, MANIFEST_NAME = "model.onnx", "manifest.json"
 MAX_SAMPLES = 16  # each is one start of trtexec, which takes seconds on a small board
-
-# Allowed difference of an engine's answers, as a share of the largest. int8: one code of 8 bits
-# more or less in what the head reads. fp16: 8 of its steps of 2**-10, for the rounding of each
-# layer.
-TOLERANCES = {"int8": 2.0**-7, "fp16": 2.0**-7, "dla": 0.375}
-# A value that float16 moves across a tie becomes the next of a few codes. Simulated, see
-# `onnx_tensorrt_floats`: 0.17 at most at w2a2, 0.07 at w4a4; of a DLA, with weights rounded to
-# its int8, 0.28 at w2a2, 0.12 at w4a4, 0.04 at w8a8.
-ROUNDED_FP16_TOLERANCE = 0.25
 
 _REWRITES: dict[str, Callable[[Graph], Graph]] = {
     "int8": lambda graph: graph,
@@ -118,7 +113,7 @@ def write_bundle(
     """
     planned, written = plan(options), written_graph(graph, samples, options=options)
     samples = {name: np.asarray(samples[name][:MAX_SAMPLES], np.float32) for name in samples}
-    expected = _expected(graph, written, planned, samples)
+    expected = expected_answers(graph, written, planned, samples)
     fallbacks = dla_fallbacks(written) if planned.precision == "dla" else ()
     shifted = _shifted(written) if planned.precision == "int8" else ()
     files: dict[str, bytes] = {MODEL_NAME: model}
@@ -127,7 +122,7 @@ def write_bundle(
     if labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
     files |= _sample_files(samples, expected) | _scripts(written, planned, samples)
-    notes = _notes(shifted, fallbacks)
+    notes = _notes(shifted, fallbacks, in_fp16=rounds_in_fp16(written, planned))
     files["README.md"] = _readme(written, planned, files, expected, notes).encode()
     for name, content in files.items():
         make_folder((folder / name).parent)
@@ -142,23 +137,6 @@ def write_bundle(
         fallbacks=fallbacks,
         files=(*files, MANIFEST_NAME),
     )
-
-
-def _expected(
-    graph: Graph, written: Graph, planned: Plan, samples: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """What an engine should answer; a DLA, by its scales, what the model does and not the file."""
-    if planned.precision != "dla":
-        return run_reference(written, samples)
-    answers = run_reference(graph, samples)
-    return dict(zip(written.outputs, answers.values(), strict=True))
-
-
-def _tolerance(written: Graph, planned: Plan) -> float:
-    """The allowed difference of an engine's answers, as a share of the largest."""
-    rounds = any(node.op == "quantize" for node in written.nodes)
-    is_rounded_fp16 = planned.precision == "fp16" and rounds
-    return ROUNDED_FP16_TOLERANCE if is_rounded_fp16 else TOLERANCES[planned.precision]
 
 
 def _shifted(graph: Graph) -> tuple[str, ...]:
@@ -198,15 +176,20 @@ def _scripts(graph: Graph, planned: Plan, samples: Mapping[str, np.ndarray]) -> 
     }
 
 
-def _notes(shifted: Sequence[str], fallbacks: Sequence[str]) -> list[str]:
+def _notes(shifted: Sequence[str], fallbacks: Sequence[str], *, in_fp16: bool) -> list[str]:
     notes = []
-    if shifted:
-        names = ", ".join(f"`{name}`" for name in shifted)
+    if in_fp16:
         notes.append(
-            f"Unsigned 8-bit codes, 0 to 255, do not fit int8 with zero point 0, the only one that "
+            "Activations are rounded to their few codes, as in training: Mul, Round, Clip and Mul "
+            "behind each layer, which TensorRT runs as one kernel. A value that fp16 moves across "
+            "a tie becomes the next code, so that answers differ now and then."
+        )
+    if shifted:
+        notes.append(
+            "Unsigned 8-bit codes, 0 to 255, do not fit int8 with zero point 0, the only one that "
             f"TensorRT takes. So the codes of {counted(len(shifted), 'tensor')} are stored less "
-            f"an offset, which biases make up for: {names}. Where such a tensor is padded, that "
-            "is a layer of its own. Signed codes, and unsigned ones of 7 bits, need neither."
+            "an offset, which biases make up for. Where such a tensor is padded, that is a layer "
+            "of its own. Signed codes, and unsigned ones of 7 bits, need neither."
         )
     if fallbacks:
         lines = "".join(f"\n- {line}" for line in fallbacks)
@@ -221,13 +204,15 @@ def _readme(
     expected: Mapping[str, np.ndarray],
     notes: Sequence[str],
 ) -> str:
-    tensors = [_row(graph, name, "input, as Keras takes it") for name in graph.inputs]
+    tensors = [
+        _row(graph, name, "input, channels last, as Keras takes it") for name in graph.inputs
+    ]
     tensors += [_row(graph, name, "output, as Keras gives it") for name in graph.outputs]
     present = {name.split("/")[0] + "/" * ("/" in name) for name in (*files, MANIFEST_NAME)}
     return readme(
         planned,
         name=graph.name,
-        tolerance=_tolerance(graph, planned),
+        tolerance=allowed_difference(graph, planned),
         samples=len(next(iter(expected.values()))),
         tensors=tensors,
         files={name: text for name, text in _MEANINGS.items() if name in present},
@@ -257,7 +242,7 @@ def _manifest(
         "reason": planned.reason,
         "opset": OPSET,
         "build_flags": build_flags(planned),
-        "tolerance": _tolerance(graph, planned),
+        "tolerance": allowed_difference(graph, planned),
         "inputs": [tensor(name, samples=_sample_path(name)) for name in graph.inputs],
         "outputs": [tensor(name, expected=_expected_path(name)) for name in graph.outputs],
         "versions": {

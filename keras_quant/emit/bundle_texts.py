@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 from keras_quant.graph.ir import Shape
 from keras_quant.targets.tensorrt import VERSIONS, Plan
@@ -60,11 +61,11 @@ _README = """# {name} for TensorRT {version}{board}
 
 1. Copy this folder to the board.
 2. `sh build.sh` builds `model.engine` and lets it answer {samples}.
-3. `python3 compare.py` compares the answers with the model's; it needs Python 3.6 and numpy, and
-   runs on another machine too, once `outputs/` is there. A difference of {tolerance} of the
-   largest answer is allowed: {why}.
+3. `python3 compare.py` compares the answers with the model's. It needs Python 3.6 and numpy; where
+   the board has no numpy, copy the folder back and run it elsewhere. It allows a difference of
+   {tolerance} of the largest answer: {why}.
 4. `sh bench.sh` measures latency: `bench.log`, `times.json` (each run), `profile.json` (layers).
-   Run `sudo jetson_clocks` first, or the clocks, and the figures with them, move.
+   On a Jetson run `sudo jetson_clocks` first, which fixes the clocks.
 
 Set `TRTEXEC=/path/to/trtexec` where it is neither on PATH nor in /usr/src/tensorrt/bin. An engine
 runs only on the kind of GPU and the version of TensorRT that built it.
@@ -137,7 +138,7 @@ def readme(
         board=f" on {plan.board}" if plan.board else "",
         precision=_PRECISIONS[plan.precision].format(reason=plan.reason),
         samples=counted(samples, "sample"),
-        tolerance=f"{tolerance:.2g}",
+        tolerance=Fraction(tolerance),
         why=_DIFFERENCES[plan.precision],
         tensors="\n".join(tensors),
         files="\n".join(f"| {file} | {meaning} |" for file, meaning in files.items()),
@@ -173,9 +174,9 @@ _PRECISIONS = {
     "dla": "Layers run in int8 on the DLA, and model.onnx is a model of floats: {reason}.",
 }
 _DIFFERENCES = {
-    "int8": "TensorRT adds in another order, and a sum beside a tie may become the next code",
-    "fp16": "fp16 rounds each layer, and a value beside a tie may become the next code",
-    "dla": "a DLA rounds weights and activations to int8 anew",
+    "int8": "a sum beside a tie may become the next code",
+    "fp16": "fp16 rounds what each layer gives",
+    "dla": "a DLA rounds weights and activations anew",
 }
 
 
