@@ -24,7 +24,7 @@ from keras_quant.emit.bundle_compare import read_outputs
 from keras_quant.emit.bundle_dla import dla_scale
 from keras_quant.emit.bundle_texts import counted
 from keras_quant.emit.onnx_tensorrt import emit_onnx_tensorrt
-from keras_quant.graph.ir import Graph
+from keras_quant.graph.ir import Graph, Weight
 from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.pointwise import sigmoid
 from keras_quant.graph.reference import run_reference
@@ -341,3 +341,16 @@ def test_rounded_floats_have_the_codes_of_the_model(seed: int) -> None:
     wanted, found = (run_reference(g, samples, keep=names) for g in (graph, floats))
     different = sum(np.count_nonzero(wanted[name] != found[name]) for name in names)
     assert different <= NEAR_TIES * sum(array.size for array in wanted.values())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rounded_floats_keep_away_from_ties(seed: int) -> None:
+    builder = GraphBuilder(np.random.default_rng(seed), (8, 8, 4), power_of_two=False)
+    kernel = np.random.default_rng(1).integers(-3, 4, (1, 1, 4, 3)).astype(np.int8)
+    half = Weight(values=kernel, scale=np.full(3, 0.5, np.float32), bits=3)
+    scale = builder.qparams().scale  # so that a sum of 1 is half a step, and goes to 0
+    builder.add_node("conv2d", qparams=unsigned(1, scale), weight=half)
+    graph, samples = builder.graph(), builder.images(4)
+    floats = written_graph(graph, samples, options=OPTIONS["fp16"])
+    wanted, found = (run_reference(g, samples, keep=[builder.last]) for g in (graph, floats))
+    np.testing.assert_array_equal(found[builder.last], wanted[builder.last])
