@@ -33,9 +33,16 @@ def reach(node: Node, sources: Sequence[Interval]) -> Interval:
     """Gives the least and the greatest real of a node's output, or bounds beyond them.
 
     Args:
-        node: of floats, its weight and bias too, without an activation.
+        node: of floats, its weight and bias too.
         sources: of the tensors that it reads.
     """
+    low, high = _reach_of_values(node, sources)
+    if node.attrs.get("activation", "none") != "none":  # of those that give 0 for the negative
+        return max(low, 0.0), max(high, 0.0)
+    return low, high
+
+
+def _reach_of_values(node: Node, sources: Sequence[Interval]) -> Interval:
     lows, highs = zip(*sources, strict=True)
     if node.op == "pointwise":
         low, high = _FUNCTIONS[node.attrs["function"]]

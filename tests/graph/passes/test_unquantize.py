@@ -158,6 +158,9 @@ def test_sums_stay_within_their_reach_and_touch_it(seed: int) -> None:
     sums = corners @ kernel.astype(np.float64) + bias
     np.testing.assert_allclose(reach(node, [(low, high)]), (sums.min(), sums.max()))
     assert reach(node, [EVERYTHING]) == EVERYTHING
+    rectified = replace(node, attrs={"activation": "relu"})
+    wanted = np.maximum((sums.min(), sums.max()), 0)
+    np.testing.assert_allclose(reach(rectified, [(low, high)]), wanted)
 
 
 @pytest.mark.parametrize(
