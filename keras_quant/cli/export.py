@@ -98,6 +98,8 @@ def export(
     for form in formats:
         if form.name == "tensorrt" and (reason := plan(form.options).reason):
             note(f"tensorrt/ holds a model of floats: {reason}")
+            if form.options.dla:
+                note("what is compared is the file in float32, without that rounding")
     for export in done:
         if export.parity.codes_tolerance:
             note(
