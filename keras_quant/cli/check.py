@@ -65,7 +65,7 @@ def _print(path: Path, findings: tuple[Finding, ...], report: BuilderReport | No
     columns = ("rule", "effect", "node", "operator", "what", "remedy", "source")
     rows = [(f.rule, f.effect, f.node, f.op, f.what, f.remedy, f.source) for f in findings]
     if rows:
-        print_table(columns, rows, title=f"{path}: {len(rows)} findings")
+        print_table(columns, rows, title=f"{path}: {len(rows)} finding{'s' * (len(rows) > 1)}")
     else:
         click.echo(f"{path}: no rule is broken")
     if report is None:

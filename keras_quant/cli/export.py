@@ -97,7 +97,9 @@ def export(
         _print_layers(done)
     for form in formats:
         if form.name == "tensorrt" and (reason := plan(form.options).reason):
-            note(f"tensorrt/ holds a model of floats, which answers otherwise: {reason}")
+            note(f"tensorrt/ holds a model of floats: {reason}")
+            if form.options.dla:
+                note("what is compared is the file in float32, without that rounding")
     for export in done:
         if export.parity.codes_tolerance:
             note(

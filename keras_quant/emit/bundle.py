@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,14 +14,24 @@ import numpy as np
 
 from keras_quant import __version__
 from keras_quant.emit import bundle_compare
+from keras_quant.emit.bundle_answers import (
+    allowed_difference,
+    expected_answers,
+    rounds_in_fp16,
+)
 from keras_quant.emit.bundle_dla import calibration_cache, dla_fallbacks
-from keras_quant.emit.bundle_texts import bench_script, build_flags, build_script, readme
+from keras_quant.emit.bundle_texts import (
+    bench_script,
+    build_flags,
+    build_script,
+    counted,
+    readme,
+)
 from keras_quant.emit.onnx_tensorrt import OPSET, emit_nodes
 from keras_quant.emit.onnx_tensorrt_emission import shift_codes
+from keras_quant.emit.onnx_tensorrt_floats import for_dla, for_half
 from keras_quant.files import make_folder, write_bytes, write_json
 from keras_quant.graph.ir import Graph
-from keras_quant.graph.passes.unquantize import unquantize
-from keras_quant.graph.reference import run_reference
 from keras_quant.targets.tensorrt import VERSIONS, Plan, TensorRTOptions, plan
 
 FORMAT_VERSION = 1
@@ -29,20 +39,21 @@ _DEFAULTS = TensorRTOptions()
 MODEL_NAME, MANIFEST_NAME = "model.onnx", "manifest.json"
 MAX_SAMPLES = 16  # each is one start of trtexec, which takes seconds on a small board
 
-# Allowed difference of an engine's answers, as a share of the largest. int8: one code of 8 bits
-# more or less in what the head reads. fp16: 8 of its steps of 2**-10, for the rounding of each
-# layer. A DLA quantizes anew, so that only the first place counts.
-TOLERANCES: dict[str, float | None] = {"int8": 2.0**-7, "fp16": 2.0**-7, "dla": None}
+_REWRITES: dict[str, Callable[[Graph], Graph]] = {
+    "int8": lambda graph: graph,
+    "fp16": for_half,
+    "dla": for_dla,
+}
 
 _MEANINGS = {
     MODEL_NAME: "the model, ONNX opset 13",
     MANIFEST_NAME: "names, shapes, scheme, versions, and the SHA-256 of every file",
-    "build.sh": "builds the engine and runs the samples",
-    "bench.sh": "measures latency",
+    "build.sh": "builds the engine, and lets it answer the samples",
+    "bench.sh": "measures the engine's latency",
     "compare.py": "compares the engine's answers with the model's",
     "labels.txt": "names of the classes, in the order of the outputs",
     "samples/": "inputs, and what the model answers to them (.npy; .bin is what trtexec reads)",
-    "calibration.cache": "scale of each tensor, for the DLA",
+    "calibration.cache": "the scale of each tensor, for the DLA",
 }
 
 
@@ -71,7 +82,7 @@ def written_graph(
     graph: Graph, inputs: Mapping[str, np.ndarray], *, options: TensorRTOptions
 ) -> Graph:
     """Gives the graph that the bundle's file is of: of floats where there is no int8."""
-    return graph if plan(options).precision == "int8" else unquantize(graph)
+    return _REWRITES[plan(options).precision](graph)
 
 
 def write_bundle(
@@ -102,16 +113,16 @@ def write_bundle(
     """
     planned, written = plan(options), written_graph(graph, samples, options=options)
     samples = {name: np.asarray(samples[name][:MAX_SAMPLES], np.float32) for name in samples}
-    expected = run_reference(written, samples)
+    expected = expected_answers(graph, written, planned, samples)
     fallbacks = dla_fallbacks(written) if planned.precision == "dla" else ()
-    shifted = _shifted(written)
+    shifted = _shifted(written) if planned.precision == "int8" else ()
     files: dict[str, bytes] = {MODEL_NAME: model}
     if planned.precision == "dla":
         files["calibration.cache"] = _cache(graph, written, options).encode()
     if labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
     files |= _sample_files(samples, expected) | _scripts(written, planned, samples)
-    notes = _notes(shifted, fallbacks)
+    notes = _notes(shifted, fallbacks, in_fp16=rounds_in_fp16(written, planned))
     files["README.md"] = _readme(written, planned, files, expected, notes).encode()
     for name, content in files.items():
         make_folder((folder / name).parent)
@@ -165,19 +176,24 @@ def _scripts(graph: Graph, planned: Plan, samples: Mapping[str, np.ndarray]) -> 
     }
 
 
-def _notes(shifted: Sequence[str], fallbacks: Sequence[str]) -> list[str]:
+def _notes(shifted: Sequence[str], fallbacks: Sequence[str], *, in_fp16: bool) -> list[str]:
     notes = []
+    if in_fp16:
+        notes.append(
+            "Activations are rounded to their few codes, as in training: Mul, Round, Clip and Mul "
+            "behind each layer, which TensorRT runs as one kernel. A value that fp16 moves across "
+            "a tie becomes the next code, so that answers differ now and then."
+        )
     if shifted:
         notes.append(
-            f"{len(shifted)} tensors have unsigned 8-bit codes, which int8 with zero point 0 does "
-            "not hold; they are stored less an offset, which biases make up for. Float32 sums "
-            "then come so close to ties at times that a code is one step off. Signed codes, or "
-            "unsigned ones of 7 bits, need no offset and no padding layers: schemes with "
-            "`activation: {bits: 7}`."
+            "Unsigned 8-bit codes, 0 to 255, do not fit int8 with zero point 0, the only one that "
+            f"TensorRT takes. So the codes of {counted(len(shifted), 'tensor')} are stored less "
+            "an offset, which biases make up for. Where such a tensor is padded, that is a layer "
+            "of its own. Signed codes, and unsigned ones of 7 bits, need neither."
         )
     if fallbacks:
         lines = "".join(f"\n- {line}" for line in fallbacks)
-        notes.append(f"These layers run on the GPU:\n{lines}")
+        notes.append(f"The DLA does not take all of the model. On the GPU run:\n{lines}")
     return notes
 
 
@@ -188,12 +204,15 @@ def _readme(
     expected: Mapping[str, np.ndarray],
     notes: Sequence[str],
 ) -> str:
-    tensors = [_row(graph, name, "input, as Keras takes it") for name in graph.inputs]
+    tensors = [
+        _row(graph, name, "input, channels last, as Keras takes it") for name in graph.inputs
+    ]
     tensors += [_row(graph, name, "output, as Keras gives it") for name in graph.outputs]
     present = {name.split("/")[0] + "/" * ("/" in name) for name in (*files, MANIFEST_NAME)}
     return readme(
         planned,
         name=graph.name,
+        tolerance=allowed_difference(graph, planned),
         samples=len(next(iter(expected.values()))),
         tensors=tensors,
         files={name: text for name, text in _MEANINGS.items() if name in present},
@@ -223,7 +242,7 @@ def _manifest(
         "reason": planned.reason,
         "opset": OPSET,
         "build_flags": build_flags(planned),
-        "tolerance": TOLERANCES[planned.precision],
+        "tolerance": allowed_difference(graph, planned),
         "inputs": [tensor(name, samples=_sample_path(name)) for name in graph.inputs],
         "outputs": [tensor(name, expected=_expected_path(name)) for name in graph.outputs],
         "versions": {

@@ -2,7 +2,9 @@
 
 A DLA takes no Q/DQ; it gets the scale of each tensor from a calibration cache, in which a scale
 is real / code for codes -127 to 127. Unsigned codes of 8 bits do not fit these: they are told
-to a scale twice as large and lose their lowest bit.
+to a scale twice as large and lose their lowest bit. Signed codes of fewer bits get a scale whose
+codes end where theirs do, as a DLA takes no Clip below 0: saturation then cuts them off, and they
+are rounded less coarsely than in training.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import struct
 from collections.abc import Iterator
 
 from keras_quant.emit.onnx_tensorrt_emission import INT8_MAX, Emission
+from keras_quant.emit.onnx_tensorrt_floats import is_clipped_on_dla
 from keras_quant.graph.ir import Graph, Node, Shape
 from keras_quant.graph.windows import window_of
 from keras_quant.qparams import QParams
@@ -22,15 +25,18 @@ _ON_GPU = {
     "pad": "padding that is a layer of its own",
     "reshape": "a reshape",
     "softmax": "a softmax",
+    "lookup": "a table of codes",
 }
+# Functions that consist of what a DLA takes: Sigmoid, TanH, and products.
+_ON_DLA = ("sigmoid", "tanh", "swish")
 # Operators that a DLA, or TensorRT before it, moves values through without a scale of their own.
 _PASSING = ("Relu", "Clip", "Transpose", "Reshape", "Flatten", "Identity")
 
 
 def dla_scale(qparams: QParams) -> float:
-    """Real step of codes -127 to 127: the codes' own where they fit, else one that they do."""
+    """Real step of codes -127 to 127: the codes' own, or one with which these end as they do."""
     reach = max(qparams.qmax - qparams.zero_point, qparams.zero_point - qparams.qmin)
-    if reach <= INT8_MAX + 1:
+    if is_clipped_on_dla(qparams) or reach in (INT8_MAX, INT8_MAX + 1):
         return qparams.scale
     return qparams.scale * reach / INT8_MAX
 
@@ -89,6 +95,8 @@ def _reasons(graph: Graph, node: Node) -> Iterator[str]:
     elif node.op in ("max_pool", "avg_pool"):
         yield from _too_large("pool", window_of(node).size, MAX_POOL)
         yield from _too_large("strides", window_of(node).strides, MAX_POOL_STRIDE)
+    elif node.op == "pointwise" and node.attrs["function"] not in _ON_DLA:
+        yield f"{node.attrs['function']}, a function that it does not have"
     elif node.op == "mean":
         yield from _too_large("pool", shape[:2], MAX_POOL)
     elif node.op == "dense" and graph.tensors[node.output].name in graph.outputs:

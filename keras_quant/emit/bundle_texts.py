@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 from keras_quant.graph.ir import Shape
 from keras_quant.targets.tensorrt import VERSIONS, Plan
@@ -10,39 +11,48 @@ from keras_quant.targets.tensorrt import VERSIONS, Plan
 _HEAD = """#!/bin/sh
 # {what}
 # Needs nothing but trtexec, which JetPack puts into /usr/src/tensorrt/bin.
-set -e
+set -eu
 cd "$(dirname "$0")"
 TRTEXEC=${{TRTEXEC:-$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)}}
+command -v "$TRTEXEC" > /dev/null || {{ echo "no $TRTEXEC: set TRTEXEC to where it is"; exit 1; }}
+
+# Runs trtexec, and shows the end of its log where it fails.
+run() {{
+    log=$1; shift
+    "$TRTEXEC" "$@" > "$log" 2>&1 || {{ tail -n 20 "$log"; echo "trtexec failed: $log"; exit 1; }}
+}}
 """
 
 _BUILD = """
-echo "building model.engine ({precision}); the log goes to build.log"
-"$TRTEXEC" --onnx=model.onnx --saveEngine=model.engine {flags} \\
-    --shapes={shapes} --iterations=1 --duration=0 --warmUp=0 > build.log 2>&1 ||
-    {{ tail -n 20 build.log; exit 1; }}
+echo "building model.engine for {what}; the log goes to build.log"
+run build.log --onnx=model.onnx --saveEngine=model.engine \\
+    {flags} \\
+    --shapes={shapes} --iterations=1 --duration=0 --warmUp=0
 
 mkdir -p outputs
 sample=0
 while [ $sample -lt {samples} ]; do
-    "$TRTEXEC" --loadEngine=model.engine {run_flags}--shapes={shapes} \\
+    run outputs/$sample.log --loadEngine=model.engine {run_flags}--shapes={shapes} \\
         --loadInputs={inputs} \\
         --exportOutput=outputs/$sample.json \\
-        --iterations=1 --duration=0 --warmUp=0 > outputs/$sample.log 2>&1 ||
-        {{ tail -n 20 outputs/$sample.log; exit 1; }}
+        --iterations=1 --duration=0 --warmUp=0
     sample=$((sample + 1))
 done
-echo "model.engine has answered {samples} samples; now: python3 compare.py"
+echo "model.engine has answered {answered}; now: python3 compare.py"
 """
 
 _BENCH = """
 [ -e model.engine ] || {{ echo "run build.sh first"; exit 1; }}
+echo "measuring for ten seconds; the log goes to bench.log"
 # Without copies to and from the GPU, whose time is the same for every file.
-"$TRTEXEC" --loadEngine=model.engine {run_flags}--shapes={shapes} \\
+run bench.log --loadEngine=model.engine {run_flags}--shapes={shapes} \\
     --useCudaGraph --useSpinWait --noDataTransfers --warmUp=500 --duration=10 --percentile=99 \\
-    --exportTimes=times.json | tee bench.log
+    --exportTimes=times.json
+grep -E "Throughput:|Latency:|GPU Compute Time:" bench.log || cat bench.log
 # Layer by layer; profiling slows the whole down, so it is a run of its own.
-"$TRTEXEC" --loadEngine=model.engine {run_flags}--shapes={shapes} \\
-    --dumpProfile --exportProfile=profile.json --separateProfileRun > profile.log
+run profile.log --loadEngine=model.engine {run_flags}--shapes={shapes} \\
+    --dumpProfile --exportProfile=profile.json --separateProfileRun
+echo "each run: times.json; each layer: profile.json, profile.log"
 """
 
 _README = """# {name} for TensorRT {version}{board}
@@ -50,9 +60,12 @@ _README = """# {name} for TensorRT {version}{board}
 {precision}
 
 1. Copy this folder to the board.
-2. `sh build.sh` builds `model.engine` and lets it answer {samples} samples.
-3. `python3 compare.py` compares the answers with the model's (Python 3.6, numpy).
+2. `sh build.sh` builds `model.engine` and lets it answer {samples}.
+3. `python3 compare.py` compares the answers with the model's. It needs Python 3.6 and numpy; where
+   the board has no numpy, copy the folder back and run it elsewhere. It allows a difference of
+   {tolerance} of the largest answer: {why}.
 4. `sh bench.sh` measures latency: `bench.log`, `times.json` (each run), `profile.json` (layers).
+   On a Jetson run `sudo jetson_clocks` first, which fixes the clocks.
 
 Set `TRTEXEC=/path/to/trtexec` where it is neither on PATH nor in /usr/src/tensorrt/bin. An engine
 runs only on the kind of GPU and the version of TensorRT that built it.
@@ -83,12 +96,13 @@ def build_script(
     """
     inputs = ",".join(f"{name}:{file}" for name, file in zip(shapes, files, strict=True))
     body = _BUILD.format(
-        precision=plan.precision,
+        what=_GOALS[plan.precision],
         flags=" ".join(build_flags(plan)),
         run_flags=_run_flags(plan),
         shapes=_shapes(shapes),
         inputs=inputs,
         samples=samples,
+        answered=counted(samples, "sample"),
     )
     return _HEAD.format(what="Builds model.engine, and lets it answer the samples.") + body
 
@@ -104,6 +118,7 @@ def readme(
     *,
     name: str,
     samples: int,
+    tolerance: float,
     tensors: Sequence[str],
     files: Mapping[str, str],
     notes: Sequence[str],
@@ -111,6 +126,7 @@ def readme(
     """The text of README.md.
 
     Args:
+        tolerance: difference that compare.py allows, as a share of the largest answer.
         tensors: rows of the table of inputs and outputs.
         files: name to meaning.
         notes: what the reader should know, a paragraph each.
@@ -121,11 +137,18 @@ def readme(
         version=plan.version,
         board=f" on {plan.board}" if plan.board else "",
         precision=_PRECISIONS[plan.precision].format(reason=plan.reason),
-        samples=samples,
+        samples=counted(samples, "sample"),
+        tolerance=Fraction(tolerance),
+        why=_DIFFERENCES[plan.precision],
         tensors="\n".join(tensors),
         files="\n".join(f"| {file} | {meaning} |" for file, meaning in files.items()),
         notes=f"\n## Good to know\n{said}" if notes else "",
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 sample, 2 samples."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def build_flags(plan: Plan) -> tuple[str, ...]:
@@ -144,10 +167,16 @@ def build_flags(plan: Plan) -> tuple[str, ...]:
 
 
 _DLA = ("--useDLACore=0",)
+_GOALS = {"int8": "int8", "fp16": "fp16", "dla": "int8 on the DLA"}
 _PRECISIONS = {
     "int8": "Layers run in int8, as the Q/DQ in model.onnx say.",
-    "fp16": "The file is one of floats, to be run in fp16: {reason}.",
-    "dla": "The file is one of floats, to be run in int8 on the DLA: {reason}.",
+    "fp16": "Layers run in fp16, and model.onnx is a model of floats: {reason}.",
+    "dla": "Layers run in int8 on the DLA, and model.onnx is a model of floats: {reason}.",
+}
+_DIFFERENCES = {
+    "int8": "a sum beside a tie may become the next code",
+    "fp16": "fp16 rounds what each layer gives",
+    "dla": "a DLA rounds weights and activations anew",
 }
 
 

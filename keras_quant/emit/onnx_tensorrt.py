@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_quant.emit.onnx_file import OnnxFile
 from keras_quant.emit.onnx_tensorrt_emission import Emission
+from keras_quant.emit.onnx_tensorrt_floats import FloatEmission
 from keras_quant.emit.onnx_tensorrt_limits import find_problems
 from keras_quant.emit.onnx_tensorrt_ops import OP_EMITTERS
 from keras_quant.emit.products import with_aligned_products
@@ -31,14 +32,15 @@ def emit_onnx_tensorrt(
 
     The file takes float32 (batch, *shape) inputs with any batch, channels last, as the Keras
     model does: whoever feeds one can feed the other, and TensorRT transposes once, in a few
-    microseconds. Output tensors of codes are int8, each code shifted by
-    `onnx_tensorrt_emission.stored_offset`, channels last too. Without its optimizations, ONNX
-    Runtime computes what the file says.
+    microseconds. Output tensors of codes are int8, or whole float32 numbers where the file has
+    no Q/DQ, each code shifted by `onnx_tensorrt_emission.stored_offset`, channels last too.
+    Without its optimizations, ONNX Runtime computes what the file says.
 
     Args:
         graph: a realized graph, or one of floats.
         outputs: names of the tensors that the file gives; None means the graph's outputs.
-        options: TensorRT's version decides how weights are stored.
+        options: TensorRT's version decides how weights are stored, the precision whether codes
+            are.
     Raises:
         EmitError: lists all nodes and tensors that the file cannot say exactly.
         UsageError: the options do not go together.
@@ -57,14 +59,15 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
     Raises:
         EmitError, UsageError: as emit_onnx_tensorrt.
     """
-    version = VERSIONS[plan(options).version]
+    planned = plan(options)
     problems = find_problems(graph, OP_EMITTERS)
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise EmitError(f"graph {graph.name!r} cannot be written for TensorRT:{lines}")
     graph = with_aligned_products(graph)
     file = OnnxFile(graph.name, opset=OPSET, ir_version=IR_VERSION)
-    emission = Emission(graph=graph, file=file, int8_weights=version.int8_weights)
+    kind = Emission if planned.precision == "int8" else FloatEmission
+    emission = kind(graph=graph, file=file, int8_weights=VERSIONS[planned.version].int8_weights)
     for name in graph.inputs:
         emission.reals[name] = _channels_first(emission, name)
     for node in graph.nodes:
@@ -82,7 +85,8 @@ def _channels_first(emission: Emission, name: str) -> str:
 def _output(emission: Emission, name: str) -> tuple[type, Sequence[int]]:
     """Gives a tensor its own name in the file, and channels last."""
     tensor = emission.graph.tensors[name]
-    dtype: type = np.float32 if tensor.qparams is None else np.int8
+    in_floats = tensor.qparams is None or isinstance(emission, FloatEmission)
+    dtype: type = np.float32 if in_floats else np.int8
     values = emission.reals if tensor.qparams is None else emission.codes
     if len(tensor.shape) != 3:
         emission.file.operator("Identity", [values[name]], name, name=f"{name}/output")

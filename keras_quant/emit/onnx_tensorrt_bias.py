@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_quant.graph.exact import accumulator_range
-from keras_quant.graph.ir import Node
+from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.room import offset_interval
 from keras_quant.graph.passes.staircase import (
     Channels,
@@ -27,6 +27,15 @@ from keras_quant.qparams import QParams
 # search keeps 2/3 of its bracket a turn, down to 1e-6 of it.
 MAX_PITCH_MOVE = 2.0**-6
 PITCH_TURNS = 32
+
+
+def with_room(graph: Graph, node: Node) -> Node:
+    """Gives a realized node from codes to codes the line of `roomy_line`, others as they are."""
+    source, output = (graph.tensors[name].qparams for name in (node.inputs[0], node.output))
+    if node.weight is None or source is None or output is None:
+        return node
+    scale, bias = roomy_line(node, source, output)
+    return replace(node, weight=replace(node.weight, scale=scale), bias=bias)
 
 
 def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray, np.ndarray]:

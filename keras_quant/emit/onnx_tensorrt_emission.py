@@ -90,6 +90,21 @@ class Emission:
         tensor = self.graph.tensors[node.inputs[index]]
         return self._dequantize(tensor, f"{node.name}/codes{index}", 1.0)
 
+    def read_counted(self, node: Node, index: int = 0) -> str:
+        """The codes that a node reads less their zero point, as floats."""
+        tensor = self.graph.tensors[node.inputs[index]]
+        stored = self.read_stored(node, index)
+        return self.add(stored, shift_codes(tensor.qparams), f"{node.name}/counted{index}")
+
+    def read_reals(self, node: Node, index: int = 0) -> str:
+        """What the codes that a node reads stand for, rounded once, as `rounding.reals_of`."""
+        qparams = self.graph.tensors[node.inputs[index]].qparams
+        assert qparams is not None, node.name
+        if not shift_codes(qparams):
+            return self.read(node, index)
+        inputs = [self.read_counted(node, index), self.file.scalar(qparams.scale)]
+        return self.file.operator("Mul", inputs, f"{node.name}/reals{index}")
+
     def write(self, node: Node, value: str, carried: float = 0.0, *, clamped: bool = True) -> None:
         """Takes what a node computed: as it is for floats, else clamped and quantized.
 

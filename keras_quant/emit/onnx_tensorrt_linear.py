@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.emit.onnx_tensorrt_bias import roomy_line
+from keras_quant.emit.onnx_tensorrt_bias import with_room
 from keras_quant.emit.onnx_tensorrt_emission import Emission, is_odd, shift
 from keras_quant.emit.onnx_tensorrt_windows import kept, margins, padded, sliding
 from keras_quant.emit.subpixel import SubPixel, subpixel
@@ -24,7 +24,7 @@ from keras_quant.qparams import QParams
 def emit_linear(emission: Emission, node: Node) -> None:
     """conv2d, depthwise_conv2d, conv2d_transpose or dense, of codes or of floats."""
     value, carried = emission.read(node), shift(emission.source(node).qparams)
-    node = _with_room(emission, node)
+    node = with_room(emission.graph, node)
     op, attrs = _operator(emission, node)
     if carried and any(attrs.get("pads", ())):
         value = _pad_codes(emission, node, value)
@@ -156,15 +156,6 @@ def _emit_bias(emission: Emission, node: Node) -> str:
     missing = kernel.reshape(-1, kernel.shape[-1]).sum(axis=0) * scale * shift(source.qparams)
     bias = bias + missing - _folded_shift(output.qparams)
     return emission.file.constant(f"{node.name}/bias", bias.astype(np.float32))
-
-
-def _with_room(emission: Emission, node: Node) -> Node:
-    """A node from codes to codes with a real bias in place of its integers."""
-    source, output = emission.source(node).qparams, emission.output(node).qparams
-    if source is None or output is None:
-        return node
-    scale, bias = roomy_line(node, source, output)
-    return replace(node, weight=replace(_weight(node), scale=scale), bias=bias)
 
 
 def _folded_shift(qparams: QParams | None) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from keras_quant.emit.onnx_pointwise import write_function
-from keras_quant.emit.onnx_tensorrt_emission import Emission, shift_codes, stored_offset
+from keras_quant.emit.onnx_tensorrt_emission import Emission, stored_offset
 from keras_quant.emit.products import product_multiplier
 from keras_quant.emit.tables import find_function, leaky_slopes, read_table
 from keras_quant.graph.ir import Node
@@ -29,7 +29,7 @@ def emit_lookup(emission: Emission, node: Node) -> None:
     if slopes is not None:
         value = _leaky_relu(emission, node, slopes)
     elif function is not None:
-        value = write_function(emission.file, function, _reals(emission, node), node.name)
+        value = write_function(emission.file, function, emission.read_reals(node), node.name)
     else:
         emission.write_steps(node, _gather(emission, node))
         return
@@ -52,7 +52,7 @@ def emit_multiply(emission: Emission, node: Node) -> None:
         product = file.operator("Mul", [emission.read(node, i) for i in (0, 1)], name)
         emission.write(node, emission.activate(product, node.attrs.get("activation", "none")))
         return
-    product = file.operator("Mul", [_counted(emission, node, i) for i in (0, 1)], name)
+    product = file.operator("Mul", [emission.read_counted(node, i) for i in (0, 1)], name)
     first, second = (emission.graph.tensors[name].qparams for name in node.inputs)
     assert first is not None and second is not None, node.name
     multiplier = product_multiplier(first, second, output)
@@ -61,7 +61,7 @@ def emit_multiply(emission: Emission, node: Node) -> None:
 
 
 def _leaky_relu(emission: Emission, node: Node, slopes: np.ndarray) -> str:
-    real, name, file = _reals(emission, node), f"{node.output}/leaky", emission.file
+    real, name, file = emission.read_reals(node), f"{node.output}/leaky", emission.file
     if len(slopes) == 1:
         return file.operator("LeakyRelu", [real], name, alpha=float(slopes[0]))
     slope = file.constant(f"{node.name}/slope", _by_channel(emission, node, slopes))
@@ -83,23 +83,6 @@ def _gather(emission: Emission, node: Node) -> str:
         position = file.operator("Add", [position, begin], f"{node.name}/channel_position")
     table = file.constant(f"{node.name}/table", entries.ravel().astype(np.float32))
     return file.operator("Gather", [table, position], f"{node.output}/entries", name=node.name)
-
-
-def _reals(emission: Emission, node: Node) -> str:
-    """The reals that a node's codes stand for, rounded once, as `rounding.reals_of` has them."""
-    source = emission.source(node).qparams
-    assert source is not None, node.name
-    if not shift_codes(source):
-        return emission.read(node)
-    scale = emission.file.scalar(source.scale)
-    return emission.file.operator("Mul", [_counted(emission, node), scale], f"{node.name}/reals")
-
-
-def _counted(emission: Emission, node: Node, index: int = 0) -> str:
-    """Codes less their zero point, as floats."""
-    qparams = emission.graph.tensors[node.inputs[index]].qparams
-    stored = emission.read_stored(node, index)
-    return emission.add(stored, shift_codes(qparams), f"{node.name}/counted{index}")
 
 
 def _by_channel(emission: Emission, node: Node, values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant.emit.onnx_tensorrt_emission import Emission, shift, shift_codes
-from keras_quant.emit.onnx_tensorrt_limits import average_is_exact
+from keras_quant.emit.onnx_tensorrt_limits import add_is_exact, average_is_exact
 from keras_quant.emit.onnx_tensorrt_linear import (
     emit_kernel_codes,
     emit_linear,
@@ -31,6 +31,7 @@ from keras_quant.emit.onnx_tensorrt_moves import (
 from keras_quant.emit.onnx_tensorrt_windows import sliding
 from keras_quant.graph.ir import Node
 from keras_quant.graph.windows import window_of
+from keras_quant.qparams import QParams
 
 
 def emit_quantize(emission: Emission, node: Node) -> None:
@@ -58,6 +59,11 @@ def emit_requantize(emission: Emission, node: Node) -> None:
 
 def emit_add(emission: Emission, node: Node) -> None:
     """Codes or floats."""
+    first, second = (emission.graph.tensors[name].qparams for name in node.inputs)
+    output = emission.output(node).qparams
+    if first and second and output and not add_is_exact(first, second, output):
+        _emit_exact_add(emission, node, output)
+        return
     terms = [emission.read(node, index) for index in range(len(node.inputs))]
     carried = sum(shift(emission.graph.tensors[name].qparams) for name in node.inputs)
     total = emission.file.operator("Add", terms, f"{node.output}/sum", name=node.name)
@@ -95,6 +101,18 @@ def emit_relu(emission: Emission, node: Node) -> None:
     emission.write(node, emission.activate(emission.read(node), activation))
 
 
+def emit_clip(emission: Emission, node: Node) -> None:
+    """Floats; a Relu where only the negative ones are cut off."""
+    value = emission.read(node)
+    if dict(node.attrs) == {"minimum": 0.0}:
+        emission.write(node, emission.activate(value, "relu"))
+        return
+    ends = [node.attrs.get(name) for name in ("minimum", "maximum")]
+    inputs = [value, *("" if end is None else emission.file.scalar(end) for end in ends)]
+    value = emission.file.operator("Clip", inputs, f"{node.output}/clip", name=node.name)
+    emission.write(node, value)
+
+
 def emit_softmax(emission: Emission, node: Node) -> None:
     """Floats, over the channels."""
     axis = 1 if len(emission.output(node).shape) == 3 else -1
@@ -107,6 +125,7 @@ def emit_softmax(emission: Emission, node: Node) -> None:
 OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "add": emit_add,
     "avg_pool": emit_average,
+    "clip": emit_clip,
     "concat": emit_concat,
     "conv2d": emit_linear,
     "conv2d_transpose": emit_transposed,
@@ -126,6 +145,14 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "softmax": emit_softmax,
     "upsample": emit_upsample,
 }
+
+
+def _emit_exact_add(emission: Emission, node: Node, output: QParams) -> None:
+    """The sum of reals that carry no offset, times the inverse of the output's scale."""
+    terms = [emission.read_reals(node, index) for index in range(len(node.inputs))]
+    total = emission.file.operator("Add", terms, f"{node.output}/sum", name=node.name)
+    inverse = np.float32(1) / np.float32(output.scale)
+    emission.write_steps(node, _scaled(emission, node, total, inverse))
 
 
 def _emit_exact_average(emission: Emission, node: Node) -> None:

@@ -184,6 +184,11 @@ def _relu(graph: Graph, node: Node) -> float:
     return FLOAT32_ADD_PJ * (1 if node.attrs.get("max_value") is None else 2)
 
 
+def _clip(graph: Graph, node: Node) -> float:
+    """One comparison for each end."""
+    return FLOAT32_ADD_PJ * len(node.attrs)
+
+
 def _softmax(graph: Graph, node: Node) -> float:
     """Maximum, difference, sum, quotient, and an exponential."""
     multiply_add = FLOAT32_MULTIPLY_PJ + FLOAT32_ADD_PJ
@@ -198,6 +203,7 @@ def _nothing(graph: Graph, node: Node) -> float:
 _ARITHMETIC: dict[str, Callable[[Graph, Node], float]] = {
     "add": _add,
     "avg_pool": _avg_pool,
+    "clip": _clip,
     "concat": _nothing,
     "dequantize": _scale_and_shift,
     "max_pool": _max_pool,

@@ -161,6 +161,12 @@ def bind_relu(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     return ACTIVATIONS["relu" if node.attrs.get("max_value") is None else "relu6"]
 
 
+def bind_clip(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """min(max(x, minimum), maximum), of those that are given, in float32."""
+    low, high = node.attrs.get("minimum", -np.inf), node.attrs.get("maximum", np.inf)
+    return lambda x: np.clip(x, np.float32(low), np.float32(high))
+
+
 def bind_pointwise(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """A function of each value."""
     return POINTWISE[node.attrs["function"]]

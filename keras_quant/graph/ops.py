@@ -15,6 +15,7 @@ All arrays are channels-last with a leading batch axis; shapes in a graph have n
 | avg_pool, mean | clip(rint(float32(sum) * M) + zero_point), see `graph.kernels` |
 | pad, reshape, upsample | codes and reals pass unchanged; padded pixels are real 0 |
 | concat | codes of one scale and zero point, or reals, pass unchanged |
+| clip | float32, cut off at a minimum, a maximum, or both |
 | relu, softmax, pointwise | float32; pointwise by the names of `graph.pointwise` |
 
 rint rounds halves to even everywhere.
@@ -108,6 +109,7 @@ _AXIS = Attr(
 )
 _ACTIVATION = Attr(allowed=", ".join(ACTIVATIONS), accepts=lambda v: v in tuple(ACTIVATIONS))
 _MAX_VALUE = Attr(allowed="None or 6.0", accepts=lambda v: v in (None, 6.0))
+_END = Attr(allowed="a number", accepts=lambda v: isinstance(v, float) and math.isfinite(v))
 _FUNCTION = Attr(
     allowed=", ".join(POINTWISE), accepts=lambda v: v in tuple(POINTWISE), required=True
 )
@@ -231,6 +233,12 @@ OPS: dict[str, OpDef] = {
         qparams=rules.reals_only,
         bind=kernels.bind_relu,
         attrs={"max_value": _MAX_VALUE},
+    ),
+    "clip": OpDef(
+        shape=rules.same_shape,
+        qparams=rules.reals_only,
+        bind=kernels.bind_clip,
+        attrs={"minimum": _END, "maximum": _END},
     ),
     "pointwise": OpDef(
         shape=rules.same_shape,

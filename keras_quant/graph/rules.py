@@ -152,7 +152,7 @@ def codes_only(node: Node, inputs: Tensors, output: Tensor) -> Problems:
 
 
 def reals_only(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """relu, softmax, pointwise."""
+    """relu, clip, softmax, pointwise."""
     return _expect([*inputs, output], codes=False)
 
 

@@ -13,13 +13,13 @@ from onnx import TensorProto
 from keras_quant.errors import ModelError
 from keras_quant.targets.jetson import BOARDS
 from keras_quant.targets.onnx_model import OnnxModel
+from keras_quant.targets.placement import WEIGHTED, separated_rectifiers
 from keras_quant.targets.rules import REJECTED, RULES
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions, plan
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _INTEGER_OPS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm")
 _INTEGER_PREFIX = "QLinear"
-_COMPUTE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What TensorRT moves quantization across, as it changes no value.
 _PASSING = ("MaxPool", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 _INT4 = (TensorProto.INT4, TensorProto.UINT4)
@@ -69,7 +69,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
 
 def check_tensorrt(model: onnx.ModelProto, options: TensorRTOptions) -> tuple[Finding, ...]:
-    """Finds what TensorRT would reject, and what it would run in float without a word.
+    """Finds what TensorRT would reject, run in float without a word, or not fuse.
 
     Raises:
         UsageError: the options do not go together.
@@ -178,7 +178,7 @@ def _compute(model: OnnxModel, options: TensorRTOptions) -> Found:
     if not any(node.op_type == "DequantizeLinear" for node in model.nodes):
         return
     for node in model.nodes:
-        if node.op_type not in _COMPUTE:
+        if node.op_type not in WEIGHTED:
             continue
         behind = _what_feeds(model, node.input[0])
         if behind != "DequantizeLinear":
@@ -204,6 +204,11 @@ def _weight_axis(model: OnnxModel, node: onnx.NodeProto, weight: onnx.NodeProto)
         yield "weight-axis", node, what
 
 
+def _placement(model: OnnxModel, options: TensorRTOptions) -> Found:
+    for node, what in separated_rectifiers(model):
+        yield "separated-activation", node, what
+
+
 def _what_feeds(model: OnnxModel, value: str) -> str:
     """The operator that gives a value, behind those that only move values; "an input"."""
     producer = model.producer(value)
@@ -224,4 +229,5 @@ _CHECKS: tuple[Callable[[OnnxModel, TensorRTOptions], Found], ...] = (
     _types,
     _scales,
     _compute,
+    _placement,
 )

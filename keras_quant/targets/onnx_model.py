@@ -30,6 +30,10 @@ class OnnxModel:
         """The node that computes a value; None for inputs and constants."""
         return None if value in self._tensors else self._producers.get(value)
 
+    def consumers(self, value: str) -> tuple[onnx.NodeProto, ...]:
+        """The nodes that read a value."""
+        return tuple(node for node in self.nodes if value in node.input)
+
     def constant(self, value: str) -> np.ndarray | None:
         """A constant's array; None for what is computed."""
         tensor = self._tensors.get(value)

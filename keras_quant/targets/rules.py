@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-REJECTED, FLOAT = "rejected", "float"
+REJECTED, FLOAT, SLOW = "rejected", "float", "slow"
 
 _DOCS = "https://docs.nvidia.com/deeplearning/tensorrt/latest"
 _EXPLICIT = f"{_DOCS}/inference-library/quantized-types-explicit-quantization.html"
@@ -24,7 +24,8 @@ class Rule:
     """What a file must not do.
 
     Attributes:
-        effect: REJECTED: there will be no engine; FLOAT: a layer runs in float without a word.
+        effect: REJECTED: there will be no engine; FLOAT: a layer runs in float without a word;
+            SLOW: layers that could be one kernel are not.
         source: where it is documented, or what it was seen with.
         remedy: what to do.
     """
@@ -110,6 +111,12 @@ RULES: dict[str, Rule] = {
         effect=FLOAT,
         source=_EXPLICIT,
         remedy="Put QuantizeLinear and DequantizeLinear between the two.",
+    ),
+    "separated-activation": Rule(
+        effect=SLOW,
+        source=f"{_EXPLICIT} (Q/DQ Layer-Placement Recommendations: by default, do not quantize "
+        "the outputs of weighted operations)",
+        remedy="Drop the pair, and quantize behind the activation alone.",
     ),
     "float-weight": Rule(
         effect=FLOAT,

@@ -170,7 +170,7 @@ def plan(options: TensorRTOptions) -> Plan:
 
 def _precision(version: str, options: TensorRTOptions) -> Plan:
     if options.dla:
-        reason = "a DLA takes no Q/DQ layers; its scales come from calibration.cache"
+        reason = "a DLA takes no Q/DQ layers; it rounds and saturates by calibration.cache"
         return Plan(version=version, board=options.board, precision="dla", reason=reason)
     if options.board is not None and not BOARDS[options.board].int8:
         board = BOARDS[options.board]

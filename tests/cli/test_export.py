@@ -54,12 +54,20 @@ def test_layers_are_shown_for_each_target(tmp_path: Path, model: Path) -> None:
     assert "different, onnx" in result.stdout
 
 
+def test_a_file_for_a_dla_says_what_was_compared(tmp_path: Path, model: Path) -> None:
+    out = ("--dataset", "digits", "--out", tmp_path / "out", "--images", "20")
+    result = kq("export", model, *out, "--to", "tensorrt", "--board", "orin-nx", "--dla")
+    assert result.exit_code == 0, result.stderr
+    assert "it rounds and saturates by calibration.cache" in result.stderr
+    assert "the file in float32, without that rounding" in result.stderr
+
+
 def test_each_target_gets_its_options(tmp_path: Path, model: Path) -> None:
     out = ("--dataset", "digits", "--out", tmp_path / "out", "--images", "20")
     options = ("--batch", "1", "--board", "nano", "--to", "tflite,tensorrt")
     result = kq("export", model, *out, *options)
     assert result.exit_code == 0, result.stderr
-    note = "tensorrt/ holds a model of floats, which answers otherwise: the GPU of nano"
+    note = "tensorrt/ holds a model of floats: the GPU of nano"
     assert note in result.stderr
     assert "is not exact" not in result.stderr  # a float model has no codes
     manifest = json.loads((tmp_path / "out" / "tensorrt" / "manifest.json").read_text())

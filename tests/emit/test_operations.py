@@ -14,7 +14,7 @@ from keras_quant.graph.ops import OPS
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 EMITTERS = {"tflite": TFLITE, "onnx": ONNX, "tensorrt": TENSORRT}
-FLOATS_ONLY = {"relu", "pointwise", "softmax"}
+FLOATS_ONLY = {"relu", "clip", "pointwise", "softmax"}
 VERDICTS = ("exact", "float sums")  # what each target's cell says of an operation of codes
 
 

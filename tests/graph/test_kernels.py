@@ -99,6 +99,9 @@ CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = 
     ("concat", {"axis": 0}, [None, None, None], [[0.5], [1.5]], [0.5, 1.5]),
     ("relu", {}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 9.0]),
     ("relu", {"max_value": 6.0}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 6.0]),
+    ("clip", {"minimum": -0.5}, [None, None], [[-1.0, 2.0, 9.0]], [-0.5, 2.0, 9.0]),
+    ("clip", {"maximum": 6.0}, [None, None], [[-1.0, 2.0, 9.0]], [-1.0, 2.0, 6.0]),
+    ("clip", {"minimum": 0.0, "maximum": 6.0}, [None, None], [[-1.0, 2.0, 9.0]], [0.0, 2.0, 6.0]),
     ("pointwise", {"function": "hard_swish"}, [None, None], [[-3.0, 1.5, 9.0]], [0.0, 1.125, 9.0]),
     ("softmax", {}, [None, None], [[1000.0, 1000.0]], [0.5, 0.5]),
 ]

@@ -11,7 +11,6 @@ import pytest
 from keras_quant.errors import GraphError
 from keras_quant.graph.cost import cost
 from keras_quant.graph.ir import Graph, Node, Tensor
-from keras_quant.graph.passes.unquantize import unquantize
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.store import load_graph, save_graph
 from keras_quant.graph.text import describe_nodes
@@ -91,11 +90,6 @@ def test_tables_count_as_weights_at_the_bits_of_their_entries() -> None:
 def test_tables_are_shown_by_their_shapes() -> None:
     graph = lookup(np.stack([ROW, ROW[::-1]]))
     assert [text.kernel for text in describe_nodes(graph)] == ["", "table of 2x4"]
-
-
-def test_tables_have_no_form_in_floats() -> None:
-    with pytest.raises(GraphError, match="layers lookup: tables .* Keep these layers in float"):
-        unquantize(lookup(ROW))
 
 
 def test_shapes_that_cannot_be_multiplied_are_refused() -> None:

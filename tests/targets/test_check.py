@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from keras_quant.errors import ModelError
 from keras_quant.targets.builder import INT8, build, builder_is_installed
 from keras_quant.targets.check import check_tensorrt, is_rejected, load_onnx
-from keras_quant.targets.rules import FLOAT, REJECTED, RULES
+from keras_quant.targets.rules import FLOAT, REJECTED, RULES, SLOW
 from keras_quant.targets.tensorrt import TensorRTOptions
 
 CHANNELS = 32
@@ -126,6 +126,15 @@ def float_weight(net: Net) -> None:
     net.nodes.remove(net.node("w"))
 
 
+def separated_activation(net: Net, rectifier: str = "Relu") -> None:
+    net.node("conv").output[0] = "sums"
+    net.nodes += [
+        helper.make_node("QuantizeLinear", ["sums", "scale", "zero"], ["sums_q"], "between"),
+        helper.make_node("DequantizeLinear", ["sums_q", "scale", "zero"], ["sums_dq"], "back"),
+        helper.make_node(rectifier, ["sums_dq"], ["y"], "activation"),
+    ]
+
+
 def nothing(net: Net) -> None:
     """A file for another place."""
 
@@ -145,6 +154,7 @@ BREAKERS: list[tuple[str, Callable[[Net], None], TensorRTOptions]] = [
     ("weight-axis", weight_axis, TensorRTOptions()),
     ("float-input", float_input, TensorRTOptions()),
     ("float-weight", float_weight, TensorRTOptions()),
+    ("separated-activation", separated_activation, TensorRTOptions()),
     ("quantized-on-float-board", nothing, TensorRTOptions(board="nano")),
     ("quantized-on-dla", nothing, TensorRTOptions(board="orin-nx", dla=True)),
 ]
@@ -183,7 +193,9 @@ def test_a_broken_rule_is_found(
 )
 def test_nvidias_builder_agrees(rule: str, breaker: Callable[[Net], None]) -> None:
     report = build(broken(breaker))
-    if RULES[rule].effect == FLOAT:
+    if RULES[rule].effect == SLOW:
+        assert report.rejected == ()
+    elif RULES[rule].effect == FLOAT:
         assert report.rejected == ()
         assert [layer.precision for layer in report.layers] != [INT8]
     else:
@@ -221,3 +233,64 @@ def test_a_damaged_file_is_explained(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.onnx").write_bytes(content)
     with pytest.raises(ModelError, match="bad.onnx: not an ONNX file"):
         load_onnx(tmp_path / "bad.onnx")
+
+
+def add_bias(net: Net) -> None:
+    net.constants["bias"] = np.zeros((1, CHANNELS, 1, 1), np.float32)
+    net.nodes.insert(4, helper.make_node("Add", ["conv_y", "bias"], ["sums"], "add"))
+    net.node("conv").output[0] = "conv_y"
+
+
+def add_residual(net: Net) -> None:
+    net.nodes.insert(4, helper.make_node("Add", ["conv_y", "dq"], ["sums"], "add"))
+    net.node("conv").output[0] = "conv_y"
+    net.constants["weight"] = net.constants["weight"][:, :, :1, :1]  # of the residual's shape
+
+
+def read_codes_elsewhere(net: Net) -> None:
+    net.nodes.append(helper.make_node("DequantizeLinear", ["sums_q", "scale", "zero"], ["z"], "z"))
+
+
+def read_reals_elsewhere(net: Net) -> None:
+    net.nodes.append(helper.make_node("Sigmoid", ["sums_dq"], ["z"], "z"))
+
+
+def quantize_behind(net: Net) -> None:
+    net.node("activation").input[0] = "sums"
+    net.node("between").input[0] = "rectified"
+    net.node("activation").output[0] = "rectified"
+    net.node("back").output[0] = "y"
+    net.nodes.insert(4, net.nodes.pop())
+
+
+@pytest.mark.parametrize("rectifier", ["Relu", "Clip"])
+@pytest.mark.parametrize("change", [nothing, add_bias])
+def test_quantization_between_a_layer_and_its_activation_is_found(
+    change: Callable[[Net], None], rectifier: str
+) -> None:
+    net = Net()
+    separated_activation(net, rectifier)
+    change(net)
+    (finding,) = check_tensorrt(net.model(), TensorRTOptions())
+    assert (finding.rule, finding.node, finding.op) == (
+        "separated-activation",
+        "between",
+        "QuantizeLinear",
+    )
+    assert finding.what.endswith(f"between Conv 'conv' and {rectifier} 'activation'")
+
+
+@pytest.mark.parametrize(
+    "change", [quantize_behind, add_residual, read_codes_elsewhere, read_reals_elsewhere]
+)
+def test_quantization_that_others_need_is_left_alone(change: Callable[[Net], None]) -> None:
+    net = Net()
+    separated_activation(net)
+    change(net)
+    assert check_tensorrt(net.model(), TensorRTOptions()) == ()
+
+
+def test_quantization_in_front_of_another_function_is_left_alone() -> None:
+    net = Net()
+    separated_activation(net, "Sigmoid")
+    assert check_tensorrt(net.model(), TensorRTOptions()) == ()

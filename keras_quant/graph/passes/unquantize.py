@@ -2,64 +2,167 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 
 import numpy as np
 
-from keras_quant.errors import GraphError
-from keras_quant.graph.ir import Graph, Node, Weight
+from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.linear import dequantized
+from keras_quant.graph.passes.functions import function_of
+from keras_quant.graph.passes.reach import EVERYTHING, Interval, reach
 from keras_quant.qparams import QParams
 
-_CONVERSIONS = ("quantize", "dequantize", "requantize")
+# What moves values, which were limited where they were computed.
+_MOVES = ("max_pool", "pad", "reshape", "upsample", "concat")
 
 
-def unquantize(graph: Graph) -> Graph:
-    """Gives the same network in float32: the weights of the codes, no codes between layers.
+class Limit(Enum):
+    """What becomes of values that had codes: how much of their grid is kept."""
 
-    Activations are neither rounded nor cut off at the end of their range, but for the ReLU and
-    ReLU6 that the ranges of codes stand for. So it answers nearly, not exactly, as the graph does.
+    ROUND = "rounded to codes, and given as the reals of these"
+    CUT = "cut off at both ends of the range of codes"
+    RECTIFY = "cut off at its lower end"
+    OPEN = "as they are computed"
+
+
+Limits = Callable[[Node, QParams], Limit]
+
+
+def unquantize(graph: Graph, limits: Limits) -> Graph:
+    """Gives the same network in float32: the weights of the codes, and floats between layers.
+
+    Nothing is cut off at an end that no value can pass. A table becomes the function that it
+    stands for, or, where it stands for none of graph.pointwise, stays one, between codes.
 
     Args:
         graph: a realized graph, or an ideal one.
-    Returns: a graph of the same inputs; tensors that only converted are gone, and an output
-        among them has the name of what it converted.
-    Raises:
-        GraphError: the graph has tables, which say nothing of the functions that they hold.
+        limits: what to keep of the grid of a node that computes codes.
+    Returns: a graph of the same inputs. It has codes only where values are rounded; an output
+        that was only converted has the name of what it was converted from.
     """
-    tables = [node.name for node in graph.nodes if node.table is not None]
-    if tables:
-        raise GraphError(
-            f"layers {', '.join(tables)}: tables of codes have no form in floats. Keep these "
-            "layers in float, or choose a target with int8 kernels"
-        )
-    alias: dict[str, str] = {}
-    nodes = []
+    floats = _Floats(graph, limits)
     for node in graph.nodes:
-        inputs = tuple(alias.get(name, name) for name in node.inputs)
-        if node.op in _CONVERSIONS:
-            alias[node.output] = inputs[0]
+        floats.add(node)
+    outputs = tuple(floats.names.get(name, name) for name in graph.outputs)
+    return replace(graph, nodes=tuple(floats.nodes), tensors=floats.tensors, outputs=outputs)
+
+
+class _Floats:
+    """The graph of floats so far.
+
+    Attributes:
+        names: by tensor of the given graph, of the floats that stand for it under another name.
+    """
+
+    def __init__(self, graph: Graph, limits: Limits) -> None:
+        self._graph, self._limits = graph, limits
+        self._reached: dict[str, Interval] = dict.fromkeys(graph.inputs, EVERYTHING)
+        self.tensors: dict[str, Tensor] = {name: graph.tensors[name] for name in graph.inputs}
+        self.nodes: list[Node] = []
+        self.names: dict[str, str] = {}
+
+    def add(self, node: Node) -> None:
+        """Adds what a node of the given graph computes."""
+        inputs = tuple(self.names.get(name, name) for name in node.inputs)
+        function = function_of(self._graph, node) if node.op == "lookup" else None
+        if node.op == "dequantize":
+            self.names[node.output] = inputs[0]
+        elif node.op in ("quantize", "requantize"):
+            self._limit(node, inputs[0], node.name)
+        elif node.op == "lookup" and function is None:
+            self._keep_table(node, inputs[0])
         else:
-            nodes.append(replace(_unquantized(graph, node), inputs=inputs))
-    tensors = {
-        name: replace(tensor, qparams=None)
-        for name, tensor in graph.tensors.items()
-        if name not in alias
-    }
-    outputs = tuple(alias.get(name, name) for name in graph.outputs)
-    return replace(graph, nodes=tuple(nodes), tensors=tensors, outputs=outputs)
+            if function is not None:
+                attrs = {"function": function}
+                node = replace(node, op="pointwise", attrs=attrs, table=None)
+            self._compute(node, inputs)
+
+    def _compute(self, node: Node, inputs: tuple[str, ...]) -> None:
+        """Adds a node in floats, and behind it what limits its values."""
+        made = replace(self._in_floats(node), inputs=inputs)
+        output = self._graph.tensors[node.output]
+        within = reach(made, [self._reached[name] for name in inputs])
+        if node.op in _MOVES or not self._is_limited(node, within):
+            self._add(made, output, within)
+            return
+        computed = f"{node.output}/computed"
+        self._add(replace(made, output=computed), output, within)
+        self._limit(node, computed, f"{node.name}/limit")
+
+    def _is_limited(self, node: Node, within: Interval) -> bool:
+        qparams = self._graph.tensors[node.output].qparams
+        if qparams is None:
+            return False
+        limit = self._limits(node, qparams)
+        return limit is Limit.ROUND or bool(_ends(limit, qparams, within))
+
+    def _limit(self, node: Node, value: str, name: str) -> None:
+        """Gives what is kept of a float tensor the name of a node's output."""
+        output = self._graph.tensors[node.output]
+        assert output.qparams is not None, node.name
+        limit, (low, high) = self._limits(node, output.qparams), self._reached[value]
+        ends = _ends(limit, output.qparams, (low, high))
+        made = Node(name=name, op="quantize", inputs=(value,), output=output.name)
+        made = replace(made, layers=node.layers)
+        if limit is Limit.ROUND:
+            self._add_codes(made, output)
+        elif ends:
+            within = max(low, ends.get("minimum", low)), min(high, ends.get("maximum", high))
+            self._add(replace(made, op="clip", attrs=ends), output, within)
+        else:
+            self.names[output.name] = value
+
+    def _keep_table(self, node: Node, value: str) -> None:
+        """Adds a lookup between codes, which the floats that it reads are rounded to."""
+        source, output = (self._graph.tensors[name] for name in (node.inputs[0], node.output))
+        codes = replace(source, name=f"{node.name}/codes")
+        made = Node(name=codes.name, op="quantize", inputs=(value,), output=codes.name)
+        self._add(made, codes, EVERYTHING, codes=True)
+        node = replace(node, inputs=(codes.name,))
+        if output.qparams is None:
+            self._add(node, output, EVERYTHING)
+        else:
+            self._add_codes(node, output)
+
+    def _add_codes(self, node: Node, output: Tensor) -> None:
+        """Adds a node that gives codes, and their reals, which stand for them from then on."""
+        assert output.qparams is not None, node.name
+        real = self.names[output.name] = f"{output.name}/float"
+        self._add(node, output, EVERYTHING, codes=True)
+        made = Node(name=real, op="dequantize", inputs=(output.name,), output=real)
+        self._add(made, output, _range(output.qparams))
+
+    def _add(self, node: Node, like: Tensor, within: Interval, *, codes: bool = False) -> None:
+        """Adds a node whose output has the shape of a tensor, and its codes or none."""
+        qparams = like.qparams if codes else None
+        self.nodes.append(node)
+        self.tensors[node.output] = replace(like, name=node.output, qparams=qparams)
+        self._reached[node.output] = within
+
+    def _in_floats(self, node: Node) -> Node:
+        if node.weight is None:
+            return node
+        source = self._graph.tensors[node.inputs[0]].qparams
+        weight = Weight(values=dequantized(node.weight))
+        return replace(node, weight=weight, bias=_real_bias(node, source))
 
 
-def _unquantized(graph: Graph, node: Node) -> Node:
-    qparams = graph.tensors[node.output].qparams
-    if node.weight is not None:
-        source = graph.tensors[node.inputs[0]].qparams
-        node = replace(
-            node, weight=Weight(values=dequantized(node.weight)), bias=_real_bias(node, source)
-        )
-    if qparams is not None and (node.weight is not None or node.op in ("add", "multiply")):
-        node = replace(node, attrs={**node.attrs, "activation": _rectifier(qparams)})
-    return node
+def _ends(limit: Limit, qparams: QParams, within: Interval) -> dict[str, float]:
+    """What a clip needs to hold values within given bounds in a range of codes; {} for nothing."""
+    low, high = _range(qparams)
+    if limit is Limit.CUT and within[1] > high:
+        return {"minimum": low, "maximum": high}
+    if limit in (Limit.CUT, Limit.RECTIFY) and within[0] < low:
+        return {"minimum": low}
+    return {}
+
+
+def _range(qparams: QParams) -> Interval:
+    """The reals of the lowest and of the highest code."""
+    low, high = (code - qparams.zero_point for code in (qparams.qmin, qparams.qmax))
+    return low * qparams.scale, high * qparams.scale
 
 
 def _real_bias(node: Node, source: QParams | None) -> np.ndarray | None:
@@ -71,12 +174,3 @@ def _real_bias(node: Node, source: QParams | None) -> np.ndarray | None:
     step = source.scale * node.weight.scale.astype(np.float64)
     real: np.ndarray = (node.bias * step).astype(np.float32)
     return real
-
-
-def _rectifier(qparams: QParams) -> str:
-    """The activation that a range of codes stands for, see lower: a ReLU6 has fewer codes."""
-    if qparams.signed:
-        return "none"
-    is_cut = qparams.qmax - qparams.qmin < 2**qparams.bits - 1
-    six = qparams.zero_point + int(np.rint(6.0 / qparams.scale))
-    return "relu6" if is_cut and qparams.qmax == six else "relu"

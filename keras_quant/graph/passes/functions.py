@@ -1,0 +1,41 @@
+"""Which function of graph.pointwise a table of codes stands for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.pointwise import POINTWISE
+from keras_quant.graph.rounding import reals_of
+
+# How far the formulas of one function may be apart in float32, as a share of the larger of 1 and
+# the value, and in output steps where the table was rounded: 256 codes of 16 bits of precision.
+SAME_REAL = 1e-5
+SAME_STEP = 2.0**-8
+
+
+def function_of(graph: Graph, node: Node) -> str | None:
+    """The first function that gives each entry of a lookup's table, as rounding can tell.
+
+    A table of few codes may fit several functions; they are then within half a step of each
+    other, and of the one that the table was made from.
+
+    Returns: its name; None where there is none, or where channels differ.
+    """
+    source, target = (graph.tensors[name].qparams for name in (node.inputs[0], node.output))
+    assert source is not None and node.table is not None, node.name
+    rows = np.atleast_2d(node.table)
+    if (rows != rows[0]).any():
+        return None
+    reals = reals_of(source).astype(np.float64)
+    for name, function in POINTWISE.items():
+        values = function(reals)
+        if target is None:
+            fits = np.allclose(values, rows[0], rtol=SAME_REAL, atol=SAME_REAL)
+        else:
+            codes = values / target.scale + target.zero_point
+            errors = np.abs(np.clip(codes, target.qmin, target.qmax) - rows[0])
+            fits = bool(errors.max() <= 0.5 + SAME_STEP)
+        if fits:
+            return name
+    return None
