@@ -276,3 +276,23 @@ def test_all_settings_out_of_range_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--epochs is 0.*--seed is -1.*--precision is 'fp16'"):
         run(tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
+
+
+LEAKY_NET = """
+def build(input_shape, num_classes):
+    from keras_quant.tf import keras
+    L = keras.layers
+    inputs = keras.Input(input_shape)
+    x = L.LeakyReLU(0.1)(L.Conv2D(4, 3, strides=2)(inputs))
+    return keras.Model(inputs, L.Dense(num_classes)(L.Flatten()(x)))
+"""
+
+
+def test_function_that_is_lowered_between_codes_only_is_trained(tmp_path: Path) -> None:
+    """The float model's size is then that of the converter's file."""
+    (tmp_path / "net.py").write_text(LEAKY_NET)
+    settings = dataclasses.replace(ONE_EPOCH, model=f"{tmp_path}/net.py:build", model_options={})
+    figures = records.load(run(tmp_path / "run", settings)).figures
+    (size,) = [f for f in figures if f.notes == "float TFLite file"]
+    kernels = 4 * (9 * 4 + 4 + 9 * 4 * 10 + 10)
+    assert kernels < size.value < kernels + 6000
