@@ -9,9 +9,7 @@ from keras_quant.scheme import FLOAT, QuantSpec, Scheme, scheme_from_bits, with_
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.prepare import (  # noqa: E402
-    plan,
-)
+from keras_quant.prepare import plan  # noqa: E402
 from keras_quant.prepare.ties import BRANCH_BITS  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from tests.prepare.nets import (  # noqa: E402
