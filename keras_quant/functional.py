@@ -260,7 +260,7 @@ def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
         return f"dilation_rate {layer.dilation_rate}; 1 is supported"
     if cls == "Conv2DTranspose" and layer.output_padding is not None:
         return f"output_padding {layer.output_padding}; None is supported"
-    if cls == "Multiply" and len(call.inputs) != 2:
+    if cls in ("Add", "Multiply") and len(call.inputs) != 2:
         return f"{len(call.inputs)} inputs; two are supported"
     if cls == "PReLU":
         return prelu_limit(layer)

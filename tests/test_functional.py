@@ -101,14 +101,14 @@ def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
     x = L.AveragePooling2D(4, padding="same", name="edges")(x)
     x = qkeras.QBatchNormalization(name="qbn")(x)
     x = qkeras.QAveragePooling2D(2, average_quantizer="quantized_bits(4,0,1)", name="qpool")(x)
-    x = L.Softmax(axis=1, name="rows")(x)
+    x = L.Softmax(axis=1, name="rows")(L.Add(name="sum")([x, x, x]))
     x = L.UpSampling2D(2, interpolation="bilinear", name="smooth")(x)
     x = L.Resizing(5, 5, interpolation="nearest", name="odd")(x)
     x = L.Concatenate(axis=0, name="batches")([x, x])
     with pytest.raises(LoweringError) as caught:
         describe(keras.Model(inputs, x, name="zoo"))
     for expected in (
-        "model zoo: 12 layers are not supported: ",
+        "model zoo: 13 layers are not supported: ",
         "holes (Conv2DTranspose: dilation_rate (2, 2); 1 is supported)",
         "grown (Conv2DTranspose: output_padding (1, 1); None is supported)",
         "each_row (Normalization: channels last, and statistics of the last axis, are supported)",
@@ -121,6 +121,7 @@ def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
         "sizes that are multiples of the input's, without crop_to_aspect_ratio, are supported",
         "batches (Concatenate: axis 0 is the batch; the others are supported)",
         "rows (Softmax: axis 1",
+        "sum (Add: 3 inputs; two are supported)",
         "Supported: InputLayer, Conv1D, Conv2D",
     ):
         assert expected in str(caught.value), expected
