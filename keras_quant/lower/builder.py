@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_quant.functional import Step
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor
-from keras_quant.lower.layers import causal_margins
+from keras_quant.graph.windows import Pair
 
 
 class GraphBuilder:
@@ -57,9 +57,9 @@ class GraphBuilder:
             self._origins[twin] = origin
         return twin
 
-    def padded(self, step: Step, name: str) -> str:
-        """Gives an image with what a causal convolution pads in front of it."""
-        rows, columns = margins = causal_margins(step)
+    def padded(self, step: Step, name: str, margins: tuple[Pair, Pair]) -> str:
+        """Gives an image with what is padded in front of a step's op."""
+        rows, columns = margins
         height, width, channels = self.tensors[name].shape
         shape = (height + sum(rows), width + sum(columns), channels)
         tensor = dataclasses.replace(self.tensors[name], name=f"{step.name}/pad", shape=shape)

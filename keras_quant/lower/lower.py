@@ -31,8 +31,8 @@ from keras_quant.lower.layers import (
     ON_IMAGES,
     attrs_of,
     image_shape,
-    is_causal,
     layout,
+    margins_of,
     op_of,
     op_shape,
 )
@@ -121,8 +121,8 @@ class _Lowering:
             inputs = [
                 self.built.reshaped(n, shape) for n, shape in zip(inputs, shapes, strict=True)
             ]
-        if is_causal(step):
-            inputs = [self.built.padded(step, inputs[0])]
+        if margins := margins_of(step):
+            inputs = [self.built.padded(step, inputs[0], margins)]
         in_codes = [self.built.tensors[name].qparams is not None for name in inputs]
         kernel = self._kernel(step, in_codes=in_codes[0])
         if kernel is not None and not kernel.in_codes and in_codes[0]:
@@ -173,7 +173,7 @@ class _Lowering:
     def _lookup(self, step: Step, source: str) -> Value:
         """A function of one value: a table where it reads codes, else computed in float."""
         if self.built.tensors[source].qparams is not None:
-            return self._open(step, [source])
+            return self._open(step, [self.built.reshaped(source, op_shape(step))])
         return self.built.emit_float(step, "pointwise", source, {"function": name_function(step)})
 
     def _quantize(self, step: Step, value: Value) -> str:
