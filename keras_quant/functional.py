@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.pointwise import POINTWISE_LAYERS, Function, is_pointwise, prelu_limit
+from keras_quant.methods.pointwise import POINTWISE_LAYERS, Function, is_pointwise
 from keras_quant.methods.qkeras import activation_qparams, freeze_activation
 from keras_quant.parts import SHORTHANDS, unfold_calls
 from keras_quant.qparams import QParams
@@ -59,7 +59,7 @@ _KINDS = {
     "Softmax": "softmax",
     **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
 }
-_NO_PARTS = "channels last, and statistics of the last axis, are supported"
+_NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
 SUPPORTED = (*_KINDS, *SHORTHANDS)
 SUPPORTED += ("Activation('softmax' or a function of one value)", "QActivation")
 
@@ -256,14 +256,10 @@ def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
             f"inputs of shapes {layer.input_shape} and {input_shape}; one number of axes and of "
             "channels is supported"
         )
-    if cls == "Conv2DTranspose" and tuple(layer.dilation_rate) != (1, 1):
-        return f"dilation_rate {layer.dilation_rate}; 1 is supported"
     if cls == "Conv2DTranspose" and layer.output_padding is not None:
-        return f"output_padding {layer.output_padding}; None is supported"
-    if cls == "Multiply" and len(call.inputs) != 2:
+        return _output_padding_limit(layer)
+    if cls in ("Add", "Multiply") and len(call.inputs) != 2:
         return f"{len(call.inputs)} inputs; two are supported"
-    if cls == "PReLU":
-        return prelu_limit(layer)
     if cls == "BatchNormalization" and list(layer.axis) != [len(input_shape) - 1]:
         return f"axis {layer.axis}; the last is supported"
     if cls.startswith("AveragePooling") and layer.padding == "same" and _pads(layer, call):
@@ -278,6 +274,17 @@ def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
         return (
             f"{call.input_shapes[0]} to {call.shape}; sizes that are multiples of the input's, "
             "without crop_to_aspect_ratio, are supported"
+        )
+    return ""
+
+
+def _output_padding_limit(layer: keras.layers.Layer) -> str:
+    if any(rate > 1 for rate in layer.dilation_rate):
+        return f"output_padding and dilation_rate {layer.dilation_rate}; one of them is supported"
+    if any(taps < stride for taps, stride in zip(layer.kernel_size, layer.strides, strict=True)):
+        return (
+            f"output_padding with a kernel smaller than the strides {layer.strides}; a kernel_size "
+            "of at least the strides is supported"
         )
     return ""
 

@@ -1,9 +1,14 @@
-"""Models saved by Keras 3, in the words of Keras 2."""
+"""Models saved by Keras 3, in the words of Keras 2.
+
+Both number the calls of a layer from 0. Of a model, Keras 2 numbers them from 1, since it counts
+what links the model's own inputs and outputs; Keras 3 does so where an output of a functional model
+is one of the outer model's, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 # Settings that only Keras 3 writes, with the value that means what Keras 2 does anyway. Another
@@ -29,29 +34,33 @@ def to_keras2(config: dict[str, Any]) -> dict[str, Any]:
     """Translates a Keras 3 model's configuration.
 
     Args:
-        config: of a functional or sequential model of layers that Keras 2 has too.
+        config: of a functional or sequential model of layers, and of such models, that Keras 2
+            has too.
     Returns: what tf_keras deserializes.
     Raises:
-        ValueError: models are nested, or a layer is called on something else than other
-            layers' outputs.
+        ValueError: a layer is called on something else than other layers' outputs.
     """
-    nested = [layer["config"]["name"] for layer in _layers(config) if "layers" in layer["config"]]
-    if nested:
-        raise ValueError(f"models inside the model ({', '.join(nested)}) are not supported")
-    return _translate(config)
+    return _translate(config, models=())
 
 
-def weight_groups(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def weight_groups(config: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Says where in model.weights.h5 Keras 3 keeps each layer's variables.
 
-    Yields: a layer's name, and the path of its group.
+    Args:
+        config: of a model, as Keras 3 or as `to_keras2` words it.
+    Yields: the names of the models around a layer, from the outside in, and its own; and the path
+        of its group.
     """
     counts: dict[str, int] = {}
     for layer in _layers(config):
-        key = _snake_case(layer["class_name"])
+        name, key = layer["config"]["name"], _snake_case(layer["class_name"])
         counts[key] = counts.get(key, -1) + 1
-        number = f"_{counts[key]}" if counts[key] else ""
-        yield layer["config"]["name"], f"layers/{key}{number}/vars"
+        group = f"layers/{key}" + (f"_{counts[key]}" if counts[key] else "")
+        if not _is_model(layer):
+            yield (name,), f"{group}/vars"
+            continue
+        for names, inner in weight_groups(layer):
+            yield (name, *names), f"{group}/{inner}"
 
 
 def _layers(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -59,17 +68,26 @@ def _layers(config: dict[str, Any]) -> list[dict[str, Any]]:
     return [layer for layer in layers if layer["class_name"] != "InputLayer"]
 
 
-def _translate(value: Any) -> Any:
+def _is_model(layer: dict[str, Any]) -> bool:
+    return "layers" in layer["config"]
+
+
+def _translate(value: Any, models: Collection[str]) -> Any:
+    """Translates what a model's configuration holds; models: names of those that it calls."""
     if isinstance(value, list):
-        return [_translate(item) for item in value]
+        return [_translate(item, models) for item in value]
     if not isinstance(value, dict):
         return value
     kind = value.get("class_name")
     if kind == "DTypePolicy":
         return value["config"]["name"]
     if kind == "__keras_tensor__":
-        return value["config"]["keras_history"]
-    result = {_RENAMED.get(key, key): _translate(item) for key, item in value.items()}
+        return _counted(value["config"]["keras_history"], models)
+    if isinstance(value.get("layers"), list):
+        models = {layer["config"]["name"] for layer in value["layers"] if _is_model(layer)}
+    if "output_layers" in value:
+        value = value | _ends(value)
+    result = {_RENAMED.get(key, key): _translate(item, models) for key, item in value.items()}
     if isinstance(result.get("activation"), str):
         result["activation"] = _ACTIVATIONS.get(result["activation"], result["activation"])
     if kind == "LeakyReLU":
@@ -77,11 +95,23 @@ def _translate(value: Any) -> Any:
     result = {k: v for k, v in result.items() if k not in _ADDED or _ADDED[k] != v}
     if kind == "Functional" and "module" in result:  # .h5 files give no modules
         result["module"] = "tf_keras.src.engine.functional"
-    for key in {"input_layers", "output_layers"} & result.keys():
-        result[key] = list(_histories(result[key]))
     if "inbound_nodes" in result:
         result["inbound_nodes"] = [_node(node) for node in result["inbound_nodes"]]
     return result
+
+
+def _ends(config: dict[str, Any]) -> dict[str, Any]:
+    """What a functional model reads and puts out."""
+    called = {layer["config"]["name"]: layer["class_name"] for layer in config["layers"]}
+    sequential = {name for name, kind in called.items() if kind == "Sequential"}
+    outputs = [_counted(history, sequential) for history in _histories(config["output_layers"])]
+    return {"input_layers": list(_histories(config["input_layers"])), "output_layers": outputs}
+
+
+def _counted(history: list[Any], models: Collection[str]) -> list[Any]:
+    """[layer, call, output], where calls of the models named are counted from 1."""
+    layer, call, output = history
+    return [layer, call + (layer in models), output]
 
 
 def _node(node: dict[str, Any]) -> list[list[Any]]:
@@ -91,7 +121,7 @@ def _node(node: dict[str, Any]) -> list[list[Any]]:
 
 
 def _histories(value: Any) -> Iterator[list[Any]]:
-    """The [layer, node, tensor] triples in nested lists."""
+    """The [layer, call, output] triples in nested lists."""
     if not isinstance(value, list):
         raise ValueError(f"a layer is called on {value!r}, which is no layer's output")
     if value and isinstance(value[0], str):

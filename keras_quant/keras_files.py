@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import warnings
@@ -179,10 +180,10 @@ def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
 
 def _set_keras3_weights(model: keras.Model, config: dict[str, Any], path: Path) -> None:
     with zipfile.ZipFile(path) as archive, h5py.File(archive.open(_WEIGHTS)) as file:
-        for name, group in weight_groups(config):
+        for names, group in weight_groups(config):
+            layer = functools.reduce(lambda inside, name: inside.get_layer(name), names, model)
             variables = file.get(group, {})
-            values = [np.asarray(variables[str(i)]) for i in range(len(variables))]
-            model.get_layer(name).set_weights(values)
+            layer.set_weights([np.asarray(variables[str(i)]) for i in range(len(variables))])
 
 
 def _reason(error: Exception) -> str:

@@ -7,11 +7,9 @@ of the file itself.
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,23 +17,9 @@ from keras_quant.emit import Format
 from keras_quant.errors import DataError, ModelError
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.reference import iterate_reference
-from keras_quant.qparams import QParams, dequantize
+from keras_quant.qparams import QParams
 from keras_quant.runners import Runner
-
-Arrays = Mapping[str, np.ndarray]
-
-LOGIT_TOLERANCE = 2e-5
-"""Largest difference of float outputs, in units of an image's largest (at least 1).
-
-A head sums in float32, whose error grows with the terms and not with their sum.
-"""
-
-KERAS_TOLERANCE = 1e-3
-"""Largest share of images, rounded up, whose top-1 may differ from Keras' own.
-
-Keras computes in float32 what the graph computes in integers: at 5 bits and more, values
-within its rounding error of a half may fall to the next code. Measured: no image in 10,000.
-"""
+from keras_quant.tally import LOGIT_TOLERANCE, Arrays, Tally
 
 FLOAT_CODE_TOLERANCE = 1e-3
 """Largest share of codes that may differ where a graph rounds floats to codes on its way.
@@ -190,7 +174,7 @@ class _Trial:
     file: Runner
     probe: Runner | None
     stored_offset: Callable[[QParams], int]
-    tally: _Tally
+    tally: Tally
     seconds: float = 0.0
 
     @classmethod
@@ -204,7 +188,7 @@ class _Trial:
             file=runner(content),
             probe=runner(form.emitted(graph, outputs=codes)) if codes else None,
             stored_offset=form.load("stored_offset"),
-            tally=_Tally(),
+            tally=Tally(),
         )
 
     def compare(self, batch: Arrays, expected: Arrays, keras: np.ndarray | None) -> None:
@@ -263,67 +247,6 @@ class _Trial:
             if qparams is not None:
                 answers[name] = stored[name].astype(np.int32) - self.stored_offset(qparams)
         return answers
-
-
-@dataclass(slots=True, kw_only=True)
-class _Tally:
-    """What the batches compared so far came to."""
-
-    images: int = 0
-    compared: Counter[str] = field(default_factory=Counter)
-    different: Counter[str] = field(default_factory=Counter)
-    logit_difference: float = 0.0
-    top1: int = 0
-    keras_difference: float = 0.0
-    keras_top1: int = 0
-
-    def is_clean(self, codes_tolerance: float, *, with_keras: bool) -> bool:
-        allowed = math.ceil(KERAS_TOLERANCE * self.images)
-        if with_keras and self.images - self.keras_top1 > allowed:
-            return False
-        if codes_tolerance:
-            few = self.different.total() <= codes_tolerance * self.compared.total()
-            return few and self.images - self.top1 <= allowed
-        exact = self.different.total() == 0 and self.top1 == self.images
-        return exact and self.logit_difference <= LOGIT_TOLERANCE
-
-    def add_codes(self, expected: Arrays, found: Arrays) -> None:
-        for name, codes in expected.items():
-            self.compared[name] += codes.size
-            self.different[name] += int(np.count_nonzero(codes != found[name]))
-
-    def add_outputs(
-        self, graph: Graph, expected: Arrays, found: Arrays, keras: np.ndarray | None
-    ) -> None:
-        for name in graph.outputs:
-            if graph.tensors[name].qparams is None:
-                size = np.abs(expected[name]).max(axis=-1, keepdims=True)
-                difference = (found[name] - expected[name]) / np.maximum(1, size)
-                self.logit_difference = _largest(self.logit_difference, difference)
-            else:
-                self.add_codes({name: expected[name]}, found)
-        logits = graph.outputs[0]
-        self.top1 += _agreeing(found[logits], expected[logits])
-        if keras is not None:
-            reals = _reals(found[logits], graph.tensors[logits].qparams)
-            self.keras_difference = _largest(self.keras_difference, reals - keras)
-            self.keras_top1 += _agreeing(found[logits], keras)
-
-
-def _reals(values: np.ndarray, qparams: QParams | None) -> np.ndarray:
-    """What codes stand for; floats as they are."""
-    return values if qparams is None else dequantize(values, qparams)
-
-
-def _largest(so_far: float, difference: np.ndarray) -> float:
-    """The larger magnitude; NaN stays, so that it cannot pass."""
-    return float(np.maximum(so_far, np.abs(difference).max(initial=0)))
-
-
-def _agreeing(found: np.ndarray, expected: np.ndarray) -> int:
-    """How many images have their largest value at the same place; at each pixel, of a map."""
-    same = found.argmax(-1) == expected.argmax(-1)
-    return int(np.count_nonzero(same.reshape(len(same), -1).all(axis=1)))
 
 
 def _check_images(graph: Graph, inputs: Arrays, keras_logits: np.ndarray | None) -> None:

@@ -6,6 +6,7 @@
 | SeparableConv1D | Conv1D with a group for each channel, then a Conv1D of 1 |
 | DepthwiseConv1D | Conv1D with a group for each channel |
 | Rescaling, Normalization | BatchNormalization that is not trained |
+| Normalization of other axes than the last | the same, of pixels laid out as one vector |
 
 The two halves of a separable convolution get a kernel quantizer each, and their codes must meet
 on a grid, so values are rounded between them as behind any convolution without a ReLU.
@@ -62,7 +63,7 @@ def unfold(
         input_shapes: of what it is called on, without the batch axis.
     Returns: new layers with the layer's weights, each called on what the one before gives; the
         last has the layer's name. The layer itself where it is no shorthand, or one that cannot
-        be told in other layers (channels first, statistics of another axis than the last).
+        be told in other layers (channels first, statistics of positions that are not known).
     """
     make = _PARTS.get(type(layer).__name__)
     parts = make(layer, input_shapes[0]) if make and _is_channels_last(layer) else []
@@ -140,14 +141,15 @@ def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
 
 def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     rank = 1 + len(input_shape)
-    if {axis % rank for axis in layer.axis} - {rank - 1}:
+    by_position = bool({axis % rank for axis in layer.axis} - {rank - 1})
+    if by_position and None in input_shape:
         return []
-    mean = np.asarray(layer.mean, np.float64).ravel()
-    deviation = np.sqrt(np.asarray(layer.variance, np.float64)).ravel()
-    deviation = np.maximum(deviation, keras.backend.epsilon())
-    if layer.invert:
-        return _affine(layer, input_shape, gain=deviation, shift=mean)
-    return _affine(layer, input_shape, gain=1 / deviation, shift=-mean / deviation)
+    mean, variance = (np.asarray(v, np.float64) for v in (layer.mean, layer.variance))
+    deviation = np.maximum(np.sqrt(variance), keras.backend.epsilon())
+    gain, shift = (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
+    if by_position:
+        return _affine_by_position(layer, input_shape, gain=gain, shift=shift)
+    return _affine(layer, input_shape, gain=gain.ravel(), shift=shift.ravel())
 
 
 _PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], _Built]] = {
@@ -201,10 +203,23 @@ def _grouped(kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(len(kernel), 1, -1)
 
 
-def _affine(layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any) -> _Built:
-    """x * gain + shift, both scalars or (channels,)."""
-    channels = (input_shape[-1],)
-    norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=layer.name)
+def _affine(
+    layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any, name: str = ""
+) -> _Built:
+    """x * gain + shift, both scalars or (channels,), by a layer of the same or another name."""
+    channels, name = (input_shape[-1],), name or layer.name
+    norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
     gamma, beta = (np.broadcast_to(np.asarray(v, np.float32), channels) for v in (gain, shift))
     variance = np.full(channels, 1 - _EPSILON, np.float32)
     return [(norm, [gamma, beta, np.zeros_like(variance), variance])]
+
+
+def _affine_by_position(
+    layer: keras.layers.Layer, input_shape: Shape, *, gain: np.ndarray, shift: np.ndarray
+) -> _Built:
+    """x * gain + shift, both of a shape that broadcasts to (1, *input_shape)."""
+    gain, shift = (np.broadcast_to(v, (1, *input_shape)).ravel() for v in (gain, shift))
+    vector = keras.layers.Reshape((-1,), name=f"{layer.name}_vector")
+    norm = _affine(layer, gain.shape, gain=gain, shift=shift, name=f"{layer.name}_positions")
+    image = keras.layers.Reshape(input_shape, name=layer.name)
+    return [(vector, []), *norm, (image, [])]

@@ -21,9 +21,10 @@ from keras_quant.data import Dataset, load_dataset, normalize
 from keras_quant.emit import FORMATS
 from keras_quant.emit.tflite import emit_tflite
 from keras_quant.errors import LoweringError, ModelError, RunError, TrainingError, UsageError
-from keras_quant.export import Export, export_formats, gather, stored_limits
+from keras_quant.export import stored_limits
 from keras_quant.files import write_json, write_text
 from keras_quant.fit import FitSettings, fit
+from keras_quant.gate import Export, export_formats, gather
 from keras_quant.graph.cost import cost
 from keras_quant.keras_files import load_model, save_model
 from keras_quant.logits import accuracy

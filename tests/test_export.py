@@ -34,8 +34,9 @@ from keras_quant.errors import (  # noqa: E402
     UsageError,
 )
 from keras_quant.evaluate import evaluate, run_logits  # noqa: E402
-from keras_quant.export import Export, export_path  # noqa: E402
+from keras_quant.export import export_path  # noqa: E402
 from keras_quant.files import FileError  # noqa: E402
+from keras_quant.gate import Export  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.graph.store import load_graph  # noqa: E402
 from keras_quant.graph.verify import verify  # noqa: E402

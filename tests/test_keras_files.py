@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import pickle
 import shutil
@@ -356,65 +355,3 @@ def test_weights_that_do_not_fit_are_refused(saved: Path) -> None:
 
     with pytest.raises(ModelError, match="its weights do not fit its layers"):
         load_model(edit_config(saved, widen))
-
-
-def keras3_file(path: Path, tensor: dict[str, Any], **dense: Any) -> Path:
-    """A file as Keras 3.15 writes it: a Dense layer of 2 x 2 and a ReLU6."""
-    policy = named("keras", "DTypePolicy", {"name": "float32"})
-    call = {"args": [tensor], "kwargs": {}}
-    inner = {"class_name": "__keras_tensor__", "config": {"keras_history": ["dense", 0, 0]}}
-    layers = [
-        named("keras.layers", "InputLayer", {"batch_shape": [None, 2], "name": "image"}),
-        named("keras.layers", "Dense", {"name": "dense", "units": 2, "dtype": policy, **dense}),
-        named("keras.layers", "ReLU", {"name": "clip", "max_value": 6.0, "dtype": policy}),
-    ]
-    nodes: list[list[Any]] = [[], [call], [{"args": [inner], "kwargs": {"mask": None}}]]
-    for layer, inbound in zip(layers, nodes, strict=True):
-        layer.update(name=layer["config"]["name"], inbound_nodes=inbound)
-    ends = {"input_layers": ["image", 0, 0], "output_layers": ["clip", 0, 0]}
-    config = {"name": "net", "trainable": True, "layers": layers, **ends}
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.1"}))
-        model = named("keras.src.models.functional", "Functional", config, "Functional")
-        archive.writestr("config.json", json.dumps(model))
-        content = io.BytesIO()
-        with h5py.File(content, "w") as weights:
-            weights["layers/dense/vars/0"] = np.array([[1, 2], [3, 4]], np.float32)
-            weights["layers/dense/vars/1"] = np.array([-1, 1], np.float32)
-        archive.writestr("model.weights.h5", content.getvalue())
-    return path
-
-
-IMAGE = {"class_name": "__keras_tensor__", "config": {"keras_history": ["image", 0, 0]}}
-
-
-def test_keras3_file_is_rebuilt_in_keras2(tmp_path: Path) -> None:
-    model = load_model(keras3_file(tmp_path / "m.keras", IMAGE, quantization_config=None))
-    # [1, 0] @ kernel + bias = [0, 3]; [2, 2] @ kernel + bias = [7, 13], clipped to 6.
-    np.testing.assert_array_equal(model(np.array([[1.0, 0], [2, 2]])), [[0, 3], [6, 6]])
-    assert isinstance(model, keras.Model)
-
-
-def test_keras3_setting_that_keras2_lacks_is_refused_by_name(tmp_path: Path) -> None:
-    path = keras3_file(tmp_path / "m.keras", IMAGE, lora_rank=4)
-    with pytest.raises(ModelError, match="cannot be rebuilt: .*dense.*lora_rank"):
-        load_model(path)
-
-
-def test_keras3_call_on_a_constant_is_refused(tmp_path: Path) -> None:
-    path = keras3_file(tmp_path / "m.keras", {"value": 3})
-    with pytest.raises(ModelError, match="which is no layer's output"):
-        load_model(path)
-
-
-def test_lambda_in_a_keras3_file_is_refused(tmp_path: Path) -> None:
-    evil = named("keras.layers", "Lambda", {"name": "evil"})
-    path = keras3_file(tmp_path / "m.keras", IMAGE, activation=evil)
-    with pytest.raises(ModelError, match="layer evil: a Lambda layer holds Python code"):
-        load_model(path)
-
-
-def test_nested_keras3_model_is_refused_by_name(tmp_path: Path) -> None:
-    path = keras3_file(tmp_path / "m.keras", IMAGE, layers=[])
-    with pytest.raises(ModelError, match=r"models inside the model \(dense\) are not supported"):
-        load_model(path)

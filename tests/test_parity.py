@@ -13,7 +13,7 @@ from keras_quant.errors import DataError, GraphError, ModelError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.reference import iterate_reference, run_reference
 from keras_quant.json_codec import to_json
-from keras_quant.parity import FLOAT_CODE_TOLERANCE, _Tally, codes_tolerance, prove, prove_all
+from keras_quant.parity import FLOAT_CODE_TOLERANCE, codes_tolerance, prove, prove_all
 from keras_quant.qparams import unsigned
 from tests.emit.random_graphs import GraphBuilder
 
@@ -182,28 +182,3 @@ def float_in_front_of_codes() -> Graph:
 def test_only_codes_behind_a_float_layer_may_differ(graph: Graph) -> None:
     assert codes_tolerance(graph) == 0
     assert codes_tolerance(float_in_front_of_codes()) == FLOAT_CODE_TOLERANCE
-
-
-@pytest.mark.parametrize(
-    ("tolerance", "different", "logits", "top1", "clean"),
-    [
-        (0.0, 0, 0.0, 1000, True),
-        (0.0, 1, 0.0, 1000, False),
-        (0.0, 0, 1e-4, 1000, False),
-        (0.0, 0, 0.0, 999, False),
-        (FLOAT_CODE_TOLERANCE, 10, 0.5, 999, True),
-        (FLOAT_CODE_TOLERANCE, 11, 0.0, 1000, False),
-        (FLOAT_CODE_TOLERANCE, 0, 0.0, 998, False),
-    ],
-)
-def test_the_gate_opens(tolerance, different, logits, top1, clean) -> None:
-    tally = _Tally(images=1000, logit_difference=logits, top1=top1)
-    tally.compared["conv"] = 10_000
-    tally.different["conv"] = different
-    assert tally.is_clean(tolerance, with_keras=False) == clean
-
-
-@pytest.mark.parametrize(("keras_top1", "clean"), [(1000, True), (999, True), (998, False)])
-def test_the_gate_opens_for_keras_within_a_thousandth(keras_top1: int, clean: bool) -> None:
-    tally = _Tally(images=1000, top1=1000, keras_top1=keras_top1)
-    assert tally.is_clean(0.0, with_keras=True) == clean

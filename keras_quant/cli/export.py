@@ -13,7 +13,7 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 if TYPE_CHECKING:
     from keras_quant.emit import Format
     from keras_quant.emit.tflite_options import TFLiteOptions
-    from keras_quant.export import Export
+    from keras_quant.gate import Export
     from keras_quant.targets.tensorrt import TensorRTOptions
 
 

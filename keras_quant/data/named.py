@@ -40,6 +40,7 @@ def _read_digits() -> dict[str, np.ndarray]:
 
 
 def _download(name: str) -> dict[str, np.ndarray]:
+    """Lets Keras download a dataset; of CIFAR's pickles it checks the archive's hash first."""
     from keras_quant.tf import keras
 
     try:
@@ -48,8 +49,9 @@ def _download(name: str) -> dict[str, np.ndarray]:
     except Exception as error:  # Keras raises a bare Exception when a download fails
         places = " or ".join(str(path) for path in npz_places(name))
         raise DataError(
-            f"{name} is not on this machine and could not be downloaded ({error}); put a file "
-            f"with the arrays x_train, y_train, x_test, y_test at {places}"
+            f"{name} is not on this machine and could not be downloaded ({error}). Where it can, "
+            f"save what keras.datasets.{name}.load_data gives with numpy.savez, as the arrays "
+            f"x_train, y_train, x_test, y_test, and put the file at {places}"
         ) from error
     arrays = {
         "x_train": as_images(train[0]),

@@ -94,6 +94,10 @@ def _is_shape(value: Any) -> bool:
 
 _STRIDES = Attr(allowed="(height, width), each at least 1", accepts=lambda v: _is_pair(v, 1))
 _SIZE = Attr(allowed=_STRIDES.allowed, accepts=_STRIDES.accepts, required=True)
+_OUTPUT_PADDING = Attr(
+    allowed="None, or (height, width), each at least 0",
+    accepts=lambda v: v is None or _is_pair(v, 0),
+)
 _SAME_OR_VALID = Attr(allowed='"same" or "valid"', accepts=lambda v: v in ("same", "valid"))
 _GROUPS = Attr(allowed="at least 1", accepts=lambda v: isinstance(v, int) and v >= 1)
 _MARGINS = Attr(
@@ -156,7 +160,8 @@ OPS: dict[str, OpDef] = {
         shape=rules.transpose_shape,
         qparams=rules.linear_forms,
         bind=bind_linear,
-        attrs={name: _CONV[name] for name in ("strides", "padding", "activation")},
+        attrs={name: _CONV[name] for name in ("strides", "padding", "activation")}
+        | {"output_padding": _OUTPUT_PADDING},
         weight_rank=4,
     ),
     "dense": OpDef(

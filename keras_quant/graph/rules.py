@@ -59,7 +59,19 @@ def transpose_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     height, width, channels = _image(shapes[0])
     if channels != taken:
         raise GraphError(f"input has {channels} channels; the kernel takes {taken}")
-    return *transposed_size(window_of(node), (height, width)), given
+    window = window_of(node)
+    size = transposed_size(window, (height, width))
+    if window.output_padding is not None and (
+        window.padding != "same"
+        or any(taps < stride for taps, stride in zip(window.size, window.strides, strict=True))
+        or output_size(window, size) != (height, width)
+    ):
+        raise GraphError(
+            f"output_padding is {window.output_padding}; it goes with padding 'same', a kernel at "
+            f"least as large as the strides {window.strides}, and an output on which the window "
+            f"has {(height, width)} positions, not {output_size(window, size)}"
+        )
+    return *size, given
 
 
 def depthwise_shape(node: Node, shapes: Sequence[Shape]) -> Shape:

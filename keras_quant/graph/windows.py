@@ -22,12 +22,14 @@ class Window:
         strides: (height, width) between neighbouring outputs.
         dilation: (height, width) between neighbouring taps.
         padding: "same" or "valid", with TensorFlow's meaning.
+        output_padding: of a transposed convolution, as `transposed_size` takes it.
     """
 
     size: Pair
     strides: Pair = (1, 1)
     dilation: Pair = (1, 1)
     padding: str = "valid"
+    output_padding: Pair | None = None
 
 
 def window_of(node: Node) -> Window:
@@ -41,6 +43,7 @@ def window_of(node: Node) -> Window:
         strides=node.attrs.get("strides", (1, 1)),
         dilation=node.attrs.get("dilation", (1, 1)),
         padding=node.attrs.get("padding", "valid"),
+        output_padding=node.attrs.get("output_padding"),
     )
 
 
@@ -53,11 +56,20 @@ def output_size(window: Window, size: Pair) -> Pair:
 
 
 def transposed_size(window: Window, size: Pair) -> Pair:
-    """Gives the smallest image on which a window without dilation has `size` positions.
+    """Gives an image on which a window without dilation has `size` positions.
 
     As Keras' Conv2DTranspose sizes its output: the strides times the input, and with padding
-    "valid" what the window reaches beyond them.
+    "valid" what the window reaches beyond them. With an output_padding, which goes with padding
+    "same": what the window covers, less half of it, rounded down, on either side, and so much more.
     """
+    if window.output_padding is not None:
+        height, width = (
+            (count - 1) * stride + taps % 2 + more
+            for count, stride, taps, more in zip(
+                size, window.strides, window.size, window.output_padding, strict=True
+            )
+        )
+        return height, width
     height, width = (
         count * stride + (max(taps - stride, 0) if window.padding == "valid" else 0)
         for count, stride, taps in zip(size, window.strides, window.size, strict=True)

@@ -4,7 +4,8 @@ The graph's windows slide over images, and sequences (length, channels) are imag
 wherever they go. For an op on images a vector (channels,) becomes one of a single pixel, and what
 has more axes a sequence. So a Conv1D is a conv2d, and a Dense layer on anything but vectors is a
 conv2d of 1x1. A depthwise convolution with a depth multiplier is a conv2d with a group for each
-input channel.
+input channel. A dilated Conv2DTranspose, whose strides are 1, is a conv2d with its kernel turned.
+What a PReLU with a slope for each position reads becomes a vector, whose channels have tables.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from keras_quant.functional import Step
 from keras_quant.graph.ir import Shape
+from keras_quant.methods.pointwise import varies_by_position
 
 Pair = tuple[int, int]
 
@@ -44,6 +46,8 @@ def op_shape(step: Step) -> Shape:
         return step.shape[-1:]
     if step.kind == "global_max_pool":
         return 1, 1, step.shape[-1]
+    if step.kind == "lookup" and varies_by_position(step.function):
+        return (int(np.prod(step.shape)),)
     return image_shape(step.shape) if op_of(step) in ON_IMAGES else layout(step.shape)
 
 
@@ -54,6 +58,8 @@ def op_of(step: Step) -> str:
     if step.kind == "global_max_pool":
         return "max_pool"
     if step.kind == "depthwise_conv2d" and step.layer.depth_multiplier > 1:
+        return "conv2d"
+    if step.kind == "conv2d_transpose" and _is_dilated(step):
         return "conv2d"
     if step.kind == "dense" and len(step.input_shapes[0]) > 1:
         return "conv2d"
@@ -67,7 +73,10 @@ def kernel_layout(values: np.ndarray, step: Step) -> np.ndarray:
         values: the layer's kernel, or something of its shape.
     """
     if step.kind == "conv2d_transpose":
-        return values.transpose(0, 1, 3, 2)
+        values = values.transpose(0, 1, 3, 2)
+        if _is_dilated(step):
+            return values[::-1, ::-1]
+        return np.pad(values, [(0, more) for more in (*_taps_beyond(step), 0, 0)])
     if step.kind == "depthwise_conv2d":
         height, width, channels, multiplier = values.shape
         grouped = values.reshape(height, width, 1, channels * multiplier)
@@ -82,15 +91,39 @@ def attrs_of(step: Step) -> dict[str, Any]:
     return _ATTRS[step.kind](step) if step.kind in _ATTRS else {}
 
 
-def is_causal(step: Step) -> bool:
-    """Whether a Conv1D looks back only."""
-    return getattr(step.layer, "padding", "") == "causal"
+def margins_of(step: Step) -> tuple[Pair, Pair] | None:
+    """What is padded in front of a step's op, which then pads nothing; None where it pads itself.
 
-
-def causal_margins(step: Step) -> tuple[Pair, Pair]:
-    """What a causal Conv1D pads in front of a sequence."""
-    (taps,), (dilation,) = step.layer.kernel_size, step.layer.dilation_rate
+    Returns: ((top, bottom), (left, right)): of a causal Conv1D the past, of a dilated
+        Conv2DTranspose all from where its window reaches a pixel.
+    """
+    layer = step.layer
+    if step.kind == "conv2d_transpose" and _is_dilated(step):
+        rows, columns = (
+            _reached((taps - 1) * dilation, layer.padding.lower())
+            for taps, dilation in zip(layer.kernel_size, layer.dilation_rate, strict=True)
+        )
+        return rows, columns
+    if getattr(layer, "padding", "") != "causal":
+        return None
+    (taps,), (dilation,) = layer.kernel_size, layer.dilation_rate
     return (0, 0), ((taps - 1) * dilation, 0)
+
+
+def _taps_beyond(step: Step) -> Pair:
+    """Taps of 0 that make a kernel cover what output_padding adds to padding "valid"."""
+    layer = step.layer
+    grows = layer.output_padding is not None and layer.padding.lower() == "valid"
+    return _pair(layer.output_padding) if grows else (0, 0)
+
+
+def _is_dilated(step: Step) -> bool:
+    return any(rate > 1 for rate in step.layer.dilation_rate)
+
+
+def _reached(reach: int, padding: str) -> Pair:
+    """Pixels on either side, of an axis on which each is spread over so many that follow."""
+    return (reach, reach) if padding == "valid" else (reach - reach // 2, reach // 2)
 
 
 def _pair(setting: int | Sequence[int]) -> Pair:
@@ -105,14 +138,20 @@ def _conv(step: Step) -> dict[str, Any]:
     groups = layer.groups if step.kind == "conv2d" else step.input_shapes[0][-1]
     return {
         "strides": _pair(layer.strides),
-        "padding": "valid" if is_causal(step) else layer.padding.lower(),
+        "padding": "valid" if margins_of(step) else layer.padding.lower(),
         "dilation": _pair(layer.dilation_rate),
         **({"groups": groups} if op_of(step) == "conv2d" and groups > 1 else {}),
     }
 
 
 def _transposed_conv(step: Step) -> dict[str, Any]:
-    return {"strides": _pair(step.layer.strides), "padding": step.layer.padding.lower()}
+    layer = step.layer
+    if _is_dilated(step):
+        return {"dilation": _pair(layer.dilation_rate), "padding": "valid"}
+    attrs = {"strides": _pair(layer.strides), "padding": layer.padding.lower()}
+    if layer.output_padding is not None and attrs["padding"] == "same":
+        attrs["output_padding"] = _pair(layer.output_padding)
+    return attrs
 
 
 def _pool(step: Step) -> dict[str, Any]:

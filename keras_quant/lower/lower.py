@@ -9,8 +9,7 @@ else to one that puts out floats. A layer in between that only moves values is h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,14 +25,14 @@ from keras_quant.functional import (
 )
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
 from keras_quant.graph.verify import verify
+from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
 from keras_quant.lower.layers import (
     ON_IMAGES,
     attrs_of,
-    causal_margins,
     image_shape,
-    is_causal,
     layout,
+    margins_of,
     op_of,
     op_shape,
 )
@@ -66,29 +65,19 @@ def lower(model: keras.Model) -> Graph:
     if problems:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
     shapes = {step.name: step.shape for step in steps}
-    graph = Graph(
-        name=model.name,
-        inputs=input_names(steps),
-        outputs=tuple(
-            lowering.as_output(values[name], shapes[name]) for name in output_names(steps)
-        ),
-        tensors=lowering.tensors,
-        nodes=tuple(lowering.nodes),
-    )
-    graph = _without_unread(graph)
+    outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
+    graph = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
     verify(graph)
     return graph
 
 
 class _Lowering:
-    """The graph so far."""
+    """What the steps so far give, and what of it is still open."""
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
-        self.tensors: dict[str, Tensor] = {}
-        self.nodes: list[Node] = []
+        self.built = GraphBuilder()
         self.readers = consumers(steps)
         self.closed: dict[int, str] = {}
-        self.origins: dict[str, str] = {}  # what each tensor was reshaped from
 
     def step(self, step: Step, inputs: list[Value]) -> Value:
         """Lowers one step; `inputs` are the values of the steps that it reads."""
@@ -97,7 +86,7 @@ class _Lowering:
         if step.kind in ("dropout", "linear"):
             return inputs[0]
         if step.kind == "to_float":
-            return self.as_float(self.close(inputs[0]))
+            return self.built.as_float(self.close(inputs[0]))
         if step.kind == "quantizer":
             return self._quantize(step, inputs[0])
         if step.kind == "batch_norm":
@@ -109,11 +98,11 @@ class _Lowering:
         if step.kind in COMPUTE or step.kind in ("add", "multiply", *AVERAGE):
             return self._open(step, [self.close(value) for value in inputs])
         if step.kind == "softmax":
-            return self._emit_float(step, "softmax", self.close(inputs[0]))
+            return self.built.emit_float(step, "softmax", self.close(inputs[0]))
         return self._move(step, inputs)
 
     def _input(self, step: Step) -> Value:
-        self.tensors[step.name] = Tensor(name=step.name, shape=step.shape)
+        self.built.tensors[step.name] = Tensor(name=step.name, shape=step.shape)
         shape = layout(step.shape)
         if shape == step.shape:
             return step.name
@@ -128,16 +117,18 @@ class _Lowering:
 
     def _open(self, step: Step, inputs: list[str]) -> Pending:
         if op_of(step) in ON_IMAGES:
-            shapes = [image_shape(self.tensors[name].shape) for name in inputs]
-            inputs = [self._reshaped(n, shape) for n, shape in zip(inputs, shapes, strict=True)]
-        if is_causal(step):
-            inputs = [self._padded(step, inputs[0])]
-        in_codes = [self.tensors[name].qparams is not None for name in inputs]
+            shapes = [image_shape(self.built.tensors[name].shape) for name in inputs]
+            inputs = [
+                self.built.reshaped(n, shape) for n, shape in zip(inputs, shapes, strict=True)
+            ]
+        if margins := margins_of(step):
+            inputs = [self.built.padded(step, inputs[0], margins)]
+        in_codes = [self.built.tensors[name].qparams is not None for name in inputs]
         kernel = self._kernel(step, in_codes=in_codes[0])
         if kernel is not None and not kernel.in_codes and in_codes[0]:
-            inputs = [self.as_float(inputs[0])]
+            inputs = [self.built.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
-            inputs = [self.as_float(name) for name in inputs]
+            inputs = [self.built.as_float(name) for name in inputs]
         return Pending(
             name=step.name,
             step=step,
@@ -177,13 +168,13 @@ class _Lowering:
         ):
             layers = (*value.layers, step.layer_name)
             return dataclasses.replace(value, step=step, activation=activation, layers=layers)
-        return self._emit_float(step, "relu", self.close(value), {"max_value": step.max_value})
+        return self.built.emit_float(step, "relu", self.close(value), {"max_value": step.max_value})
 
     def _lookup(self, step: Step, source: str) -> Value:
         """A function of one value: a table where it reads codes, else computed in float."""
-        if self.tensors[source].qparams is not None:
-            return self._open(step, [source])
-        return self._emit_float(step, "pointwise", source, {"function": name_function(step)})
+        if self.built.tensors[source].qparams is not None:
+            return self._open(step, [self.built.reshaped(source, op_shape(step))])
+        return self.built.emit_float(step, "pointwise", source, {"function": name_function(step)})
 
     def _quantize(self, step: Step, value: Value) -> str:
         assert step.qparams is not None
@@ -192,17 +183,17 @@ class _Lowering:
         if (
             isinstance(value, Pending)
             and self._is_read_once(value)
-            and all(self.tensors[name].qparams for name in value.inputs)
+            and all(self.built.tensors[name].qparams for name in value.inputs)
         ):
             return self._close(value, _clamped(value, step.qparams), step)
         source = self.close(value)
-        tensor = self.tensors[source]
+        tensor = self.built.tensors[source]
         target = Tensor(name=step.name, shape=tensor.shape, qparams=step.qparams)
         if tensor.qparams is None:
-            return self._emit(step.name, "quantize", (source,), target)
+            return self.built.emit(step.name, "quantize", (source,), target)
         if same_grid(tensor.qparams, step.qparams) and holds_range(step.qparams, tensor.qparams):
             return source
-        return self._emit(step.name, "requantize", (source,), target)
+        return self.built.emit(step.name, "requantize", (source,), target)
 
     def _move(self, step: Step, inputs: list[Value]) -> Value:
         """Lowers what only moves values; held open where their grid may still be chosen."""
@@ -224,7 +215,7 @@ class _Lowering:
 
     def _is_on_one_grid(self, names: Sequence[str]) -> bool:
         """Whether codes can be joined as they are; or all are floats."""
-        found = [self.tensors[name].qparams for name in names]
+        found = [self.built.tensors[name].qparams for name in names]
         if None in found:
             return found.count(None) == len(found)
         return all(same_grid(found[0], q) for q in found) and fits_int8(hull(found))
@@ -245,7 +236,7 @@ class _Lowering:
             if value.op not in AVERAGE:
                 attrs["activation"] = value.activation
             if kernel is None:
-                inputs = tuple(self.as_float(name) for name in inputs)
+                inputs = tuple(self.built.as_float(name) for name in inputs)
         weight, bias = None, None
         if kernel is not None:
             weight = Weight(values=kernel.values, scale=kernel.scale, bits=kernel.bits)
@@ -254,7 +245,7 @@ class _Lowering:
                 bias = bias.astype(np.float32)
         table = None
         if value.op == "lookup":
-            table = read_table(value.step, self.tensors[inputs[0]], qparams)
+            table = read_table(value.step, self.built.tensors[inputs[0]], qparams)
         node = Node(
             name=value.name,
             op=value.op,
@@ -266,15 +257,15 @@ class _Lowering:
             layers=(*value.layers, step.layer_name) if qparams else value.layers,
             table=table,
         )
-        self.nodes.append(node)
-        self.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
-        return self._reshaped(step.name, value.final)
+        self.built.nodes.append(node)
+        self.built.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
+        return self.built.reshaped(step.name, value.final)
 
     def _close_held(self, value: Held) -> str:
         names = [self.close(part) for part in value.parts]
-        found = [self.tensors[name].qparams for name in names]
+        found = [self.built.tensors[name].qparams for name in names]
         if None in found:
-            names = [self.as_float(name) for name in names]
+            names = [self.built.as_float(name) for name in names]
         elif not self._is_on_one_grid(names):
             onto = dataclasses.replace(value.step, qparams=common_grid(value.step, found))
             return self._quantize_parts(onto, dataclasses.replace(value, parts=tuple(names)))
@@ -291,92 +282,16 @@ class _Lowering:
     def _emit_move(self, value: Held, names: Sequence[str], output: str) -> str:
         layer = value.step.layer_name
         if value.op == "reshape":
-            return self._reshaped(names[0], value.shape, output=output, layer=layer)
-        found = [self.tensors[name].qparams for name in names]
+            return self.built.reshaped(names[0], value.shape, output=output, layer=layer)
+        found = [self.built.tensors[name].qparams for name in names]
         qparams = None if None in found else hull(found)
         tensor = Tensor(name=output, shape=value.shape, qparams=qparams)
-        made = self._emit(value.name, value.op, tuple(names), tensor, value.attrs, layer)
-        return self._reshaped(made, value.final)
-
-    def _reshaped(self, name: str, shape: Shape, *, output: str = "", layer: str = "") -> str:
-        """Gives a tensor in another shape: what it was reshaped from, or a twin, made once.
-
-        Args:
-            output: what to call the twin, unless that is the name of what it is made from.
-            layer: that asks for it; none does where an op takes another layout.
-        """
-        origin = self.origins.get(name, name)
-        for known in (name, origin):
-            if self.tensors[known].shape == shape:
-                return known
-        twin = output if output not in ("", origin) else f"{origin}/{'x'.join(map(str, shape))}"
-        if twin not in self.tensors:
-            tensor = dataclasses.replace(self.tensors[origin], name=twin, shape=shape)
-            self._emit(twin, "reshape", (origin,), tensor, {"shape": shape}, layer)
-            self.origins[twin] = origin
-        return twin
-
-    def _padded(self, step: Step, name: str) -> str:
-        """Gives an image with what a causal convolution pads in front of it."""
-        rows, columns = margins = causal_margins(step)
-        height, width, channels = self.tensors[name].shape
-        shape = (height + sum(rows), width + sum(columns), channels)
-        tensor = dataclasses.replace(self.tensors[name], name=f"{step.name}/pad", shape=shape)
-        return self._emit(tensor.name, "pad", (name,), tensor, {"padding": margins})
-
-    def as_float(self, name: str) -> str:
-        """Gives the float twin of a tensor of codes, made once."""
-        tensor = self.tensors[name]
-        if tensor.qparams is None:
-            return name
-        twin = f"{name}/float"
-        if twin not in self.tensors:
-            self._emit(twin, "dequantize", (name,), Tensor(name=twin, shape=tensor.shape))
-        return twin
+        made = self.built.emit(value.name, value.op, tuple(names), tensor, value.attrs, layer)
+        return self.built.reshaped(made, value.final)
 
     def as_output(self, value: Value, shape: Shape) -> str:
         """Gives a value in float, and in the model's shape."""
-        return self._reshaped(self.as_float(self.close(value)), shape)
-
-    def _emit_float(
-        self, step: Step, op: str, source: str, attrs: Mapping[str, Any] | None = None
-    ) -> str:
-        """Emits an op that keeps the shape of the floats that it reads."""
-        source = self.as_float(source)
-        tensor = Tensor(name=step.name, shape=self.tensors[source].shape)
-        return self._emit(step.name, op, (source,), tensor, attrs, step.layer_name)
-
-    def _emit(
-        self,
-        name: str,
-        op: str,
-        inputs: tuple[str, ...],
-        output: Tensor,
-        attrs: Mapping[str, Any] | None = None,
-        layer: str = "",
-    ) -> str:
-        node = Node(
-            name=name,
-            op=op,
-            inputs=inputs,
-            output=output.name,
-            attrs=attrs or {},
-            layers=(layer or name,),
-        )
-        self.nodes.append(node)
-        self.tensors[output.name] = output
-        return output.name
-
-
-def _without_unread(graph: Graph) -> Graph:
-    """A graph without the nodes whose output nothing reads; its inputs stay."""
-    wanted, nodes = {*graph.inputs, *graph.outputs}, []
-    for node in reversed(graph.nodes):
-        if node.output in wanted:
-            wanted.update(node.inputs)
-            nodes.append(node)
-    tensors = {name: tensor for name, tensor in graph.tensors.items() if name in wanted}
-    return dataclasses.replace(graph, nodes=tuple(reversed(nodes)), tensors=tensors)
+        return self.built.reshaped(self.built.as_float(self.close(value)), shape)
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:

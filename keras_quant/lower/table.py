@@ -20,13 +20,14 @@ def read_table(step: Step, source: Tensor, target: QParams | None) -> np.ndarray
         step: of kind "lookup".
         source: what it reads, in codes.
         target: the grid that its values are rounded to; None leaves them real.
-    Returns: int32 codes or float32 reals, (codes,) or (channels, codes), from code qmin on.
+    Returns: int32 codes or float32 reals, (codes,) or (channels, codes), from code qmin on; a
+        PReLU that varies by position has the elements of its input for channels.
     Raises:
         LoweringError: its function gives NaN or infinity.
     """
     assert step.function is not None and source.qparams is not None, step
     reals = reals_of(source.qparams)
-    values = tabulate(step.function, reals, channels=source.shape[-1])
+    values = tabulate(step.function, reals, shape=step.shape)
     if not np.isfinite(values).all():
         raise LoweringError(
             f"{step.name} ({type(step.layer).__name__}: not finite between {reals[0]:g} and "

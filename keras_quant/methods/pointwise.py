@@ -76,26 +76,25 @@ def is_nonnegative(function: Function) -> bool:
     return bool(np.asarray(function(tf.constant(_PROBES))).min() >= 0)
 
 
-def tabulate(function: Function, reals: np.ndarray, *, channels: int) -> np.ndarray:
-    """Computes a function of one value, or a PReLU with one slope a channel.
+def tabulate(function: Function, reals: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+    """Computes a function of one value, or a PReLU.
 
     Args:
         function: as for is_pointwise, or a keras.layers.PReLU.
         reals: float32 (values,).
-        channels: of the layer's input.
-    Returns: float32 (values,), or (channels, values) for a PReLU.
+        shape: of the layer's input, without the batch axis.
+    Returns: float32 (values,), or for a PReLU (channels, values), or (elements, values) if it
+        varies by position.
     """
     if not isinstance(function, keras.layers.PReLU):
         return np.asarray(function(tf.constant(reals)), np.float32)
-    pixels = np.broadcast_to(reals[:, None], (len(reals), channels))
-    axes = len(function.alpha.shape)
-    given = pixels.reshape(len(reals), *[1] * (axes - 1), channels)
-    return np.asarray(function(tf.constant(given)), np.float32).reshape(pixels.shape).T
+    told_apart = shape if varies_by_position(function) else (*[1] * (len(shape) - 1), shape[-1])
+    given = np.broadcast_to(reals.reshape(-1, *[1] * len(shape)), (len(reals), *told_apart))
+    return np.asarray(function(tf.constant(given)), np.float32).reshape(len(reals), -1).T
 
 
-def prelu_limit(layer: keras.layers.PReLU) -> str:
-    """Why a PReLU has no table a channel; "" where it has."""
-    if any(size != 1 for size in layer.alpha.shape[:-1]):
-        axes = list(range(1, len(layer.alpha.shape)))
-        return f"a slope for each position; shared_axes={axes} is supported"
-    return ""
+def varies_by_position(function: Function) -> bool:
+    """Whether a function of one value is a PReLU with slopes for more than each channel."""
+    return isinstance(function, keras.layers.PReLU) and any(
+        size != 1 for size in function.alpha.shape[:-1]
+    )

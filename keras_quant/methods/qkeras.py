@@ -58,7 +58,7 @@ def _arguments_of(layer: keras.layers.Layer) -> set[str]:
     own = {
         "Conv1D": conv | kernel | {"filters", "groups"},
         "Conv2D": conv | kernel | {"filters", "groups"},
-        "Conv2DTranspose": conv | kernel | {"filters"},
+        "Conv2DTranspose": conv | kernel | {"filters", "output_padding"},
         "Dense": kernel | {"units"},
         "DepthwiseConv2D": conv
         | {"depth_multiplier", "depthwise_initializer", "depthwise_regularizer"},

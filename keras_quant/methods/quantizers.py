@@ -216,6 +216,19 @@ def _repair(cls: type, is_plain: Callable, fast: Callable, lost: str) -> None:
     cls.__call__, cls.get_config = call, get_config
 
 
+def _keep_output_padding(cls: type) -> None:
+    """QConv2DTranspose computes with its output_padding, but its constructor drops it."""
+    construct = cls.__init__
+
+    @functools.wraps(construct)
+    def init(self: Any, *args: Any, output_padding: Any = None, **kwargs: Any) -> None:
+        construct(self, *args, **kwargs)
+        if output_padding is not None:
+            self.output_padding = tuple(output_padding)
+
+    cls.__init__ = init
+
+
 @functools.cache
 def repair_qkeras() -> None:
     """Repairs two quantizers and QConv2DTranspose of QKeras 0.9, once, for this process.
@@ -226,6 +239,7 @@ def repair_qkeras() -> None:
     warnings.filterwarnings("ignore", message=".*constraints.serialize.*fitted_bits")
     # QConv2DTranspose looks for it in a module of TensorFlow that no longer has it.
     qkeras.qconvolutional.array_ops.stack = tf.stack
+    _keep_output_padding(qkeras.QConv2DTranspose)
     q = qkeras.quantizers
     _repair(q.quantized_relu, _is_plain_relu, _fake_quant_relu, "is_quantized_clip")
     _repair(q.quantized_bits, _is_plain_bits, _fake_quant_bits, "scale_axis")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import NoReturn
 
@@ -113,6 +114,46 @@ def test_too_few_images_for_validation_is_told(data_folder: Path) -> None:
     save_mnist(data_folder / "mnist.npz")
     with pytest.raises(DataError, match="20 training images cannot be split"):
         load_dataset("mnist", validation_fraction=0.01)
+
+
+@pytest.mark.tensorflow
+def test_cifar100_is_read_as_its_archive_is_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of 3,072 bytes: all of red, then green, then blue, each row by row; two labels each.
+
+    https://www.cs.toronto.edu/~kriz/cifar.html
+    """
+    pytest.importorskip("tensorflow")
+    from keras_quant.tf import keras
+
+    for part, count in (("train", 20), ("test", 4)):
+        rows = np.zeros((count, 3072), np.uint8)
+        rows[:, 33] = 1  # red of the second pixel in the second row
+        rows[:, 1024] = 2  # green of the first pixel
+        rows[:, 3071] = np.arange(count)  # blue of the last pixel
+        labels = {
+            b"fine_labels": [99 - n % 10 for n in range(count)],
+            b"coarse_labels": [0] * count,
+        }
+        batch = {b"data": rows, b"filenames": [b"x.png"] * count, **labels}
+        (tmp_path / part).write_bytes(pickle.dumps(batch, protocol=2))
+    loader = keras.datasets.cifar100.load_data.__globals__
+    monkeypatch.setitem(loader, "get_file", lambda *args, **kwargs: str(tmp_path))
+    dataset = load_dataset("cifar100")
+    assert (len(dataset.train) + len(dataset.validation), len(dataset.test)) == (20, 4)
+    assert dataset.test.x.shape == (4, 32, 32, 3) and dataset.test.x.dtype == np.uint8
+    assert dataset.test.x[0, 1, 1].tolist() == [1, 0, 0]
+    assert dataset.test.x[0, 0, 0].tolist() == [0, 2, 0]
+    assert dataset.test.x[:, 31, 31, 2].tolist() == [0, 1, 2, 3]
+    assert dataset.test.y.tolist() == [99, 98, 97, 96]
+    assert (dataset.num_classes, dataset.class_names[99]) == (100, "worm")
+
+
+@pytest.mark.parametrize("name", [name for name, info in DATASETS.items() if info.class_names])
+def test_each_class_has_a_name_of_its_own(name: str) -> None:
+    info = DATASETS[name]
+    assert len(set(info.class_names)) == info.num_classes
 
 
 @pytest.mark.tensorflow

@@ -160,8 +160,15 @@ class GraphBuilder:
         self.add_linear("conv2d", kernel, attrs=self._window(size) | {"groups": groups})
 
     def _add_conv2d_transpose(self) -> None:
-        kernel = (*self._pair(1, 4), self.shape()[2], int(self._rng.integers(1, 6)))
-        attrs = {"strides": self._pair(1, 3), "padding": str(self._rng.choice(["same", "valid"]))}
+        size, strides = self._pair(1, 4), self._pair(1, 3)
+        attrs = {"strides": strides, "padding": str(self._rng.choice(["same", "valid"]))}
+        fits = all(taps >= stride for taps, stride in zip(size, strides, strict=True))
+        if attrs["padding"] == "same" and fits and self._rng.integers(2):
+            attrs["output_padding"] = tuple(
+                int(self._rng.integers(1, stride, endpoint=True)) - taps % 2
+                for taps, stride in zip(size, strides, strict=True)
+            )
+        kernel = (*size, self.shape()[2], int(self._rng.integers(1, 6)))
         self.add_linear("conv2d_transpose", kernel, attrs=attrs)
 
     def _add_depthwise_conv2d(self) -> None:

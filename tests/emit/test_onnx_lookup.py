@@ -21,9 +21,9 @@ from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.rounding import reals_of
 from keras_quant.graph.verify import verify
-from keras_quant.parity import LOGIT_TOLERANCE
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
+from keras_quant.tally import LOGIT_TOLERANCE
 from keras_quant.targets.builder import build, builder_is_installed
 from keras_quant.targets.check import check_tensorrt
 from keras_quant.targets.tensorrt import TensorRTOptions

@@ -19,8 +19,9 @@ from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import reals_of
 from keras_quant.graph.verify import verify
-from keras_quant.parity import LOGIT_TOLERANCE, Parity, prove
+from keras_quant.parity import Parity, prove
 from keras_quant.qparams import QParams, signed, unsigned
+from keras_quant.tally import LOGIT_TOLERANCE
 from tests.emit.lookup_graphs import (
     graph_of,
     grids,

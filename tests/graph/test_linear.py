@@ -295,6 +295,40 @@ def test_transposed_windows_lie_where_keras_puts_them(padding, size, strides):
     np.testing.assert_allclose(run(node, x, None, None), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("size", "more"), [((3, 3), (0, 1)), ((4, 2), (1, 1)), ((5, 3), (1, 0)), ((3, 2), (1, 1))]
+)
+def test_output_padding_makes_the_image_that_keras_makes(size, more):
+    from keras_quant.tf import keras
+
+    layer = keras.layers.Conv2DTranspose(4, size, 2, "same", more, use_bias=False)
+    x = np.random.default_rng(3).normal(size=(2, 6, 5, 3)).astype(np.float32)
+    expected = layer(x)
+    node = Node(
+        name="node",
+        op="conv2d_transpose",
+        inputs=("x",),
+        output="y",
+        attrs={"strides": (2, 2), "padding": "same", "output_padding": more},
+        weight=Weight(values=layer.kernel.numpy().transpose(0, 1, 3, 2)),
+    )
+    np.testing.assert_allclose(run(node, x, None, None), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attrs", [{"padding": "valid"}, {"strides": (4, 2)}, {"output_padding": (2, 0)}]
+)
+def test_output_padding_that_the_kernel_does_not_cover_is_told(attrs):
+    attrs = {"strides": (2, 2), "padding": "same", "output_padding": (1, 0)} | attrs
+    weight = Weight(values=np.ones((3, 3, 2, 4), np.float32))
+    node = Node(
+        name="n", op="conv2d_transpose", inputs=("x",), output="y", attrs=attrs, weight=weight
+    )
+    with pytest.raises(GraphError, match=r"it goes with padding 'same', a kernel at least as"):
+        OPS["conv2d_transpose"].shape(node, [(6, 5, 2)])
+
+
 def test_groups_that_do_not_divide_the_channels_are_told():
     weight = Weight(values=np.ones((1, 1, 2, 5), np.float32))
     attrs = {"groups": 2}

@@ -197,7 +197,12 @@ def _multiplied(x: Any, block: Block) -> Any:
 
 def _transpose(x: Any, block: Block) -> Any:
     stride = block.stride if max(x.shape[1:3]) < 12 else 1
-    layer = keras.layers.Conv2DTranspose(block.filters, block.size, stride, block.padding)
+    more: dict[str, Any] = {}
+    if stride == 2 and min(block.size) > 1 and block.relu:
+        more["output_padding"] = 1
+    if stride == 1 and block.gamma:
+        more["dilation_rate"] = 2
+    layer = keras.layers.Conv2DTranspose(block.filters, block.size, stride, block.padding, **more)
     return _finish(layer(x), block)
 
 
@@ -260,10 +265,10 @@ def _gate(x: Any, block: Block) -> Any:
 
 
 def _bent(x: Any, block: Block) -> Any:
-    """A ReLU with a slope, of each channel its own or not."""
+    """A ReLU with a slope, of each channel or each pixel its own or not."""
     if block.relu:
         return keras.layers.LeakyReLU(0.1 * block.filters)(x)
-    return keras.layers.PReLU(shared_axes=[1, 2])(x)
+    return keras.layers.PReLU(shared_axes=[1, 2] if block.gamma else None)(x)
 
 
 def _join(x: Any, block: Block) -> Any:

@@ -69,6 +69,12 @@ NETS: dict[str, tuple[tuple[int, ...], Any]] = {
     "transpose same": (IMAGE, lambda: block(L.Conv2DTranspose(5, (3, 4), 2, padding="same"))),
     "transpose gaps": (IMAGE, lambda: block(L.Conv2DTranspose(5, (1, 2), strides=(2, 3)))),
     "transpose by one": (IMAGE, lambda: [L.Conv2DTranspose(5, 3, use_bias=False), L.ReLU()]),
+    "transpose padded": (IMAGE, lambda: block(L.Conv2DTranspose(5, 3, 2, output_padding=(1, 0)))),
+    "transpose padded same": (IMAGE, lambda: block(
+        L.Conv2DTranspose(5, (3, 4), 2, "same", output_padding=(0, 1)))),
+    "transpose dilated": (IMAGE, lambda: block(L.Conv2DTranspose(5, (2, 3), dilation_rate=2))),
+    "transpose dilated same": (IMAGE, lambda: block(
+        L.Conv2DTranspose(5, (2, 3), padding="same", dilation_rate=3))),
     "separable": (IMAGE, lambda: block(L.SeparableConv2D(6, 3, padding="same", strides=2))),
     "separable multiplied": (IMAGE, lambda: block(L.SeparableConv2D(6, 2, depth_multiplier=2))),
     "separable fused": (IMAGE, lambda: [
@@ -96,6 +102,13 @@ NETS: dict[str, tuple[tuple[int, ...], Any]] = {
         L.Rescaling([1.0, 2.0, 0.5, -3.0], offset=[0.1, -1.0, 0, 2.0]), L.Conv2D(5, 3)]),
     "normalization": (IMAGE, lambda: [
         L.Normalization(mean=[0.4, 0.5, 0.6, 0.1], variance=[0.1, 0.2, 0.01, 0.04]),
+        *block(L.Conv2D(5, 3, padding="same"))]),
+    "normalization of rows": (IMAGE, lambda: [
+        L.Normalization(axis=1, mean=np.linspace(0.2, 0.8, 7), variance=np.linspace(0.1, 1, 7)),
+        *block(L.Conv2D(5, 3, padding="same"))]),
+    "normalization of positions": (IMAGE, lambda: [
+        L.Normalization(axis=(1, 2, 3), mean=np.random.default_rng(0).random(IMAGE),
+                        variance=np.random.default_rng(1).uniform(0.1, 0.5, IMAGE)),
         *block(L.Conv2D(5, 3, padding="same"))]),
     "normalization of a vector": (VECTOR, lambda: [
         L.Normalization(axis=None, mean=0.4, variance=0.1), L.Dense(5, activation="relu")]),

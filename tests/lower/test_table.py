@@ -76,6 +76,8 @@ FUNCTIONS = {
     "hard_swish": lambda: L.Activation(hard_swish),
     "LeakyReLU": lambda: L.LeakyReLU(),
     "PReLU": lambda: L.PReLU(shared_axes=[1, 2]),
+    "PReLU of positions": lambda: L.PReLU(),
+    "PReLU of columns": lambda: L.PReLU(shared_axes=[1, 3]),
     "PReLU of one slope": lambda: L.PReLU(shared_axes=[1, 2, 3]),
     "ELU": lambda: L.ELU(0.5),
     "bent ReLU": lambda: L.ReLU(4.0, negative_slope=0.1, threshold=0.2),

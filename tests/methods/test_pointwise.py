@@ -20,6 +20,7 @@ from keras_quant.methods.pointwise import (  # noqa: E402
     is_nonnegative,
     is_pointwise,
     tabulate,
+    varies_by_position,
 )
 from keras_quant.tf import keras, tf  # noqa: E402
 
@@ -74,7 +75,7 @@ def test_functions_without_negative_values_are_told(function, expected: bool) ->
 
 
 def test_a_table_has_the_values_of_the_very_function() -> None:
-    found = tabulate(A.hard_sigmoid, REALS, channels=3)
+    found = tabulate(A.hard_sigmoid, REALS, shape=(4, 3))
     np.testing.assert_array_equal(found, A.hard_sigmoid(tf.constant(REALS)))
     assert found.dtype == np.float32
 
@@ -85,7 +86,18 @@ def test_a_prelu_has_a_row_for_each_channel(shape: tuple[int, ...]) -> None:
     keras.Sequential([keras.Input(shape), layer])
     layer.set_weights([np.reshape([0.5, 0, -0.25], layer.alpha.shape)])
     expected = [np.where(REALS < 0, slope * REALS, REALS) for slope in (0.5, 0, -0.25)]
-    np.testing.assert_array_equal(tabulate(layer, REALS, channels=3), expected)
+    np.testing.assert_array_equal(tabulate(layer, REALS, shape=shape), expected)
+
+
+@pytest.mark.parametrize("shared", [None, [1], [2, 3]])
+def test_a_prelu_of_positions_has_a_row_for_each_element(shared: list[int] | None) -> None:
+    layer = L.PReLU(shared_axes=shared)
+    keras.Sequential([keras.Input((2, 3, 4)), layer])
+    layer.set_weights([np.random.default_rng(0).normal(size=layer.alpha.shape)])
+    slopes = np.broadcast_to(layer.alpha, (2, 3, 4)).reshape(-1, 1)
+    expected = np.where(REALS < 0, slopes * REALS, REALS)
+    np.testing.assert_array_equal(tabulate(layer, REALS, shape=(2, 3, 4)), expected)
+    assert varies_by_position(layer) and not varies_by_position(L.ReLU())
 
 
 def test_own_functions_are_saved_and_loaded(tmp_path: Path) -> None:

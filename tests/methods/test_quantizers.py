@@ -144,6 +144,15 @@ def test_repaired_quantizers_compute_as_before(make) -> None:
     np.testing.assert_array_equal(fast(x), slow(x))
 
 
+def test_transposed_convolutions_keep_their_output_padding() -> None:
+    repair_qkeras()
+    layer = qkeras.QConv2DTranspose(2, 3, 2, output_padding=(1, 0))
+    again = qkeras.QConv2DTranspose.from_config(layer.get_config())
+    assert again.output_padding == layer.output_padding == (1, 0)
+    assert again(tf.zeros((1, 4, 4, 3))).shape == (1, 10, 9, 2)
+    assert qkeras.QConv2DTranspose(2, 3).output_padding is None
+
+
 def test_pixels_pass_the_input_grid() -> None:
     pixels = np.arange(256, dtype=np.float32) / np.float32(255)
     passed = InputGrid(1 / 255, 0, 255)(pixels).numpy()

@@ -1,0 +1,77 @@
+"""What a scheme means for one model: the bits of its kernels, and where activations are rounded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keras_quant.errors import LoweringError
+from keras_quant.functional import COMPUTE, Step, describe
+from keras_quant.prepare.blocks import as_scheme_block, group_blocks
+from keras_quant.prepare.points import Point, find_points
+from keras_quant.scheme import QuantSpec, Scheme, resolve
+from keras_quant.tf import keras
+
+QKERAS_CLASSES = ("QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D", "QDense")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """What a scheme means for one model.
+
+    Attributes:
+        steps: the float model's.
+        weights: for the name of each layer with a kernel what the kernel gets.
+        points: where activations are rounded.
+        input_spec: width of the model's inputs.
+        in_float: names of the layers that compute in float whatever they read.
+    """
+
+    steps: tuple[Step, ...]
+    weights: Mapping[str, QuantSpec]
+    points: tuple[Point, ...]
+    input_spec: QuantSpec
+    in_float: frozenset[str] = frozenset()
+
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Layers whose kernel stays in float, or all that they compute."""
+        kept = {name for name, spec in self.weights.items() if spec.is_float} | self.in_float
+        return tuple(dict.fromkeys(s.layer_name for s in self.steps if s.layer_name in kept))
+
+
+def plan(model: keras.Model, scheme: Scheme) -> Plan:
+    """Applies a scheme to a float model.
+
+    Raises:
+        SchemeError: rules that match nothing.
+        LoweringError: the model has layers that are not supported, or is quantized already.
+    """
+    steps = describe(model)
+    quantized = [s.name for s in steps if s.qparams or type(s.layer).__name__ in QKERAS_CLASSES]
+    if quantized:
+        raise LoweringError(
+            f"model {model.name} is quantized already ({', '.join(quantized)}): give the float "
+            "model, and say the bits in the scheme; kq export takes quantized models as they are"
+        )
+    blocks = group_blocks(steps)
+    bits = resolve(scheme, [as_scheme_block(block) for block in blocks])
+    in_float = frozenset(name for name, found in bits.items() if found.in_float)
+    heads = [block[0] for block in blocks]
+    return Plan(
+        steps=steps,
+        weights={s.layer_name: bits[s.layer_name].weight for s in heads if s.kind in COMPUTE},
+        points=find_points(steps, blocks, bits, in_float),
+        input_spec=bits[steps[0].layer_name].activation,
+        in_float=in_float,
+    )
+
+
+def with_steps(plan: Plan, step_of: Mapping[int, float]) -> Plan:
+    """Puts calibrated steps (real distance of two codes, by group) into a plan."""
+    points = [
+        dataclasses.replace(p, grid=dataclasses.replace(p.grid, step=step_of[p.group]))
+        for p in plan.points
+    ]
+    return dataclasses.replace(plan, points=tuple(points))

@@ -1,0 +1,184 @@
+"""Where activations are rounded, and with which bits.
+
+Quantizers go after each block (a convolution or dense layer with its batch norm and ReLU, an
+addition, an average), unless its values leave the model; in front of a Concatenate that joins an
+input of the model with codes; and in front of a layer whose input is to have fewer bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from keras_quant.functional import (
+    AVERAGE,
+    COMPUTE,
+    PASSING,
+    Step,
+    consumers,
+    readers_of,
+    sources_of,
+)
+from keras_quant.methods.grid import ActivationGrid
+from keras_quant.methods.pointwise import find_named, is_nonnegative
+from keras_quant.prepare.ties import tie
+from keras_quant.scheme import BlockBits
+
+# An integer kernel ends at the highest code of 8 bits by itself, so a bound there costs nothing.
+BOUNDED_BITS = 8
+LOOKUP_BITS = 8  # what a function of one value reads; a table of 256 entries costs the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A place where a quantizer goes.
+
+    Attributes:
+        after: name of the step whose output it rounds.
+        grid: bits and sign; its step is what calibration finds.
+        group: points of one group share their step.
+        is_branch: feeds additions only, so it follows the step of their sum.
+        readers: names of the only steps that read the rounded values; () means all that come
+            after.
+    """
+
+    after: str
+    grid: ActivationGrid
+    group: int
+    is_branch: bool = False
+    readers: tuple[str, ...] = ()
+
+
+def find_points(
+    steps: Sequence[Step],
+    blocks: Sequence[Sequence[Step]],
+    bits: Mapping[str, BlockBits],
+    in_float: Collection[str],
+) -> tuple[Point, ...]:
+    """Finds all places where quantizers go.
+
+    Args:
+        steps: the model's.
+        blocks: what `group_blocks` gives.
+        bits: what the scheme says, by layer name.
+        in_float: names of layers that compute in float.
+    """
+    tied = tie(steps, blocks, _grids(steps, blocks, bits), in_float)
+    points = tuple(
+        Point(after=name, grid=found.grid, group=found.group, is_branch=found.is_branch)
+        for name, found in tied.items()
+    )
+    points += _joined_inputs(steps, points)
+    return points + _input_points(steps, points, bits)
+
+
+def _grids(
+    steps: Sequence[Step], blocks: Sequence[Sequence[Step]], bits: Mapping[str, BlockBits]
+) -> dict[str, ActivationGrid]:
+    """What the scheme says of each step behind which values are rounded."""
+    reads = consumers(steps)
+    nonnegative = _nonnegative(steps)
+    by_name = {step.name: step for step in steps}
+    grids = {}
+    for block in blocks:
+        spec, tail = bits[_width_of(block, by_name)].activation, block[-1]
+        readers = readers_of(tail, reads)
+        leaves_model = all(_ends_model(reader, reads) for reader in readers)
+        if tail.kind == "input" or spec.is_float or leaves_model:
+            continue
+        looked_up = any(r.kind == "lookup" and not bits[r.layer_name].in_float for r in readers)
+        bits_of_tail = LOOKUP_BITS if looked_up else spec.bits
+        bound = _bound(tail, readers, bits) if bits_of_tail == BOUNDED_BITS else None
+        grid = ActivationGrid(bits=bits_of_tail, signed=False, bound=bound)
+        if tail.name not in nonnegative:
+            # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
+            width = max(2, bits_of_tail)
+            grid = ActivationGrid(bits=width, signed=True, narrow_range=width < 8)
+        grids[tail.name] = grid
+    return grids
+
+
+def _bound(step: Step, readers: Sequence[Step], bits: Mapping[str, BlockBits]) -> float | None:
+    """Where a ReLU6 ends, if its values are read by kernels alone.
+
+    Kernels take any step. What adds, averages or rounds codes again wants powers of two.
+    """
+    to_kernels = all(
+        r.kind in COMPUTE and bits[r.layer_name].input.bits >= BOUNDED_BITS for r in readers
+    )
+    return step.max_value if step.kind == "relu" and to_kernels else None
+
+
+def _width_of(block: Sequence[Step], by_name: Mapping[str, Step]) -> str:
+    """The layer whose bits a block's values get: a batch norm keeps the width of an input."""
+    head = block[0]
+    if head.kind == "batch_norm":
+        sources = [by_name[name] for name in sources_of(head.inputs[0], by_name)]
+        if all(source.kind == "input" for source in sources):
+            return sources[0].layer_name
+    return head.layer_name
+
+
+def _ends_model(step: Step, reads: Mapping[str, Sequence[Step]]) -> bool:
+    """Whether a step turns logits, left in float, into what the model puts out, or puts it out."""
+    if step.kind == "lookup" and step.function is not None:
+        put_out = all(reader.kind == "output" for reader in readers_of(step, reads))
+        return put_out and find_named(step.function) is not None
+    return step.kind in ("softmax", "output")
+
+
+def _nonnegative(steps: Sequence[Step]) -> set[str]:
+    names: set[str] = set()
+    for step in steps:
+        inherits = step.kind in ("add", "multiply", *AVERAGE, *PASSING)
+        rectified = step.kind == "relu" or (
+            step.function is not None and is_nonnegative(step.function)
+        )
+        if rectified or (inherits and all(name in names for name in step.inputs)):
+            names.add(step.name)
+    return names
+
+
+def _joined_inputs(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Point, ...]:
+    """Where inputs of the model are rounded to the step of what they are concatenated with."""
+    by_name = {step.name: step for step in steps}
+    point_of = {point.after: point for point in points}
+    found = []
+    for step in steps:
+        sources = {name: sources_of(name, by_name) for name in step.inputs}
+        members = [point_of[n] for names in sources.values() for n in names if n in point_of]
+        if step.kind != "concat" or not members:
+            continue
+        bits = max(2, *(point.grid.bits for point in members))
+        grid = ActivationGrid(bits=bits, signed=True, narrow_range=bits < 8)
+        found += [
+            Point(after=name, grid=grid, group=members[0].group, readers=(step.name,))
+            for name, names in sources.items()
+            if all(by_name[source].kind == "input" for source in names)
+        ]
+    return tuple(found)
+
+
+def _input_points(
+    steps: Sequence[Step], points: Sequence[Point], bits: Mapping[str, BlockBits]
+) -> tuple[Point, ...]:
+    """Where values are rounded again because they are wider than their reader's input."""
+    by_name = {step.name: step for step in steps}
+    grid_of = {point.after: point.grid for point in points if not point.readers}
+    found: dict[tuple[str, ActivationGrid], list[str]] = {}
+    for step in steps:
+        if step.kind not in COMPUTE:
+            continue
+        spec, sources = bits[step.layer_name].input, sources_of(step.inputs[0], by_name)
+        grids = [grid_of[name] for name in sources if name in grid_of]
+        if not grids or spec.bits >= max(grid.bits for grid in grids):
+            continue
+        signed = any(grid.signed for grid in grids)
+        width = max(2, spec.bits) if signed else spec.bits
+        grid = ActivationGrid(bits=width, signed=signed, narrow_range=signed)
+        found.setdefault((step.inputs[0], grid), []).append(step.name)
+    first = 1 + max((point.group for point in points), default=-1)
+    return tuple(
+        Point(after=after, grid=grid, group=first + number, readers=tuple(readers))
+        for number, ((after, grid), readers) in enumerate(found.items())
+    )

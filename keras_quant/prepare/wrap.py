@@ -1,0 +1,174 @@
+"""Rebuilds a float model with quantizers where its plan puts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_quant.functional import COMPUTE, Step, input_names, output_names
+from keras_quant.methods import Method
+from keras_quant.methods.quantizers import InputGrid, KeepFloat
+from keras_quant.parts import SHORTHANDS, unfold_calls
+from keras_quant.prepare.plan import Plan
+from keras_quant.prepare.points import Point
+from keras_quant.qparams import QParams
+from keras_quant.tf import keras
+from keras_quant.topology import free_name, layers_by_name, list_calls
+
+
+def split_float(plan: Plan, source: keras.Model) -> keras.Model:
+    """Rebuilds the float model with one output a point, for calibration.
+
+    Returns: a model that puts out the values in front of each of the plan's points, in
+        order, with the source model's weights.
+    """
+    tensors = _assemble(plan, {}, input_layers={}, make_kernel=_clone)
+    model = keras.Model(
+        [tensors[name] for name in input_names(plan.steps)],
+        [tensors[point.after] for point in plan.points],
+    )
+    copy_weights(source, model)
+    return model
+
+
+def wrap(
+    plan: Plan,
+    source: keras.Model,
+    method: Method,
+    input_qparams: QParams | Mapping[str, QParams] | None,
+) -> keras.Model:
+    """Builds the fake-quantized model of a calibrated plan, with the source's weights.
+
+    Args:
+        input_qparams: the grid of the model's inputs, one for all or by the input's name; None
+            leaves them in float, and so does a name that is missing.
+    Returns: a functional model with the same layer names, models inside it opened; quantizers
+        that replace no ReLU are called "LAYER_quant", that of an only input "input_quant".
+    """
+    names = _quantizer_names(plan)
+    quantizers = {point: method.activation(names[point], point.grid) for point in plan.points}
+
+    def make_kernel(step: Step) -> keras.layers.Layer:
+        spec, layer = plan.weights[step.layer_name], _clone(step)
+        return layer if spec.is_float else method.wrap(layer, spec)
+
+    grids = _input_grids(plan, input_qparams)
+    tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
+    given, wanted = (
+        [tensors[name] for name in names]
+        for names in (input_names(plan.steps), output_names(plan.steps))
+    )
+    model = keras.Model(_bare(given), _bare(wanted), name=source.name)
+    copy_weights(source, model)
+    return model
+
+
+def _bare(items: list[Any]) -> Any:
+    """The only item, which then is no list for Keras either; or all of them."""
+    return items if len(items) > 1 else items[0]
+
+
+def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> dict[str, InputGrid]:
+    """The layers that round the model's inputs, by the input's name."""
+    names = input_names(plan.steps)
+    grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
+    return {
+        name: InputGrid(
+            grid.scale, grid.qmin, grid.qmax, name=f"{name if len(names) > 1 else 'input'}_quant"
+        )
+        for name, grid in grids.items()
+    }
+
+
+def _quantizer_names(plan: Plan) -> dict[Point, str]:
+    by_name = {step.name: step for step in plan.steps}
+    replaced = {p.after for p in plan.points if not p.readers and _is_plain_relu(by_name[p.after])}
+    taken = {_layer_name(step) for step in plan.steps if step.name not in replaced}
+    names: dict[Point, str] = {}
+    for point in plan.points:
+        wanted = _layer_name(by_name[point.after])
+        if point.readers:
+            wanted += f"_a{point.grid.bits}"
+        elif point.after not in replaced:
+            wanted += "_quant"
+        names[point] = free_name(wanted, taken)
+        taken.add(names[point])
+    return names
+
+
+def _is_plain_relu(step: Step) -> bool:
+    """Whether an unsigned quantizer does all that the step does: what starts at 0 is a ReLU."""
+    return step.kind == "relu" and step.max_value is None
+
+
+def _layer_name(step: Step) -> str:
+    name = "relu" if step.function is None else getattr(step.function, "__name__", "")
+    suffix = name if name.isidentifier() else "lookup"  # Keras takes no <lambda>
+    return step.name.replace("/activation", f"_{suffix}")
+
+
+def _assemble(
+    plan: Plan,
+    quantizers: Mapping[Point, Any],
+    *,
+    input_layers: Mapping[str, InputGrid],
+    make_kernel: Callable[[Step], keras.layers.Layer],
+) -> dict[str, Any]:
+    """Calls new layers in order; gives each step's output (the input's: before its grid)."""
+    after = {point.after: quantizer for point, quantizer in quantizers.items() if not point.readers}
+    rounded: dict[tuple[str, str], Any] = {}  # what (a step, in place of an input's values) reads
+    made: dict[tuple[str, str], keras.layers.Layer] = {}
+    outputs: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for step in plan.steps:
+        if step.kind == "input":
+            x = outputs[step.name] = keras.Input(step.shape, name=step.name)
+            x = input_layers[step.name](x) if step.name in input_layers else x
+        else:
+            inputs = [rounded.get((step.name, name), values[name]) for name in step.inputs]
+            if step.layer_name in plan.in_float and step.kind not in COMPUTE:
+                inputs = [
+                    KeepFloat(name=f"{step.name}_float{place or ''}")(x)
+                    for place, x in enumerate(inputs)
+                ]
+            x = inputs if step.kind == "concat" else _bare(inputs)
+            quantizer = after.get(step.name)
+            if quantizer is None or not _is_plain_relu(step):  # else it replaces it
+                key = step.layer_name, step.kind  # the calls of a layer share one
+                if key not in made:
+                    made[key] = make_kernel(step) if step.kind in COMPUTE else _clone_step(step)
+                x = made[key](x)
+            x = outputs[step.name] = x if quantizer is None else quantizer(x)
+        values[step.name] = x
+        for point, quantizer in quantizers.items():
+            if point.readers and point.after == step.name:
+                rounded |= dict.fromkeys([(r, step.name) for r in point.readers], quantizer(x))
+    return outputs
+
+
+def _clone(step: Step) -> keras.layers.Layer:
+    """A new layer of the same settings, without a fused activation."""
+    config = {**step.layer.get_config(), "name": step.layer_name}
+    if "activation" in config:
+        config["activation"] = "linear"
+    return type(step.layer).from_config(config)
+
+
+def _clone_step(step: Step) -> keras.layers.Layer:
+    if step.kind == "relu":
+        return keras.layers.ReLU(step.max_value, name=_layer_name(step))
+    if step.kind == "softmax":
+        return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
+    if step.kind == "lookup" and step.function is not step.layer:
+        return keras.layers.Activation(step.function, name=_layer_name(step))
+    return type(step.layer).from_config({**step.layer.get_config(), "name": step.layer_name})
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copies the weights of layers, or of their parts, that have one name in both models."""
+    layers = layers_by_name(source)
+    parts = {call.layer_name: call.layer for call in unfold_calls(list_calls(source))}
+    for name, layer in layers_by_name(target).items():
+        given = (layers if type(layer).__name__ in SHORTHANDS else parts).get(name)
+        if given is not None and layer.weights:
+            layer.set_weights(given.get_weights())

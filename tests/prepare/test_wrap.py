@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_quant.methods import load_method
+from keras_quant.methods.grid import ActivationGrid
+from keras_quant.qparams import unsigned
+from keras_quant.scheme import Scheme, scheme_from_bits, with_overrides
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.prepare import (  # noqa: E402
+    copy_weights,
+    plan,
+    split_float,
+    with_steps,
+    wrap,
+)
+from keras_quant.tf import keras  # noqa: E402
+from tests.prepare.nets import (  # noqa: E402
+    W4A4,
+    chain,
+    grids_and_groups,
+    joins,
+    points_of,
+    residual,
+    wrapped,
+)
+
+L = keras.layers
+
+
+def test_both_halves_of_a_separable_convolution_follow_its_rules() -> None:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.SeparableConv2D(4, 3, name="sep")(L.ReLU(name="r")(L.Conv2D(3, 3, name="conv")(x)))
+    x = L.Dense(2, name="logits")(L.Flatten(name="flat")(x))
+    model = keras.Model(inputs, x)
+    planned = plan(model, with_overrides(W4A4, ["sep=w2a3"]))
+    assert [planned.weights[name].bits for name in ("sep_depthwise", "sep")] == [2, 2]
+    grids = points_of(planned)
+    between = ActivationGrid(bits=3, signed=True, narrow_range=True)
+    assert grids["sep_depthwise"] == grids["sep"] == between
+    planned = plan(model, with_overrides(W4A4, ["sep_depthwise=w8"]))
+    assert planned.weights["sep_depthwise"].bits == 8
+    assert planned.weights["sep"].bits == 4
+    kinds = {layer.name: type(layer).__name__ for layer in wrapped(model).layers}
+    assert kinds["sep_depthwise"] == "QDepthwiseConv2D"
+    assert (kinds["sep_depthwise_quant"], kinds["sep"]) == ("QActivation", "QConv2D")
+
+
+def test_quantized_twin_keeps_names_and_replaces_relus() -> None:
+    model = wrapped(chain())
+    assert [(layer.name, type(layer).__name__) for layer in model.layers] == [
+        ("image", "InputLayer"),
+        ("input_quant", "InputGrid"),
+        ("conv1", "QConv2D"),
+        ("bn1", "BatchNormalization"),
+        ("relu1", "QActivation"),
+        ("max", "MaxPooling2D"),
+        ("conv2", "QConv2D"),
+        ("conv2_relu", "QActivation"),
+        ("drop", "Dropout"),
+        ("gap", "GlobalAveragePooling2D"),
+        ("gap_quant", "QActivation"),
+        ("hidden", "QDense"),
+        ("hidden_quant", "QActivation"),
+        ("logits", "QDense"),
+        ("logits_softmax", "Softmax"),
+    ]
+
+
+def test_weights_are_copied() -> None:
+    source = chain()
+    for layer in source.layers:
+        shapes = [w.shape for w in layer.get_weights()]
+        layer.set_weights([np.random.default_rng(0).random(shape) for shape in shapes])
+    model = wrapped(source)
+    for layer in source.layers:
+        twin = model.get_layer(layer.name)
+        for a, b in zip(layer.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_eight_bits_answer_nearly_as_the_float_model() -> None:
+    """A step of 2**-5 and 8-bit weights: errors of a few steps at most."""
+    source = residual()
+    planned = plan(source, scheme_from_bits("8"))
+    planned = with_steps(planned, {point.group: 2.0**-5 for point in planned.points})
+    model = wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
+    images = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(model(images), source(images), atol=4 * 2.0**-5)
+    assert not np.array_equal(model(images), source(images))
+
+
+@pytest.mark.parametrize("make", [chain, residual])
+def test_float_twin_puts_out_the_values_in_front_of_each_point(make) -> None:
+    source = make()
+    planned = plan(source, W4A4)
+    images = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
+    found = split_float(planned, source)(images)
+    names = [point.after.partition("/")[0] for point in planned.points]
+    probe = keras.Model(source.input, [source.get_layer(name).output for name in names])
+    for values, expected in zip(found, probe(images), strict=True):
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_quantizer_takes_the_place_of_a_relu_but_follows_a_relu6() -> None:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.ReLU(name="open")(L.Conv2D(4, 3, name="conv1")(x))
+    x = L.ReLU(6.0, name="capped")(L.Conv2D(4, 3, name="conv2")(x))
+    source = keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten(name="flat")(x)))
+    model = wrap(plan(source, W4A4), source, load_method("qkeras"), unsigned(8, 1 / 255))
+    kinds = {layer.name: type(layer).__name__ for layer in model.layers}
+    found = [kinds[name] for name in ("open", "capped", "capped_quant")]
+    assert found == ["QActivation", "ReLU", "QActivation"]
+
+
+def test_layers_read_the_values_that_were_rounded_for_them() -> None:
+    source = residual()
+    model = wrap(
+        plan(source, scheme_from_bits("w3a3")), source, load_method("qkeras"), unsigned(8, 1 / 255)
+    )
+    assert model.get_layer("conv1").input is model.get_layer("relu0_a3").output
+    assert model.get_layer("left2").input is model.get_layer("sum1_a3").output
+    assert model.get_layer("add1").input[0] is model.get_layer("relu0").output
+
+
+def test_an_image_is_rounded_again_for_the_join_alone() -> None:
+    planned = plan(joins(), W4A4)
+    again = [(p.after, p.readers, p.group, p.grid) for p in planned.points if p.readers]
+    signed = ActivationGrid(bits=4, signed=True, narrow_range=True)
+    assert again == [("pool", ("late",), 0, signed)]
+    model = wrapped(joins())
+    assert model.get_layer("late").input[1] is model.get_layer("pool_a4").output
+    assert model.get_layer("a").input is model.get_layer("input_quant").output
+
+
+def test_calls_that_share_a_bias_share_their_steps_and_layers() -> None:
+    shared, own = L.Conv2D(3, 1, name="shared"), L.Conv2D(3, 1, name="own")
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    for number in range(3):
+        x = L.BatchNormalization(name=f"norm{number}")(own(x))
+        x = L.ReLU(name=f"norm_relu{number}")(x)
+    for number in range(2):
+        x = L.ReLU(name=f"relu{number}")(shared(x))
+    source = keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten(name="flat")(x)))
+    found = grids_and_groups(plan(source, W4A4))
+    # The calls of `own` have batch norms, and so biases, of their own.
+    assert len({found[f"norm_relu{number}"][0] for number in range(3)}) == 3
+    assert found["norm_relu2"][0] == found["relu0"][0] == found["relu1"][0]
+    model = wrapped(source)
+    assert model.get_layer("shared").get_output_at(1) is not None
+    assert plan(source, W4A4).weights.keys() == {"own", "shared", "logits"}
+
+
+def test_each_input_may_have_a_grid_of_its_own() -> None:
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    source = keras.Model([a, b], [L.Dense(2, name="x")(a), L.Dense(2, name="y")(b)])
+    grids = {"b": unsigned(4, 0.5)}
+    model = wrap(plan(source, W4A4), source, load_method("qkeras"), grids)
+    assert [t.node.layer.name for t in model.inputs] == ["a", "b"]
+    assert model.get_layer("x").input is model.inputs[0]
+    assert model.get_layer("y").input is model.get_layer("b_quant").output
+
+
+def test_layers_kept_in_float_are_told_with_what_they_compute() -> None:
+    scheme = Scheme(name="kept", rules=W4A4.rules, keep_float=("add1", "conv1"))
+    planned = plan(residual(), scheme)
+    assert planned.float_layers == ("conv1", "add1")
+    found = grids_and_groups(planned)
+    assert len({found[name][0] for name in ("relu0", "bn1", "sum1")}) == 3  # no longer tied
+    model = wrap(planned, residual(), load_method("qkeras"), unsigned(8, 1 / 255))
+    kinds = [type(tensor.node.layer).__name__ for tensor in model.get_layer("add1").input]
+    assert kinds == ["KeepFloat", "KeepFloat"]
+    assert type(model.get_layer("conv1")).__name__ == "Conv2D"
+
+
+def test_weights_of_separable_convolutions_are_copied_whole_and_in_halves() -> None:
+    def source() -> keras.Model:
+        inner = keras.Sequential([L.SeparableConv2D(4, 3, name="sep")], name="inner")
+        inputs = keras.Input((5, 5, 3), name="image")
+        x = L.Flatten()(inner(L.SeparableConv2D(3, 1, name="sep")(inputs)))
+        return keras.Model(inputs, L.Dense(2, name="logits")(x))
+
+    given, twin = source(), source()
+    copy_weights(given, twin)
+    for ours, theirs in zip(twin.get_weights(), given.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    model = wrap(plan(given, W4A4), given, load_method("qkeras"), None)
+    depthwise, pointwise, _ = given.get_layer("inner").get_layer("sep").get_weights()
+    np.testing.assert_array_equal(
+        model.get_layer("inner_sep_depthwise").depthwise_kernel, depthwise
+    )
+    np.testing.assert_array_equal(model.get_layer("inner_sep").kernel, pointwise)
+
+
+def test_weights_of_models_inside_are_copied_under_their_names() -> None:
+    inner = keras.Sequential([L.Dense(3, name="logits"), L.ReLU(name="r")], name="inner")
+    inputs = keras.Input((4,), name="image")
+    source = keras.Model(inputs, L.Dense(2, name="logits")(inner(inputs)))
+    model = wrapped(source)
+    for layer, name in ((inner.layers[0], "inner_logits"), (source.layers[-1], "logits")):
+        np.testing.assert_array_equal(layer.kernel, model.get_layer(name).kernel)
