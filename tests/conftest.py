@@ -17,7 +17,7 @@ settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("quick")  # pytest --hypothesis-profile thorough overrides it
 
-MOST_WORKERS = 4  # each imports TensorFlow (3 s) and comes to hold 1.5 GB
+MOST_WORKERS = 4  # each imports TensorFlow (3 s) and comes to hold 2 GB
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
