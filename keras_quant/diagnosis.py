@@ -13,6 +13,7 @@ from importlib import metadata
 
 from keras_quant.data.catalog import DATASETS, is_available
 from keras_quant.errors import KerasQuantError
+from keras_quant.quiet import native_logs_hidden
 from keras_quant.records import environment
 
 # Package on the index: module to import. keras_quant.tf comes first: it chooses the Keras.
@@ -38,7 +39,7 @@ REQUIRED = {
 # Extra of this package: modules that it brings. They are looked for, not imported.
 EXTRAS = {
     "dev": (
-        *("pytest", "pytest_cov", "hypothesis", "ruff", "mypy", "importlinter"),
+        *("pytest", "pytest_cov", "xdist", "hypothesis", "ruff", "mypy", "importlinter"),
         *("nbclient", "ipykernel"),
     ),
     "notebooks": ("jupyter", "nbclient", "ipykernel"),
@@ -153,8 +154,9 @@ def _kernels_of_an_addition() -> set[str]:
     )
     builder = flatbuffers.Builder()
     builder.Finish(model.Pack(builder), b"TFL3")
-    interpreter = Interpreter(model_content=bytes(builder.Output()))
-    interpreter.allocate_tensors()
+    with native_logs_hidden():
+        interpreter = Interpreter(model_content=bytes(builder.Output()))
+        interpreter.allocate_tensors()
     return {operation["op_name"] for operation in interpreter._get_ops_details()}
 
 

@@ -17,6 +17,14 @@ settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("quick")  # pytest --hypothesis-profile thorough overrides it
 
+MOST_WORKERS = 4  # each imports TensorFlow (3 s) and comes to hold 2 GB
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker a core for the whole suite; none where tests are named, which starts sooner."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    return 0 if named else min(MOST_WORKERS, os.cpu_count() or 1)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def no_real_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -154,7 +154,10 @@ def test_data_of_another_shape_is_refused(
     tmp_path: Path, suffix: str, shape: tuple[int, int, int], classes: int
 ) -> None:
     path = save(build("lenet5", shape, classes), tmp_path / f"model{suffix}")
-    with pytest.raises(DataError, match=r"maps .* to .*needs|is needed|has 10 classes"):
+    found = "has 10 classes" if shape == DIGITS else "is needed"
+    if suffix in (".keras", ".h5"):
+        found = "maps .* to .*; dataset digits needs"
+    with pytest.raises(DataError, match=found):
         evaluate(path, dataset="digits")
 
 

@@ -23,7 +23,10 @@ from keras_quant.tf import keras  # noqa: E402
 from tests.fake_runs import make_run  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-GRID_BYTES = 4 + 8  # a channel's float32 scale and int64 zero point
+# A channel's float32 scale and int64 zero point. The zeros of codes and biases are stored once,
+# and so are their scales where the layer's input has scale 1, as all but pixels have here.
+SCALE_BYTES, ZERO_POINT_BYTES = 4, 8
+GRID_BYTES = SCALE_BYTES + ZERO_POINT_BYTES
 
 
 def zoo_graph(name: str, bits: str) -> Graph:
@@ -112,11 +115,12 @@ def test_dataset_that_is_not_known_gets_close_names() -> None:
 
 def test_file_bytes_and_peak_of_mlp_are_those_counted_by_hand() -> None:
     found = inspected("mlp", "4")
-    # int8 codes, int32 biases, and grids of both; the head has four features more, a float32
-    # for each feature that spans the range of codes, and the (2, 2) margins that add them.
+    # int8 codes, int32 biases, and grids of both; the zeros of dense2 are those of dense1. The head
+    # has four features more, a float32 for each feature that spans the range of codes, and
+    # the (2, 2) margins that add them.
     assert {name: size for name, size in found.file.layers.items() if "dense" in name} == {
-        "dense1": 64 * 128 + 4 * 128 + 2 * GRID_BYTES * 128,
-        "dense2": 128 * 128 + 4 * 128 + 2 * GRID_BYTES * 128,
+        "dense1": 64 * 128 + 4 * 128 + (SCALE_BYTES + GRID_BYTES) * 128,
+        "dense2": 128 * 128 + 4 * 128 + SCALE_BYTES * 128,
     }
     head, ends, margins = 132 * 10 + (GRID_BYTES + 4) * 10, 4 * 132, 4 * 2 * 2
     assert found.file.layers["logits"] == head + ends + margins
@@ -128,9 +132,9 @@ def test_file_bytes_and_peak_of_mlp_are_those_counted_by_hand() -> None:
 
 def test_file_bytes_and_peak_of_lenet5_are_those_counted_by_hand() -> None:
     found = inspected("lenet5", "4")
-    assert found.file.layers["conv1"] == 5 * 5 * 6 + (4 + 2 * GRID_BYTES) * 6
-    assert found.file.layers["conv2"] == 5 * 5 * 6 * 16 + (4 + 2 * GRID_BYTES) * 16
-    assert found.file.layers["dense3"] == 64 * 120 + (4 + 2 * GRID_BYTES) * 120
+    assert found.file.layers["conv1"] == 5 * 5 * 6 + (4 + SCALE_BYTES + GRID_BYTES) * 6
+    assert found.file.layers["conv2"] == 5 * 5 * 6 * 16 + (4 + GRID_BYTES) * 16
+    assert found.file.layers["dense3"] == 64 * 120 + (4 + GRID_BYTES) * 120
     # 8x8x6 codes of the first convolution beside their 4x4x6 maxima; at 4 bits the pixels
     # beside their codes are more.
     assert found.cost.peak_live_bytes == 384 + 96

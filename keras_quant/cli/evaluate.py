@@ -38,7 +38,7 @@ def evaluate(path: Path, dataset: str | None, split: str, trust: bool, as_json: 
                 row.images,
                 f"{row.accuracy:.2%}",
                 None if row.agreement is None else f"{row.agreement:.2%}",
-                f"{row.seconds:.1f}",
+                f"{row.seconds:.2f}",
             )
             for row in found
         ],

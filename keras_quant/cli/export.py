@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "targets", default="tflite", show_default=True, help="Of tflite,onnx,tensorrt."
+    "--to", "targets", default="tflite", show_default=True, help="Some of tflite,onnx,tensorrt."
 )
 @click.option("--dataset", help="Images to prove the files on [default: those of the run].")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: RUN/export].")
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Prove them on the first N test images; 0 means all.",
 )
-@click.option("--layers", is_flag=True, help="Show the codes compared layer by layer.")
+@click.option("--layers", is_flag=True, help="Show the codes that differ layer by layer.")
 @click.option("--float", "baselines", is_flag=True, help="Write float files of the model too.")
-@click.option("--pack", help="tflite: int4 weights none, fast (the default) or smallest.")
+@click.option("--pack", help="tflite: packed weights: none, fast (the default) or smallest.")
 @click.option("--input", "input_type", help="tflite: float (the default), int8, or uint8 pixels.")
 @click.option("--head", help="tflite: float logits (the default), or int8 ones.")
 @click.option("--batch", help="tflite: images a call, or dynamic (the default).")
@@ -103,9 +103,9 @@ def export(
     for export in done:
         if export.parity.codes_tolerance:
             note(
-                f"{export.format} is not exact for this model: a share of up to "
-                f"{export.parity.codes_tolerance:g} of its codes may differ, "
-                f"{export.parity.codes_different / export.parity.codes_compared:.1g} did"
+                f"{export.format} is not exact for this model: up to "
+                f"{100 * export.parity.codes_tolerance:g}% of its codes may differ; "
+                f"{export.parity.codes_different:,} do"
             )
     if done[0].moved_channels:
         note(
@@ -185,7 +185,7 @@ def _print_proofs(exports: Sequence[Export]) -> None:
             f"{done.parity.top1_agreement:.2%}",
             f"{done.parity.keras_top1_agreement or 0:.2%}",
             f"{done.parity.logit_difference:.1e}",
-            f"{done.parity.seconds:.1f}",
+            f"{done.parity.seconds:.2f}",
         )
         for done in exports
     ]

@@ -43,7 +43,13 @@ def print_table(
     texts = [[_cell(value) for value in row] for row in rows]
     if title:
         console.print(title, style="bold")
-    console.print(_table(columns, texts, framed=console.is_terminal))
+    table = _table(columns, texts, framed=console.is_terminal)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as plain:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in plain.get().splitlines()))
 
 
 def note(text: str) -> None:

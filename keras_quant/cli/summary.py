@@ -20,11 +20,11 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
     parameters = figures["parameters", ""]
     bits = figures["logical size", "kernels at the scheme's widths"]
     return [
-        ("accuracy, Keras model", f"{figures['accuracy', 'Keras model']:.2f} %"),
-        ("accuracy, TFLite file", f"{figures['accuracy', 'TFLite file']:.2f} %"),
+        ("accuracy, Keras model", f"{figures['accuracy', 'Keras model']:.2f}%"),
+        ("accuracy, TFLite file", f"{figures['accuracy', 'TFLite file']:.2f}%"),
         (
             "agreement of the two",
-            f"{figures['top-1 agreement', 'Keras and TFLite']:.2f} % of {parity.images:,} "
+            f"{figures['top-1 agreement', 'Keras and TFLite']:.2f}% of {parity.images:,} "
             "test images",
         ),
         (
@@ -33,7 +33,7 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
             f"({', '.join(parity.kernels)} against the reference)",
         ),
         *(
-            [("", f"a share of {parity.codes_tolerance:g} is allowed: layers are kept in float")]
+            [("", f"up to {100 * parity.codes_tolerance:g}% may: layers are kept in float")]
             if parity.codes_tolerance
             else []
         ),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
 
-_SCALE_BYTES = 4  # float32
-_ZERO_POINT_BYTES = 8  # int64
+# Places of fields in the tables of the format's schema: Buffer, and QuantizationParameters.
+_DATA, _SCALE, _ZERO_POINT = 4, 8, 10
+_ELEMENT_BYTES = {_SCALE: 4, _ZERO_POINT: 8}  # float32, int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,8 @@ class FileBytes:
     Attributes:
         total: length of the file.
         layers: for each layer, its constants with their scales and zero points; 0 where it has
-            none. Constants of equal bytes are stored once, and count for the first layer.
+            none. What is stored once, such as constants of equal bytes and zero points of an
+            equal number of channels, counts for the first layer.
         structure: the rest: operators, tensors, names, metadata.
     """
 
@@ -35,17 +37,17 @@ def measure_tflite(content: bytes, layers: Collection[str]) -> FileBytes:
     """
     model = schema.Model.GetRootAs(content)
     found = dict.fromkeys(layers, 0)
-    counted = set()
+    counted: set[int] = set()
     subgraph = model.Subgraphs(0)
     for index in range(subgraph.TensorsLength()):
         tensor = subgraph.Tensors(index)
         layer = _layer_of(tensor.Name().decode(), found)
-        buffer = tensor.Buffer()
-        data = model.Buffers(buffer).DataLength()
-        if layer is None or data == 0:
+        constant = model.Buffers(tensor.Buffer())
+        if layer is None or constant.DataLength() == 0:
             continue
-        found[layer] += _grid_bytes(tensor) + (0 if buffer in counted else data)
-        counted.add(buffer)
+        for place, size in _vectors(constant, tensor.Quantization()):
+            found[layer] += 0 if place in counted else size
+            counted.add(place)
     return FileBytes(total=len(content), layers=found, structure=len(content) - sum(found.values()))
 
 
@@ -56,8 +58,14 @@ def _layer_of(tensor: str, layers: Collection[str]) -> str | None:
     return next((prefix for prefix in prefixes if prefix in layers), None)
 
 
-def _grid_bytes(tensor: schema.Tensor) -> int:
-    grid = tensor.Quantization()
+def _vectors(
+    constant: schema.Buffer, grid: schema.QuantizationParameters | None
+) -> Iterator[tuple[int, int]]:
+    """Where in the file a constant, its scales and its zero points lie, and their bytes."""
+    yield constant._tab.Vector(constant._tab.Offset(_DATA)), constant.DataLength()
     if grid is None:
-        return 0
-    return grid.ScaleLength() * _SCALE_BYTES + grid.ZeroPointLength() * _ZERO_POINT_BYTES
+        return
+    for field, element_bytes in _ELEMENT_BYTES.items():
+        offset = grid._tab.Offset(field)
+        if offset:
+            yield grid._tab.Vector(offset), grid._tab.VectorLen(offset) * element_bytes

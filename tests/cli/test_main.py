@@ -83,7 +83,9 @@ def test_unknown_command_suggests_close_names() -> None:
 
 
 def test_unknown_option_is_a_usage_error() -> None:
-    assert CliRunner().invoke(main, ["models", "--colour"]).exit_code == 2
+    result = CliRunner().invoke(main, ["models", "--colour"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No such option" in result.stderr and "--colour" in result.stderr
 
 
 def test_version_is_printed() -> None:

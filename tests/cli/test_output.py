@@ -13,16 +13,12 @@ def test_piped_table_is_plain_aligned_and_uncut(capsys: pytest.CaptureFixture[st
     heading, first, second = capsys.readouterr().out.splitlines()
     assert first.split() == [path, "1,234,567", "97.5", "%"]
     assert second.split() == ["b", "8", "-"]
-    assert len(first.rstrip()) == len(second.rstrip()) == len(heading.rstrip())
+    assert len(first) == len(second) == len(heading)
 
 
 def test_text_is_aligned_to_the_left(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("name",), [("conv1",), ("fc",)])
-    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
-        "name",
-        "conv1",
-        "fc",
-    ]
+    assert capsys.readouterr().out == "name\nconv1\nfc\n"
 
 
 def test_brackets_are_text_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from keras_quant.emit.tflite_file import TFLiteFile
 from keras_quant.emit.tflite_sizes import measure_tflite
 from tests.emit.random_graphs import GraphBuilder, random_graph
 
-GRID_BYTES = 4 + 8  # float32 scale, int64 zero point
+SCALE_BYTES, ZERO_POINT_BYTES = 4, 8  # float32, int64
 
 
 def file_of(constants: dict[str, np.ndarray], *, scale: np.ndarray | None = None) -> bytes:
@@ -31,7 +31,13 @@ def test_a_layer_has_the_constants_under_its_name():
 
 def test_scales_and_zero_points_of_constants_count():
     content = file_of({"a/weight": np.arange(6, dtype=np.int8)}, scale=np.ones(2))
-    assert measure_tflite(content, ["a"]).layers == {"a": 6 + 2 * GRID_BYTES}
+    assert measure_tflite(content, ["a"]).layers == {"a": 6 + 2 * (SCALE_BYTES + ZERO_POINT_BYTES)}
+
+
+def test_scales_and_zero_points_that_are_stored_once_count_once():
+    codes = {"a/weight": np.arange(6, dtype=np.int8), "b/weight": np.arange(4, dtype=np.int8)}
+    found = measure_tflite(file_of(codes, scale=np.ones(2)), ["a", "b"])
+    assert found.layers == {"a": 6 + 2 * (SCALE_BYTES + ZERO_POINT_BYTES), "b": 4}
 
 
 def test_constants_that_are_stored_once_count_once():
@@ -48,7 +54,9 @@ def test_emitted_convolution_counted_by_hand():
     channels = conv.weight.values.shape[-1]
     found = measure_tflite(emit_tflite(graph), [node.name for node in graph.nodes])
     codes_and_biases = conv.weight.values.size + 4 * channels
-    assert found.layers[conv.name] == codes_and_biases + 2 * GRID_BYTES * channels
+    # Codes and biases have scales of their own; the zeros of both are the same.
+    grids = (2 * SCALE_BYTES + ZERO_POINT_BYTES) * channels
+    assert found.layers[conv.name] == codes_and_biases + grids
 
 
 def test_bytes_of_a_file_are_all_accounted_for():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -19,16 +20,29 @@ SUPPORTED_LAYERS = {
     "MaxPooling2D", "ReLU", "Softmax", "ZeroPadding2D",
 }  # fmt: skip
 SMALL = [name for name in MODELS if name not in ("resnet32", "resnet56", "resnet34", "resnet50")]
+CIFAR, IMAGENET = ((32, 32, 3), 10), ((224, 224, 3), 1000)
+# What the papers that count parameters count them at.
+SIZES = {
+    **dict.fromkeys(("resnet20", "resnet32", "resnet56"), CIFAR),
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "mobilenet_v1", "mobilenet_v2"), IMAGENET),
+}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@functools.cache
+def built(name: str) -> keras.Model:
+    """A model for the images and classes of its paper, or for small grey images."""
+    return build(name, *SIZES.get(name, ((28, 28, 1), 7)))
+
+
+@pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> keras.Model:
-    return build(request.param, (28, 28, 1), 7)
+    return built(request.param)
 
 
 def test_every_model_maps_images_to_logits(model: keras.Model) -> None:
     assert model.name in MODELS
-    assert model.input_shape == (None, 28, 28, 1) and model.output_shape == (None, 7)
+    shape, classes = SIZES.get(model.name, ((28, 28, 1), 7))
+    assert model.input_shape == (None, *shape) and model.output_shape == (None, classes)
     head = model.layers[-1]
     assert head.name == "logits" and head.activation is keras.activations.linear
 
@@ -72,7 +86,7 @@ def test_cifar_resnet_has_the_parameters_of_the_paper(name: str, millions: float
     # He et al. 2016, table 6, whose shortcuts pad with zeros: ours are 1x1 convolutions of
     # 16 * 32 + 32 * 64 weights, with batch norm of 2 * (32 + 64).
     projections = (16 * 32 + 32 * 64 + 2 * (32 + 64)) / 1e6
-    assert round(count_millions(build(name, (32, 32, 3), 10)) - projections, 2) == millions
+    assert round(count_millions(built(name)) - projections, 2) == millions
 
 
 @pytest.mark.parametrize(
@@ -87,7 +101,7 @@ def test_cifar_resnet_has_the_parameters_of_the_paper(name: str, millions: float
 )
 def test_imagenet_model_has_the_parameters_of_the_paper(name: str, millions: float) -> None:
     digits = len(str(millions).partition(".")[2])
-    assert round(count_millions(build(name, (224, 224, 3), 1000)), digits) == millions
+    assert round(count_millions(built(name)), digits) == millions
 
 
 def test_width_multiplier_is_that_of_the_paper() -> None:
