@@ -12,7 +12,7 @@ class Case:
     Attributes:
         size: height and width of its input.
         images: to calibrate on; time does not depend on what comes out.
-        rounds: samples of each file.
+        rounds: samples of each file, a tenth of them each time that it is loaded.
         calls: in a row for one sample.
     """
 
@@ -20,7 +20,7 @@ class Case:
     size: int = 32
     classes: int = 10
     images: int = 64
-    rounds: int = 200
+    rounds: int = 300
     calls: int = 10
 
 
@@ -29,6 +29,6 @@ CASES = (
     Case(model="resnet56"),
     Case(model="cnn"),
     Case(model="mobilenet_v2", size=96, classes=1000, images=8, rounds=100, calls=3),
-    Case(model="mobilenet_v2", size=224, classes=1000, images=8, rounds=60, calls=1),
-    Case(model="resnet50", size=224, classes=1000, images=8, rounds=30, calls=1),
+    Case(model="mobilenet_v2", size=224, classes=1000, images=8, rounds=150, calls=1),
+    Case(model="resnet50", size=224, classes=1000, images=8, rounds=40, calls=1),
 )

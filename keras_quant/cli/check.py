@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
     from keras_quant.targets.builder import BuilderReport
@@ -20,7 +21,7 @@ TARGETS = ("tensorrt",)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--target", default="tensorrt", show_default=True, help="tensorrt.")
 @click.option("--trt", "version", help="TensorRT's version: 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
-@click.option("--board", help="Jetson module, as nano, xavier-nx, orin-nano, agx-orin or thor.")
+@click.option("--board", help=f"Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, help="It is to run on the board's DLA.")
 @json_option
 def check(
@@ -62,10 +63,13 @@ def check(
 
 
 def _print(path: Path, findings: tuple[Finding, ...], report: BuilderReport | None) -> None:
-    columns = ("rule", "effect", "node", "operator", "what", "remedy", "source")
-    rows = [(f.rule, f.effect, f.node, f.op, f.what, f.remedy, f.source) for f in findings]
+    rows = [(f.rule, f.effect, f.node, f.op, f.what) for f in findings]
     if rows:
-        print_table(columns, rows, title=f"{path}: {len(rows)} finding{'s' * (len(rows) > 1)}")
+        title = f"{path}: {len(rows)} finding{'s' * (len(rows) > 1)}"
+        print_table(("rule", "effect", "node", "operator", "what"), rows, title=title)
+        click.echo()
+        remedies = dict.fromkeys((f.rule, f.remedy, f.source) for f in findings)
+        print_table(("rule", "remedy", "source"), list(remedies))
     else:
         click.echo(f"{path}: no rule is broken")
     if report is None:

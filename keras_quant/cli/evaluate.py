@@ -30,15 +30,15 @@ def evaluate(path: Path, dataset: str | None, split: str, trust: bool, as_json: 
         print_json(found)
         return
     print_table(
-        ("file", "kernels", "images", "accuracy", "agreement", "seconds"),
+        ("file", "images", "accuracy", "agreement", "seconds", "kernels"),
         [
             (
                 row.file,
-                ", ".join(row.kernels),
                 row.images,
                 f"{row.accuracy:.2%}",
                 None if row.agreement is None else f"{row.agreement:.2%}",
                 f"{row.seconds:.2f}",
+                ", ".join(row.kernels),
             )
             for row in found
         ],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
     from keras_quant.emit import Format
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--head", help="tflite: float logits (the default), or int8 ones.")
 @click.option("--batch", help="tflite: images a call, or dynamic (the default).")
 @click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
-@click.option("--board", help="tensorrt: Jetson module, as nano, xavier-nx or orin-nano.")
+@click.option("--board", help=f"tensorrt: Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, default=None, help="tensorrt: for the board's DLA.")
 @click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from keras_quant.scheme_file import scheme_from_dict
 
 if TYPE_CHECKING:
+    from keras_quant.parity import Parity
     from keras_quant.records import RunRecord
     from keras_quant.train import TrainResult
 
@@ -27,11 +28,7 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
             f"{figures['top-1 agreement', 'Keras and TFLite']:.2f}% of {parity.images:,} "
             "test images",
         ),
-        (
-            "codes that differ",
-            f"{parity.codes_different:,} of {parity.codes_compared:,} "
-            f"({', '.join(parity.kernels)} against the reference)",
-        ),
+        _difference(parity),
         *(
             [("", f"up to {100 * parity.codes_tolerance:g}% may: layers are kept in float")]
             if parity.codes_tolerance
@@ -42,6 +39,15 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
         ("weights at logical bits", f"{bits / 8e3:,.1f} kB of {parameters:,.0f} parameters"),
         ("MACs an image", f"{figures['MACs', 'one image']:,.0f}"),
     ]
+
+
+def _difference(parity: Parity) -> tuple[str, str]:
+    """How far the file is from the reference; a float model has no codes."""
+    runtime = f"({', '.join(parity.kernels)} against the reference)"
+    if parity.codes_compared:
+        count = f"{parity.codes_different:,} of {parity.codes_compared:,}"
+        return "codes that differ", f"{count} {runtime}"
+    return "logits that differ by", f"up to {parity.logit_difference:.1e} {runtime}"
 
 
 def policy(record: RunRecord) -> list[str]:

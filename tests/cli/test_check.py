@@ -40,6 +40,14 @@ def test_a_file_for_another_board_is_rejected(file: Path) -> None:
     assert "model.onnx: TensorRT would reject this file" in result.stderr
 
 
+def test_remedy_is_told_once_for_all_that_break_a_rule(file: Path) -> None:
+    findings = json.loads(kq("check", file, "--board", "nano", "--json").stdout)["findings"]
+    remedies = {finding["remedy"] for finding in findings}
+    assert len(remedies) < len(findings)
+    told = kq("check", file, "--board", "nano").stdout
+    assert [told.count(remedy) for remedy in remedies] == [1] * len(remedies)
+
+
 @pytest.mark.skipif(not builder.builder_is_installed(), reason="extra tensorrt is missing")
 def test_layers_of_the_engine_are_told(file: Path) -> None:
     document = json.loads(kq("check", file, "--json").stdout)

@@ -87,8 +87,15 @@ def run(main_job: tuple[Path, Result], tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def float_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(tmp_path_factory.mktemp("models"), "float", "--method", "float")
+def float_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    out = tmp_path_factory.mktemp("models")
+    arguments = ("--method", "float", "--out", out, "--name", "float")
+    return out / "float", kq("train", *QUICK, *arguments)
+
+
+@pytest.fixture(scope="module")
+def float_run(float_job: tuple[Path, Result]) -> Path:
+    return float_job[0]
 
 
 def test_main_job_writes_every_file_and_nothing_else(main_job: tuple[Path, Result]) -> None:
@@ -171,6 +178,16 @@ def test_float_run_is_all_float_and_proven(float_run: Path) -> None:
     assert record["training"]["method"] == "float"
     assert record["float_layers"] == ["dense1", "dense2", "logits"]
     assert json.loads((float_run / "export/parity.json").read_text())["tflite"]["passed"]
+
+
+def test_summary_of_a_float_run_tells_of_logits_not_of_codes(
+    float_job: tuple[Path, Result],
+) -> None:
+    _, result = float_job
+    assert result.exit_code == 0, result.stderr
+    assert "codes that differ" not in result.stdout
+    (row,) = [line for line in result.stdout.splitlines() if "logits that differ by" in line]
+    assert "up to " in row and "against the reference" in row
 
 
 def test_run_starts_from_the_weights_of_its_parent(tmp_path: Path, float_run: Path) -> None:
