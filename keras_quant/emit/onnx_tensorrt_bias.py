@@ -12,15 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.passes.realized import realized_channels
 from keras_quant.graph.passes.room import offset_interval
-from keras_quant.graph.passes.staircase import (
-    Channels,
-    Staircase,
-    kernel_multiplier,
-    kernel_staircase,
-)
+from keras_quant.graph.passes.staircase import Channels, Staircase
 from keras_quant.qparams import QParams
 
 # The pitch (accumulator steps an output step) is searched this far around the node's own; a ternary
@@ -48,27 +43,16 @@ def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray
         accumulator n of stored codes within reach.
     """
     assert node.weight is not None and node.weight.scale is not None, node.name
-    own = node.weight.scale
-    stored = np.zeros(len(own), np.int64) if node.bias is None else node.bias.astype(np.int64)
-    factor = np.ones_like(stored) if node.weight.multiplier is None else node.weight.multiplier
-    lowest, highest = accumulator_range(node.weight.values // factor, source)
-    channels = Channels(
-        input_scale=source.scale,
-        output=output,
-        weight_scale=own.astype(np.float64) * factor,
-        bias=stored * source.scale * own.astype(np.float64),
-        lowest=lowest.astype(np.float64),
-        highest=highest.astype(np.float64),
-    )
-    multiplier = kernel_multiplier(source.scale, own, output.scale)
-    stairs = kernel_staircase(channels, factor=factor, bias=stored, multiplier=multiplier)
+    channels, factor, stairs = realized_channels(node, source, output)
     scale = (_roomy_scale(channels, stairs) / factor).astype(np.float32)
     chosen = replace(channels, weight_scale=scale.astype(np.float64) * factor)
     low, high = offset_interval(chosen, stairs)
     # An open end, or none: a channel that never changes its code, or one no real line equals.
     has_middle = np.isfinite(low) & np.isfinite(high) & (low < high)
     middle = np.where(has_middle, (low + high) / 2, 0) * chosen.unit
-    return np.where(has_middle, scale, own), np.where(has_middle, middle, channels.bias)
+    return np.where(has_middle, scale, node.weight.scale), np.where(
+        has_middle, middle, channels.bias
+    )
 
 
 def _roomy_scale(channels: Channels, stairs: Staircase) -> np.ndarray:

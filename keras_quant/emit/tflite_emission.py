@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.emit.tflite_file import TFLiteFile
@@ -114,7 +115,7 @@ def _clamp_from_below(qparams: QParams) -> int | None:
     """The activation that clamps to qmin, and not below qmax; None where there is none."""
     if not qparams.signed:
         return schema.ActivationFunctionType.RELU
-    depth = qparams.zero_point - qparams.qmin
-    if depth * qparams.scale == 1 and qparams.qmax - qparams.zero_point <= depth:
+    depth, height = qparams.zero_point - qparams.qmin, qparams.qmax - qparams.zero_point
+    if height <= depth and np.isclose(depth * qparams.scale, 1, rtol=1e-6):  # -1 rounds to qmin
         return schema.ActivationFunctionType.RELU_N1_TO_1
     return None

@@ -44,6 +44,28 @@ def test_a_rewritten_graph_means_the_same(rewrite: Callable[[Graph], Graph], see
         np.testing.assert_array_equal(given_[name], wanted[name], err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("power_of_two", "copied"),
+    [(False, []), (True, ["QUANTIZE"])],
+    ids=["another scale clamps", "another scale would round ties otherwise"],
+)
+def test_narrow_signed_codes_are_clamped_by_a_scale_that_changes_none(
+    power_of_two: bool, copied: list[str]
+) -> None:
+    builder = GraphBuilder(np.random.default_rng(5), (6, 6, 4), power_of_two=power_of_two)
+    # Among the depths below 0 for which float32 does not give multipliers of 2**k back.
+    narrow = QParams(scale=0.25, qmin=-41, qmax=41, bits=7)
+    builder.add_linear("conv2d", (3, 3, 4, 8), qparams=narrow)
+    builder.add_linear("conv2d", (3, 3, 8, 6), qparams=unsigned(8, 0.5))
+    graph = builder.graph()
+    content = emit_tflite(graph)
+    interpreter = Interpreter(model_content=content)
+    names = [operator["op_name"] for operator in interpreter._get_ops_details()]
+    assert names[names.index("CONV_2D") :] == ["CONV_2D", *copied, "CONV_2D"]
+    parity = prove(graph, FORMATS["tflite"], content, builder.images(50))
+    assert parity.codes_compared and not parity.codes_different
+
+
 def head_graph(
     *, features: int = 2048, classes: int = 1000, largest: int = 7
 ) -> tuple[Graph, dict[str, np.ndarray]]:
