@@ -24,6 +24,7 @@ from keras_quant.lower import Snap
 from keras_quant.parity import Parity, prove_all
 from keras_quant.progress import Progress
 from keras_quant.runs import GRAPH_NAME
+from keras_quant.tally import KERAS_TOLERANCE
 from keras_quant.tf import keras
 
 PARITY_NAME = "parity.json"
@@ -248,11 +249,12 @@ def _record(
 
 
 def _failure(path: Path, parity: Parity) -> str:
+    first = f"first in layer {parity.first_different}; " if parity.first_different else ""
     return (
         f"{path}: the file does not answer as the model does: {parity.codes_different:,} of "
-        f"{parity.codes_compared:,} codes differ (first in layer {parity.first_different}; a share "
-        f"of {parity.codes_tolerance:g} is allowed), "
-        f"logits by up to {parity.logit_difference:.2g} ({parity.tolerance:.0e} is allowed), top-1 "
-        f"agreement {parity.top1_agreement:.2%} with the reference and "
-        f"{parity.keras_top1_agreement or 0:.2%} with Keras. See {PARITY_NAME} beside it"
+        f"{parity.codes_compared:,} codes differ ({first}a share of {parity.codes_tolerance:g} is "
+        f"allowed), logits by up to {parity.logit_difference:.2g} ({parity.tolerance:.0e} is "
+        f"allowed), top-1 agreement {parity.top1_agreement:.2%} with the reference and "
+        f"{parity.keras_top1_agreement or 0:.2%} with Keras ({KERAS_TOLERANCE:.1%} of the images "
+        f"may differ). See {PARITY_NAME} beside it"
     )

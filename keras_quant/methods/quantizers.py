@@ -143,17 +143,27 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
         return tf.cast(straight_through(tf.cast(weights, tf.float32)), weights.dtype)
 
     def _fit(self, w: tf.Tensor, axes: list[int]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Gives codes and scale, both float32.
+
+        Scales are computed in float64. Where TensorFlow runs a graph, it adds in another order and
+        multiplies by 1 / 7 in place of dividing by 7; a scale that ended in another float32 would
+        round a weight beside a tie to another code than where it runs no graph.
+        """
+        exact = tf.cast(w, tf.float64)
         mean = functools.partial(tf.reduce_mean, axis=axes, keepdims=True)
         if self.bits == 1:
-            return tf.where(w >= 0, 1.0, -1.0), tf.maximum(mean(tf.abs(w)), BINARY_FLOOR)
+            size = tf.cast(mean(tf.abs(exact)), tf.float32)
+            return tf.where(w >= 0, 1.0, -1.0), tf.maximum(size, BINARY_FLOOR)
         levels = self.qmax - self.qmin + 1
         step = GAUSSIAN_STEP.get(levels) or GAUSSIAN_STEP[levels + 1]
         first = tf.minimum(
-            step * tf.sqrt(mean(w * w)),
-            tf.reduce_max(tf.abs(w), axis=axes, keepdims=True) / self.qmax,
+            step * tf.sqrt(mean(exact * exact)),
+            tf.reduce_max(tf.abs(exact), axis=axes, keepdims=True) / self.qmax,
         )
-        codes = self._round(w, _positive(first))
-        scale = _positive(tf.math.divide_no_nan(mean(w * codes), mean(codes * codes)))
+        codes = self._round(w, _positive(tf.cast(first, tf.float32)))
+        codes = tf.cast(codes, tf.float64)
+        fitted = tf.math.divide_no_nan(mean(exact * codes), mean(codes * codes))
+        scale = _positive(tf.cast(fitted, tf.float32))
         return self._round(w, scale), scale
 
     def _round(self, w: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

@@ -111,6 +111,18 @@ def test_weights_that_are_on_a_grid_stay_there() -> None:
     np.testing.assert_array_equal(fitted_bits(4)(tf.constant(w)), w)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
+def test_weights_beside_ties_get_one_code_with_and_without_a_graph(bits: int) -> None:
+    """In a graph, TensorFlow multiplies by 1 / qmax where it would divide."""
+    quantizer = fitted_bits(bits)
+    largest = np.random.default_rng(0).uniform(0.1, 1, 2000).astype(np.float32)
+    ties = (np.arange(-quantizer.qmax, quantizer.qmax + 1) + 0.5)[:-1] / quantizer.qmax
+    w = tf.constant(np.float32(np.append(ties, 1.0)[:, None] * largest))
+    in_graph = tf.function(lambda: (quantizer(w), quantizer.scale))
+    for made, expected in zip(in_graph(), (quantizer(w), quantizer.scale), strict=True):
+        np.testing.assert_array_equal(made, expected)
+
+
 @pytest.mark.parametrize(
     "quantizer",
     [
