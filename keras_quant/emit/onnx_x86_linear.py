@@ -57,15 +57,17 @@ def _emit_head(emission: Emission, node: Node) -> None:
 
 
 def _emit_convolution_to_floats(emission: Emission, node: Node) -> None:
-    """In steps, as a Conv between floats would not be fused with what stands around it."""
+    """In steps, as a Conv between floats would not be fused with what stands around it.
+
+    Weights are uint8, because ONNX Runtime 1.23 has no ConvInteger of int8.
+    """
     source, weight, file = emission.source(node).qparams, _weight(node), emission.file
     assert source is not None and weight.scale is not None, node.name
-    codes, zero_points = _stored(emission, node)
     inputs = [
         emission.value(node.inputs[0]),
-        file.constant(f"{node.name}/weight", codes),
+        file.constant(f"{node.name}/weight", _as_uint8(_in_layout(node))),
         file.scalar(stored_range(source)[2], np.uint8),
-        file.constant(f"{node.name}/weight_zero_point", np.array(zero_points[0])),
+        file.scalar(UINT8_ZERO, np.uint8),
     ]
     _, attrs = _operator(emission, node)
     total = file.operator("ConvInteger", inputs, f"{node.name}/accumulator", **attrs)
@@ -152,8 +154,11 @@ def _stored(emission: Emission, node: Node) -> tuple[np.ndarray, np.ndarray]:
     codes, channels = _in_layout(node), _weight(node).values.shape[-1]
     if node.name not in emission.unsigned_weights:
         return codes, np.zeros(channels, np.int8)
-    shifted = (codes.astype(np.int16) + UINT8_ZERO).astype(np.uint8)
-    return shifted, np.full(channels, UINT8_ZERO, np.uint8)
+    return _as_uint8(codes), np.full(channels, UINT8_ZERO, np.uint8)
+
+
+def _as_uint8(codes: np.ndarray) -> np.ndarray:
+    return (codes.astype(np.int16) + UINT8_ZERO).astype(np.uint8)
 
 
 def _in_layout(node: Node) -> np.ndarray:
