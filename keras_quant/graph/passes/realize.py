@@ -217,6 +217,8 @@ def _snap(
     moved = replace(trained, bias=settle(trained, _answered(trained, fit)))
     for tries in (1, ALL_TRIES):
         cramped = find_cramped(moved, _answered(moved, fit))
+        if cramped.size == 0:
+            break
         fit, moved = _search(trained, moved, fit, cramped, max_factor, tries)
         if move_gain:
             cramped = find_cramped(moved, _answered(moved, fit))
