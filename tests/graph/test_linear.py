@@ -275,14 +275,11 @@ def test_windows_lie_where_tensorflow_puts_them(op, padding, stride, dilation):
     np.testing.assert_allclose(run(node, x, None, None), expected, rtol=0, atol=FLOAT32_SUM)
 
 
-@pytest.mark.tensorflow
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("size", [(3, 2), (1, 4), (2, 2)])
-@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
-def test_transposed_windows_lie_where_keras_puts_them(padding, size, strides):
+def assert_transposed_as_keras(size: tuple[int, int], attrs: dict) -> None:
+    """Compares conv2d_transpose with the layer of the same settings."""
     from keras_quant.tf import keras
 
-    layer = keras.layers.Conv2DTranspose(4, size, strides, padding, use_bias=False)
+    layer = keras.layers.Conv2DTranspose(4, size, use_bias=False, **attrs)
     x = np.random.default_rng(3).normal(size=(2, 6, 5, 3)).astype(np.float32)
     expected = layer(x)
     node = Node(
@@ -290,10 +287,18 @@ def test_transposed_windows_lie_where_keras_puts_them(padding, size, strides):
         op="conv2d_transpose",
         inputs=("x",),
         output="y",
-        attrs={"strides": strides, "padding": padding},
+        attrs=attrs,
         weight=Weight(values=layer.kernel.numpy().transpose(0, 1, 3, 2)),
     )
     np.testing.assert_allclose(run(node, x, None, None), expected, rtol=0, atol=FLOAT32_SUM)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("size", [(3, 2), (1, 4), (2, 2)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
+def test_transposed_windows_lie_where_keras_puts_them(padding, size, strides):
+    assert_transposed_as_keras(size, {"strides": strides, "padding": padding})
 
 
 @pytest.mark.tensorflow
@@ -301,20 +306,8 @@ def test_transposed_windows_lie_where_keras_puts_them(padding, size, strides):
     ("size", "more"), [((3, 3), (0, 1)), ((4, 2), (1, 1)), ((5, 3), (1, 0)), ((3, 2), (1, 1))]
 )
 def test_output_padding_makes_the_image_that_keras_makes(size, more):
-    from keras_quant.tf import keras
-
-    layer = keras.layers.Conv2DTranspose(4, size, 2, "same", more, use_bias=False)
-    x = np.random.default_rng(3).normal(size=(2, 6, 5, 3)).astype(np.float32)
-    expected = layer(x)
-    node = Node(
-        name="node",
-        op="conv2d_transpose",
-        inputs=("x",),
-        output="y",
-        attrs={"strides": (2, 2), "padding": "same", "output_padding": more},
-        weight=Weight(values=layer.kernel.numpy().transpose(0, 1, 3, 2)),
-    )
-    np.testing.assert_allclose(run(node, x, None, None), expected, rtol=0, atol=1e-5)
+    attrs = {"strides": (2, 2), "padding": "same", "output_padding": more}
+    assert_transposed_as_keras(size, attrs)
 
 
 @pytest.mark.parametrize(
