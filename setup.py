@@ -33,7 +33,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["keras_quant", "keras_quant.*"]),
-    package_data={"keras_quant": ["schemes/*.yaml"]},
+    package_data={"keras_quant": ["schemes/presets/*.yaml"]},
     python_requires=">=3.10,<3.14",
     entry_points={"console_scripts": ["kq = keras_quant.cli.main:main"]},
     install_requires=[

@@ -16,9 +16,9 @@ from pathlib import Path
 from results import argument_parser, publish
 from trainings import accuracy, finished_run, loss_against
 
-from keras_quant.optimizer_settings import OptimizerSettings
-from keras_quant.scheme import scheme_from_bits
-from keras_quant.train_settings import TrainSettings
+from keras_quant.jobs.train_settings import TrainSettings
+from keras_quant.schemes.bits import scheme_from_bits
+from keras_quant.training.optimizer_settings import OptimizerSettings
 
 FLOAT_GOAL = 90.0  # % of the test images
 GOALS = {"w4a4": 0.3, "w3a3": 0.8, "w2a4": None}  # points lost against float

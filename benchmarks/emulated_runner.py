@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 from emulated_processors import Cache, Processor, command, environment
 
-from keras_quant.emit import Format
 from keras_quant.errors import ModelError
+from keras_quant.proof.formats import Format
 from keras_quant.runners import RunnerInfo
 
 _WORKER = Path(__file__).with_name("emulated_worker.py")

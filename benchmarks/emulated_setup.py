@@ -18,7 +18,7 @@ from pathlib import Path
 from emulated_processors import PYTHON, Cache
 
 from keras_quant.errors import UsageError
-from keras_quant.progress import Progress
+from keras_quant.runs.progress import Progress
 
 _SOURCE = "http://deb.debian.org/debian trixie main"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_quant.emit import format_of
+from keras_quant.proof.formats import format_of
 from keras_quant.runners import Runner
 
 Models = dict[str, Runner]

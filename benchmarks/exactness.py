@@ -21,17 +21,17 @@ from trainings import finished_run
 
 from keras_quant.cli.output import print_table
 from keras_quant.data import load_dataset, normalize
-from keras_quant.emit import FORMATS
-from keras_quant.export import stored_limits
 from keras_quant.files import write_json
-from keras_quant.keras_files import load_model
-from keras_quant.logits import LogitFunction
+from keras_quant.jobs.export import stored_limits
+from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.lower import lower_exactly
-from keras_quant.parity import Parity, prove_all
+from keras_quant.model.files import load_model
+from keras_quant.model.logits import LogitFunction
+from keras_quant.proof.formats import FORMATS
+from keras_quant.proof.parity import Parity, prove_all
 from keras_quant.runs import RunFolder
-from keras_quant.scheme import scheme_from_bits
+from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
-from keras_quant.train_settings import TrainSettings
 
 WEIGHTS = ("1", "t", "2", "3", "4", "5", "6", "7", "8")
 ACTIVATIONS = ("1", "2", "3", "4", "5", "6", "7", "8")

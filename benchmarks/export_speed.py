@@ -53,7 +53,7 @@ def make_model(path: Path, name: str, size: int, bits: str) -> None:
     """Saves a fake-quantized model whose biases are as untidy as trained ones."""
     from quantized import fake_quantized
 
-    from keras_quant.keras_files import save_model
+    from keras_quant.model.files import save_model
     from keras_quant.tf import keras
     from keras_quant.zoo import build
 
@@ -71,10 +71,10 @@ def make_model(path: Path, name: str, size: int, bits: str) -> None:
 
 def measure(path: Path) -> list[Result]:
     """Loads, lowers and writes a model; the memory is the most that was held so far."""
-    from keras_quant.emit import FORMATS
-    from keras_quant.export import stored_limits
-    from keras_quant.keras_files import load_model
+    from keras_quant.jobs.export import stored_limits
     from keras_quant.lower import lower_exactly
+    from keras_quant.model.files import load_model
+    from keras_quant.proof.formats import FORMATS
 
     model = load_model(path)
     results = [Result(figure="memory with the model loaded", value=_peak_gb(), unit="GB")]

@@ -10,12 +10,12 @@ import numpy as np
 from quantized import fake_quantized
 
 from keras_quant.data import load_dataset, normalize
-from keras_quant.emit import EXACT_FORMATS
 from keras_quant.errors import RunError
-from keras_quant.evaluate import dataset_of
 from keras_quant.graph.ir import Graph
-from keras_quant.keras_files import load_model
+from keras_quant.jobs.evaluate import dataset_of
 from keras_quant.lower import lower_exactly
+from keras_quant.model.files import load_model
+from keras_quant.proof.formats import EXACT_FORMATS
 from keras_quant.runs import RunFolder, model_of
 from keras_quant.tf import keras
 from keras_quant.zoo import build

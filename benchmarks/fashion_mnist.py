@@ -15,8 +15,8 @@ from pathlib import Path
 from results import argument_parser, publish
 from trainings import accuracy, finished_run, loss_against
 
-from keras_quant.scheme import scheme_from_bits
-from keras_quant.train_settings import TrainSettings
+from keras_quant.jobs.train_settings import TrainSettings
+from keras_quant.schemes.bits import scheme_from_bits
 
 GOALS = {"w4a4": 0.5, "w2a4": 1.5}  # points lost against float
 

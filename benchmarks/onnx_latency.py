@@ -24,9 +24,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from quantized import fake_quantized
 from results import Result
 
-from keras_quant.baseline import float_onnx
-from keras_quant.emit.onnx_x86 import emit_onnx_x86
+from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.lower import lower_exactly
+from keras_quant.proof.baseline import float_onnx
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
 from keras_quant.tf import keras
 

@@ -28,11 +28,11 @@ from exported_nets import ExportedNet, read_run, write_nets
 from results import argument_parser
 
 from keras_quant.cli.output import print_table
-from keras_quant.emit import FORMATS, Format
 from keras_quant.errors import KerasQuantError, ParityError
 from keras_quant.files import write_json
-from keras_quant.parity import Parity, prove
-from keras_quant.progress import Progress
+from keras_quant.proof.formats import FORMATS, Format
+from keras_quant.proof.parity import Parity, prove
+from keras_quant.runs.progress import Progress
 
 NETS = ("cnn", "resnet8", "ds_cnn")
 BITS = ("w4a4", "w2a2", "w4a8", "w8a8", "w1a4")

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_quant.calibrate import calibrate, input_grid
+from keras_quant.calibration.calibrate import calibrate, input_grid
 from keras_quant.data import normalize
 from keras_quant.methods import load_method
 from keras_quant.prepare import plan, with_steps, wrap
-from keras_quant.scheme import scheme_from_bits
+from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
 

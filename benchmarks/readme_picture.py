@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keras_quant import records
 from keras_quant.files import atomic_path
 from keras_quant.plots import accuracy_against_size
+from keras_quant.runs import records
 
 PICTURE = Path(__file__).parents[1] / "docs" / "accuracy.png"
 

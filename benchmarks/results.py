@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras_quant.cli.output import print_table
 from keras_quant.files import write_json
-from keras_quant.records import environment, versions
+from keras_quant.runs.records import environment, versions
 
 DECIMALS = {"ms": 3, "s": 2, "GB": 2, "%": 2, "points": 2, "": 3}  # by unit; "" is a ratio
 

@@ -15,7 +15,7 @@ from quantized import fake_quantized
 from results import argument_parser
 
 from keras_quant.cli.output import print_table
-from keras_quant.emit.onnx_tensorrt import emit_onnx_tensorrt
+from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.files import write_json
 from keras_quant.lower import lower_exactly
 from keras_quant.targets.builder import INT8, BuilderReport, build

@@ -23,9 +23,9 @@ from networks import Case
 from quantized import fake_quantized
 from results import Result
 
-from keras_quant.emit.tflite import emit_tflite
-from keras_quant.emit.tflite_options import TFLiteOptions
-from keras_quant.emit.tflite_packing import stored_limits
+from keras_quant.emit.tflite.emit import emit_tflite
+from keras_quant.emit.tflite.options import TFLiteOptions
+from keras_quant.emit.tflite.packing import stored_limits
 from keras_quant.lower import lower, lower_exactly
 from keras_quant.runners.litert import LiteRTRunner
 from keras_quant.tf import keras, tf

@@ -18,9 +18,9 @@ from interleaved import paired_ratio, time_interleaved, timing
 from results import argument_parser, publish
 
 from keras_quant.methods.quantizers import fused_kernels
-from keras_quant.optimizer_settings import OptimizerSettings
-from keras_quant.optimizers import make_optimizer
 from keras_quant.tf import keras, qkeras, tf
+from keras_quant.training.optimizer_settings import OptimizerSettings
+from keras_quant.training.optimizers import make_optimizer
 from keras_quant.zoo import build
 
 GOAL = 1.30
@@ -61,7 +61,7 @@ def steps_of(
     stock = step(keras.models.clone_model(source, clone_function=stock_twin))
     from quantized import fake_quantized
 
-    with fused_kernels():  # as keras_quant.fit does
+    with fused_kernels():  # as keras_quant.training.fit does
         ours = step(fake_quantized(source, "w4a4", images))
     return {FLOAT: step(source), OURS: ours, STOCK: stock}
 
@@ -86,7 +86,7 @@ def stock_twin(layer: keras.layers.Layer) -> keras.layers.Layer:
 def traced_step(
     model: keras.Model, *, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], object]:
-    """Compiles a model as keras_quant.fit does, and runs its step once."""
+    """Compiles a model as keras_quant.training.fit does, and runs its step once."""
     optimizer = make_optimizer(OptimizerSettings(), steps_per_epoch=1000, epochs=1)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from results import Result
 
-from keras_quant import records
 from keras_quant.data import load_dataset
 from keras_quant.errors import RunError
-from keras_quant.progress import Progress
-from keras_quant.records import RunRecord
-from keras_quant.train import train
-from keras_quant.train_settings import TrainSettings, begin_record
+from keras_quant.jobs.train import train
+from keras_quant.jobs.train_settings import TrainSettings, begin_record
+from keras_quant.runs import records
+from keras_quant.runs.progress import Progress
+from keras_quant.runs.records import RunRecord
 
 
 def finished_run(settings: TrainSettings, path: Path) -> RunRecord:

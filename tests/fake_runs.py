@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keras_quant import records
-from keras_quant.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
+from keras_quant.runs import records
+from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
 
 RECORD = RunRecord(
     command=("kq", "train"),

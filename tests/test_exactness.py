@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, note, seed, settings
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.emit import EXACT_FORMATS, FORMATS, Format  # noqa: E402
 from keras_quant.errors import EmitError  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
-from keras_quant.logits import LogitFunction  # noqa: E402
 from keras_quant.lower import lower_exactly  # noqa: E402
-from keras_quant.parity import prove_all  # noqa: E402
+from keras_quant.model.logits import LogitFunction  # noqa: E402
+from keras_quant.proof.formats import EXACT_FORMATS, FORMATS, Format  # noqa: E402
+from keras_quant.proof.parity import prove_all  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 from tests.lower.random_nets import Net, images_of, nets, quantized  # noqa: E402
 

@@ -23,7 +23,12 @@ def loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import keras_quant", HELP, "import keras_quant.records", "import keras_quant.cli.output"],
+    [
+        "import keras_quant",
+        HELP,
+        "import keras_quant.runs.records",
+        "import keras_quant.cli.output",
+    ],
 )
 def test_light_part_loads_no_heavy_package(code: str) -> None:
     assert loaded_by(code) & HEAVY == set()

@@ -22,11 +22,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The .keras.constraints.serialize"),
 ]
 
-from keras_quant import checkpoint  # noqa: E402
-from keras_quant.evaluate import evaluate  # noqa: E402
-from keras_quant.keras_files import load_model  # noqa: E402
+from keras_quant.jobs.evaluate import evaluate  # noqa: E402
+from keras_quant.model.files import load_model  # noqa: E402
 from keras_quant.runners.litert import LiteRTRunner  # noqa: E402
-from keras_quant.scheme_file import load_scheme  # noqa: E402
+from keras_quant.schemes.file import load_scheme  # noqa: E402
+from keras_quant.training import checkpoint  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 RUN_KQ = "from keras_quant.cli.main import main; main(prog_name='kq')"

@@ -17,7 +17,7 @@ def doctor(as_json: bool) -> None:
     Example:
       kq doctor
     """
-    from keras_quant.diagnosis import diagnose
+    from keras_quant.jobs.diagnosis import diagnose
 
     checks = diagnose()
     if as_json:

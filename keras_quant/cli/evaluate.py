@@ -23,7 +23,7 @@ def evaluate(path: Path, dataset: str | None, split: str, trust: bool, as_json: 
       kq evaluate models/digits-cnn-w4a4
       kq evaluate model.tflite --dataset fashion_mnist
     """
-    from keras_quant.evaluate import evaluate as evaluate_path
+    from keras_quant.jobs.evaluate import evaluate as evaluate_path
 
     found = evaluate_path(path, dataset=dataset, split=split, trust=trust)
     if as_json:

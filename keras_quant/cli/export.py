@@ -12,9 +12,9 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
-    from keras_quant.emit import Format
-    from keras_quant.emit.tflite_options import TFLiteOptions
-    from keras_quant.gate import Export
+    from keras_quant.emit.tflite.options import TFLiteOptions
+    from keras_quant.proof.formats import Format
+    from keras_quant.proof.gate import Export
     from keras_quant.targets.tensorrt import TensorRTOptions
 
 
@@ -74,8 +74,8 @@ def export(
       kq export model.keras --dataset cifar10 --out exported
     """
     formats = _formats(targets, settings)
-    from keras_quant.export import export_path
-    from keras_quant.progress import Progress
+    from keras_quant.jobs.export import export_path
+    from keras_quant.runs.progress import Progress
     from keras_quant.targets.tensorrt import plan
 
     done = export_path(
@@ -118,8 +118,8 @@ def export(
 
 def _formats(targets: str, settings: Mapping[str, Any]) -> list[Format]:
     """The formats that --to names, each once, with the options given for it."""
-    from keras_quant.emit import FORMATS
     from keras_quant.errors import UsageError, close_names
+    from keras_quant.proof.formats import FORMATS
     from keras_quant.targets.tensorrt import plan
 
     names = dict.fromkeys(name.strip() for name in targets.split(","))
@@ -149,7 +149,7 @@ _TARGET_OF = {
 
 
 def _tflite_options(chosen: Mapping[str, Any]) -> TFLiteOptions:
-    from keras_quant.emit.tflite_options import TFLiteOptions
+    from keras_quant.emit.tflite.options import TFLiteOptions
     from keras_quant.errors import UsageError
 
     batch = chosen.get("batch", "dynamic")

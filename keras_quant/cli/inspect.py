@@ -11,7 +11,7 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
     from keras_quant.graph.cost import GraphCost
-    from keras_quant.inspection import Inspection
+    from keras_quant.jobs.inspection import Inspection
 
 _COLUMNS = (
     *("layer", "operation", "output", "parameters", "MACs", "weight bits", "activation bits"),
@@ -47,8 +47,8 @@ def inspect(
     """
     from keras_quant.cli.train_options import choose_scheme
     from keras_quant.graph.text import describe_nodes, format_graph
-    from keras_quant.inspection import file_of, graph_of
-    from keras_quant.inspection import inspect as inspect_graph
+    from keras_quant.jobs.inspection import file_of, graph_of
+    from keras_quant.jobs.inspection import inspect as inspect_graph
 
     scheme = None
     if bits["bits"] or bits["scheme"] or bits["overrides"]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keras_quant.scheme_file import scheme_from_dict
+from keras_quant.schemes.file import scheme_from_dict
 
 if TYPE_CHECKING:
-    from keras_quant.parity import Parity
-    from keras_quant.records import RunRecord
-    from keras_quant.train import TrainResult
+    from keras_quant.jobs.train import TrainResult
+    from keras_quant.proof.parity import Parity
+    from keras_quant.runs.records import RunRecord
 
 
 def summary(result: TrainResult) -> list[tuple[str, str]]:

@@ -78,8 +78,8 @@ def train(as_json: bool, **options: Any) -> None:
 
     settings = settings_from(options)
     path = run_path(options, settings)
-    from keras_quant.progress import Progress
-    from keras_quant.train import train as train_run
+    from keras_quant.jobs.train import train as train_run
+    from keras_quant.runs.progress import Progress
 
     result = train_run(
         settings,

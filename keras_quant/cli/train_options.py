@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_quant.errors import UsageError
-from keras_quant.optimizer_settings import OptimizerSettings
-from keras_quant.scheme import Scheme, is_float, scheme_from_bits, with_overrides
-from keras_quant.scheme_file import load_scheme
+from keras_quant.schemes.bits import scheme_from_bits, with_overrides
+from keras_quant.schemes.file import load_scheme
+from keras_quant.schemes.scheme import Scheme, is_float
+from keras_quant.training.optimizer_settings import OptimizerSettings
 
 if TYPE_CHECKING:
-    from keras_quant.train_settings import TrainSettings
+    from keras_quant.jobs.train_settings import TrainSettings
 
 DEFAULT_BITS = "4"
 # Options that are fields of TrainSettings as they are.
@@ -29,7 +30,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         UsageError: options that contradict each other, or cannot be read.
         SchemeError: bits or a scheme that cannot be read.
     """
-    from keras_quant.train_settings import TrainSettings
+    from keras_quant.jobs.train_settings import TrainSettings
 
     scheme = choose_scheme(
         bits=options["bits"],

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_quant.functional import Step
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor
 from keras_quant.graph.windows import Pair
+from keras_quant.model.steps import Step
 
 
 class GraphBuilder:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import Step
+from keras_quant.model.steps import Step
 from keras_quant.qparams import INT8_CODES, QParams, fits_int8, hull
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.functional import Step
 from keras_quant.graph.ir import Shape
-from keras_quant.methods.pointwise import varies_by_position
+from keras_quant.model.pointwise import varies_by_position
+from keras_quant.model.steps import Step
 
 Pair = tuple[int, int]
 

@@ -14,15 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import (
-    AVERAGE,
-    COMPUTE,
-    Step,
-    consumers,
-    describe,
-    input_names,
-    output_names,
-)
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
@@ -39,6 +30,15 @@ from keras_quant.lower.layers import (
 from keras_quant.lower.table import name_function, read_table
 from keras_quant.lower.values import Held, Pending, Value
 from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel, unit_kernel
+from keras_quant.model.steps import (
+    AVERAGE,
+    COMPUTE,
+    Step,
+    consumers,
+    describe,
+    input_names,
+    output_names,
+)
 from keras_quant.qparams import QParams, fits_int8, holds_range, hull, same_grid
 from keras_quant.tf import keras
 

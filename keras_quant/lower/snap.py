@@ -25,8 +25,8 @@ from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import ChannelReport, Realized, StoredLimits, realize
 from keras_quant.lower.lower import lower
+from keras_quant.model.topology import layers_by_name
 from keras_quant.tf import keras
-from keras_quant.topology import layers_by_name
 
 # A moved bias is rounded to float32, and may come near a tie again; seen to settle in two, and
 # in as many where calls share it.

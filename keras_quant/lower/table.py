@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import Step
 from keras_quant.graph.ir import Tensor
 from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import reals_of, to_codes
-from keras_quant.methods.pointwise import find_named, tabulate
+from keras_quant.model.pointwise import find_named, tabulate
+from keras_quant.model.steps import Step
 from keras_quant.qparams import QParams
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from keras_quant.functional import Step
 from keras_quant.graph.ir import Shape
 from keras_quant.lower.weights import Kernel
+from keras_quant.model.steps import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import Step
 from keras_quant.lower.layers import kernel_layout
 from keras_quant.methods.qkeras import freeze_kernel
+from keras_quant.model.steps import Step
 from keras_quant.tf import keras
 
 MAX_CODE = 127  # TFLite's int8 weights leave out -128, which has no negative

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from keras_quant.errors import UsageError, close_names
 from keras_quant.methods.grid import ActivationGrid, FrozenKernel
 from keras_quant.qparams import QParams
-from keras_quant.scheme import QuantSpec
+from keras_quant.schemes.scheme import QuantSpec
 
 METHODS = {"qkeras": "keras_quant.methods.qkeras"}
 

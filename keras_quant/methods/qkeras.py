@@ -15,7 +15,7 @@ from keras_quant.errors import LoweringError
 from keras_quant.methods.grid import ActivationGrid, FrozenKernel
 from keras_quant.methods.quantizers import FixedGrid, fitted_bits, repair_qkeras
 from keras_quant.qparams import QParams, signed, unsigned
-from keras_quant.scheme import QuantSpec
+from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
 
 repair_qkeras()

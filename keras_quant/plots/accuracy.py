@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from keras_quant.records import RunRecord
+from keras_quant.runs.records import RunRecord
 
 FLOAT_MARKER, QUANTIZED_MARKER = "s", "o"
 # Okabe & Ito 2008: told apart by colour-blind readers, and by their grey.

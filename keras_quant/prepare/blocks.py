@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_quant.functional import COMPUTE, PASSING, Step, class_name, consumers
-from keras_quant.scheme import Block
+from keras_quant.model.steps import COMPUTE, PASSING, Step, class_name, consumers
+from keras_quant.schemes.scheme import Block
 
 
 def group_blocks(steps: Sequence[Step]) -> list[list[Step]]:

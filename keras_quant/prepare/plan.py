@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keras_quant.errors import LoweringError
-from keras_quant.functional import COMPUTE, Step, describe
+from keras_quant.model.steps import COMPUTE, Step, describe
 from keras_quant.prepare.blocks import as_scheme_block, group_blocks
 from keras_quant.prepare.points import Point, find_points
-from keras_quant.scheme import QuantSpec, Scheme, resolve
+from keras_quant.schemes.scheme import QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
 
 QKERAS_CLASSES = ("QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D", "QDense")

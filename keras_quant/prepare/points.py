@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from keras_quant.functional import (
+from keras_quant.methods.grid import ActivationGrid
+from keras_quant.model.pointwise import find_named, is_nonnegative
+from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
     PASSING,
@@ -19,10 +21,8 @@ from keras_quant.functional import (
     readers_of,
     sources_of,
 )
-from keras_quant.methods.grid import ActivationGrid
-from keras_quant.methods.pointwise import find_named, is_nonnegative
 from keras_quant.prepare.ties import tie
-from keras_quant.scheme import BlockBits
+from keras_quant.schemes.scheme import BlockBits
 
 # An integer kernel ends at the highest code of 8 bits by itself, so a bound there costs nothing.
 BOUNDED_BITS = 8

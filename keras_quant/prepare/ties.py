@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from keras_quant.functional import COMPUTE, Step, consumers, readers_of, sources_of
 from keras_quant.methods.grid import ActivationGrid
+from keras_quant.model.steps import COMPUTE, Step, consumers, readers_of, sources_of
 
 BRANCH_BITS = 8
 _BRANCH = ActivationGrid(bits=BRANCH_BITS, signed=True)

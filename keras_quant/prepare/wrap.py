@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_quant.functional import COMPUTE, Step, input_names, output_names
 from keras_quant.methods import Method
 from keras_quant.methods.quantizers import InputGrid, KeepFloat
-from keras_quant.parts import SHORTHANDS, unfold_calls
+from keras_quant.model.parts import SHORTHANDS, unfold_calls
+from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
+from keras_quant.model.topology import free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras
-from keras_quant.topology import free_name, layers_by_name, list_calls
 
 
 def split_float(plan: Plan, source: keras.Model) -> keras.Model:

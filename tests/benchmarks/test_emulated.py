@@ -16,12 +16,12 @@ from emulated_processors import PROCESSORS, Cache, Processor, command, environme
 from emulated_runner import Emulator, emulate, emulated, without_options
 from emulated_setup import check_machine, set_up
 
-from keras_quant.emit import EXACT_FORMATS, Format
-from keras_quant.emit.onnx_x86 import emit_onnx_x86
-from keras_quant.emit.onnx_x86_weights import PRECISION_OPTION
+from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.emit.onnx_x86.weights import PRECISION_OPTION
 from keras_quant.errors import ModelError, UsageError
-from keras_quant.parity import prove
-from keras_quant.progress import Progress
+from keras_quant.proof.formats import EXACT_FORMATS, Format
+from keras_quant.proof.parity import prove
+from keras_quant.runs.progress import Progress
 from tests.emit.random_graphs import GraphBuilder, small_classifier
 
 HASWELL, ARM = PROCESSORS["Haswell"], PROCESSORS["cortex-a53"]

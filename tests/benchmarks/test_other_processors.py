@@ -11,11 +11,11 @@ from emulated_runner import Emulator, emulate, emulated
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
-from keras_quant.emit import EXACT_FORMATS, Format
-from keras_quant.emit.onnx_x86 import emit_onnx_x86
+from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.errors import EmitError, UsageError
 from keras_quant.graph.ir import Graph, Node, Tensor
-from keras_quant.parity import prove
+from keras_quant.proof.formats import EXACT_FORMATS, Format
+from keras_quant.proof.parity import prove
 from keras_quant.qparams import unsigned
 from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_graph
 

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from keras_quant.cli.main import main
-from keras_quant.emit.onnx_tensorrt import emit_onnx_tensorrt
-from keras_quant.emit.onnx_x86 import emit_onnx_x86
+from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
+from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.targets import builder
 from tests.emit.random_graphs import GraphBuilder
 

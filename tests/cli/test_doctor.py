@@ -5,9 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from keras_quant import diagnosis
 from keras_quant.cli.main import main
-from keras_quant.diagnosis import Check
+from keras_quant.jobs import diagnosis
+from keras_quant.jobs.diagnosis import Check
 
 PRESENT = Check(name="numpy", found="2.4.6")
 OPTIONAL = Check(name="extra ray", found="without ray", status="optional", remedy="pip install ray")

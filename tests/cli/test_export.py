@@ -14,9 +14,9 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.cli.main import main  # noqa: E402
-from keras_quant.emit.tflite import emit_tflite  # noqa: E402
-from keras_quant.keras_files import save_model  # noqa: E402
+from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.lower import lower  # noqa: E402
+from keras_quant.model.files import save_model  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.zoo import build  # noqa: E402
 
@@ -88,7 +88,7 @@ def test_failed_gate_is_exit_code_3(
 ) -> None:
     other = lower(build("mlp", (8, 8, 1), 10))  # the same net with other weights
     monkeypatch.setattr(
-        "keras_quant.emit.tflite.emit_tflite",
+        "keras_quant.emit.tflite.emit.emit_tflite",
         lambda graph, **options: emit_tflite(other, **options),
     )
     result = kq("export", model, "--dataset", "digits", "--out", tmp_path / "out")

@@ -11,7 +11,7 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.cli.main import main  # noqa: E402
-from keras_quant.emit.tflite_sizes import FileBytes  # noqa: E402
+from keras_quant.emit.tflite.sizes import FileBytes  # noqa: E402
 from keras_quant.errors import EmitError  # noqa: E402
 from keras_quant.graph.cost import GraphCost, NodeCost  # noqa: E402
 
@@ -74,7 +74,7 @@ def test_file_that_cannot_be_written_is_a_note(monkeypatch: pytest.MonkeyPatch) 
     def refuse(graph: object) -> bytes:
         raise EmitError("too odd")
 
-    monkeypatch.setattr("keras_quant.inspection.emit_tflite", refuse)
+    monkeypatch.setattr("keras_quant.jobs.inspection.emit_tflite", refuse)
     result = CliRunner().invoke(main, ["inspect", "mlp", "--bits", "4"])
     assert result.exit_code == 0
     assert "no TFLite file, so no file bytes: too odd" in result.stderr

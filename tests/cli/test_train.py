@@ -19,8 +19,8 @@ pytestmark = [
 
 from keras_quant import __version__  # noqa: E402
 from keras_quant.cli.main import main  # noqa: E402
-from keras_quant.keras_files import load_model  # noqa: E402
-from keras_quant.scheme_file import load_scheme, scheme_to_dict  # noqa: E402
+from keras_quant.model.files import load_model  # noqa: E402
+from keras_quant.schemes.file import load_scheme, scheme_to_dict  # noqa: E402
 
 QUICK = ("--model", "mlp", "--option", "units=16", "--epochs", "1")
 FILES = {

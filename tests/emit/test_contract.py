@@ -12,12 +12,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from keras_quant.emit import EXACT_FORMATS, Format, onnx_x86_limits, tflite_limits
+from keras_quant.emit.onnx_x86 import limits as onnx_x86_limits
+from keras_quant.emit.tflite import limits as tflite_limits
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.verify import verify
-from keras_quant.parity import prove
+from keras_quant.proof.formats import EXACT_FORMATS, Format
+from keras_quant.proof.parity import prove
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.runners import Runner
 from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_graph

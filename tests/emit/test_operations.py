@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from keras_quant.emit import FORMATS
-from keras_quant.emit.onnx_tensorrt_ops import OP_EMITTERS as TENSORRT
-from keras_quant.emit.onnx_x86_ops import OP_EMITTERS as ONNX
-from keras_quant.emit.tflite_ops import OP_EMITTERS as TFLITE
+from keras_quant.emit.onnx_tensorrt.ops import OP_EMITTERS as TENSORRT
+from keras_quant.emit.onnx_x86.ops import OP_EMITTERS as ONNX
+from keras_quant.emit.tflite.ops import OP_EMITTERS as TFLITE
 from keras_quant.graph.ops import OPS
+from keras_quant.proof.formats import FORMATS
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 EMITTERS = {"tflite": TFLITE, "onnx": ONNX, "tensorrt": TENSORRT}

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from keras_quant.calibrate import calibrate
+from keras_quant.calibration.calibrate import calibrate
 from keras_quant.methods import load_method
-from keras_quant.methods.pointwise import hard_swish
+from keras_quant.model.pointwise import hard_swish
 from keras_quant.prepare import plan, with_steps, wrap
 from keras_quant.qparams import unsigned
-from keras_quant.scheme import Scheme, scheme_from_bits
+from keras_quant.schemes.bits import scheme_from_bits
+from keras_quant.schemes.scheme import Scheme
 from keras_quant.tf import keras
 
 CLASSES = 5

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.calibrate import calibrate
+from keras_quant.calibration.calibrate import calibrate
 from keras_quant.methods import load_method
+from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import plan, with_steps, wrap
 from keras_quant.qparams import unsigned
-from keras_quant.scheme import Scheme
+from keras_quant.schemes.scheme import Scheme
 from keras_quant.tf import keras
-from keras_quant.topology import layers_by_name
 
 L = keras.layers
 

@@ -10,17 +10,17 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.calibrate import calibrate  # noqa: E402
-from keras_quant.emit import FORMATS  # noqa: E402
-from keras_quant.emit.tflite import emit_tflite  # noqa: E402
+from keras_quant.calibration.calibrate import calibrate  # noqa: E402
+from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
-from keras_quant.logits import LogitFunction  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
-from keras_quant.parity import Parity, prove  # noqa: E402
+from keras_quant.model.logits import LogitFunction  # noqa: E402
 from keras_quant.prepare import plan, with_steps, wrap  # noqa: E402
+from keras_quant.proof.formats import FORMATS  # noqa: E402
+from keras_quant.proof.parity import Parity, prove  # noqa: E402
 from keras_quant.qparams import unsigned  # noqa: E402
-from keras_quant.scheme import scheme_from_bits  # noqa: E402
+from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 

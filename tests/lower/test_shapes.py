@@ -10,15 +10,16 @@ from keras_quant.errors import LoweringError
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.emit import FORMATS  # noqa: E402
-from keras_quant.emit.tflite import emit_tflite  # noqa: E402
+from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.graph.reference import run_reference  # noqa: E402
-from keras_quant.keras_files import load_model, save_model  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.methods.quantizers import InputGrid, fitted_bits  # noqa: E402
-from keras_quant.parity import Parity, prove  # noqa: E402
-from keras_quant.scheme import Scheme, scheme_from_bits  # noqa: E402
+from keras_quant.model.files import load_model, save_model  # noqa: E402
+from keras_quant.proof.formats import FORMATS  # noqa: E402
+from keras_quant.proof.parity import Parity, prove  # noqa: E402
+from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
+from keras_quant.schemes.scheme import Scheme  # noqa: E402
 from keras_quant.tf import keras, qkeras  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 from tests.lower.shapes import NETS, conv, images_of, quantized, randomized  # noqa: E402

@@ -7,24 +7,24 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from keras_quant.emit import FORMATS
-from keras_quant.emit.tflite import emit_tflite
+from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
-from keras_quant.parity import Parity, prove
+from keras_quant.proof.formats import FORMATS
+from keras_quant.proof.parity import Parity, prove
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.calibrate import calibrate  # noqa: E402
-from keras_quant.functional import Step, describe  # noqa: E402
+from keras_quant.calibration.calibrate import calibrate  # noqa: E402
 from keras_quant.graph.ir import Graph, Tensor  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.lower.table import read_table  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
-from keras_quant.methods.pointwise import hard_sigmoid_keras3, hard_swish  # noqa: E402
+from keras_quant.model.pointwise import hard_sigmoid_keras3, hard_swish  # noqa: E402
+from keras_quant.model.steps import Step, describe  # noqa: E402
 from keras_quant.prepare import plan, with_steps, wrap  # noqa: E402
 from keras_quant.qparams import signed, unsigned  # noqa: E402
-from keras_quant.scheme import scheme_from_bits  # noqa: E402
+from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 

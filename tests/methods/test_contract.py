@@ -11,7 +11,7 @@ from keras_quant.errors import UsageError
 from keras_quant.methods import METHODS, Method, load_method
 from keras_quant.methods.grid import ActivationGrid
 from keras_quant.qparams import dequantize, quantize
-from keras_quant.scheme import BINARY, TERNARY, QuantSpec
+from keras_quant.schemes.scheme import BINARY, TERNARY, QuantSpec
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_quant.plots import accuracy_against_size
-from keras_quant.records import DatasetRecord, Figure, ModelRecord, RunRecord, TrainingRecord
+from keras_quant.runs.records import DatasetRecord, Figure, ModelRecord, RunRecord, TrainingRecord
 
 
 def record_of(name: str, *, accuracy: float, bits: int) -> RunRecord:

@@ -6,7 +6,7 @@ from keras_quant.methods import load_method
 from keras_quant.methods.grid import ActivationGrid
 from keras_quant.prepare import Plan, plan, with_steps, wrap
 from keras_quant.qparams import unsigned
-from keras_quant.scheme import scheme_from_bits
+from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
 L = keras.layers

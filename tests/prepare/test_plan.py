@@ -6,7 +6,8 @@ import pytest
 
 from keras_quant.errors import LoweringError, SchemeError
 from keras_quant.methods.grid import ActivationGrid
-from keras_quant.scheme import FLOAT, QuantSpec, Rule, Scheme, scheme_from_bits, with_overrides
+from keras_quant.schemes.bits import scheme_from_bits, with_overrides
+from keras_quant.schemes.scheme import FLOAT, QuantSpec, Rule, Scheme
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow

@@ -6,7 +6,8 @@ import pytest
 from keras_quant.methods import load_method
 from keras_quant.methods.grid import ActivationGrid
 from keras_quant.qparams import unsigned
-from keras_quant.scheme import Scheme, scheme_from_bits, with_overrides
+from keras_quant.schemes.bits import scheme_from_bits, with_overrides
+from keras_quant.schemes.scheme import Scheme
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 
-from keras_quant.emit import FORMATS, Format
-from keras_quant.emit.onnx_x86 import emit_onnx_x86
-from keras_quant.emit.tflite import emit_tflite
-from keras_quant.emit.tflite_options import TFLiteOptions
+from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.emit.tflite.emit import emit_tflite
+from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import DataError, KerasQuantError, ModelError
 from keras_quant.graph.ir import Graph, Node, Tensor
+from keras_quant.proof.formats import FORMATS, Format
 from keras_quant.qparams import unsigned
 from keras_quant.runners import RUNNERS, Runner
 from keras_quant.runners.litert import LiteRTRunner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_quant.emit.onnx_tensorrt import OPSET
+from keras_quant.emit.onnx_tensorrt.emit import OPSET
 from keras_quant.errors import UsageError
 from keras_quant.targets.jetson import BOARDS
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions, plan

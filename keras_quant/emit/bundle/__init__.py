@@ -1,0 +1,1 @@
+"""What goes to a board beside a TensorRT file."""

@@ -1,0 +1,1 @@
+"""Writes ONNX models node by node."""

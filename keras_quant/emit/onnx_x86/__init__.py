@@ -1,0 +1,1 @@
+"""Writes ONNX files for ONNX Runtime on x86."""

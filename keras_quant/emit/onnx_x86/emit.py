@@ -1,0 +1,64 @@
+"""Writes a realized graph as an ONNX file that is fused and exact in ONNX Runtime on x86."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_quant.emit.onnx.file import OnnxFile
+from keras_quant.emit.onnx_x86.emission import Emission
+from keras_quant.emit.onnx_x86.legalize import legalize
+from keras_quant.emit.onnx_x86.limits import find_problems
+from keras_quant.emit.onnx_x86.ops import OP_EMITTERS
+from keras_quant.emit.onnx_x86.weights import PRECISION_OPTION, saturating, stored_unsigned
+from keras_quant.errors import EmitError
+from keras_quant.graph.ir import Graph
+
+# ONNX Runtime reads both from 1.12 (June 2022) on; nothing that is newer is needed.
+OPSET, IR_VERSION = 17, 8
+
+
+def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> bytes:
+    """Gives the bytes of an .onnx file.
+
+    The file takes float32 (batch, *shape) inputs with any batch, channels last as in Keras, and
+    its inputs and outputs have the names of the graph's tensors. Output tensors of codes are
+    uint8, each code shifted by `onnx_x86_emission.stored_offset`. Where it needs a session
+    option to be exact on processors without VNNI, metadata_props name it, and its value.
+
+    Args:
+        graph: a realized graph.
+        outputs: names of the tensors that the file gives; None means the graph's outputs.
+            Parity asks for all tensors of codes.
+    Raises:
+        EmitError: lists all nodes and tensors that ONNX Runtime cannot compute exactly.
+    """
+    problems = find_problems(graph)
+    if problems:
+        lines = "".join(f"\n  {line}" for line in problems)
+        raise EmitError(f"graph {graph.name!r} cannot be written as ONNX for x86:{lines}")
+    legal = legalize(graph)
+    unsigned = stored_unsigned(legal)
+    emission = Emission(
+        graph=legal,
+        file=OnnxFile(graph.name, opset=OPSET, ir_version=IR_VERSION),
+        unsigned_weights=unsigned,
+    )
+    for name in legal.inputs:
+        emission.take(name)
+    for node in legal.nodes:
+        OP_EMITTERS[node.op](emission, node)
+    given = tuple(outputs or graph.outputs)
+    for name in given:
+        emission.give(name)
+    at_risk = saturating(legal) - unsigned
+    return emission.file.pack(
+        inputs={name: legal.tensors[name].shape for name in legal.inputs},
+        outputs={name: (_dtype(legal, name), legal.tensors[name].shape) for name in given},
+        metadata={PRECISION_OPTION: "1"} if at_risk else {},
+    )
+
+
+def _dtype(graph: Graph, name: str) -> type:
+    return np.float32 if graph.tensors[name].qparams is None else np.uint8

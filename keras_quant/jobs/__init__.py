@@ -1,0 +1,1 @@
+"""What the commands call, one module a job."""

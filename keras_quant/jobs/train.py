@@ -1,0 +1,321 @@
+"""The main job: from a model's name, a dataset and a scheme to a trained run, exported and proven.
+
+Each stage leaves its result in the run's folder before the next begins, so that a killed run
+goes on where it was: calibration.json, then checkpoint.npz after each epoch, then model.keras,
+then the export.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_quant import runs
+from keras_quant.calibration.calibrate import CALIBRATION_IMAGES, calibrate, input_grid
+from keras_quant.data import Dataset, load_dataset, normalize
+from keras_quant.emit.tflite.emit import emit_tflite
+from keras_quant.errors import LoweringError, ModelError, RunError, TrainingError, UsageError
+from keras_quant.files import write_json, write_text
+from keras_quant.graph.cost import cost
+from keras_quant.jobs.export import stored_limits
+from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
+from keras_quant.lower import Snap, lower, lower_exactly
+from keras_quant.methods import load_method
+from keras_quant.model.files import load_model, save_model
+from keras_quant.model.logits import accuracy
+from keras_quant.model.topology import layers_by_name
+from keras_quant.prepare import Plan, copy_weights, plan, with_steps, wrap
+from keras_quant.proof.baseline import float_tflite
+from keras_quant.proof.formats import FORMATS
+from keras_quant.proof.gate import Export, export_formats, gather
+from keras_quant.runs import RunFolder, records
+from keras_quant.runs.progress import Progress
+from keras_quant.runs.records import Figure, RunRecord
+from keras_quant.schemes.file import scheme_to_yaml
+from keras_quant.schemes.scheme import is_float
+from keras_quant.tf import keras
+from keras_quant.training import checkpoint
+from keras_quant.training.fit import FitSettings, fit
+from keras_quant.zoo import build
+from keras_quant.zoo.user import build_from_file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainResult:
+    """A finished run: its folder, its record and the proof of its file."""
+
+    folder: RunFolder
+    record: RunRecord
+    export: Export
+
+
+def train(
+    settings: TrainSettings,
+    path: Path,
+    *,
+    command: tuple[str, ...] = (),
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress,
+) -> TrainResult:
+    """Trains a model, moves its biases to exact integers, evaluates, exports and proves it.
+
+    Args:
+        path: the run's folder; must not hold a run unless overwrite or resume is given.
+        command: the process's arguments, for the record.
+        resume: go on with a run that was stopped; settings must be those it was begun with.
+    Raises:
+        KerasQuantError: a subclass says what is wrong with the input, or what failed.
+        ParityError: the exported file does not answer as the reference does.
+    """
+    check(settings)
+    if settings.parent is not None and settings.parent.resolve() == path.resolve():
+        raise UsageError(f"{path}: a run cannot start --from itself; give --name NAME for another")
+    dataset = load_dataset(
+        settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
+    )
+    keras.utils.set_random_seed(settings.seed)
+    source = _float_model(settings, dataset)
+    planned = plan(source, settings.scheme)
+    record = begin_record(settings, dataset, planned.float_layers, command)
+    folder, record = _open(path, record, settings, overwrite=overwrite, resume=resume)
+    planned = _calibrated(planned, source, dataset, settings, folder, progress)
+    model = _quantized(planned, source, dataset, settings)
+    lower(model)  # what cannot be lowered is told before training, not after
+    _fit(model, source, planned, dataset, settings, folder, resume=resume, progress=progress)
+    return _finish(model, source, dataset, folder, record, progress=progress)
+
+
+def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
+    """Builds the float model, with the parent's weights where there is one."""
+    shape, classes = dataset.input_shape, dataset.num_classes
+    if ":" in settings.model:
+        model = build_from_file(settings.model, shape, classes)
+    else:
+        model = build(settings.model, shape, classes, **settings.model_options)
+    if model.output_shape != (None, classes):
+        raise ModelError(
+            f"model {settings.model} puts out {model.output_shape[1:]}; dataset "
+            f"{dataset.name} needs ({classes},), one number a class"
+        )
+    if settings.parent is not None:
+        _take_weights(model, settings.parent)
+    return model
+
+
+def _take_weights(model: keras.Model, parent: Path) -> None:
+    given = load_model(runs.model_of(parent))
+    shapes = {
+        name: [w.shape for w in layer.weights] for name, layer in layers_by_name(given).items()
+    }
+    missing = [
+        name
+        for name, layer in layers_by_name(model).items()
+        if layer.weights and shapes.get(name) != [w.shape for w in layer.weights]
+    ]
+    if missing:
+        raise RunError(
+            f"--from {parent}: that run's model ({given.name}) lacks these layers, or has them in "
+            f"another shape: {', '.join(missing)}. Start from a run of the same model and classes"
+        )
+    copy_weights(given, model)
+
+
+def _open(
+    path: Path, record: RunRecord, settings: TrainSettings, *, overwrite: bool, resume: bool
+) -> tuple[RunFolder, RunRecord]:
+    """Makes the run's folder, or opens a stopped run's and gives the record that it began with."""
+    if resume:
+        record = _begun(path, record)
+        folder = runs.reopen(path)
+    else:
+        folder = runs.create(path, overwrite=overwrite)
+        records.save(record, folder.path)  # first: without it a folder is no run
+    write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+    return folder, record
+
+
+def _begun(path: Path, record: RunRecord) -> RunRecord:
+    begun = records.load(path)
+    if begun.status == "exported":
+        raise RunError(f"{path}: that run is finished; --overwrite trains it anew")
+    differing = records.differing_settings(begun, record)
+    if differing:
+        raise RunError(
+            f"{path}: --resume needs the settings that the run was begun with; these differ: "
+            f"{', '.join(differing)} (see {path / records.FILE_NAME})"
+        )
+    return begun
+
+
+def _calibrated(
+    planned: Plan,
+    source: keras.Model,
+    dataset: Dataset,
+    settings: TrainSettings,
+    folder: RunFolder,
+    progress: Progress,
+) -> Plan:
+    """Finds the activations' steps, or reads those that an earlier start of the run found."""
+    if not planned.points:
+        return planned
+    if not folder.calibration.exists():
+        images = normalize(dataset.train.x[:CALIBRATION_IMAGES])
+        progress.say(f"calibrating activation scales on {len(images)} training images")
+        with progress.bar("calibrating", len(images)) as show:
+            steps = calibrate(
+                planned,
+                source,
+                images,
+                fresh=settings.parent is None,
+                on_images=lambda done: show(done, ""),
+            )
+        write_json(folder.calibration, {str(group): step for group, step in steps.items()})
+    try:
+        steps = {int(k): v for k, v in json.loads(folder.calibration.read_text()).items()}
+        return with_steps(planned, steps)
+    except (ValueError, AttributeError, KeyError) as error:
+        raise RunError(
+            f"{folder.calibration}: broken ({error!r}); remove it, and --resume calibrates again"
+        ) from error
+
+
+def _quantized(
+    planned: Plan, source: keras.Model, dataset: Dataset, settings: TrainSettings
+) -> keras.Model:
+    if is_float(settings.scheme):
+        return source
+    grid = None
+    if not planned.input_spec.is_float:
+        grid = input_grid(
+            normalize(dataset.train.x[:CALIBRATION_IMAGES]),
+            bits=planned.input_spec.bits,
+            pixel_scale=dataset.input_scale,
+        )
+    return wrap(planned, source, load_method(settings.method), grid)
+
+
+def _fit(
+    model: keras.Model,
+    source: keras.Model,
+    planned: Plan,
+    dataset: Dataset,
+    settings: TrainSettings,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    progress: Progress,
+) -> None:
+    """Trains; on a NaN loss the last good weights are saved before the error goes on."""
+    augment = dataset.augment if settings.augment is None else settings.augment
+    fit_settings = FitSettings(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augment=augment,
+        optimizer=settings.optimizer,
+        patience=settings.patience,
+        tensorboard=folder.tensorboard if settings.tensorboard else None,
+        distill=settings.distill,
+    )
+    trained = model
+    if settings.precision == "bf16":
+        with _bfloat16():
+            trained = _quantized(planned, _float_model(settings, dataset), dataset, settings)
+        trained.set_weights(model.get_weights())
+    try:
+        fit(
+            model,
+            trained,
+            dataset,
+            fit_settings,
+            teacher=source if settings.distill else None,
+            folder=folder.path,
+            resume=resume,
+            progress=progress,
+        )
+    except TrainingError:
+        save_model(model, folder.model)
+        raise
+
+
+@contextlib.contextmanager
+def _bfloat16() -> Iterator[None]:
+    """Lets layers made within compute in bfloat16, with float32 weights."""
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+def _finish(
+    model: keras.Model,
+    source: keras.Model,
+    dataset: Dataset,
+    folder: RunFolder,
+    record: RunRecord,
+    *,
+    progress: Progress,
+) -> TrainResult:
+    """Snaps, saves, touches the test set once, exports and proves."""
+    progress.say("lowering to the integer graph")
+    formats = [FORMATS["tflite"]]
+    snap = lower_exactly(model, limits=stored_limits(formats))
+    save_model(model, folder.model)
+    evidence = gather(model, dataset, scheme=str(record.scheme["name"]))
+    keras_accuracy = accuracy(evidence.keras_logits, dataset.test.y)
+    record = dataclasses.replace(
+        record,
+        status="trained",
+        figures=(_percent("accuracy", keras_accuracy, "Keras model"), *_sizes(snap, source)),
+    )
+    records.save(record, folder.path)
+    (export,) = export_formats(snap, folder.export, formats, evidence, progress=progress)
+    figures = (
+        *record.figures,
+        _percent("accuracy", export.accuracy, "TFLite file"),
+        _percent("top-1 agreement", export.parity.keras_top1_agreement, "Keras and TFLite"),
+        Figure(name="size", value=export.size_bytes, unit="bytes", notes="integer TFLite file"),
+    )
+    record = dataclasses.replace(record, status="exported", figures=figures)
+    records.save(record, folder.path)
+    # Last, so that no kill costs the epochs that are done.
+    (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    return TrainResult(folder=folder, record=record, export=export)
+
+
+def _percent(name: str, share: float | None, notes: str) -> Figure:
+    assert share is not None
+    return Figure(name=name, value=100 * share, unit="%", split="test", notes=notes)
+
+
+def _sizes(snap: Snap, source: keras.Model) -> tuple[Figure, ...]:
+    total = cost(snap.graph)
+    return (
+        Figure(name="size", value=_float_bytes(source), unit="bytes", notes="float TFLite file"),
+        Figure(name="parameters", value=total.parameters),
+        Figure(
+            name="logical size",
+            value=total.kernel_bits,
+            unit="bits",
+            notes="kernels at the scheme's widths",
+        ),
+        Figure(name="MACs", value=total.macs, notes="one image"),
+    )
+
+
+def _float_bytes(source: keras.Model) -> int:
+    """Size of the float model's TFLite file: our own, as large as the converter's and soon made.
+
+    Some layers are lowered between codes only; models with these take the converter.
+    """
+    try:
+        return len(emit_tflite(lower(source)))
+    except LoweringError:
+        return len(float_tflite(source))

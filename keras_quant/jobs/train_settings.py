@@ -1,0 +1,143 @@
+"""What `kq train` is asked for: ranges, checks, and the record that a run begins with."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keras_quant import __version__
+from keras_quant.data import Dataset
+from keras_quant.errors import UsageError
+from keras_quant.methods import load_method
+from keras_quant.runs import records
+from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
+from keras_quant.schemes.file import scheme_to_dict
+from keras_quant.schemes.scheme import Scheme, is_float
+from keras_quant.training.optimizer_settings import OptimizerSettings
+
+PRECISIONS = ("float32", "bf16")
+MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """What `kq train` is asked for.
+
+    Attributes:
+        model: a name of the zoo, or "FILE.py:FUNCTION".
+        model_options: options of the zoo's model.
+        dataset: a name, a .npz file or an image folder.
+        validation_fraction: share of the training images that epochs are judged on.
+        scheme: which layer gets how many bits.
+        method: a name of METHODS.
+        augment: flips and crops; None means the dataset's default.
+        patience: see FitSettings.
+        precision: of the training step's arithmetic; weights and evaluation are float32.
+        parent: run folder whose weights training starts from.
+        distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
+        tensorboard: write TensorBoard event files into the run's folder.
+    """
+
+    scheme: Scheme
+    model: str = "cnn"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str = "digits"
+    validation_fraction: float = 0.1
+    method: str = "qkeras"
+    epochs: int = 20
+    batch_size: int = 128
+    seed: int = 0
+    augment: bool | None = None
+    patience: int = 0
+    precision: str = "float32"
+    parent: Path | None = None
+    distill: float = 0.0
+    tensorboard: bool = False
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def problems(self) -> list[str]:
+        """What is out of range, one text each."""
+        found = [
+            f"{option} is {value}; 1 or more is allowed"
+            for option, value in (("--epochs", self.epochs), ("--batch-size", self.batch_size))
+            if value < 1
+        ]
+        if self.patience < 0:
+            found.append(f"--early-stopping is {self.patience}; 0 (off) or more is allowed")
+        if not 0 < self.validation_fraction < 1:
+            found.append(
+                f"--validation-fraction is {self.validation_fraction}; between 0 and 1 is allowed"
+            )
+        if not 0 <= self.distill <= 1:
+            found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
+        if self.distill and (self.parent is None or is_float(self.scheme)):
+            found.append("--distill needs a parent, given with --from RUN, and a scheme with bits")
+        if not 0 <= self.seed <= MAX_SEED:
+            found.append(f"--seed is {self.seed}; 0 to {MAX_SEED} is allowed")
+        if ":" in self.model and self.model_options:
+            found.append(f"--option is for models of the zoo; {self.model} takes none")
+        if self.precision not in PRECISIONS:
+            found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
+        return [*found, *self.optimizer.problems()]
+
+
+def check(settings: TrainSettings) -> None:
+    """Tells everything that is wrong with settings.
+
+    Raises:
+        UsageError: values that are out of range, or an unknown method.
+    """
+    problems = settings.problems()
+    if problems:
+        raise UsageError("; ".join(problems))
+    if not is_float(settings.scheme):
+        load_method(settings.method)
+
+
+def begin_record(
+    settings: TrainSettings,
+    dataset: Dataset,
+    float_layers: tuple[str, ...],
+    command: tuple[str, ...],
+) -> RunRecord:
+    """The record of a run that is about to begin."""
+    optimizer = dataclasses.asdict(settings.optimizer)
+    schedule = {key: optimizer.pop(key) for key in ("schedule", "warmup_epochs")}
+    sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
+    return RunRecord(
+        command=command,
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        kq_version=__version__,
+        model=ModelRecord(name=settings.model, options=dict(settings.model_options)),
+        dataset=DatasetRecord(
+            name=dataset.name,
+            source=dataset.source,
+            sizes=sizes,
+            input_shape=dataset.input_shape,
+            num_classes=dataset.num_classes,
+            input_scale=dataset.input_scale,
+            validation_fraction=settings.validation_fraction,
+        ),
+        training=TrainingRecord(
+            method="float" if is_float(settings.scheme) else settings.method,
+            seed=settings.seed,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            optimizer=optimizer,
+            schedule=schedule,
+            precision=settings.precision,
+            augment=dataset.augment if settings.augment is None else settings.augment,
+            patience=settings.patience,
+            parent=None if settings.parent is None else str(settings.parent),
+            distill=settings.distill,
+        ),
+        scheme=scheme_to_dict(settings.scheme),
+        float_layers=float_layers,
+        status="training",
+        versions=records.versions(),
+        environment=records.environment(),
+    )

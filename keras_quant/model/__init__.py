@@ -1,0 +1,1 @@
+"""A Keras model, read: its topology, its steps, its files."""

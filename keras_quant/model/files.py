@@ -1,0 +1,192 @@
+"""Keras models in files: written whole, read without running code from the file."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from keras_quant.errors import ModelError
+from keras_quant.files import atomic_path
+from keras_quant.methods.quantizers import repair_qkeras
+from keras_quant.model.keras3_config import to_keras2, weight_groups
+from keras_quant.model.pointwise import register_functions
+from keras_quant.model.safety import archive_problems, config_problems
+from keras_quant.tf import keras, qkeras
+
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+
+repair_qkeras()
+register_functions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Saved:
+    """A file's description of its model.
+
+    Attributes:
+        config: the model's class and settings, without those of training.
+        keras_version: of the Keras that wrote the file.
+        dangers: what could run code, one sentence each.
+    """
+
+    config: dict[str, Any]
+    keras_version: str
+    dangers: list[str]
+
+    @property
+    def is_keras3(self) -> bool:
+        return self.keras_version.startswith("3.")
+
+
+def save_model(model: keras.Model, path: str | Path) -> None:
+    """Writes a functional or sequential model, without optimizer state, as a .keras file.
+
+    Raises:
+        ModelError: path does not end with .keras, or the model is subclassed or not built.
+        FileError: the file cannot be written; an earlier one of that name is left as it was.
+    """
+    if Path(path).suffix != ".keras":
+        raise ModelError(f"{path}: a model is saved as .keras; give the file that ending")
+    if not getattr(model, "inputs", None):
+        raise ModelError(
+            f"{path}: model {model.name} has no fixed inputs; only functional models, and "
+            "sequential ones that were built, can be saved"
+        )
+    inference = keras.Model(model.inputs, model.outputs, name=model.name)
+    with atomic_path(path) as temporary, _quantizers_taken_for_constraints():
+        inference.save(temporary)
+
+
+def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
+    """Reads a .keras file (of Keras 2 or 3) or an .h5 file, of Keras and QKeras layers.
+
+    Args:
+        trust: load also what could run code from the file: Lambda layers, custom classes.
+    Returns: an uncompiled model; it answers bit for bit as the saved one did.
+    Raises:
+        ModelError: there is no such file, it is broken or incomplete, it needs trust, or its
+            layers are not known here.
+    """
+    path = Path(path)
+    _check_path(path)
+    try:
+        saved = _read_zip(path) if path.suffix == ".keras" else _read_h5(path)
+    except ModelError:
+        raise
+    except Exception as error:  # broken bytes can end in any error of zipfile, json or h5py
+        raise ModelError(
+            f"{path}: not a whole Keras model file ({_reason(error)}). Copy or save it again."
+        ) from error
+    if saved.dangers and not trust:
+        raise ModelError(
+            f"{path}: not loaded, since it could run code from the file: "
+            f"{'; '.join(saved.dangers)}. If you trust who made it, --trust loads it all the same."
+        )
+    return _rebuild(path, saved, trust=trust)
+
+
+@contextmanager
+def _quantizers_taken_for_constraints() -> Iterator[None]:
+    """Silences what Keras says when QKeras has it save a quantizer, which it does well."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"The `keras\.constraints\.serialize\(\)`.*\.quantizers\."
+        )
+        yield
+
+
+def _check_path(path: Path) -> None:
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; give a .keras or .h5 file")
+    if not path.exists():
+        raise ModelError(f"{path}: there is no such file")
+    if path.suffix not in (".keras", ".h5"):
+        raise ModelError(f"{path}: ends with {path.suffix!r}; .keras and .h5 files are loaded")
+
+
+def _read_zip(path: Path) -> _Saved:
+    with zipfile.ZipFile(path) as archive:
+        missing = {_CONFIG, _METADATA, _WEIGHTS} - set(archive.namelist())
+        if missing:
+            raise ModelError(f"{path}: no Keras model file: it lacks {', '.join(sorted(missing))}")
+        config = _without_training(json.loads(archive.read(_CONFIG)))
+        return _Saved(
+            config=config,
+            keras_version=str(json.loads(archive.read(_METADATA))["keras_version"]),
+            dangers=archive_problems(archive) + config_problems(config),
+        )
+
+
+def _read_h5(path: Path) -> _Saved:
+    with h5py.File(path) as file:
+        if "model_config" not in file.attrs or "model_weights" not in file:
+            raise ModelError(
+                f"{path}: it lacks model_config or model_weights; weights alone are no model"
+            )
+        config = _without_training(json.loads(file.attrs["model_config"]))
+        return _Saved(
+            config=config,
+            keras_version=str(file.attrs.get("keras_version", "2")),
+            dangers=config_problems(config),
+        )
+
+
+def _without_training(value: Any) -> Any:
+    """A configuration without optimizers, losses and metrics, of nested models too."""
+    if isinstance(value, dict):
+        return {k: _without_training(v) for k, v in value.items() if k != "compile_config"}
+    return [_without_training(item) for item in value] if isinstance(value, list) else value
+
+
+def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
+    try:
+        config = to_keras2(saved.config) if saved.is_keras3 else saved.config
+        model = _build(config, trust=trust)
+    except Exception as error:  # what a file says can end in any error of Keras
+        # Keras' own message may not tell which class it did not find.
+        trusted = f" What had to be trusted: {'; '.join(saved.dangers)}" if saved.dangers else ""
+        raise ModelError(
+            f"{path}: its model cannot be rebuilt: {_reason(error)}.{trusted}"
+        ) from error
+    try:
+        if saved.is_keras3 and path.suffix == ".keras":
+            _set_keras3_weights(model, config, path)
+        else:
+            model.load_weights(os.fspath(path))
+    except Exception as error:
+        raise ModelError(f"{path}: its weights do not fit its layers: {_reason(error)}") from error
+    return model
+
+
+def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
+    custom_objects: dict[str, Any] = {}
+    qkeras.utils._add_supported_quantized_objects(custom_objects)
+    with _quantizers_taken_for_constraints():
+        if "module" not in config:  # .h5 files
+            return keras.models.model_from_config(config, custom_objects)
+        return keras.saving.deserialize_keras_object(config, custom_objects, safe_mode=not trust)
+
+
+def _set_keras3_weights(model: keras.Model, config: dict[str, Any], path: Path) -> None:
+    with zipfile.ZipFile(path) as archive, h5py.File(archive.open(_WEIGHTS)) as file:
+        for names, group in weight_groups(config):
+            layer = functools.reduce(lambda inside, name: inside.get_layer(name), names, model)
+            variables = file.get(group, {})
+            layer.set_weights([np.asarray(variables[str(i)]) for i in range(len(variables))])
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, with the end of a long text, where Keras puts the cause."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"

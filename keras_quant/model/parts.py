@@ -1,0 +1,225 @@
+"""Layers that are shorthand for others: what is quantized and lowered is what they stand for.
+
+| layer | stands for |
+|---|---|
+| SeparableConv2D | DepthwiseConv2D, then a Conv2D of 1x1 |
+| SeparableConv1D | Conv1D with a group for each channel, then a Conv1D of 1 |
+| DepthwiseConv1D | Conv1D with a group for each channel |
+| Rescaling, Normalization | BatchNormalization that is not trained |
+| Normalization of other axes than the last | the same, of pixels laid out as one vector |
+
+The two halves of a separable convolution get a kernel quantizer each, and their codes must meet
+on a grid, so values are rounded between them as behind any convolution without a ReLU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_quant.model.topology import Call, Shape, free_name
+from keras_quant.tf import keras
+
+# Layers with their weights, in the order in which they are called.
+_Built = list[tuple[keras.layers.Layer, list[np.ndarray]]]
+
+# With this variance and epsilon, both exact in float32, a batch norm multiplies by gamma alone.
+# TensorFlow raises smaller epsilons to 1.001e-5.
+_EPSILON = 2.0**-10
+
+
+def unfold_calls(calls: Sequence[Call]) -> list[Call]:
+    """Replaces calls of layers of the table by calls of what they stand for.
+
+    Returns: calls with unique names: the last of those that stand for one has its name. The
+        parts of a layer that is called more than once are the same in all its calls.
+    """
+    taken = {name for call in calls for name in (call.name, call.layer_name)}
+    parts: dict[str, dict[str, keras.layers.Layer]] = {}
+    found: list[Call] = []
+    for call in calls:
+        known = parts.get(call.layer_name, {}).values()
+        layers = tuple(known) or unfold(call.layer, call.input_shapes)
+        suffixes = [layer.name.removeprefix(layers[-1].name) for layer in layers[:-1]]
+        names = [free_name(call.name + suffix, taken) for suffix in suffixes]
+        taken.update(names)
+        names.append(call.name)
+        # The first call of a layer has its name.
+        parts.setdefault(call.layer_name, dict(zip(names, layers, strict=True)))
+        found += _chain(call, names, parts[call.layer_name])
+    return found
+
+
+def unfold(
+    layer: keras.layers.Layer, input_shapes: Sequence[Shape]
+) -> tuple[keras.layers.Layer, ...]:
+    """Gives the layers that compute, one after the other, what a layer of the table computes.
+
+    Args:
+        layer: a built layer.
+        input_shapes: of what it is called on, without the batch axis.
+    Returns: new layers with the layer's weights, each called on what the one before gives; the
+        last has the layer's name. The layer itself where it is no shorthand, or one that cannot
+        be told in other layers (channels first, statistics of positions that are not known).
+    """
+    make = _PARTS.get(type(layer).__name__)
+    parts = make(layer, input_shapes[0]) if make and _is_channels_last(layer) else []
+    x = keras.Input(input_shapes[0]) if parts else None
+    for part, weights in parts:
+        x = part(x)
+        part.set_weights(weights)
+    return tuple(part for part, _ in parts) or (layer,)
+
+
+def _chain(
+    call: Call, names: Sequence[str], parts: Mapping[str, keras.layers.Layer]
+) -> Iterator[Call]:
+    """The calls, under their names, of a layer's parts by the parts' own names."""
+    owner = None if call.layer in parts.values() else call.layer_name
+    inputs, input_shapes = call.inputs, call.input_shapes
+    for name, (layer_name, layer) in zip(names, parts.items(), strict=True):
+        last = name == call.name
+        shape = call.shape if last else _shape(layer, input_shapes[0])
+        yield replace(
+            call,
+            name=name,
+            layer_name=layer_name,
+            layer=layer,
+            inputs=inputs,
+            input_shapes=input_shapes,
+            shape=shape,
+            outputs=call.outputs if last else (),
+            owner=owner,
+        )
+        inputs, input_shapes = (name,), (shape,)
+
+
+def _shape(layer: keras.layers.Layer, input_shape: Shape) -> Shape:
+    """Of what a layer puts out, without the batch axis."""
+    return tuple(layer.compute_output_shape((None, *input_shape))[1:])
+
+
+def _is_channels_last(layer: keras.layers.Layer) -> bool:
+    return getattr(layer, "data_format", "channels_last") == "channels_last"
+
+
+def _separable_2d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+    config = layer.get_config()
+    depthwise = keras.layers.DepthwiseConv2D(
+        **_picked(config, *_WINDOW, "depth_multiplier", *_prefixed("depthwise")),
+        use_bias=False,
+        name=f"{layer.name}_depthwise",
+    )
+    pointwise = keras.layers.Conv2D(**_pointwise(config))
+    first, *others = layer.get_weights()
+    return [(depthwise, [first]), (pointwise, others)]
+
+
+def _separable_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+    config = layer.get_config()
+    first, *others = layer.get_weights()
+    depthwise = _grouped_1d(
+        config, first.shape, use_bias=False, name=f"{layer.name}_depthwise", activation=None
+    )
+    pointwise = keras.layers.Conv1D(**_pointwise(config))
+    return [(depthwise, [_grouped(first)]), (pointwise, others)]
+
+
+def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+    config = layer.get_config()
+    kernel, *bias = layer.get_weights()
+    own = _picked(config, "name", "activation", "use_bias", *_prefixed("bias"))
+    return [(_grouped_1d(config, kernel.shape, **own), [_grouped(kernel), *bias])]
+
+
+def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+    return _affine(layer, input_shape, gain=layer.scale, shift=layer.offset)
+
+
+def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+    rank = 1 + len(input_shape)
+    by_position = bool({axis % rank for axis in layer.axis} - {rank - 1})
+    if by_position and None in input_shape:
+        return []
+    mean, variance = (np.asarray(v, np.float64) for v in (layer.mean, layer.variance))
+    deviation = np.maximum(np.sqrt(variance), keras.backend.epsilon())
+    gain, shift = (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
+    if by_position:
+        return _affine_by_position(layer, input_shape, gain=gain, shift=shift)
+    return _affine(layer, input_shape, gain=gain.ravel(), shift=shift.ravel())
+
+
+_PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], _Built]] = {
+    "SeparableConv2D": _separable_2d,
+    "SeparableConv1D": _separable_1d,
+    "DepthwiseConv1D": _depthwise_1d,
+    "Rescaling": _rescaling,
+    "Normalization": _normalization,
+}
+SHORTHANDS = tuple(_PARTS)
+
+_WINDOW = ("kernel_size", "strides", "padding", "dilation_rate", "trainable")
+
+
+def _prefixed(name: str) -> tuple[str, str]:
+    return f"{name}_initializer", f"{name}_regularizer"
+
+
+def _picked(config: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: config[name] for name in names}
+
+
+def _pointwise(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the convolution of 1x1 that ends a separable one."""
+    own = _picked(
+        config, "name", "trainable", "filters", "use_bias", "activation", *_prefixed("bias")
+    )
+    kernel = {
+        f"kernel_{name}": config[f"pointwise_{name}"] for name in ("initializer", "regularizer")
+    }
+    return own | kernel | {"kernel_size": 1}
+
+
+def _grouped_1d(
+    config: Mapping[str, Any], kernel: tuple[int, ...], **own: Any
+) -> keras.layers.Layer:
+    """A depthwise convolution of sequences; kernel (taps, channels, depth_multiplier)."""
+    _, channels, multiplier = kernel
+    return keras.layers.Conv1D(
+        filters=channels * multiplier,
+        groups=channels,
+        kernel_initializer=config["depthwise_initializer"],
+        kernel_regularizer=config["depthwise_regularizer"],
+        **_picked(config, *_WINDOW),
+        **own,
+    )
+
+
+def _grouped(kernel: np.ndarray) -> np.ndarray:
+    """(taps, channels, depth_multiplier) as (taps, 1, channels * depth_multiplier)."""
+    return kernel.reshape(len(kernel), 1, -1)
+
+
+def _affine(
+    layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any, name: str = ""
+) -> _Built:
+    """x * gain + shift, both scalars or (channels,), by a layer of the same or another name."""
+    channels, name = (input_shape[-1],), name or layer.name
+    norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
+    gamma, beta = (np.broadcast_to(np.asarray(v, np.float32), channels) for v in (gain, shift))
+    variance = np.full(channels, 1 - _EPSILON, np.float32)
+    return [(norm, [gamma, beta, np.zeros_like(variance), variance])]
+
+
+def _affine_by_position(
+    layer: keras.layers.Layer, input_shape: Shape, *, gain: np.ndarray, shift: np.ndarray
+) -> _Built:
+    """x * gain + shift, both of a shape that broadcasts to (1, *input_shape)."""
+    gain, shift = (np.broadcast_to(v, (1, *input_shape)).ravel() for v in (gain, shift))
+    vector = keras.layers.Reshape((-1,), name=f"{layer.name}_vector")
+    norm = _affine(layer, gain.shape, gain=gain, shift=shift, name=f"{layer.name}_positions")
+    image = keras.layers.Reshape(input_shape, name=layer.name)
+    return [(vector, []), *norm, (image, [])]

@@ -1,0 +1,313 @@
+"""A Keras model as a list of steps: one plain view for preparing and for lowering it.
+
+Fused activations become steps of their own, QKeras layers count as what they compute, and
+everything that is not understood is told at once, by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keras_quant.errors import LoweringError
+from keras_quant.methods.qkeras import activation_qparams, freeze_activation
+from keras_quant.model.parts import SHORTHANDS, unfold_calls
+from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
+from keras_quant.model.topology import Call, Shape, list_calls
+from keras_quant.qparams import QParams
+from keras_quant.tf import keras
+
+COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
+AVERAGE = ("avg_pool", "mean")
+# Steps that put out codes of the grid that they take in.
+PASSING = (
+    "max_pool", "global_max_pool", "reshape", "pad", "upsample", "concat", "dropout", "linear"
+)  # fmt: skip
+
+_KINDS = {
+    "InputLayer": "input",
+    "Conv1D": "conv2d",
+    "Conv2D": "conv2d",
+    "Conv2DTranspose": "conv2d_transpose",
+    "DepthwiseConv2D": "depthwise_conv2d",
+    "Dense": "dense",
+    "BatchNormalization": "batch_norm",
+    "ReLU": "relu",
+    "Add": "add",
+    "Multiply": "multiply",
+    "MaxPooling1D": "max_pool",
+    "MaxPooling2D": "max_pool",
+    "AveragePooling1D": "avg_pool",
+    "AveragePooling2D": "avg_pool",
+    "GlobalAveragePooling1D": "mean",
+    "GlobalAveragePooling2D": "mean",
+    "GlobalMaxPooling1D": "global_max_pool",
+    "GlobalMaxPooling2D": "global_max_pool",
+    "Flatten": "reshape",
+    "Reshape": "reshape",
+    "ZeroPadding1D": "pad",
+    "ZeroPadding2D": "pad",
+    "Cropping1D": "pad",
+    "Cropping2D": "pad",
+    "UpSampling1D": "upsample",
+    "UpSampling2D": "upsample",
+    "Resizing": "upsample",
+    "Concatenate": "concat",
+    "Dropout": "dropout",
+    "Softmax": "softmax",
+    **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
+}
+_NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
+SUPPORTED = (*_KINDS, *SHORTHANDS)
+SUPPORTED += ("Activation('softmax' or a function of one value)", "QActivation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """One thing that a layer does.
+
+    Attributes:
+        name: the call's name (see `topology`); a fused activation's is "CALL/activation".
+        kind: a value of the table above, or "quantizer", "linear", "to_float", or "output" of
+            what stands for the model's caller.
+        layer: the Keras layer.
+        inputs: names of the steps that it reads.
+        max_value: upper end of a relu: None or 6.0.
+        qparams: of a quantizer.
+        function: what a lookup computes of each value: a Keras function, or the layer itself.
+        layer_name: of the layer, unique in the model and the same in all its calls.
+        owner: that of the model's layer, where the step's layer is a part of it (`parts`).
+        input_shapes: of what the call reads, without the batch axis.
+        shape: of what the call puts out, without the batch axis.
+        outputs: where among the model's outputs its value stands.
+    """
+
+    name: str
+    kind: str
+    layer: Any
+    inputs: tuple[str, ...] = ()
+    max_value: float | None = None
+    qparams: QParams | None = None
+    function: Function | None = None
+    layer_name: str = ""
+    owner: str | None = None
+    input_shapes: tuple[Shape, ...] = ()
+    shape: Shape = ()
+    outputs: tuple[int, ...] = ()
+
+
+def class_name(layer: keras.layers.Layer) -> str:
+    """The layer's class, without the leading Q of the QKeras layers that are understood.
+
+    QBatchNormalization and the pooling layers of QKeras are not: they have quantizers inside.
+    """
+    name = type(layer).__name__
+    return name[1:] if name[:1] == "Q" and _KINDS.get(name[1:]) in COMPUTE else name
+
+
+def describe(model: keras.Model) -> tuple[Step, ...]:
+    """Lists a functional or sequential model's steps, each after those that it reads.
+
+    Returns: first the model's inputs, in the model's order.
+    Raises:
+        LoweringError: layers that are not supported, all of them, with names and reasons.
+    """
+    steps: list[Step] = []
+    problems: list[str] = []
+    tail: dict[str, str] = {}
+    for call in unfold_calls(list_calls(model)):
+        found = _steps_of(call, tuple(tail[name] for name in call.inputs), problems)
+        tail[call.name] = found[-1].name
+        found[-1] = dataclasses.replace(found[-1], outputs=call.outputs)
+        steps += [
+            dataclasses.replace(
+                step,
+                layer_name=call.layer_name,
+                owner=call.owner,
+                input_shapes=call.input_shapes,
+                shape=call.shape,
+            )
+            for step in found
+        ]
+    problems = list(dict.fromkeys(problems))  # a shared layer's are found in each call
+    if problems:
+        raise LoweringError(
+            f"model {model.name}: {len(problems)} layers are not supported: "
+            f"{'; '.join(problems)}. Supported: {', '.join(SUPPORTED)}"
+        )
+    return tuple(steps)
+
+
+def input_names(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The steps that are the model's inputs, in the model's order."""
+    return tuple(step.name for step in steps if step.kind == "input")
+
+
+def output_names(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The steps that are the model's outputs, in the model's order."""
+    places = {place: step.name for step in steps for place in step.outputs}
+    return tuple(places[place] for place in sorted(places))
+
+
+def consumers(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
+    """For each step's name the steps that read it; the model's caller counts as "output"s."""
+    readers: Mapping[str, list[Step]] = {step.name: [] for step in steps}
+    for step in steps:
+        for name in dict.fromkeys(step.inputs):
+            readers[name].append(step)
+        for place in step.outputs:
+            caller = Step(name=f"output {place}", kind="output", layer=None, inputs=(step.name,))
+            readers[step.name].append(caller)
+    return {name: tuple(found) for name, found in readers.items()}
+
+
+def readers_of(step: Step, reads: Mapping[str, Sequence[Step]]) -> list[Step]:
+    """Steps that read a step's values, seen through steps that only pass them on.
+
+    Args:
+        reads: what `consumers` gives.
+    """
+    found = []
+    for reader in reads[step.name]:
+        found += readers_of(reader, reads) if reader.kind in PASSING else [reader]
+    return found
+
+
+def sources_of(name: str, by_name: Mapping[str, Step]) -> tuple[str, ...]:
+    """The steps whose grids a step's values are on: those that its like only pass on."""
+    if by_name[name].kind not in PASSING:
+        return (name,)
+    found = [source for i in by_name[name].inputs for source in sources_of(i, by_name)]
+    return tuple(dict.fromkeys(found))
+
+
+def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Step]:
+    name, layer, cls = call.name, call.layer, class_name(call.layer)
+    if cls == "Activation":
+        return [_activation_step(layer, name, inputs, problems)]
+    qparams = _try(lambda: freeze_activation(layer), problems)
+    if qparams is not None or cls in ("QActivation", "FixedGrid", "InputGrid"):
+        return [Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)]
+    if cls == "KeepFloat":
+        return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
+    kind = _KINDS.get(cls)
+    reason = "" if kind else _NO_PARTS if cls in SHORTHANDS else "not supported"
+    reason = reason or _limit(layer, cls, call)
+    if reason:
+        problems.append(f"{call.layer_name} ({cls}: {reason})")
+    if kind == "relu" and _is_bent(layer):
+        kind = "lookup"
+    limit = getattr(layer, "max_value", None) if kind == "relu" else None
+    step = Step(
+        name=name,
+        kind=kind or "linear",
+        layer=layer,
+        inputs=inputs,
+        max_value=None if limit is None else float(limit),
+        function=layer if kind == "lookup" else None,
+    )
+    if kind in COMPUTE and not _is_linear(layer.activation):
+        return [step, _activation_step(layer, f"{name}/activation", (name,), problems)]
+    return [step]
+
+
+def _is_linear(activation: Any) -> bool:
+    return activation is None or activation is keras.activations.linear
+
+
+def _activation_step(
+    layer: keras.layers.Layer, name: str, inputs: tuple[str, ...], problems: list[str]
+) -> Step:
+    function = layer.activation
+    known = {
+        keras.activations.linear: ("linear", None),
+        keras.activations.relu: ("relu", None),
+        keras.activations.softmax: ("softmax", None),
+    }
+    if function in known:
+        kind, max_value = known[function]
+    elif getattr(function, "__name__", "") == "relu6":
+        kind, max_value = "relu", 6.0
+    elif hasattr(function, "__name__") and is_pointwise(function):
+        return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
+    else:
+        qparams = _try(lambda: activation_qparams(function, layer.name), problems)
+        return Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)
+    return Step(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)
+
+
+def _try(read: Any, problems: list[str]) -> QParams | None:
+    try:
+        return read()
+    except LoweringError as error:
+        problems.append(str(error))
+        return None
+
+
+def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
+    """Why a layer of a supported class is not supported after all; "" if it is."""
+    input_shape = (None, *(call.input_shapes or (call.shape,))[0])
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        return f"data_format {layer.data_format}; channels_last is supported"
+    if call.owner and _channels(input_shape) != _channels(layer.input_shape):
+        return (
+            f"inputs of shapes {layer.input_shape} and {input_shape}; one number of axes and of "
+            "channels is supported"
+        )
+    if cls == "Conv2DTranspose" and layer.output_padding is not None:
+        return _output_padding_limit(layer)
+    if cls in ("Add", "Multiply") and len(call.inputs) != 2:
+        return f"{len(call.inputs)} inputs; two are supported"
+    if cls == "BatchNormalization" and list(layer.axis) != [len(input_shape) - 1]:
+        return f"axis {layer.axis}; the last is supported"
+    if cls.startswith("AveragePooling") and layer.padding == "same" and _pads(layer, call):
+        return "padding 'same' that reaches over the edge; padding 'valid' is supported"
+    if cls == "Softmax" and layer.axis not in (-1, len(input_shape) - 1):
+        return f"axis {layer.axis}; the last is supported"
+    if cls == "Concatenate" and layer.axis % len(input_shape) == 0:
+        return "axis 0 is the batch; the others are supported"
+    if cls in ("UpSampling2D", "Resizing") and layer.interpolation != "nearest":
+        return f"interpolation {layer.interpolation}; nearest is supported"
+    if cls == "Resizing" and (layer.crop_to_aspect_ratio or any(_growth_left(call))):
+        return (
+            f"{call.input_shapes[0]} to {call.shape}; sizes that are multiples of the input's, "
+            "without crop_to_aspect_ratio, are supported"
+        )
+    return ""
+
+
+def _output_padding_limit(layer: keras.layers.Layer) -> str:
+    if any(rate > 1 for rate in layer.dilation_rate):
+        return f"output_padding and dilation_rate {layer.dilation_rate}; one of them is supported"
+    if any(taps < stride for taps, stride in zip(layer.kernel_size, layer.strides, strict=True)):
+        return (
+            f"output_padding with a kernel smaller than the strides {layer.strides}; a kernel_size "
+            "of at least the strides is supported"
+        )
+    return ""
+
+
+def _channels(shape: Shape) -> tuple[int, int | None]:
+    """Number of axes and of channels, all that a layer without a window must know."""
+    return len(shape), shape[-1]
+
+
+def _is_bent(layer: keras.layers.ReLU) -> bool:
+    """Whether a ReLU is another function than min(max(x, 0), 6) or max(x, 0)."""
+    odd_end = layer.max_value not in (None, 6)
+    return bool(layer.negative_slope or layer.threshold or odd_end)
+
+
+def _pads(layer: keras.layers.Layer, call: Call) -> bool:
+    sizes = call.input_shapes[0][:-1]
+    return any(
+        (-(-size // stride) - 1) * stride + pool > size
+        for size, stride, pool in zip(sizes, layer.strides, layer.pool_size, strict=True)
+    )
+
+
+def _growth_left(call: Call) -> list[int]:
+    """What remains of height and width when they are divided by those of the input."""
+    return [after % size for size, after in zip(call.input_shapes[0][:2], call.shape, strict=False)]

@@ -1,0 +1,7 @@
+"""Folders of runs, the records in them, and what is shown while one goes on."""
+
+from __future__ import annotations
+
+from keras_quant.runs.folder import GRAPH_NAME, RunFolder, create, model_of, reopen
+
+__all__ = ["GRAPH_NAME", "RunFolder", "create", "model_of", "reopen"]

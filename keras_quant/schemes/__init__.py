@@ -1,0 +1,1 @@
+"""What gets how many bits: schemes, their shorthand, their files."""

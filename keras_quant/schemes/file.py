@@ -1,0 +1,205 @@
+"""Schemes as files, and the presets that ship with the package.
+
+format: 1
+name: w4a4
+rules:
+  - match: "*"                  # a name pattern, type:Conv2D, @first, @last or @input
+    weight: {bits: 4}
+    activation: {bits: 4}
+  - match: "@first"
+    weight: {bits: 8}
+float: [attention_*]            # these layers stay in float, whatever the rules say
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_quant.errors import SchemeError, close_names
+from keras_quant.schemes.scheme import BINARY, FLOAT, SELECTORS, TERNARY, QuantSpec, Rule, Scheme
+
+FORMAT = 1
+PRESETS = Path(__file__).with_name("presets")
+FLOAT_SELECTORS = tuple(selector for selector in SELECTORS if selector != "@input")
+
+_WORDS = {"float": FLOAT, "binary": BINARY, "ternary": TERNARY}
+
+
+def preset_names() -> list[str]:
+    """Names of the schemes that ship with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_scheme(name_or_path: str) -> Scheme:
+    """Loads a preset by name, or a scheme file.
+
+    Raises:
+        SchemeError: no such preset or file, or the file is not a valid scheme; all problems
+            of a file are told at once.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = PRESETS / f"{name_or_path}.yaml"
+        if not path.is_file():
+            known = preset_names()
+            raise SchemeError(
+                f"scheme {name_or_path!r} is not known{close_names(name_or_path, known)}. "
+                f"Presets: {', '.join(known)}; or give a file that ends in .yaml"
+            )
+    return parse_scheme(_read(path), where=str(path))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SchemeError(f"scheme file {path} cannot be read: {error}") from error
+
+
+def parse_scheme(text: str, *, where: str) -> Scheme:
+    """Parses a scheme from YAML text; `where` names it in errors.
+
+    Raises:
+        SchemeError: all problems found, each with the place of it.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SchemeError(f"{where} is not YAML: {error}") from error
+    return scheme_from_dict(data, where=where)
+
+
+def scheme_from_dict(data: Any, *, where: str) -> Scheme:
+    """Builds a scheme from plain data (a YAML file's, or a run.json's).
+
+    Raises:
+        SchemeError: all problems found, each with the place of it.
+    """
+    if not isinstance(data, Mapping):
+        raise SchemeError(f"{where}: a mapping with 'name' and 'rules' is expected")
+    problems = _unknown_keys(data, ("format", "name", "description", "rules", "float"), "scheme")
+    if data.get("format", FORMAT) != FORMAT:
+        problems.append(f"format is {data['format']!r}; this kq reads {FORMAT}: upgrade kq")
+    rules = data.get("rules")
+    if not isinstance(rules, list) or not rules:
+        problems.append("rules: a list of at least one rule is expected")
+        rules = []
+    parsed = [_parse_rule(rule, f"rules[{i}]", problems) for i, rule in enumerate(rules)]
+    keep_float = _parse_float(data.get("float", []), problems)
+    if problems:
+        raise SchemeError(f"{where}: " + "; ".join(problems))
+    return Scheme(
+        name=str(data.get("name") or Path(where).stem),
+        description=str(data.get("description", "")),
+        rules=tuple(parsed),
+        keep_float=keep_float,
+    )
+
+
+def _parse_float(data: Any, problems: list[str]) -> tuple[str, ...]:
+    if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
+        problems.append(f"float is {data!r}; a list of layer names or patterns is expected")
+        return ()
+    wrong = [item for item in data if item.startswith("@") and item not in FLOAT_SELECTORS]
+    if wrong:
+        known = ", ".join(FLOAT_SELECTORS)
+        problems.append(f"float: {', '.join(wrong)} select no layers; selectors are {known}")
+    return tuple(data)
+
+
+def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
+    if not isinstance(data, Mapping) or not isinstance(data.get("match"), str):
+        problems.append(f"{where}: a mapping with 'match' (a name pattern) is expected")
+        return Rule(match="*")
+    problems += _unknown_keys(data, ("match", "weight", "activation", "input", "optional"), where)
+    match = data["match"]
+    if match.startswith("@") and match not in SELECTORS:
+        problems.append(f"{where}.match is {match!r}; selectors are {', '.join(SELECTORS)}")
+    optional = data.get("optional", False)
+    if not isinstance(optional, bool):
+        problems.append(f"{where}.optional is {optional!r}; true or false is expected")
+    return Rule(
+        match=match,
+        weight=_parse_spec(data.get("weight"), f"{where}.weight", problems),
+        activation=_parse_spec(data.get("activation"), f"{where}.activation", problems),
+        input=_parse_spec(data.get("input"), f"{where}.input", problems),
+        optional=bool(optional),
+    )
+
+
+def _parse_spec(data: Any, where: str, problems: list[str]) -> QuantSpec | None:
+    weight = where.endswith("weight")
+    if data is None:
+        return None
+    if isinstance(data, str) and data in _WORDS and (weight or data == "float"):
+        return _WORDS[data]
+    words = ", ".join(_WORDS if weight else ["float"])
+    if not isinstance(data, Mapping):
+        problems.append(f"{where} is {data!r}; a mapping as {{bits: 4}} or {words} is expected")
+        return None
+    keys = ("bits", "narrow_range", "per_channel") if weight else ("bits",)
+    problems += _unknown_keys(data, keys, where)
+    bits = data.get("bits")
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
+        problems.append(f"{where}: bits is {bits!r}; 1 to 8 are allowed (or {words})")
+        return None
+    narrow_range = data.get("narrow_range", weight and bits != 2)
+    per_channel = data.get("per_channel", True)
+    for key, value in (("narrow_range", narrow_range), ("per_channel", per_channel)):
+        if not isinstance(value, bool):
+            problems.append(f"{where}.{key} is {value!r}; true or false is expected")
+            return None
+    if weight and bits in (1, 8) and not narrow_range:
+        # Binary has no lowest code to leave out; int8 kernels take weights in -127..127.
+        problems.append(f"{where}: {bits}-bit weights are always narrow_range: true")
+    return QuantSpec(bits=bits, narrow_range=narrow_range, per_channel=per_channel)
+
+
+def _unknown_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
+    return [
+        f"{where}: key {key!r} is not known{close_names(str(key), known)}; "
+        f"keys are {', '.join(known)}"
+        for key in data
+        if key not in known
+    ]
+
+
+def scheme_to_dict(scheme: Scheme) -> dict[str, Any]:
+    """Plain data of a scheme, as scheme_from_dict reads it."""
+    rules = []
+    for rule in scheme.rules:
+        data: dict[str, Any] = {"match": rule.match}
+        if rule.weight:
+            data["weight"] = _spec_to_data(rule.weight, weight=True)
+        if rule.activation:
+            data["activation"] = _spec_to_data(rule.activation, weight=False)
+        if rule.input:
+            data["input"] = _spec_to_data(rule.input, weight=False)
+        if rule.optional:
+            data["optional"] = True
+        rules.append(data)
+    described = {"description": scheme.description} if scheme.description else {}
+    kept = {"float": list(scheme.keep_float)} if scheme.keep_float else {}
+    return {"format": FORMAT, "name": scheme.name, **described, "rules": rules, **kept}
+
+
+def _spec_to_data(spec: QuantSpec, *, weight: bool) -> Any:
+    if spec.is_float:
+        return "float"
+    data: dict[str, Any] = {"bits": spec.bits}
+    if weight and (spec.bits == 2 or not spec.narrow_range):
+        data["narrow_range"] = spec.narrow_range
+    if weight and not spec.per_channel:
+        data["per_channel"] = False
+    return data
+
+
+def scheme_to_yaml(scheme: Scheme) -> str:
+    """A scheme as the text of a scheme file."""
+    import yaml
+
+    return yaml.safe_dump(scheme_to_dict(scheme), sort_keys=False)

@@ -1,0 +1,183 @@
+"""The scheme: which layer gets how many bits, said once for every method and command.
+
+A scheme is a list of rules in order; for each layer the last rule that matches wins, key by
+key. What it keeps in float is so whatever the rules say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keras_quant.errors import SchemeError, close_names
+
+FLOAT_BITS = 32
+SELECTORS = ("@first", "@last", "@input")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantSpec:
+    """Which numbers a tensor may hold.
+
+    Attributes:
+        bits: 1 to 8, or 32 for float. One-bit weights are -1 and +1.
+        narrow_range: weights leave out the lowest code, so that codes are symmetric: 15 levels
+            at 4 bits, and -1, 0, +1 (ternary) at 2. Without it 2 bits mean -2, -1, 0, +1.
+            Always False for activations: a ReLU's use 0 .. 2**bits - 1.
+        per_channel: weights have one scale an output channel, else one a tensor.
+    """
+
+    bits: int
+    narrow_range: bool = True
+    per_channel: bool = True
+
+    @property
+    def is_float(self) -> bool:
+        return self.bits == FLOAT_BITS
+
+    def __str__(self) -> str:
+        if self.is_float:
+            return "float"
+        return "ternary" if self.bits == 2 and self.narrow_range else str(self.bits)
+
+
+FLOAT = QuantSpec(bits=FLOAT_BITS)
+BINARY = QuantSpec(bits=1)
+TERNARY = QuantSpec(bits=2)
+ACTIVATION_8 = QuantSpec(bits=8, narrow_range=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What layers that match get; a key that is None leaves what earlier rules said.
+
+    Attributes:
+        match: a glob over layer names, "type:CLASS", "@first" or "@last" (the first and last
+            layer with weights), or "@input" (the model's input).
+        weight: for the kernel.
+        activation: for the layer's output, after the batch norm and ReLU that follow it.
+        input: what a layer with weights reads at most: wider values, such as the sum of a
+            residual net, are rounded again in front of it.
+        optional: the rule may match nothing (presets use it); else that is an error.
+    """
+
+    match: str
+    weight: QuantSpec | None = None
+    activation: QuantSpec | None = None
+    input: QuantSpec | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """Rules in order, with a name to call them by.
+
+    Attributes:
+        keep_float: what stays in float, with quantizers in front and behind: as Rule.match.
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    description: str = ""
+    keep_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Layers that are quantized as one: a convolution with its batch norm and ReLU, say.
+
+    Attributes:
+        names: Keras layer names; the first one names the block.
+        types: their class names without QKeras' leading Q.
+        has_weights: whether there is a kernel to quantize.
+        is_input: whether this is the model's input.
+    """
+
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    has_weights: bool = False
+    is_input: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockBits:
+    """What a scheme says for one block.
+
+    Attributes:
+        weight: of the kernel.
+        activation: of what the block puts out.
+        input: of what it reads, at most.
+        in_float: it computes in float32, whatever it reads.
+    """
+
+    weight: QuantSpec
+    activation: QuantSpec
+    input: QuantSpec = FLOAT
+    in_float: bool = False
+
+
+def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
+    """Applies a scheme's rules to a model's blocks.
+
+    Returns: for each block's first name its bits; float where no rule speaks. The input is
+    8 bits wide unless a rule says otherwise.
+
+    Raises:
+        SchemeError: rules, or layers to keep in float, that match no block, with close names.
+    """
+    found = {b.names[0]: BlockBits(weight=FLOAT, activation=FLOAT) for b in blocks}
+    if not is_float(scheme):
+        found |= {
+            b.names[0]: BlockBits(weight=FLOAT, activation=ACTIVATION_8)
+            for b in blocks
+            if b.is_input
+        }
+    problems = []
+    for index, rule in enumerate(scheme.rules):
+        matched = [b for b in blocks if _matches(rule.match, b, blocks)]
+        if not matched and not rule.optional:
+            problems.append(f"rules[{index}]: {_no_match(rule.match, blocks)}")
+        for block in matched:
+            old = found[block.names[0]]
+            found[block.names[0]] = BlockBits(
+                weight=rule.weight if rule.weight and block.has_weights else old.weight,
+                activation=rule.activation or old.activation,
+                input=rule.input or old.input,
+            )
+    for index, pattern in enumerate(scheme.keep_float):
+        matched = [b for b in blocks if _matches(pattern, b, blocks)]
+        if not matched:
+            problems.append(f"float[{index}]: {_no_match(pattern, blocks)}")
+        for name in (block.names[0] for block in matched):
+            found[name] = dataclasses.replace(found[name], weight=FLOAT, input=FLOAT, in_float=True)
+    if problems:
+        raise SchemeError(f"scheme {scheme.name!r}: " + "; ".join(problems))
+    return found
+
+
+def _no_match(pattern: str, blocks: Sequence[Block]) -> str:
+    names = [n for b in blocks for n in (*b.names, *(f"type:{t}" for t in b.types))]
+    close = close_names(pattern, [*names, *SELECTORS])
+    layers = f"; layers are {', '.join(dict.fromkeys(b.names[0] for b in blocks))}"
+    return f"{pattern!r} matches none of {len(blocks)} layers{close or layers}"
+
+
+def is_float(scheme: Scheme) -> bool:
+    """Whether no rule quantizes anything."""
+    specs = [spec for rule in scheme.rules for spec in (rule.weight, rule.activation)]
+    return all(spec is None or spec.is_float for spec in specs)
+
+
+def _matches(pattern: str, block: Block, blocks: Sequence[Block]) -> bool:
+    weighted = [b for b in blocks if b.has_weights]
+    if pattern == "@input":
+        return block.is_input
+    if pattern in ("@first", "@last"):
+        return bool(weighted) and block is weighted[0 if pattern == "@first" else -1]
+    if block.is_input:
+        return False  # "*" means the layers; the input has a selector of its own
+    if pattern.startswith("type:"):
+        return any(fnmatch.fnmatchcase(t, pattern[len("type:") :]) for t in block.types)
+    return any(fnmatch.fnmatchcase(n, pattern) for n in block.names)

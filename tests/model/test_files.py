@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from keras_quant.errors import ModelError
+from keras_quant.methods import qkeras as method
+from keras_quant.methods.grid import ActivationGrid
+from keras_quant.methods.quantizers import InputGrid
+from keras_quant.model.files import load_model, save_model
+from keras_quant.schemes.scheme import QuantSpec
+from keras_quant.tf import keras
+
+pytestmark = pytest.mark.tensorflow
+
+
+def quantized_model(bits: int, *, narrow_range: bool = True) -> keras.Model:
+    """Each kind of layer that a scheme of one width makes, with random weights."""
+    weight = QuantSpec(bits=bits, narrow_range=narrow_range)
+    fine = ActivationGrid(bits=bits, signed=False, step=2.0**-9)  # integer bits below zero
+    signed = ActivationGrid(bits=max(2, bits), signed=True, narrow_range=narrow_range, step=0.25)
+    image = keras.Input((6, 6, 2), name="image")
+    x = InputGrid(1 / 255, 0, 255, name="input_quant")(image)
+    x = method.wrap(keras.layers.Conv2D(3, 3, name="conv"), weight)(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = method.activation("conv_quant", fine)(x)
+    x = method.wrap(keras.layers.DepthwiseConv2D(3, name="depthwise"), weight)(x)
+    x = method.activation("depthwise_quant", signed)(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = method.wrap(keras.layers.Dense(4, name="head"), weight)(x)
+    model = keras.Model(image, x, name="net")
+    random = np.random.default_rng(bits)
+    # Variances stay positive; kernels get both signs.
+    shapes = [tuple(weight.shape) for weight in model.weights]
+    model.set_weights([random.uniform(0.05, 1, s) - 0.4 * (len(s) > 1) for s in shapes])
+    return model
+
+
+def float_model(*layers: keras.layers.Layer) -> keras.Model:
+    model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(2, name="head")])
+    model.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in model.weights])
+    return model
+
+
+def answers(model: keras.Model) -> np.ndarray:
+    shape = (16, *model.input_shape[1:])
+    return model(np.random.default_rng(1).random(shape, np.float32), training=False).numpy()
+
+
+def edit_config(path: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
+    """Rewrites a .keras file with another config.json."""
+    edited = path.with_name("edited.keras")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(edited, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                edit(config)
+                content = json.dumps(config).encode()
+            target.writestr(name, content)
+    return edited
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_model(float_model(), tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+@pytest.mark.parametrize(
+    ("bits", "narrow_range"), [*((bits, True) for bits in range(1, 9)), (2, False), (5, False)]
+)
+def test_loaded_model_answers_bit_for_bit_as_the_saved_one(
+    tmp_path: Path, bits: int, narrow_range: bool
+) -> None:
+    model = quantized_model(bits, narrow_range=narrow_range)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The `keras.constraints")
+        save_model(model, tmp_path / "model.keras")
+        loaded = load_model(tmp_path / "model.keras")
+    expected = answers(model)
+    assert expected.std() > 0
+    np.testing.assert_array_equal(answers(loaded), expected)
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5|The `keras.constraints")
+def test_h5_file_of_a_quantized_model_answers_bit_for_bit(tmp_path: Path) -> None:
+    model = quantized_model(4)
+    model.save(tmp_path / "model.h5")
+    np.testing.assert_array_equal(answers(load_model(tmp_path / "model.h5")), answers(model))
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    ["quantized_bits(4,0,1,alpha='auto')", "binary(alpha='auto')", "ternary()", "quantized_po2(4)"],
+)
+def test_quantizers_of_qkeras_itself_are_loaded(tmp_path: Path, quantizer: str) -> None:
+    layer = method.qkeras.QDense(3, kernel_quantizer=quantizer, activation="quantized_relu(3)")
+    model = float_model(layer)
+    save_model(model, tmp_path / "model.keras")
+    np.testing.assert_array_equal(answers(load_model(tmp_path / "model.keras")), answers(model))
+
+
+def test_saved_file_has_no_optimizer_and_the_model_stays_compiled(tmp_path: Path) -> None:
+    model = float_model()
+    model.compile("adam", "mse")
+    model.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
+    save_model(model, tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert b"adam" not in archive.read("config.json").lower()
+        assert "optimizer" not in h5py.File(archive.open("model.weights.h5"))
+    assert model.optimizer is not None
+    assert load_model(tmp_path / "model.keras").optimizer is None
+
+
+def test_files_of_compiled_models_are_loaded(tmp_path: Path) -> None:
+    model = float_model()
+    model.compile(keras.optimizers.Adam(), keras.losses.MeanSquaredError())
+    model.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(answers(load_model(tmp_path / "model.keras")), answers(model))
+
+
+def test_model_without_fixed_inputs_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has no fixed inputs; only functional models"):
+        save_model(keras.Sequential([keras.layers.Dense(2)]), tmp_path / "model.keras")
+    with pytest.raises(ModelError, match="model.h5: a model is saved as .keras"):
+        save_model(float_model(), tmp_path / "model.h5")
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_lambda_runs_only_when_trusted(tmp_path: Path, suffix: str) -> None:
+    marker = str(tmp_path / "marker")
+
+    def payload(x):
+        __import__("pathlib").Path(marker).touch()
+        return x
+
+    payload.__name__ = "<lambda>"  # what makes Keras save its bytecode
+    model = float_model(keras.layers.Lambda(payload, name="evil"))
+    model.save(tmp_path / f"model{suffix}")
+    Path(marker).unlink()
+
+    with pytest.raises(ModelError, match="layer evil: a Lambda layer holds Python code.*--trust"):
+        load_model(tmp_path / f"model{suffix}")
+    assert not Path(marker).exists()
+    load_model(tmp_path / f"model{suffix}", trust=True)
+    assert Path(marker).exists()
+
+
+def named(module: str | None, class_name: str, config: Any, registered: str | None = None) -> dict:
+    return {
+        "module": module,
+        "class_name": class_name,
+        "config": config,
+        "registered_name": registered,
+    }
+
+
+ATTACKS = {
+    "os.system as a layer": (named("os", "system", {}), "'system' of module os"),
+    "eval under a safe name": (named("builtins", "Dense", {}, "eval"), "registered as eval"),
+    "layer of another module": (named("os", "Dense", {}), "taken from module os"),
+    "download": (named("keras.utils", "function", "get_file", "get_file"), "'get_file'"),
+    "bytecode": (named("builtins", "__lambda__", {"value": "4wEAAA=="}), "is Python code"),
+    "called function": (
+        named("keras.src.layers.core.tf_op_layer", "TFOpLambda", {"function": "io.write_file"}),
+        "a TFOpLambda layer calls a function that the file names",
+    ),
+    "saved model": (named("keras.layers", "TFSMLayer", {"filepath": "x"}), "'TFSMLayer'"),
+}
+
+
+@pytest.mark.parametrize(("attack", "found"), ATTACKS.values(), ids=ATTACKS)
+def test_attack_by_names_is_refused(saved: Path, attack: dict[str, Any], found: str) -> None:
+    def put(config: dict[str, Any]) -> None:
+        config["config"]["layers"][-1]["config"]["kernel_initializer"] = attack
+
+    with pytest.raises(ModelError, match=f"layer head: .*{found}.*--trust"):
+        load_model(edit_config(saved, put))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('touch MARKER')",
+        "quantized_bits(__import__('os').system('touch MARKER'))",
+        "tf.io.write_file('MARKER','x')",
+        "get_quantizer('MARKER')",
+        "relu(4)",
+        "quantized_relu(4,2)(3)",
+    ],
+)
+@pytest.mark.parametrize("key", ["activation", "kernel_quantizer"])
+def test_quantizer_text_with_anything_else_than_numbers_is_refused(
+    saved: Path, text: str, key: str
+) -> None:
+    marker = saved.with_name("marker")
+
+    def put(config: dict[str, Any]) -> None:
+        layer = config["config"]["layers"][-1]
+        layer.update(module="qkeras.qlayers", class_name="QDense", registered_name="QDense")
+        layer["config"][key] = text.replace("MARKER", str(marker))
+
+    with pytest.raises(ModelError, match=f"layer head: {key} .* is none that Keras or QKeras"):
+        load_model(edit_config(saved, put))
+    assert not marker.exists()
+
+
+class Touch:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def object_array(payload: Touch, name: str, save: Callable[..., None], folder: Path) -> bytes:
+    save(folder / name, np.array([payload], dtype=object))
+    return (folder / name).read_bytes()
+
+
+MEMBERS: dict[str, Callable[[Touch, Path], bytes]] = {
+    "assets/state.pkl": lambda payload, _: pickle.dumps(payload, protocol=0),
+    "harmless.txt": lambda payload, _: pickle.dumps(payload),
+    "array.npy": lambda payload, folder: object_array(payload, "a.npy", np.save, folder),
+    "arrays.npz": lambda payload, folder: object_array(payload, "a.npz", np.savez, folder),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), MEMBERS.items(), ids=MEMBERS)
+def test_pickle_in_the_zip_is_refused_and_never_unpickled(
+    saved: Path, name: str, content: Callable[[Touch, Path], bytes]
+) -> None:
+    marker = saved.with_name("marker")
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr(name, content(Touch(marker), saved.parent))
+    with pytest.raises(ModelError, match=rf"'{name}': a pickle holds Python code.*--trust"):
+        load_model(saved)
+    load_model(saved, trust=True)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["../up.txt", "/etc/up.txt", "a\\..\\..\\up.txt", "C:/up.txt"])
+def test_path_that_leads_out_of_the_zip_is_refused(saved: Path, name: str) -> None:
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr(name, "x")
+    with pytest.raises(ModelError, match="its path leads out of the file"):
+        load_model(saved)
+
+
+def test_all_findings_are_told_at_once(saved: Path) -> None:
+    def put(config: dict[str, Any]) -> None:
+        config["config"]["layers"][-1]["config"].update(
+            activation="evil()", kernel_initializer=named("os", "system", {})
+        )
+
+    with pytest.raises(ModelError, match=r"activation 'evil\(\)'.*'system'"):
+        load_model(edit_config(saved, put))
+
+
+@keras.utils.register_keras_serializable("elsewhere")
+class Twice(keras.layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def test_custom_layer_is_named_and_loads_when_trusted_and_known(tmp_path: Path) -> None:
+    model = float_model(Twice(name="twice"))
+    save_model(model, tmp_path / "model.keras")
+    with pytest.raises(
+        ModelError, match="layer twice: 'Twice' of module .* is no class or function"
+    ):
+        load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        answers(load_model(tmp_path / "model.keras", trust=True)), answers(model)
+    )
+
+
+def test_trusted_class_that_is_not_installed_is_named(saved: Path) -> None:
+    def put(config: dict[str, Any]) -> None:
+        layer = config["config"]["layers"][-1]
+        layer.update(module="absent_package", class_name="Magic", registered_name="Magic")
+
+    with pytest.raises(
+        ModelError, match="cannot be rebuilt: .*head: 'Magic' of module absent_package"
+    ):
+        load_model(edit_config(saved, put), trust=True)
+
+
+def without(path: Path, member: str) -> None:
+    shutil.move(path, path.with_name("whole"))
+    with (
+        zipfile.ZipFile(path.with_name("whole")) as source,
+        zipfile.ZipFile(path, "w") as target,
+    ):
+        for name in set(source.namelist()) - {member}:
+            target.writestr(name, source.read(name))
+
+
+def with_metadata(path: Path, text: str) -> None:
+    without(path, "metadata.json")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("metadata.json", text)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "absent": (lambda path: path.unlink(), "there is no such file"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "is a folder; give a .keras"),
+    "no zip": (lambda path: path.write_bytes(b"x" * 99), "not a whole .*File is not a zip file"),
+    "empty": (lambda path: path.write_bytes(b""), "not a whole Keras model file"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-99]), "not a whole Keras"),
+    "no metadata": (lambda path: with_metadata(path, "[]"), "not a whole Keras model file"),
+    "no config": (lambda path: without(path, "config.json"), ".*it lacks config.json"),
+    "no weights": (lambda path: without(path, "model.weights.h5"), ".*lacks model.weights.h5"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_file_is_told_with_its_fault(
+    saved: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    spoil(saved)
+    with pytest.raises(ModelError, match=rf"model\.keras: {message}"):
+        load_model(saved)
+
+
+def test_wrong_suffix_tells_the_right_ones(saved: Path) -> None:
+    with pytest.raises(ModelError, match=r"ends with '\.zip'; \.keras and \.h5 files are loaded"):
+        load_model(saved.rename(saved.with_suffix(".zip")))
+
+
+def test_h5_file_of_weights_alone_is_refused(tmp_path: Path) -> None:
+    float_model().save_weights(tmp_path / "model.weights.h5")
+    with pytest.raises(ModelError, match="weights alone are no model"):
+        load_model(tmp_path / "model.weights.h5")
+
+
+def test_weights_that_do_not_fit_are_refused(saved: Path) -> None:
+    def widen(config: dict[str, Any]) -> None:
+        config["config"]["layers"][-1]["config"]["units"] = 5
+
+    with pytest.raises(ModelError, match="its weights do not fit its layers"):
+        load_model(edit_config(saved, widen))

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_quant.errors import RunError
+from keras_quant.runs import records
+from keras_quant.runs.records import DatasetRecord, Figure, ModelRecord, RunRecord, TrainingRecord
+
+RECORD = RunRecord(
+    command=("kq", "train", "--bits", "4"),
+    created="2026-01-02T03:04:05+00:00",
+    kq_version="0.1.0",
+    model=ModelRecord(name="mobilenet_v2", options={"alpha": 0.5}),
+    dataset=DatasetRecord(
+        name="digits",
+        source="scikit-learn",
+        sizes={"train": 1257, "validation": 180, "test": 360},
+        input_shape=(8, 8, 1),
+        num_classes=10,
+        input_scale=1 / 255,
+    ),
+    training=TrainingRecord(
+        method="qkeras", seed=0, epochs=10, batch_size=64, optimizer={"name": "adam"}
+    ),
+    scheme={"format": 1, "name": "w4a4", "rules": [{"match": "*"}]},
+    status="trained",
+    float_layers=("logits",),
+    figures=(Figure(name="accuracy", value=97.5, unit="%", split="test"),),
+    versions=records.versions(),
+    environment=records.environment(),
+)
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Saves RECORD with some fields of its JSON replaced."""
+    path = records.save(RECORD, folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_record_survives_the_round_trip(tmp_path: Path) -> None:
+    assert records.save(RECORD, tmp_path) == tmp_path / "run.json"
+    assert records.load(tmp_path) == RECORD
+
+
+@pytest.mark.parametrize("status", records.STATUSES)
+def test_every_status_is_accepted(tmp_path: Path, status: str) -> None:
+    records.save(dataclasses.replace(RECORD, status=status), tmp_path)
+    assert records.load(tmp_path).status == status
+
+
+def test_missing_folder_and_missing_record_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="absent: no such run folder"):
+        records.load(tmp_path / "absent")
+    with pytest.raises(RunError, match=r"not a run folder: it has no run\.json"):
+        records.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"command": [', b"\xff\xfe\x00"])
+def test_broken_json_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"run\.json: not JSON .* Restore it or train again"):
+        records.load(tmp_path)
+
+
+def test_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(RunError, match="holds a list"):
+        records.load(tmp_path)
+
+
+def test_record_of_a_newer_kq_asks_for_an_upgrade(tmp_path: Path) -> None:
+    edit(tmp_path, format_version=records.FORMAT_VERSION + 1, something_new=1)
+    with pytest.raises(
+        RunError, match=r"written by a newer kq \(format 2; .* Upgrade: pip"
+    ) as told:
+        records.load(tmp_path)
+    assert "something_new" not in str(told.value)
+
+
+def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
+    edit(tmp_path, model={"nam": "cnn"}, created=7)
+    with pytest.raises(RunError) as told:
+        records.load(tmp_path)
+    lines = str(told.value).splitlines()
+    assert [line.partition("run.json: ")[2].partition(":")[0] for line in lines] == [
+        "created",
+        "model.nam",
+        "model.name",
+    ]
+
+
+def test_unknown_status_is_refused(tmp_path: Path) -> None:
+    edit(tmp_path, status="done")
+    with pytest.raises(RunError, match="status: is 'done'; allowed are training, trained"):
+        records.load(tmp_path)
+
+
+def test_versions_leave_out_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "RECORDED_PACKAGES", ("numpy", "surely-not-installed"))
+    assert list(records.versions()) == ["numpy"]
+
+
+def test_environment_names_python_and_processor() -> None:
+    assert all(records.environment().values())

@@ -1,0 +1,142 @@
+"""Schemes as files."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_quant.errors import SchemeError
+from keras_quant.schemes.bits import scheme_from_bits
+from keras_quant.schemes.file import (
+    load_scheme,
+    parse_scheme,
+    preset_names,
+    scheme_from_dict,
+    scheme_to_dict,
+    scheme_to_yaml,
+)
+from keras_quant.schemes.scheme import BINARY, FLOAT, TERNARY, QuantSpec, Rule, Scheme, is_float
+
+# Presets
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_preset_is_the_scheme_of_its_name(name: str) -> None:
+    preset = load_scheme(name)
+    assert preset.description
+    usual = scheme_from_bits(name)
+    if name == "float":
+        assert is_float(preset) and is_float(usual)
+    else:
+        assert dataclasses.replace(preset, description="") == usual
+
+
+def test_unknown_preset_is_told_with_close_names() -> None:
+    with pytest.raises(SchemeError, match=r"'w4a5' is not known; close names: .*w4a4.*Presets: "):
+        load_scheme("w4a5")
+
+
+def test_missing_file_is_told(tmp_path) -> None:
+    with pytest.raises(SchemeError, match=r"none\.yaml cannot be read"):
+        load_scheme(str(tmp_path / "none.yaml"))
+
+
+# Files
+
+
+def test_all_problems_of_a_file_are_told_with_their_places() -> None:
+    text = """
+    name: bad
+    rulez: []
+    float: conv1
+    format: 2
+    rules:
+    - {match: "*", weight: {bits: 9}, activation: binary}
+    - {weight: {bits: 4}}
+    - {match: "@frist", weight: {bits: 8, narrow_range: false}, optional: 1}
+    - {match: a, activation: {bits: 4, narrow_range: true}, wieght: {bits: 4}}
+    - {match: b, weight: {bits: 4, per_channel: "yes"}}
+    - {match: c, weight: {bits: true}}
+    """
+    with pytest.raises(SchemeError) as caught:
+        parse_scheme(text, where="bad.yaml")
+    for expected in (
+        "bad.yaml: ",
+        "scheme: key 'rulez' is not known; close names: rules",
+        "format is 2; this kq reads 1: upgrade kq",
+        "float is 'conv1'; a list of layer names or patterns is expected",
+        "rules[0].weight: bits is 9; 1 to 8 are allowed (or float, binary, ternary)",
+        "rules[0].activation is 'binary'; a mapping as {bits: 4} or float is expected",
+        "rules[1]: a mapping with 'match'",
+        "rules[2].match is '@frist'; selectors are @first, @last, @input",
+        "rules[2].weight: 8-bit weights are always narrow_range: true",
+        "rules[2].optional is 1; true or false is expected",
+        "rules[3].activation: key 'narrow_range' is not known",
+        "rules[3]: key 'wieght' is not known; close names: weight",
+        "rules[4].weight.per_channel is 'yes'; true or false is expected",
+        "rules[5].weight: bits is True",
+    ):
+        assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: [", "is not YAML"),
+        ("- 1", "a mapping with 'name' and 'rules' is expected"),
+        ("name: x", "rules: a list of at least one rule is expected"),
+        ("rules: [{match: a}]\nfloat: ['@input', b]", "float: @input select no layers"),
+    ],
+)
+def test_files_of_another_kind_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(SchemeError, match=problem):
+        parse_scheme(text, where="x.yaml")
+
+
+def test_words_stand_for_their_specs() -> None:
+    text = "rules: [{match: a, weight: binary}, {match: b, weight: ternary, activation: float}]"
+    scheme = parse_scheme(text, where="folder/words.yaml")
+    assert scheme.name == "words"
+    assert [rule.weight for rule in scheme.rules] == [BINARY, TERNARY]
+    assert scheme.rules[1].activation == FLOAT
+
+
+weights = st.one_of(
+    st.just(FLOAT),
+    st.builds(QuantSpec, bits=st.sampled_from([1, 8]), per_channel=st.booleans()),
+    st.builds(
+        QuantSpec, bits=st.integers(2, 7), narrow_range=st.booleans(), per_channel=st.booleans()
+    ),
+)
+activations = st.one_of(
+    st.just(FLOAT), st.builds(QuantSpec, bits=st.integers(1, 8), narrow_range=st.just(False))
+)
+rules = st.builds(
+    Rule,
+    match=st.text(min_size=1).filter(lambda text: not text.startswith("@"))
+    | st.sampled_from(["@first", "@last", "@input"]),
+    weight=st.none() | weights,
+    activation=st.none() | activations,
+    input=st.none() | activations,
+    optional=st.booleans(),
+)
+schemes = st.builds(
+    Scheme,
+    name=st.text(min_size=1),
+    description=st.text(),
+    rules=st.lists(rules, min_size=1, max_size=4).map(tuple),
+    keep_float=st.lists(st.sampled_from(["conv*", "type:Add", "@last"])).map(tuple),
+)
+
+
+@given(schemes)
+def test_scheme_survives_a_file(scheme: Scheme) -> None:
+    assert parse_scheme(scheme_to_yaml(scheme), where="x.yaml") == scheme
+
+
+@given(schemes)
+def test_scheme_survives_plain_data(scheme: Scheme) -> None:
+    assert scheme_from_dict(scheme_to_dict(scheme), where="run.json") == scheme

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_quant.data import Dataset, Split
+from keras_quant.errors import RunError, TrainingError
+from keras_quant.methods import load_method
+from keras_quant.methods.grid import ActivationGrid
+from keras_quant.runs.history import Epoch
+from keras_quant.runs.progress import Progress
+from keras_quant.schemes.scheme import QuantSpec
+from keras_quant.training.checkpoint import FILE_NAME
+from keras_quant.training.optimizer_settings import OptimizerSettings
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.tf import keras, tf  # noqa: E402
+from keras_quant.training import fit as module  # noqa: E402
+from keras_quant.training.fit import FitSettings, fit  # noqa: E402
+
+L = keras.layers
+SETTINGS = FitSettings(
+    epochs=4, batch_size=16, seed=0, augment=False, optimizer=OptimizerSettings(learning_rate=0.01)
+)
+DROPOUT = 0.5
+
+
+def dataset() -> Dataset:
+    """Two classes that differ in brightness."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 96).astype(np.int32)
+    x = np.clip(rng.normal(90 + 60 * y[:, None, None, None], 30, (96, 4, 4, 1)), 0, 255)
+    split = Split(x=x.astype(np.uint8), y=y)
+    part = Split(x=split.x[64:], y=y[64:])
+    train = Split(x=split.x[:64], y=y[:64])
+    return Dataset(
+        name="toy", train=train, validation=part, test=part, class_names=("a", "b"), source="toy"
+    )
+
+
+def net(*, dropout: float = 0.0) -> keras.Model:
+    """Quantized, with batch norm; equal weights each time."""
+    keras.utils.set_random_seed(0)
+    method = load_method("qkeras")
+    x = inputs = keras.Input((4, 4, 1))
+    x = method.wrap(L.Conv2D(4, 3, use_bias=False), QuantSpec(bits=4))(x)
+    x = L.BatchNormalization(momentum=0.5)(x)
+    x = method.activation("act", ActivationGrid(bits=4, signed=False, step=0.25))(x)
+    x = L.Dropout(dropout)(x) if dropout else x
+    return keras.Model(inputs, method.wrap(L.Dense(2), QuantSpec(bits=8))(L.Flatten()(x)))
+
+
+def linear() -> keras.Model:
+    """One dense layer, quick to trace; equal weights each time."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([L.Flatten(input_shape=(4, 4, 1)), L.Dense(2)])
+
+
+def run(model: keras.Model, folder: Path, *, resume: bool = False, **changes) -> tuple[Epoch, ...]:
+    settings = dataclasses.replace(SETTINGS, **changes)
+    quiet = Progress(quiet=True)
+    folder.mkdir(exist_ok=True)
+    return fit(model, model, dataset(), settings, folder=folder, resume=resume, progress=quiet)
+
+
+def timeless(history: tuple[Epoch, ...]) -> list[Epoch]:
+    return [dataclasses.replace(row, seconds=0.0) for row in history]
+
+
+def assert_equal_weights(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """What a training that nothing stopped came to."""
+
+    history: list[Epoch]
+    weights: list[np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """SETTINGS on a net that draws at random, so that what it draws has to repeat too."""
+    model = net(dropout=DROPOUT)
+    history = run(model, tmp_path_factory.mktemp("fit") / "whole")
+    return Whole(history=timeless(history), weights=model.get_weights())
+
+
+def test_training_learns_and_writes_its_history(tmp_path: Path) -> None:
+    history = run(net(), tmp_path, epochs=8)
+    assert [row.epoch for row in history] == list(range(1, 9))
+    assert history[-1].loss < 0.7 * history[0].loss
+    assert history[-1].val_accuracy > 0.9
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert [float(row["val_accuracy"]) for row in rows] == pytest.approx(
+        [row.val_accuracy for row in history], rel=1e-5
+    )
+
+
+def test_same_seed_gives_the_same_weights(whole: Whole, tmp_path: Path) -> None:
+    model = net(dropout=DROPOUT)
+    assert timeless(run(model, tmp_path)) == whole.history
+    assert_equal_weights(model.get_weights(), whole.weights)
+
+
+def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
+    teacher, student = linear(), linear()
+    teacher.set_weights([0 * w for w in teacher.get_weights()])
+    quiet = Progress(quiet=True)
+    settings = dataclasses.replace(SETTINGS, distill=1.0)
+    logits = student.predict(dataset().test.x / 255, verbose=0)
+    fit(
+        *(student, student, dataset(), settings),
+        teacher=teacher,
+        folder=tmp_path,
+        resume=False,
+        progress=quiet,
+    )
+    # The teacher holds all classes alike; labels would drive the answers apart.
+    trained = student.predict(dataset().test.x / 255, verbose=0)
+    assert np.ptp(trained, axis=1).mean() < 0.8 * np.ptp(logits, axis=1).mean()
+    assert all((w == 0).all() for w in teacher.get_weights())
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    models = [linear(), linear()]
+    for number, model in enumerate(models):
+        run(model, tmp_path / str(number), epochs=1, seed=number)
+    assert (models[0].get_weights()[0] != models[1].get_weights()[0]).any()
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_killed_training_goes_on_as_if_it_had_not_been(
+    whole: Whole, tmp_path: Path, stop_after: int, monkeypatch
+) -> None:
+    class KilledError(BaseException):
+        """Stands for a kill: nothing catches it."""
+
+    def killing(self: Progress, row: Epoch, epochs: int) -> None:
+        if row.epoch == stop_after:
+            raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Progress, "epoch", killing)
+        run(net(dropout=DROPOUT), tmp_path)
+    again = net(dropout=DROPOUT)
+    again.set_weights([w * 0 for w in again.get_weights()])  # all comes from the checkpoint
+    assert timeless(run(again, tmp_path, resume=True)) == whole.history
+    assert_equal_weights(again.get_weights(), whole.weights)
+
+
+def test_resuming_a_finished_training_trains_no_more(tmp_path: Path) -> None:
+    model = linear()
+    history = run(model, tmp_path, epochs=2)
+    again = linear()
+    assert run(again, tmp_path, epochs=2, resume=True) == history
+    assert_equal_weights(again.get_weights(), model.get_weights())
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    run(linear(), tmp_path, epochs=1)
+    with pytest.raises(RunError, match=r"of another model than is built now; .*--overwrite"):
+        run(net(), tmp_path, epochs=2, resume=True)
+
+
+def poisoned(*, first_epoch: int, batch: int) -> type:
+    """TrainBatches whose images are NaN from one batch of an epoch on."""
+
+    class Poisoned(module.TrainBatches):
+        def __call__(self, epoch: int) -> tf.data.Dataset:
+            first = batch if epoch + 1 >= first_epoch else 10**6
+            found = super().__call__(epoch).enumerate()
+            return found.map(lambda i, xy: (xy[0] if i < first else xy[0] * np.nan, xy[1]))
+
+    return Poisoned
+
+
+def test_nan_loss_stops_and_leaves_the_weights_before_the_epoch(
+    tmp_path: Path, monkeypatch
+) -> None:
+    good = linear()
+    run(good, tmp_path / "good", epochs=2, optimizer=OptimizerSettings(schedule="constant"))
+    model = linear()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "TrainBatches", poisoned(first_epoch=3, batch=1))
+        with pytest.raises(TrainingError, match=r"loss became nan in epoch 3, batch 2\. .*--learn"):
+            run(model, tmp_path / "bad", optimizer=OptimizerSettings(schedule="constant"))
+    assert_equal_weights(model.get_weights(), good.get_weights())
+
+
+def test_weights_that_become_nan_in_the_last_batch_are_noticed(tmp_path: Path) -> None:
+    """The loss is that before the update, so only validation can tell."""
+
+    class Breaking(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            weights = self.model.get_weights()
+            self.model.set_weights([w * np.nan for w in weights])
+
+    model = linear()
+    before = [np.copy(w) for w in model.get_weights()]
+    original = model.fit
+    model.fit = lambda *a, callbacks, **k: original(*a, callbacks=[*callbacks, Breaking()], **k)
+    with pytest.raises(TrainingError, match="validation loss became nan in epoch 1"):
+        run(model, tmp_path)
+    assert_equal_weights(model.get_weights(), before)
+    assert not (tmp_path / FILE_NAME).exists()
+
+
+def scripted(monkeypatch, accuracies: list[float]) -> None:
+    """Makes validation report these accuracies."""
+    left = iter(accuracies)
+    monkeypatch.setattr(module, "accuracy", lambda logits, labels: next(left))
+
+
+def test_early_stopping_ends_after_its_patience_and_keeps_the_best(
+    tmp_path: Path, monkeypatch
+) -> None:
+    settings = {"epochs": 9, "optimizer": OptimizerSettings(schedule="constant")}
+    scripted(monkeypatch, [0.5, 0.8, 0.6, 0.7])
+    model = linear()
+    history = run(model, tmp_path / "stopped", patience=2, **settings)
+    assert [row.val_accuracy for row in history] == [0.5, 0.8, 0.6, 0.7]
+    scripted(monkeypatch, [0.5, 0.8])
+    best = linear()
+    run(best, tmp_path / "best", **{**settings, "epochs": 2})
+    assert_equal_weights(model.get_weights(), best.get_weights())
+
+
+def test_equal_accuracies_count_as_not_risen(tmp_path: Path, monkeypatch) -> None:
+    scripted(monkeypatch, [0.5, 1.0, 1.0, 1.0])
+    assert len(run(linear(), tmp_path, epochs=9, patience=2)) == 4
+
+
+def test_without_patience_the_last_weights_stay(tmp_path: Path, monkeypatch) -> None:
+    scripted(monkeypatch, [0.9, 0.1])
+    model, free = linear(), linear()
+    run(model, tmp_path / "a", epochs=2)
+    monkeypatch.undo()
+    run(free, tmp_path / "b", epochs=2)
+    assert_equal_weights(model.get_weights(), free.get_weights())
+
+
+def test_tensorboard_gets_the_history(tmp_path: Path) -> None:
+    (row,) = run(linear(), tmp_path, epochs=1, tensorboard=tmp_path / "events")
+    (file,) = (tmp_path / "events").glob("events.out.tfevents*")
+    values = [v for e in tf.compat.v1.train.summary_iterator(str(file)) for v in e.summary.value]
+    found = {value.tag: float(tf.make_ndarray(value.tensor)) for value in values}
+    assert found["val_accuracy"] == pytest.approx(row.val_accuracy)
+    assert set(found) == set(Epoch.__slots__) - {"epoch"}
+    assert {value.metadata.plugin_data.plugin_name for value in values} == {"scalars"}

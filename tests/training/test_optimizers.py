@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from keras_quant.training.optimizer_settings import OptimizerSettings
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.tf import tf  # noqa: E402
+from keras_quant.training.optimizers import make_optimizer  # noqa: E402
+
+RATE = 0.4
+FLOAT32_ROUNDING = 1e-6
+
+
+def rates(steps: list[int], *, epochs: int = 10, **settings) -> list[float]:
+    """Learning rates of ten steps an epoch."""
+    optimizer = make_optimizer(
+        OptimizerSettings(learning_rate=RATE, **settings), steps_per_epoch=10, epochs=epochs
+    )
+    return [float(optimizer._learning_rate(step)) for step in steps]
+
+
+def test_cosine_falls_from_the_full_rate_through_half_to_nothing() -> None:
+    expected = [RATE, RATE * 0.5 * (1 + math.cos(math.pi / 4)), RATE / 2, 0]
+    assert rates([0, 25, 50, 100], schedule="cosine") == pytest.approx(expected, abs=1e-7)
+
+
+def test_steps_divide_by_ten_at_half_and_three_quarters() -> None:
+    found = rates([0, 49, 50, 74, 75, 100], schedule="step")
+    expected = [RATE, RATE, RATE / 10, RATE / 10, RATE / 100, RATE / 100]
+    assert found == pytest.approx(expected, rel=FLOAT32_ROUNDING)
+
+
+def test_constant_stays() -> None:
+    assert rates([0, 99], schedule="constant") == pytest.approx([RATE, RATE])
+
+
+def test_warmup_rises_in_equal_parts_and_the_schedule_follows_it() -> None:
+    found = rates([0, 4, 9], schedule="constant", warmup_epochs=1.0)
+    assert found == pytest.approx([RATE / 10, RATE / 2, RATE])
+    found = rates([20, 60, 100], schedule="cosine", warmup_epochs=2.0)
+    assert found == pytest.approx([RATE, RATE / 2, 0], abs=1e-7)
+
+
+def test_rate_past_the_end_is_the_last_one() -> None:
+    assert rates([500], schedule="step") == pytest.approx([RATE / 100], rel=FLOAT32_ROUNDING)
+
+
+def updated(settings: OptimizerSettings, names: list[str], gradient: float) -> list[float]:
+    """Variables of value 1 after one update of constant rate."""
+    optimizer = make_optimizer(settings, steps_per_epoch=1, epochs=1)
+    variables = [tf.Variable(1.0, name=name) for name in names]
+    optimizer.apply_gradients([(tf.constant(gradient), variable) for variable in variables])
+    return [float(variable) for variable in variables]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_weight_decay_is_decoupled_and_spares_batch_norm_and_biases(name: str) -> None:
+    settings = OptimizerSettings(
+        name=name, learning_rate=0.5, weight_decay=0.1, schedule="constant"
+    )
+    names = ["conv/kernel", "conv/bias", "bn/gamma", "bn/beta", "dw/depthwise_kernel"]
+    found = updated(settings, names, gradient=0.0)
+    assert found == pytest.approx([1 - 0.5 * 0.1, 1, 1, 1, 1 - 0.5 * 0.1])
+
+
+def test_sgd_has_nesterov_momentum() -> None:
+    """First step: velocity -rate * g, then w += momentum * velocity - rate * g."""
+    settings = OptimizerSettings(name="sgd", learning_rate=0.1, schedule="constant")
+    assert updated(settings, ["w"], gradient=1.0) == pytest.approx([1 - 0.1 * 1.9])
+
+
+def test_adam_first_step_is_the_rate() -> None:
+    settings = OptimizerSettings(name="adam", learning_rate=0.1, schedule="constant")
+    np.testing.assert_allclose(updated(settings, ["w"], gradient=5.0), [0.9], rtol=1e-6)
