@@ -1,6 +1,6 @@
 """A network of the zoo, fake-quantized as `kq train` does it, but not trained.
 
-Importing this module repairs QKeras' classes for the whole process (methods.quantizers).
+Importing this module repairs QKeras' classes for the whole process (methods.qkeras.repair).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 from interleaved import paired_ratio, time_interleaved, timing
 from results import argument_parser, publish
 
-from keras_quant.methods.quantizers import fused_kernels
+from keras_quant.methods.layers import fused_kernels
 from keras_quant.tf import keras, qkeras, tf
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer

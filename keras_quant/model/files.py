@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_quant.errors import ModelError
 from keras_quant.files import atomic_path
-from keras_quant.methods.quantizers import repair_qkeras
+from keras_quant.methods.qkeras.repair import repair_qkeras
 from keras_quant.model.keras3_config import to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
 from keras_quant.model.safety import archive_problems, config_problems

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_quant.methods import Method
-from keras_quant.methods.quantizers import InputGrid, KeepFloat
+from keras_quant.methods.layers import InputGrid, KeepFloat
 from keras_quant.model.parts import SHORTHANDS, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
 from keras_quant.model.topology import free_name, layers_by_name, list_calls

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from keras_quant.errors import MissingDependencyError
+from keras_quant.methods.layers import FixedGrid, InputGrid
 from keras_quant.methods.qkeras import WRAPPED, activation_qparams, freeze_activation
-from keras_quant.methods.quantizers import FixedGrid, InputGrid
 from keras_quant.prepare import copy_weights
 from keras_quant.quiet import native_logs_hidden
 from keras_quant.tf import keras, qkeras, tf

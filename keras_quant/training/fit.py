@@ -18,7 +18,7 @@ from keras_quant.data import Dataset
 from keras_quant.data.pipeline import TrainBatches
 from keras_quant.errors import RunError, TrainingError
 from keras_quant.files import write_text
-from keras_quant.methods.quantizers import fused_kernels
+from keras_quant.methods.layers import fused_kernels
 from keras_quant.model.logits import LogitFunction, accuracy, cross_entropy
 from keras_quant.runs.history import Epoch, best
 from keras_quant.runs.progress import Progress

@@ -11,7 +11,8 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.lower import lower  # noqa: E402
-from keras_quant.methods.quantizers import InputGrid, fitted_bits  # noqa: E402
+from keras_quant.methods.layers import InputGrid  # noqa: E402
+from keras_quant.methods.qkeras.quantizers import fitted_bits  # noqa: E402
 from keras_quant.tf import keras, qkeras  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 

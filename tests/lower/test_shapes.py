@@ -14,7 +14,8 @@ from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.graph.reference import run_reference  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
-from keras_quant.methods.quantizers import InputGrid, fitted_bits  # noqa: E402
+from keras_quant.methods.layers import InputGrid  # noqa: E402
+from keras_quant.methods.qkeras.quantizers import fitted_bits  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.proof.formats import FORMATS  # noqa: E402
 from keras_quant.proof.parity import Parity, prove  # noqa: E402

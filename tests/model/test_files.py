@@ -16,7 +16,7 @@ import pytest
 from keras_quant.errors import ModelError
 from keras_quant.methods import qkeras as method
 from keras_quant.methods.grid import ActivationGrid
-from keras_quant.methods.quantizers import InputGrid
+from keras_quant.methods.layers import InputGrid
 from keras_quant.model.files import load_model, save_model
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras

@@ -72,18 +72,18 @@ def missing(names: Iterable[str], *modules: Any) -> set[str]:
 
 @pytest.mark.tensorflow
 def test_every_listed_name_is_one_that_keras_or_qkeras_defines() -> None:
-    from keras_quant.methods import qkeras as method
-    from keras_quant.methods import quantizers
+    from keras_quant.methods import layers
+    from keras_quant.methods.qkeras import quantizers
     from keras_quant.model import pointwise
-    from keras_quant.tf import keras, tf
+    from keras_quant.tf import keras, qkeras, tf
 
     assert missing(keras_safety.KERAS_LAYERS, keras.layers) == set()
     assert missing(keras_safety.INITIALIZERS, keras.initializers) == set()
     assert missing(keras_safety.REGULARIZERS, keras.regularizers) == set()
     assert missing(keras_safety.CONSTRAINTS, keras.constraints) == set()
     assert missing(keras_safety.ACTIVATIONS, keras.activations, tf.nn) == set()
-    assert missing(keras_safety.QKERAS_CLASSES, method.qkeras) == set()
-    assert missing(keras_safety.QUANTIZERS, method.qkeras.quantizers) == set()
-    assert missing(keras_safety.QKERAS_FUNCTIONS, method.qkeras.quantizers) == set()
-    assert missing(keras_safety.OWN_CLASSES, quantizers) == set()
+    assert missing(keras_safety.QKERAS_CLASSES, qkeras) == set()
+    assert missing(keras_safety.QUANTIZERS, qkeras.quantizers) == set()
+    assert missing(keras_safety.QKERAS_FUNCTIONS, qkeras.quantizers) == set()
+    assert missing(keras_safety.OWN_CLASSES, layers, quantizers) == set()
     assert missing(keras_safety.OWN_FUNCTIONS, pointwise) == set()

@@ -6,14 +6,9 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.methods.quantizers import (  # noqa: E402
-    GAUSSIAN_STEP,
-    InputGrid,
-    fake_quant,
-    fitted_bits,
-    fused_kernels,
-    repair_qkeras,
-)
+from keras_quant.methods.layers import InputGrid, fake_quant, fused_kernels  # noqa: E402
+from keras_quant.methods.qkeras.quantizers import GAUSSIAN_STEP, fitted_bits  # noqa: E402
+from keras_quant.methods.qkeras.repair import repair_qkeras  # noqa: E402
 from keras_quant.tf import qkeras, tf  # noqa: E402
 
 RANGES = [

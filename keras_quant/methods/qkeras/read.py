@@ -1,82 +1,17 @@
-"""QKeras: layers with fake-quantized kernels, activations with power-of-two scales.
-
-Coelho et al., "Automatic heterogeneous quantization of deep neural networks for low-latency
-inference on the edge for particle detectors", Nature Machine Intelligence 3 (2021).
-Also reads what users trained with QKeras' own quantizers.
-"""
+"""Reads what QKeras layers compute with: kernels as codes, activations as grids."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.grid import ActivationGrid, FrozenKernel
-from keras_quant.methods.quantizers import FixedGrid, fitted_bits, repair_qkeras
+from keras_quant.methods.grid import FrozenKernel
+from keras_quant.methods.layers import FixedGrid
 from keras_quant.qparams import QParams, signed, unsigned
-from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
-
-repair_qkeras()
-
-# Keras class: QKeras class, the argument that takes the kernel's quantizer, axes of channels.
-WRAPPED = {
-    "Conv1D": (qkeras.QConv1D, "kernel_quantizer", -1),
-    "Conv2D": (qkeras.QConv2D, "kernel_quantizer", -1),
-    "Conv2DTranspose": (qkeras.QConv2DTranspose, "kernel_quantizer", 2),
-    "Dense": (qkeras.QDense, "kernel_quantizer", -1),
-    "DepthwiseConv2D": (qkeras.QDepthwiseConv2D, "depthwise_quantizer", (2, 3)),
-}
-_DROPPED = ("activation", "kernel_constraint", "depthwise_constraint")
 
 # How far a kernel divided by its step may be from integers: float32 rounding, no more.
 CODE_TOLERANCE = 1e-3
-
-
-def wrap(layer: keras.layers.Layer, weight: QuantSpec) -> keras.layers.Layer:
-    """Makes the QKeras twin of a layer of WRAPPED.
-
-    The twin has the layer's name and settings, but no activation (a layer of its own).
-    Weights are the caller's to copy.
-    """
-    cls, argument, axis = WRAPPED[type(layer).__name__]
-    config = {k: v for k, v in layer.get_config().items() if k not in _DROPPED}
-    quantizer = fitted_bits(weight.bits, weight.narrow_range, axis if weight.per_channel else None)
-    known = _arguments_of(layer)
-    twin = cls(**{k: v for k, v in config.items() if k in known}, **{argument: quantizer})
-    # QKeras clips kernels to [-1, 1]; our scale is fitted, so that they need no clipping.
-    for name in ("kernel_constraint", "depthwise_constraint", "bias_constraint"):
-        if hasattr(twin, name):
-            setattr(twin, name, None)
-    return twin
-
-
-def _arguments_of(layer: keras.layers.Layer) -> set[str]:
-    conv = {"kernel_size", "strides", "padding", "dilation_rate", "data_format"}
-    kernel = {"kernel_initializer", "kernel_regularizer"}
-    own = {
-        "Conv1D": conv | kernel | {"filters", "groups"},
-        "Conv2D": conv | kernel | {"filters", "groups"},
-        "Conv2DTranspose": conv | kernel | {"filters", "output_padding"},
-        "Dense": kernel | {"units"},
-        "DepthwiseConv2D": conv
-        | {"depth_multiplier", "depthwise_initializer", "depthwise_regularizer"},
-    }[type(layer).__name__]
-    return own | {"name", "trainable", "use_bias", "bias_initializer", "bias_regularizer"}
-
-
-def activation(name: str, grid: ActivationGrid) -> keras.layers.Layer:
-    """Makes the layer that puts a tensor on a grid: a QActivation where its step is 2**k."""
-    exponent, qparams = math.log2(grid.step), grid.qparams
-    if not exponent.is_integer():
-        return FixedGrid(grid.step, qparams.qmin, qparams.qmax, name=name)
-    if grid.signed:
-        integer = int(exponent) + grid.bits - 1
-        text = f"quantized_bits({grid.bits},{integer},{int(grid.narrow_range)},alpha=1)"
-    else:
-        text = f"quantized_relu({grid.bits},{int(exponent) + grid.bits})"
-    return qkeras.QActivation(text, name=name)
 
 
 def freeze_kernel(layer: keras.layers.Layer) -> FrozenKernel | None:

@@ -1,0 +1,113 @@
+"""Layers that round activations, for every method; QKeras is not needed for them."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
+from keras_quant.tf import keras, tf
+
+_FUSED = contextvars.ContextVar("keras_quant_fused_kernels", default=False)
+
+
+@contextlib.contextmanager
+def fused_kernels() -> Iterator[None]:
+    """Lets functions traced within use TensorFlow's one-pass fake-quantize kernels.
+
+    They differ from the exact ones in two things: a value exactly half-way between two codes
+    rounds up, not to even, and the gradient also passes at exactly 0 under qmin = 0. Meant for
+    training steps; never for evaluation.
+    """
+    token = _FUSED.set(True)
+    try:
+        yield
+    finally:
+        _FUSED.reset(token)
+
+
+def fake_quant(x: tf.Tensor, *, step: float, qmin: int, qmax: int) -> tf.Tensor:
+    """Rounds x to the grid of a step and clips it, with a straight-through gradient.
+
+    Args:
+        x: float of any shape.
+        step: real distance of two codes; exact for powers of two.
+        qmin: lowest code, <= 0.
+        qmax: highest code, > 0.
+    Returns: step * clip(round_half_even(x / step), qmin, qmax); its gradient with respect to
+        x is 1 where step * qmin <= x <= step * qmax (above qmin for qmin = 0), else 0, as
+        QKeras' (Coelho et al. 2021, section 3) and PACT's with a fixed clipping value.
+    """
+    low, high, levels = step * qmin, step * qmax, qmax - qmin + 1
+    if _FUSED.get() and x.dtype == tf.float32 and levels in (*_powers(2, 8), *_narrow(2, 8)):
+        return tf.quantization.fake_quant_with_min_max_args(
+            x,
+            min=low,
+            max=high,
+            num_bits=levels.bit_length() - (levels & (levels - 1) == 0),
+            narrow_range=levels & (levels - 1) != 0,
+        )
+
+    @tf.custom_gradient
+    def straight_through(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        codes = tf.clip_by_value(tf.round(x * tf.cast(1 / step, x.dtype)), qmin, qmax)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            above = x > low if qmin == 0 else x >= low
+            return tf.where(above & (x <= high), upstream, tf.zeros_like(upstream))
+
+        return codes * tf.cast(step, x.dtype), gradient
+
+    return straight_through(x)
+
+
+def _powers(first: int, last: int) -> list[int]:
+    return [2**bits for bits in range(first, last + 1)]
+
+
+def _narrow(first: int, last: int) -> list[int]:
+    return [levels - 1 for levels in _powers(first, last)]
+
+
+@keras.utils.register_keras_serializable("keras_quant")
+class FixedGrid(keras.layers.Layer):
+    """Rounds values to codes of any step, where QKeras' activations have powers of two only.
+
+    Args:
+        scale: real distance of two codes.
+        qmin: lowest code.
+        qmax: highest code.
+    """
+
+    def __init__(self, scale: float, qmin: int, qmax: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale, self.qmin, self.qmax = float(scale), int(qmin), int(qmax)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return fake_quant(inputs, step=self.scale, qmin=self.qmin, qmax=self.qmax)
+
+    def get_config(self) -> dict[str, Any]:
+        grid = {"scale": self.scale, "qmin": self.qmin, "qmax": self.qmax}
+        return {**super().get_config(), **grid}
+
+
+@keras.utils.register_keras_serializable("keras_quant")
+class InputGrid(FixedGrid):
+    """Rounds a model's input to the codes that the exported file receives.
+
+    For 8-bit pixels given as k / 255 the codes are k, and the values move by one rounding of
+    float32 at most.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        scale = tf.cast(self.scale, inputs.dtype)
+        return tf.clip_by_value(tf.round(inputs / scale), self.qmin, self.qmax) * scale
+
+
+@keras.utils.register_keras_serializable("keras_quant")
+class KeepFloat(keras.layers.Layer):
+    """Passes values on; the exported file hands them as floats to the layer behind."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.identity(inputs)
