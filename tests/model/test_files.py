@@ -19,7 +19,7 @@ from keras_quant.methods.grid import ActivationGrid
 from keras_quant.methods.layers import InputGrid
 from keras_quant.model.files import load_model, save_model
 from keras_quant.schemes.scheme import QuantSpec
-from keras_quant.tf import keras
+from keras_quant.tf import keras, qkeras
 
 pytestmark = pytest.mark.tensorflow
 
@@ -106,7 +106,7 @@ def test_h5_file_of_a_quantized_model_answers_bit_for_bit(tmp_path: Path) -> Non
     ["quantized_bits(4,0,1,alpha='auto')", "binary(alpha='auto')", "ternary()", "quantized_po2(4)"],
 )
 def test_quantizers_of_qkeras_itself_are_loaded(tmp_path: Path, quantizer: str) -> None:
-    layer = method.qkeras.QDense(3, kernel_quantizer=quantizer, activation="quantized_relu(3)")
+    layer = qkeras.QDense(3, kernel_quantizer=quantizer, activation="quantized_relu(3)")
     model = float_model(layer)
     save_model(model, tmp_path / "model.keras")
     np.testing.assert_array_equal(answers(load_model(tmp_path / "model.keras")), answers(model))
