@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.methods import DEFAULT_METHOD, METHODS
 
 
 @click.command()
@@ -32,7 +33,12 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
     metavar="PATTERN=BITS",
     help="Bits of some layers on top of the scheme, as in --set conv1=w8a8.",
 )
-@click.option("--method", default="qkeras", show_default=True, help="qkeras, or float.")
+@click.option(
+    "--method",
+    default=DEFAULT_METHOD,
+    show_default=True,
+    help=f"{', '.join(METHODS)}, or float; a rule of a scheme may name another.",
+)
 @click.option("--epochs", default=20, show_default=True, help="Passes over the training images.")
 @click.option("--batch-size", default=128, show_default=True, help="Images a training step.")
 @click.option("--optimizer", default="adam", show_default=True, help="adam or sgd.")

@@ -113,7 +113,7 @@ def _keras_graph(path: Path, input_shape: tuple[int, ...] | None, *, trust: bool
 
 def _zoo_graph(name: str, scheme: Scheme | None, dataset: str) -> Graph:
     from keras_quant.lower import lower
-    from keras_quant.methods import load_method
+    from keras_quant.methods import DEFAULT_METHOD, load_method
     from keras_quant.prepare import plan, wrap
     from keras_quant.qparams import unsigned
 
@@ -130,7 +130,7 @@ def _zoo_graph(name: str, scheme: Scheme | None, dataset: str) -> Graph:
     # Costs do not depend on the scales that calibration would find.
     bits = planned.input_spec.bits
     grid = None if planned.input_spec.is_float else unsigned(bits, 1 / (2**bits - 1))
-    return _with_distinct_biases(lower(wrap(planned, model, load_method("qkeras"), grid)))
+    return _with_distinct_biases(lower(wrap(planned, model, load_method(DEFAULT_METHOD), grid)))
 
 
 def _with_distinct_biases(graph: Graph) -> Graph:

@@ -7,7 +7,11 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
+from keras_quant.qparams import QParams
 from keras_quant.tf import keras, tf
+
+# What model files may name of this module.
+CLASSES = frozenset({"FixedGrid", "InputGrid", "KeepFloat"})
 
 _FUSED = contextvars.ContextVar("keras_quant_fused_kernels", default=False)
 
@@ -92,6 +96,16 @@ class FixedGrid(keras.layers.Layer):
     def levels(self) -> tuple[int, int]:
         """The lowest and the highest code, counted from that of real 0."""
         return self.qmin - self.zero_point, self.qmax - self.zero_point
+
+    @property
+    def qparams(self) -> QParams:
+        return QParams(
+            scale=self.scale,
+            zero_point=self.zero_point,
+            qmin=self.qmin,
+            qmax=self.qmax,
+            bits=(self.qmax - self.qmin).bit_length(),
+        )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         qmin, qmax = self.levels

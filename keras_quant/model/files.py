@@ -19,16 +19,15 @@ import numpy as np
 
 from keras_quant.errors import ModelError, warn
 from keras_quant.files import atomic_path
-from keras_quant.methods.qkeras.repair import repair_qkeras
+from keras_quant.methods.readers import file_names
 from keras_quant.model.keras3_config import augmentations, to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
 from keras_quant.model.safety import archive_problems, config_problems
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
-from keras_quant.tf import keras, qkeras
+from keras_quant.tf import keras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
-repair_qkeras()
 register_functions()
 
 
@@ -180,8 +179,7 @@ def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
 
 
 def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
-    custom_objects: dict[str, Any] = {}
-    qkeras.utils._add_supported_quantized_objects(custom_objects)
+    custom_objects = dict(file_names().objects())
     with _quantizers_taken_for_constraints():
         if "module" not in config:  # .h5 files
             return keras.models.model_from_config(config, custom_objects)

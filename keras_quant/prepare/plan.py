@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.readers import is_quantized
 from keras_quant.model.steps import COMPUTE, Step, describe
 from keras_quant.prepare.blocks import as_scheme_block, group_blocks
 from keras_quant.prepare.points import Point, find_points
 from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
-
-QKERAS_CLASSES = ("QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D", "QDense")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +58,7 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
         LoweringError: the model has layers that are not supported, or is quantized already.
     """
     steps = describe(model)
-    quantized = [s.name for s in steps if s.qparams or type(s.layer).__name__ in QKERAS_CLASSES]
+    quantized = [s.name for s in steps if s.qparams or is_quantized(s.layer)]
     if quantized:
         raise LoweringError(
             f"model {model.name} is quantized already ({', '.join(quantized)}): give the float "

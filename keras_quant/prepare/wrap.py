@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_quant.methods import Method
 from keras_quant.methods.layers import InputGrid, KeepFloat
+from keras_quant.methods.method import Method
 from keras_quant.model.parts import SHORTHANDS, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
 from keras_quant.model.topology import free_name, layers_by_name, list_calls
@@ -46,11 +46,14 @@ def wrap(
         that replace no ReLU are called "LAYER_quant", that of an only input "input_quant".
     """
     names = _quantizer_names(plan)
-    quantizers = {p: method.activation(names[p], plan.grid_of(p)) for p in plan.points}
+    maker, options = method.maker, method.maker.options()
+    quantizers = {
+        p: maker.activation(names[p], plan.grid_of(p), None, options) for p in plan.points
+    }
 
     def make_kernel(step: Step) -> keras.layers.Layer:
         spec, layer = plan.weights[step.layer_name], _clone(step)
-        return layer if spec.is_float else method.wrap(layer, spec)
+        return layer if spec.is_float else maker.wrap(layer, spec, options)
 
     grids = _input_grids(plan, input_qparams)
     tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)

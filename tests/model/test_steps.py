@@ -9,8 +9,8 @@ from keras_quant.errors import LoweringError
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.methods.readers import class_name  # noqa: E402
 from keras_quant.model.steps import (  # noqa: E402
-    class_name,
     consumers,
     describe,
     input_names,

@@ -10,7 +10,7 @@ import pytest
 
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import RunError, TrainingError
-from keras_quant.methods import load_method
+from keras_quant.methods.qkeras import twin as method
 from keras_quant.qparams import unsigned
 from keras_quant.runs.history import Epoch
 from keras_quant.runs.progress import Progress
@@ -48,7 +48,6 @@ def dataset() -> Dataset:
 def net(*, dropout: float = 0.0) -> keras.Model:
     """Quantized, with batch norm; equal weights each time."""
     keras.utils.set_random_seed(0)
-    method = load_method("qkeras")
     x = inputs = keras.Input((4, 4, 1))
     x = method.wrap(L.Conv2D(4, 3, use_bias=False), QuantSpec(bits=4))(x)
     x = L.BatchNormalization(momentum=0.5)(x)
