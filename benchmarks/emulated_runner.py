@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +19,7 @@ from emulated_processors import Cache, Processor, command, environment
 
 from keras_quant.errors import ModelError
 from keras_quant.proof.formats import Format
+from keras_quant.proof.formats.definition import FormatDef
 from keras_quant.runners import RunnerInfo
 
 _WORKER = Path(__file__).with_name("emulated_worker.py")
@@ -134,12 +135,12 @@ class EmulatedFormat(Format):
     emulator: Emulator
     keeps_options: bool = True
 
-    def load(self, part: str) -> Any:
-        """Imports what the field `part` names; the runner is the emulator's."""
-        if part != "runner":
-            return Format.load(self, part)
+    @property
+    def definition(self) -> FormatDef:
+        """What the format does; its runner is the emulator's."""
         run = partial(EmulatedRunner, self.emulator, self.suffix)
-        return run if self.keeps_options else lambda content: run(without_options(content))
+        runner = run if self.keeps_options else lambda content: run(without_options(content))
+        return replace(self.define(self.options), runner=runner)
 
 
 def emulated(form: Format, emulator: Emulator, *, keeps_options: bool = True) -> EmulatedFormat:

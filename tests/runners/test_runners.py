@@ -104,20 +104,20 @@ def test_kernels_left_to_the_builtin_library_are_told() -> None:
 def test_a_damaged_file_is_a_model_error(
     form: Format, damage: str, builder: GraphBuilder, tmp_path: Path
 ) -> None:
-    whole = form.emitted(builder.graph())
+    whole = form.definition.emit(builder.graph())
     content = {"empty": b"", "garbage": bytes(1000), "truncated": whole[: len(whole) // 2]}
     path = tmp_path / f"model{form.suffix}"
     path.write_bytes(content[damage])
     with pytest.raises(
         ModelError, match=rf"model\{form.suffix}: not an? .* model that .* can load"
     ):
-        form.load("runner")(path)
+        form.definition.runner(path)
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
 def test_a_missing_file_is_a_model_error(form: Format, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such file"):
-        form.load("runner")(tmp_path / "none")
+        form.definition.runner(tmp_path / "none")
 
 
 def test_onnxruntime_refuses_files_with_integer_inputs() -> None:
