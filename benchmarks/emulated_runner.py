@@ -20,7 +20,7 @@ from emulated_processors import Cache, Processor, command, environment
 from keras_quant.errors import ModelError
 from keras_quant.proof.formats import Format
 from keras_quant.proof.formats.definition import FormatDef
-from keras_quant.runners import RunnerInfo
+from keras_quant.runners import RunnerInfo, Step
 
 _WORKER = Path(__file__).with_name("emulated_worker.py")
 _LOG_CHARACTERS = 1000
@@ -110,6 +110,10 @@ class EmulatedRunner:
             versions=reply["versions"],
         )
 
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+        """Takes a batch, see Runner; there is nothing to do ahead."""
+        return partial(self.run, inputs)
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch, see Runner."""
         given, found = (_new_path(self._emulator, ".npz") for _ in range(2))
@@ -117,9 +121,6 @@ class EmulatedRunner:
         self._emulator.ask(model=str(self._path), inputs=str(given), outputs=str(found))
         with np.load(found) as arrays:
             return dict(arrays)
-
-    def close(self) -> None:
-        """Nothing to release: the emulator holds the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

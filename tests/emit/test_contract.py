@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from keras_quant.emit.onnx_x86 import limits as onnx_x86_limits
 from keras_quant.emit.tflite import limits as tflite_limits
+from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.reference import run_reference
@@ -69,7 +70,11 @@ def test_codes_of_each_op_are_the_references(
     assert codes_different(form, builder) == 0
 
 
-@every_format
+@pytest.mark.parametrize(
+    "form",
+    [*EXACT_FORMATS.values(), EXACT_FORMATS["tflite"].with_options(TFLiteOptions(batch=2))],
+    ids=[*EXACT_FORMATS, "tflite, two at a time"],
+)
 def test_what_was_cut_is_read_on_in_batches(form: Format) -> None:
     builder = GraphBuilder(np.random.default_rng(0), (4, 5, 2), power_of_two=True)
     attrs = {"padding": ((-1, 0), (0, -2))}
