@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_quant.data import Dataset, load_dataset
 from keras_quant.errors import DataError, ModelError, RunError, UsageError
+from keras_quant.model.suffixes import KERAS_SUFFIXES
 from keras_quant.proof.answers import run_logits
 from keras_quant.proof.formats import FORMATS, format_of
 from keras_quant.runs import RunFolder, model_of, records
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from keras_quant.tf import keras
 
 SPLITS = ("test", "validation", "train")
-KERAS_SUFFIXES = (".keras", ".h5")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:
 
 def _files(path: Path) -> list[Path]:
     suffixes = (*KERAS_SUFFIXES, *(form.suffix for form in FORMATS.values()))
-    if path.suffix in suffixes:
+    if path.suffix.lower() in suffixes:
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
         return [path]

@@ -9,9 +9,11 @@ from keras_quant.errors import RunError, UsageError
 from keras_quant.files import make_folder, write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
-from keras_quant.jobs.evaluate import KERAS_SUFFIXES, check_fits, dataset_of
+from keras_quant.jobs.evaluate import check_fits, dataset_of
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model, save_model
+from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.proof.baseline import BASELINES, without_quantizers
 from keras_quant.proof.formats import Format
 from keras_quant.proof.gate import Export, export_formats, gather
@@ -50,9 +52,11 @@ def export_path(
     Raises:
         KerasQuantError: a subclass says what is wrong.
     """
-    if path.suffix not in KERAS_SUFFIXES and not path.is_dir():
-        raise RunError(f"{path}: no such run; give a run's folder, a .keras or an .h5 file")
-    file = path if path.suffix in KERAS_SUFFIXES else model_of(path)
+    if not is_keras_file(path) and not path.is_dir():
+        raise RunError(
+            f"{path}: no such run; give a run's folder, or a {', '.join(KERAS_SUFFIXES)} file"
+        )
+    file = path if is_keras_file(path) else model_of(path)
     folder = out or (RunFolder(path).export if file != path else None)
     if folder is None:
         raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
@@ -63,6 +67,7 @@ def export_path(
     model = load_model(file, trust=trust)
     data = dataset_of(path, dataset)
     check_fits(file, model, data)
+    model = with_input_shape(model, data.input_shape)
     progress.say("lowering to the integer graph")
     snap = lower_exactly(model, limits=stored_limits(formats))
     if snap.moved:

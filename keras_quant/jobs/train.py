@@ -28,6 +28,7 @@ from keras_quant.methods import load_method
 from keras_quant.model.files import load_model, save_model
 from keras_quant.model.logits import accuracy
 from keras_quant.model.topology import layers_by_name
+from keras_quant.model.user import build_from_file
 from keras_quant.prepare import Plan, copy_weights, plan, with_steps, wrap
 from keras_quant.proof.baseline import float_tflite
 from keras_quant.proof.formats import FORMATS
@@ -41,7 +42,6 @@ from keras_quant.tf import keras
 from keras_quant.training import checkpoint
 from keras_quant.training.fit import FitSettings, fit
 from keras_quant.zoo import build
-from keras_quant.zoo.user import build_from_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

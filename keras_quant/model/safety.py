@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_quant.model.keras3_config import AUGMENTATIONS
+
 # fmt: off
 MODELS = frozenset({"Functional", "Model", "Sequential"})
 KERAS_LAYERS = frozenset({
@@ -29,7 +31,9 @@ KERAS_LAYERS = frozenset({
     "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GroupNormalization",
     "Identity", "InputLayer", "LSTM", "LayerNormalization", "LeakyReLU", "Masking", "MaxPooling1D",
     "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum", "Multiply", "Normalization", "PReLU",
-    "Permute", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing", "SeparableConv1D",
+    "Permute", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation",
+    "RandomTranslation", "RandomZoom", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing",
+    "SeparableConv1D",
     "SeparableConv2D", "SimpleRNN", "Softmax", "SpatialDropout1D", "SpatialDropout2D",
     "SpatialDropout3D", "Subtract", "ThresholdedReLU", "TimeDistributed", "UnitNormalization",
     "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D",
@@ -70,7 +74,8 @@ VALUES = frozenset({
 # fmt: on
 
 _SETTINGS = INITIALIZERS | REGULARIZERS | CONSTRAINTS
-_CLASSES = MODELS | KERAS_LAYERS | _SETTINGS | QUANTIZERS | QKERAS_CLASSES | OWN_CLASSES | VALUES
+_LAYERS = KERAS_LAYERS | AUGMENTATIONS | QKERAS_CLASSES
+_CLASSES = MODELS | _LAYERS | _SETTINGS | QUANTIZERS | OWN_CLASSES | VALUES
 _FUNCTIONS = ACTIVATIONS | QKERAS_FUNCTIONS | OWN_FUNCTIONS
 _NAMED_FUNCTIONS = (
     ACTIVATIONS | KERAS3_ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}

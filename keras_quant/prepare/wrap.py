@@ -160,7 +160,10 @@ def _clone_step(step: Step) -> keras.layers.Layer:
     if step.kind == "softmax":
         return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
     if step.kind == "lookup" and step.function is not step.layer:
-        return keras.layers.Activation(step.function, name=_layer_name(step))
+        if not isinstance(step.function, keras.layers.Layer):
+            return keras.layers.Activation(step.function, name=_layer_name(step))
+        config = {**step.function.get_config(), "name": _layer_name(step)}
+        return type(step.function).from_config(config)
     return type(step.layer).from_config({**step.layer.get_config(), "name": step.layer_name})
 
 

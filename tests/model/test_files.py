@@ -339,8 +339,16 @@ def test_broken_file_is_told_with_its_fault(
         load_model(saved)
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.hdf5", "MODEL.H5"])
+def test_hdf5_is_read_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    model = float_model()
+    model.save(tmp_path / "given.h5")
+    path = (tmp_path / "given.h5").rename(tmp_path / name)
+    np.testing.assert_array_equal(answers(load_model(path)), answers(model))
+
+
 def test_wrong_suffix_tells_the_right_ones(saved: Path) -> None:
-    with pytest.raises(ModelError, match=r"ends with '\.zip'; \.keras and \.h5 files are loaded"):
+    with pytest.raises(ModelError, match=r"ends with '\.zip'; \.keras, \.h5, \.hdf5 files are"):
         load_model(saved.rename(saved.with_suffix(".zip")))
 
 
