@@ -174,7 +174,7 @@ def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
 ) -> None:
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("keras_quant.emit.tflite.emit.emit_tflite", wrong_file)
+        patch.setattr("keras_quant.proof.formats.tflite.emit_tflite", wrong_file)
         with pytest.raises(ParityError, match="does not answer as the model does"):
             run(path, ONE_EPOCH)
     names = sorted(file.name for file in (path / "export").iterdir())
