@@ -66,7 +66,9 @@ def lower(model: keras.Model) -> Graph:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
     shapes = {step.name: step.shape for step in steps}
     outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
-    graph = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    inputs = input_names(steps)
+    outputs = lowering.built.told_apart(outputs, taken=inputs)
+    graph = lowering.built.finish(model.name, inputs=inputs, outputs=outputs)
     verify(graph)
     return graph
 
