@@ -39,23 +39,6 @@ class GraphBuilder:
             nodes=tuple(reversed(nodes)),
         )
 
-    def told_apart(self, names: Sequence[str], *, taken: Sequence[str]) -> list[str]:
-        """Gives outputs of which no two are the same tensor, and none is an input.
-
-        Files of most formats cannot say otherwise; a reshape that changes nothing makes a twin.
-
-        Args:
-            taken: names of the inputs.
-        """
-        apart: list[str] = []
-        for place, name in enumerate(names):
-            tensor = self.tensors[name]
-            if name in (*taken, *apart):
-                twin = dataclasses.replace(tensor, name=f"{name}/output_{place}")
-                name = self.emit(twin.name, "reshape", (name,), twin, {"shape": tensor.shape})
-            apart.append(name)
-        return apart
-
     def reshaped(self, name: str, shape: Shape, *, output: str = "", layer: str = "") -> str:
         """Gives a tensor in another shape: what it was reshaped from, or a twin, made once.
 

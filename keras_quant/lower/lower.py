@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
+from keras_quant.graph.passes.outputs import tell_apart
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
@@ -66,9 +67,8 @@ def lower(model: keras.Model) -> Graph:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
     shapes = {step.name: step.shape for step in steps}
     outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
-    inputs = input_names(steps)
-    outputs = lowering.built.told_apart(outputs, taken=inputs)
-    graph = lowering.built.finish(model.name, inputs=inputs, outputs=outputs)
+    graph = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    graph = tell_apart(graph)
     verify(graph)
     return graph
 
