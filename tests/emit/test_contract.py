@@ -190,6 +190,9 @@ def test_a_heads_activation_is_applied(form: Format, activation: str) -> None:
     )
 
 
+POOL = {"pool_size": (2, 2), "strides": (1, 1)}
+
+
 def float_graph(*, weight_only: bool) -> Graph:
     rng = np.random.default_rng(3)
 
@@ -208,8 +211,8 @@ def float_graph(*, weight_only: bool) -> Graph:
         ("add", (9, 7, 6), {"activation": "relu6"}, None, 0),
         ("pad", (10, 8, 6), {"padding": ((1, 0), (0, 1))}, None, 0),
         ("max_pool", (5, 4, 6), {"pool_size": (2, 2), "strides": (2, 2)}, None, 0),
-        ("avg_pool", (4, 3, 6), {"pool_size": (2, 2), "strides": (1, 1)}, None, 0),
-        ("relu", (4, 3, 6), {"max_value": 6.0}, None, 0),
+        ("avg_pool", (5, 3, 6), {**POOL, "padding": ((1, 0), (0, 0))}, None, 0),
+        ("relu", (5, 3, 6), {"max_value": 6.0}, None, 0),
         ("mean", (6,), {}, None, 0),
         ("dense", (5,), {}, weight(6, 5), 5),
         ("softmax", (5,), {}, None, 0),
