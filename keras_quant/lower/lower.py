@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
+from keras_quant.graph.passes.outputs import tell_apart
 from keras_quant.graph.passes.pads import fold_pads
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
@@ -68,7 +69,7 @@ def lower(model: keras.Model) -> Graph:
     shapes = {step.name: step.shape for step in steps}
     outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
     built = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
-    graph = fold_pads(built)
+    graph = tell_apart(fold_pads(built))
     verify(graph)
     return graph
 

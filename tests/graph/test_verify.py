@@ -90,6 +90,14 @@ BROKEN: list[tuple[str, Change]] = [
         "output 'logit' is not a tensor; close names: logits",
         lambda g: replace(g, outputs=("logit",)),
     ),
+    (
+        "'logits' is 2 of the inputs and outputs; put a reshape node in between",
+        lambda g: replace(g, outputs=("logits", "logits")),
+    ),
+    (
+        "'image' is 2 of the inputs and outputs",
+        lambda g: replace(g, outputs=("logits", "image")),
+    ),
     ("tensor 'sums' is listed as 'means'", with_tensor("means", name="sums")),
     ("conv: reads 'pixels', which no earlier node writes", swapped),
     ("mean: writes 'features', which is written already", with_node("mean", output="features")),

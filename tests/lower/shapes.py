@@ -137,6 +137,13 @@ def branches() -> keras.Model:
     return keras.Model(inputs, [a, L.Dense(3)(L.Flatten()(x))])
 
 
+def passed_on() -> keras.Model:
+    """One tensor goes out twice, and so does the image."""
+    inputs = keras.Input((6, 6, 3), name="image")
+    logits = L.Dense(4, name="logits")(L.Flatten()(conv(inputs, 4)))
+    return keras.Model(inputs, [logits, inputs, logits])
+
+
 def sequences() -> keras.Model:
     """Sequences that are moved and joined in all ways; they come in, and go out."""
     inputs = keras.Input((9, 4), name="image")
@@ -209,6 +216,7 @@ NETS: dict[str, Callable[[], keras.Model]] = {
     "siamese": siamese,
     "recurrent": recurrent,
     "branches": branches,
+    "passed on": passed_on,
     "sequences": sequences,
     "more axes": more_axes,
     "shared shorthands": shared_shorthands,
