@@ -1,0 +1,113 @@
+"""From a float model and what was seen of it to a fake-quantized model, without any side effect."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from keras_quant.calibration.choose import Observed, choose
+from keras_quant.calibration.collect import Statistics, fingerprint
+from keras_quant.calibration.statistics import TensorStatistics
+from keras_quant.errors import ModelError
+from keras_quant.methods import load_method
+from keras_quant.model.steps import input_names
+from keras_quant.prepare import Plan, plan, with_steps, wrap
+from keras_quant.qparams import QParams, signed, unsigned
+from keras_quant.schemes.scheme import Scheme, is_float
+from keras_quant.tf import keras
+
+DEFAULT_CALIBRATOR = "least_squares"
+
+
+def quantize(
+    source: keras.Model,
+    scheme: Scheme,
+    statistics: Statistics,
+    method: str = "qkeras",
+    *,
+    calibrator: str = DEFAULT_CALIBRATOR,
+) -> keras.Model:
+    """Makes the fake-quantized model of a float one, with its weights.
+
+    Pure: the source stays as it is, no file is read or written, nothing is shown.
+
+    Args:
+        source: the float model that the statistics are of.
+        method: a name of METHODS.
+        calibrator: a name of CALIBRATORS.
+    Returns: a new model; the source itself where the scheme leaves all in float.
+    Raises:
+        ModelError: the statistics are of another model, or of other places in it.
+        UsageError: an unknown method or calibrator.
+        SchemeError, LoweringError: the scheme does not fit the model, or its layers are not
+            supported, see `plan`.
+    """
+    if is_float(scheme):
+        return source
+    planned = plan(source, scheme)
+    check_statistics(statistics, planned, source)
+    steps = {
+        group: choose(calibrator, tensors).scale
+        for group, tensors in _groups(planned, statistics).items()
+    }
+    grids = _input_grids(planned, statistics, calibrator)
+    return wrap(with_steps(planned, steps), source, load_method(method), grids)
+
+
+def check_statistics(statistics: Statistics, plan: Plan, source: keras.Model) -> None:
+    """Checks that statistics are of a model, and of all that a plan rounds in it.
+
+    Raises:
+        ModelError: they are not.
+    """
+    if statistics.model != fingerprint(source):
+        raise ModelError(
+            f"these statistics are of another model than {source.name}, or of other weights: "
+            "collect them again"
+        )
+    names = [*input_names(plan.steps), *(point.after for point in plan.points)]
+    missing = [name for name in dict.fromkeys(names) if name not in statistics.tensors]
+    if missing:
+        raise ModelError(
+            f"these statistics lack what {', '.join(missing)} put out, which this scheme rounds: "
+            "collect them again with it"
+        )
+
+
+def _groups(plan: Plan, statistics: Statistics) -> dict[int, list[Observed]]:
+    """The tensors that decide each group's step: branches follow, unless there is nothing else."""
+    members = defaultdict(list)
+    for point in plan.points:
+        members[point.group].append(point)
+    groups = {}
+    for group, points in members.items():
+        bounds = {(point.grid.bound, point.grid.qparams.qmax) for point in points}
+        groups[group] = [
+            Observed(
+                statistics=statistics.tensors[point.after],
+                codes=point.grid.qparams,
+                bound=point.grid.bound if len(bounds) == 1 else None,
+            )
+            for point in [p for p in points if not p.is_branch] or points
+        ]
+    return groups
+
+
+def _input_grids(plan: Plan, statistics: Statistics, calibrator: str) -> dict[str, QParams]:
+    """The grids of the model's inputs, by name: that of their pixels, where these are codes."""
+    bits, grids = plan.input_spec.bits, {}
+    if plan.input_spec.is_float:
+        return {}
+    for name in input_names(plan.steps):
+        tensor = statistics.tensors[name]
+        if statistics.pixel_scale is not None and bits == 8:
+            grids[name] = unsigned(8, statistics.pixel_scale)
+        else:
+            grids[name] = choose(calibrator, [Observed(statistics=tensor, codes=_codes(tensor, bits))])
+    return grids
+
+
+def _codes(tensor: TensorStatistics, bits: int) -> QParams:
+    """The codes of an input: signed ones where it has values below 0."""
+    if tensor.moments.low >= 0:
+        return unsigned(bits, 1.0)
+    return signed(max(2, bits), 1.0, narrow_range=False)
