@@ -10,7 +10,7 @@ import numpy as np
 from keras_quant.calibration.calibrate import calibrate, input_grid
 from keras_quant.data import normalize
 from keras_quant.methods import load_method
-from keras_quant.prepare import plan, with_steps, wrap
+from keras_quant.prepare import plan, with_grids, wrap
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
@@ -24,6 +24,6 @@ def fake_quantized(source: keras.Model, bits: str, images: np.ndarray) -> keras.
     """
     reals = normalize(images)
     planned = plan(source, scheme_from_bits(bits))
-    planned = with_steps(planned, calibrate(planned, source, reals, fresh=False))
+    planned = with_grids(planned, calibrate(planned, source, reals, fresh=False))
     grid = input_grid(reals, bits=planned.input_spec.bits, pixel_scale=1 / 255)
     return wrap(planned, source, load_method("qkeras"), grid)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras_quant.methods.grid import ActivationGrid
 from keras_quant.prepare import Plan, split_float
-from keras_quant.qparams import QParams, signed, unsigned
+from keras_quant.qparams import GridSpec, QParams, signed, unsigned
 from keras_quant.tf import keras
 
 CALIBRATION_IMAGES = 1024
@@ -27,8 +26,8 @@ def calibrate(
     *,
     fresh: bool,
     on_images: Callable[[int], None] = lambda images: None,
-) -> dict[int, float]:
-    """Picks each group's step by least squared error over training images.
+) -> dict[int, QParams]:
+    """Picks each group's scale by least squared error over training images.
 
     Steps are powers of two; or, for values with a bound, that which gives it the highest code.
     The errors of a group's tensors count relative to their energy; branches follow (their
@@ -40,29 +39,30 @@ def calibrate(
             several inputs, in the model's order.
         fresh: the weights are untrained, so batch norm must use the statistics of the batch.
         on_images: told after each batch how many images are done.
-    Returns: the step of each group number.
+    Returns: by the number of each group the grid of its first leading tensor.
     """
     if not plan.points:
         return {}
     given = [images] if isinstance(images, np.ndarray) else images
     values = _collect(split_float(plan, model), given, fresh=fresh, on_images=on_images)
-    steps = {}
+    grids = {}
     for group in sorted({point.group for point in plan.points}):
         members = [i for i, point in enumerate(plan.points) if point.group == group]
         leading = [i for i in members if not plan.points[i].is_branch] or members
-        tensors = [(values[i], plan.points[i].grid.qparams) for i in leading]
+        tensors = [(values[i], plan.points[i].spec.at()) for i in leading]
         candidates = {2.0**e for x, q in tensors for e in _exponents(x, q.qmax)}
-        candidates |= _bounded_step([plan.points[i].grid for i in members])
+        candidates |= _bounded_step([plan.points[i].spec for i in members])
         errors = {
             step: sum(relative_error(x, q, step) for x, q in tensors) for step in sorted(candidates)
         }
-        steps[group] = min(errors, key=lambda step: errors[step])
-    return steps
+        best = min(errors, key=lambda step: errors[step])
+        grids[group] = plan.points[leading[0]].spec.at(best)
+    return grids
 
 
-def _bounded_step(grids: Sequence[ActivationGrid]) -> set[float]:
-    """The float32 step that gives the bound of all grids the highest code, if they have one."""
-    ends = {(grid.bound, grid.qparams.qmax) for grid in grids}
+def _bounded_step(specs: Sequence[GridSpec]) -> set[float]:
+    """The float32 step that gives the bound of all specs the highest code, if they have one."""
+    ends = {(spec.bound, spec.at().qmax) for spec in specs}
     bound, qmax = ends.pop()
     return set() if ends or bound is None else {float(np.float32(bound / qmax))}
 

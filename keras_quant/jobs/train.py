@@ -28,10 +28,11 @@ from keras_quant.methods import load_method
 from keras_quant.model.files import load_model, save_model
 from keras_quant.model.logits import accuracy
 from keras_quant.model.topology import layers_by_name
-from keras_quant.prepare import Plan, copy_weights, plan, with_steps, wrap
+from keras_quant.prepare import Plan, copy_weights, plan, with_grids, wrap
 from keras_quant.proof.baseline import float_tflite
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.gate import Export, export_formats, gather
+from keras_quant.qparams import QParams
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import Figure, RunRecord
@@ -160,25 +161,25 @@ def _calibrated(
     folder: RunFolder,
     progress: Progress,
 ) -> Plan:
-    """Finds the activations' steps, or reads those that an earlier start of the run found."""
+    """Finds the activations' grids, or reads those that an earlier start of the run found."""
     if not planned.points:
         return planned
     if not folder.calibration.exists():
         images = normalize(dataset.train.x[:CALIBRATION_IMAGES])
         progress.say(f"calibrating activation scales on {len(images)} training images")
         with progress.bar("calibrating", len(images)) as show:
-            steps = calibrate(
+            grids = calibrate(
                 planned,
                 source,
                 images,
                 fresh=settings.parent is None,
                 on_images=lambda done: show(done, ""),
             )
-        write_json(folder.calibration, {str(group): step for group, step in steps.items()})
+        write_json(folder.calibration, {str(n): dataclasses.asdict(g) for n, g in grids.items()})
     try:
-        steps = {int(k): v for k, v in json.loads(folder.calibration.read_text()).items()}
-        return with_steps(planned, steps)
-    except (ValueError, AttributeError, KeyError) as error:
+        found = json.loads(folder.calibration.read_text()).items()
+        return with_grids(planned, {int(group): QParams(**grid) for group, grid in found})
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder.calibration}: broken ({error!r}); remove it, and --resume calibrates again"
         ) from error

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Protocol, cast
 
 from keras_quant.errors import UsageError, close_names
-from keras_quant.methods.grid import ActivationGrid, FrozenKernel
+from keras_quant.methods.grid import FrozenKernel
 from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
 
@@ -28,7 +28,7 @@ class Method(Protocol):
     def wrap(self, layer: Any, weight: QuantSpec) -> Any:
         """Makes the quantized twin of a convolution or a Dense layer."""
 
-    def activation(self, name: str, grid: ActivationGrid) -> Any:
+    def activation(self, name: str, grid: QParams) -> Any:
         """Makes the layer that puts a tensor on a grid."""
 
     def freeze_kernel(self, layer: Any) -> FrozenKernel | None:

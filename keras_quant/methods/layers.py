@@ -72,24 +72,34 @@ def _narrow(first: int, last: int) -> list[int]:
 
 @keras.utils.register_keras_serializable("keras_quant")
 class FixedGrid(keras.layers.Layer):
-    """Rounds values to codes of any step, where QKeras' activations have powers of two only.
+    """Rounds values to codes of any scale and zero point.
 
     Args:
         scale: real distance of two codes.
         qmin: lowest code.
         qmax: highest code.
+        zero_point: the code of real 0.
     """
 
-    def __init__(self, scale: float, qmin: int, qmax: int, **kwargs: Any) -> None:
+    def __init__(
+        self, scale: float, qmin: int, qmax: int, zero_point: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.scale, self.qmin, self.qmax = float(scale), int(qmin), int(qmax)
+        self.zero_point = int(zero_point)
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """The lowest and the highest code, counted from that of real 0."""
+        return self.qmin - self.zero_point, self.qmax - self.zero_point
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return fake_quant(inputs, step=self.scale, qmin=self.qmin, qmax=self.qmax)
+        qmin, qmax = self.levels
+        return fake_quant(inputs, step=self.scale, qmin=qmin, qmax=qmax)
 
     def get_config(self) -> dict[str, Any]:
-        grid = {"scale": self.scale, "qmin": self.qmin, "qmax": self.qmax}
-        return {**super().get_config(), **grid}
+        names = ("scale", "qmin", "qmax", "zero_point")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.utils.register_keras_serializable("keras_quant")
@@ -102,7 +112,7 @@ class InputGrid(FixedGrid):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         scale = tf.cast(self.scale, inputs.dtype)
-        return tf.clip_by_value(tf.round(inputs / scale), self.qmin, self.qmax) * scale
+        return tf.clip_by_value(tf.round(inputs / scale), *self.levels) * scale
 
 
 @keras.utils.register_keras_serializable("keras_quant")

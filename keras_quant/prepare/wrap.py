@@ -46,7 +46,7 @@ def wrap(
         that replace no ReLU are called "LAYER_quant", that of an only input "input_quant".
     """
     names = _quantizer_names(plan)
-    quantizers = {point: method.activation(names[point], point.grid) for point in plan.points}
+    quantizers = {p: method.activation(names[p], plan.grid_of(p)) for p in plan.points}
 
     def make_kernel(step: Step) -> keras.layers.Layer:
         spec, layer = plan.weights[step.layer_name], _clone(step)
@@ -74,7 +74,11 @@ def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> d
     grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
     return {
         name: InputGrid(
-            grid.scale, grid.qmin, grid.qmax, name=f"{name if len(names) > 1 else 'input'}_quant"
+            grid.scale,
+            grid.qmin,
+            grid.qmax,
+            grid.zero_point,
+            name=f"{name if len(names) > 1 else 'input'}_quant",
         )
         for name, grid in grids.items()
     }
@@ -88,7 +92,7 @@ def _quantizer_names(plan: Plan) -> dict[Point, str]:
     for point in plan.points:
         wanted = _layer_name(by_name[point.after])
         if point.readers:
-            wanted += f"_a{point.grid.bits}"
+            wanted += f"_a{point.spec.bits}"
         elif point.after not in replaced:
             wanted += "_quant"
         names[point] = free_name(wanted, taken)

@@ -49,16 +49,16 @@ def test_steps_have_the_least_squared_error_of_all_powers_of_two(bits: str) -> N
     model, images = net(), images_of()
     planned = plan(model, scheme_from_bits(bits))
     values = [np.asarray(x) for x in split_float(planned, model)(images)]
-    steps = calibrate(planned, model, images, fresh=False)
-    assert set(steps) == {point.group for point in planned.points}
-    for group, step in steps.items():
+    grids = calibrate(planned, model, images, fresh=False)
+    assert set(grids) == {point.group for point in planned.points}
+    for group, grid in grids.items():
         members = [
-            (x, point.grid.qparams)
+            (x, point.spec.at())
             for x, point in zip(values, planned.points, strict=True)
             if point.group == group and not point.is_branch
         ]
         errors = {e: sum(error_of(x, q, 2.0**e) for x, q in members) for e in range(-20, 8)}
-        assert step == 2.0 ** min(errors, key=lambda e: errors[e])
+        assert grid.scale == 2.0 ** min(errors, key=lambda e: errors[e])
 
 
 @pytest.mark.parametrize(("gain", "has_bound"), [(40.0, True), (0.5, False)])
@@ -68,9 +68,9 @@ def test_values_that_reach_their_bound_get_its_step(gain: float, has_bound: bool
     model = keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten()(x)))
     model.layers[1].set_weights([gain * w for w in model.layers[1].get_weights()])
     planned = plan(model, scheme_from_bits("w4a8"))
-    (step,) = calibrate(planned, model, images_of(), fresh=False).values()
-    assert (step == np.float32(6 / 255)) == has_bound
-    assert np.log2(step).is_integer() != has_bound
+    (grid,) = calibrate(planned, model, images_of(), fresh=False).values()
+    assert (grid.scale == np.float32(6 / 255)) == has_bound
+    assert np.log2(grid.scale).is_integer() != has_bound
 
 
 def test_fresh_batch_norm_uses_the_statistics_of_the_batch() -> None:
@@ -81,7 +81,7 @@ def test_fresh_batch_norm_uses_the_statistics_of_the_batch() -> None:
     group = next(point.group for point in planned.points if point.after == "relu1")
     fresh = calibrate(planned, model, images_of(), fresh=True)[group]
     fitted = calibrate(planned, model, images_of(), fresh=False)[group]
-    assert fitted < fresh / 16
+    assert fitted.scale < fresh.scale / 16
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -112,8 +112,8 @@ def test_float_plan_needs_no_calibration() -> None:
 def test_tensor_of_zeros_has_a_step() -> None:
     model = net()
     model.set_weights([w * 0 for w in model.get_weights()])
-    steps = calibrate(plan(model, scheme_from_bits("4")), model, images_of(), fresh=False)
-    assert all(step > 0 for step in steps.values())
+    grids = calibrate(plan(model, scheme_from_bits("4")), model, images_of(), fresh=False)
+    assert all(grid.scale > 0 for grid in grids.values())
 
 
 def test_relative_error_of_hand_made_values() -> None:

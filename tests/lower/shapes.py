@@ -10,7 +10,7 @@ import numpy as np
 from keras_quant.calibration.calibrate import calibrate
 from keras_quant.methods import load_method
 from keras_quant.model.topology import layers_by_name
-from keras_quant.prepare import plan, with_steps, wrap
+from keras_quant.prepare import plan, with_grids, wrap
 from keras_quant.qparams import unsigned
 from keras_quant.schemes.scheme import Scheme
 from keras_quant.tf import keras
@@ -242,5 +242,5 @@ def randomized(model: keras.Model) -> keras.Model:
 def quantized(source: keras.Model, scheme: Scheme, images: list[np.ndarray]) -> keras.Model:
     """The fake-quantized model of a float one, calibrated on the images."""
     planned = plan(source, scheme)
-    planned = with_steps(planned, calibrate(planned, source, images, fresh=False))
+    planned = with_grids(planned, calibrate(planned, source, images, fresh=False))
     return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))

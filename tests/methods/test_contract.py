@@ -9,8 +9,7 @@ import pytest
 
 from keras_quant.errors import UsageError
 from keras_quant.methods import METHODS, Method, load_method
-from keras_quant.methods.grid import ActivationGrid
-from keras_quant.qparams import dequantize, quantize
+from keras_quant.qparams import QParams, dequantize, quantize, signed, unsigned
 from keras_quant.schemes.scheme import BINARY, TERNARY, QuantSpec
 
 pytest.importorskip("tensorflow")
@@ -47,14 +46,18 @@ WEIGHTS = {
     "4 per tensor": QuantSpec(bits=4, per_channel=False),
 }
 GRIDS = [
-    *(ActivationGrid(bits=bits, signed=False, step=2.0**-3) for bits in range(1, 9)),
+    *(unsigned(bits, 2.0**-3) for bits in range(1, 9)),
     *(
-        ActivationGrid(bits=bits, signed=True, narrow_range=narrow, step=4.0)
+        signed(bits, 4.0, narrow_range=narrow_range)
         for bits in range(2, 9)
-        for narrow in (False, True)
+        for narrow_range in (False, True)
+    ),
+    *(
+        QParams(scale=0.25, zero_point=z, qmin=0, qmax=2**b - 1, bits=b)
+        for b, z in ((4, 5), (8, 128))
     ),
 ]
-SIX = ActivationGrid(bits=8, signed=False, step=float(np.float32(6 / 255)), bound=6.0)
+SIX = unsigned(8, float(np.float32(6 / 255)))
 
 every_method = pytest.mark.parametrize("method", [load_method(m) for m in METHODS], ids=METHODS)
 every_layer = pytest.mark.parametrize("kind", LAYERS)
@@ -184,37 +187,37 @@ def test_quantized_layer_keeps_name_and_settings(method: Method, kind: str) -> N
 @every_method
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_frozen_activation_names_the_values_that_the_layer_puts_out(
-    method: Method, grid: ActivationGrid
+    method: Method, grid: QParams
 ) -> None:
     layer = method.activation("act", grid)
     frozen = method.freeze_activation(layer)
-    assert dataclasses.astuple(frozen) == dataclasses.astuple(grid.qparams)
-    span = grid.step * (grid.qparams.qmax + 2)
+    assert dataclasses.astuple(frozen) == dataclasses.astuple(grid)
+    span = grid.scale * (grid.qmax - grid.qmin + 2)
     # Eighths of a step: all codes, all midpoints and both ends are among them.
-    x = np.arange(-span, span + grid.step / 8, grid.step / 8, dtype=np.float32)
-    expected = dequantize(quantize(x, grid.qparams), grid.qparams)
+    x = np.arange(-span, span + grid.scale / 8, grid.scale / 8, dtype=np.float32)
+    expected = dequantize(quantize(x, grid), grid)
     np.testing.assert_array_equal(layer(x).numpy(), expected)
 
 
 @every_method
 def test_step_of_a_bound_gives_it_the_highest_code(method: Method) -> None:
     layer = method.activation("act", SIX)
-    assert dataclasses.astuple(method.freeze_activation(layer)) == dataclasses.astuple(SIX.qparams)
+    assert dataclasses.astuple(method.freeze_activation(layer)) == dataclasses.astuple(SIX)
     # Odd sixteenths of a step: no midpoint, where float32 may round either way.
     codes = np.arange(-64, 8 * 260) / 8 + 1 / 16
-    expected = np.clip(np.rint(codes), 0, 255).astype(np.float32) * np.float32(SIX.step)
-    np.testing.assert_array_equal(layer((codes * SIX.step).astype(np.float32)), expected)
+    expected = np.clip(np.rint(codes), 0, 255).astype(np.float32) * np.float32(SIX.scale)
+    np.testing.assert_array_equal(layer((codes * SIX.scale).astype(np.float32)), expected)
     assert expected.max() == 6.0
 
 
 @every_method
-@pytest.mark.parametrize("grid", [*GRIDS[3:12:4], SIX], ids=str)
+@pytest.mark.parametrize("grid", [*GRIDS[3:12:4], *GRIDS[-2:], SIX], ids=str)
 def test_activation_gradient_is_one_within_the_range_and_zero_outside(
-    method: Method, grid: ActivationGrid
+    method: Method, grid: QParams
 ) -> None:
     layer = method.activation("act", grid)
-    q = grid.qparams
-    x = tf.constant(grid.step * np.array([q.qmin - 0.7, q.qmin + 0.3, q.qmax - 0.3, q.qmax + 0.7]))
+    low, high = grid.qmin - grid.zero_point, grid.qmax - grid.zero_point
+    x = tf.constant(grid.scale * np.array([low - 0.7, low + 0.3, high - 0.3, high + 0.7]))
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = layer(x)
@@ -238,9 +241,9 @@ def test_quantized_model_survives_a_file(method: Method, weight: QuantSpec, tmp_
         keras.layers.Conv2D(3, 3),
     ):
         x = method.wrap(layer, weight)(x)
-    x = method.activation("act", ActivationGrid(bits=4, signed=False, step=0.25))(x)
+    x = method.activation("act", unsigned(4, 0.25))(x)
     x = method.activation("six", SIX)(x)
-    x = method.activation("sym", ActivationGrid(bits=3, signed=True, narrow_range=True))(x)
+    x = method.activation("sym", signed(3, 1.0, narrow_range=True))(x)
     model = keras.Model(inputs, x)
     model.save(tmp_path / "m.keras")
     objects: dict = {}

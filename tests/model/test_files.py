@@ -15,9 +15,9 @@ import pytest
 
 from keras_quant.errors import ModelError
 from keras_quant.methods import qkeras as method
-from keras_quant.methods.grid import ActivationGrid
 from keras_quant.methods.layers import InputGrid
 from keras_quant.model.files import load_model, save_model
+from keras_quant.qparams import signed, unsigned
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
 
@@ -27,15 +27,15 @@ pytestmark = pytest.mark.tensorflow
 def quantized_model(bits: int, *, narrow_range: bool = True) -> keras.Model:
     """Each kind of layer that a scheme of one width makes, with random weights."""
     weight = QuantSpec(bits=bits, narrow_range=narrow_range)
-    fine = ActivationGrid(bits=bits, signed=False, step=2.0**-9)  # integer bits below zero
-    signed = ActivationGrid(bits=max(2, bits), signed=True, narrow_range=narrow_range, step=0.25)
+    fine = unsigned(bits, 2.0**-9)  # integer bits below zero
+    codes = signed(max(2, bits), 0.25, narrow_range=narrow_range)
     image = keras.Input((6, 6, 2), name="image")
     x = InputGrid(1 / 255, 0, 255, name="input_quant")(image)
     x = method.wrap(keras.layers.Conv2D(3, 3, name="conv"), weight)(x)
     x = keras.layers.BatchNormalization(name="norm")(x)
     x = method.activation("conv_quant", fine)(x)
     x = method.wrap(keras.layers.DepthwiseConv2D(3, name="depthwise"), weight)(x)
-    x = method.activation("depthwise_quant", signed)(x)
+    x = method.activation("depthwise_quant", codes)(x)
     x = keras.layers.Flatten(name="flatten")(x)
     x = method.wrap(keras.layers.Dense(4, name="head"), weight)(x)
     model = keras.Model(image, x, name="net")

@@ -71,7 +71,13 @@ def freeze_activation(layer: keras.layers.Layer) -> QParams | None:
     """
     if isinstance(layer, FixedGrid):
         bits = (layer.qmax - layer.qmin).bit_length()
-        return QParams(scale=layer.scale, qmin=layer.qmin, qmax=layer.qmax, bits=bits)
+        return QParams(
+            scale=layer.scale,
+            zero_point=layer.zero_point,
+            qmin=layer.qmin,
+            qmax=layer.qmax,
+            bits=bits,
+        )
     if not isinstance(layer, qkeras.QActivation):
         return None
     return activation_qparams(layer.quantizer, layer.name)
