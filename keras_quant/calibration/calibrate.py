@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from keras_quant.errors import SchemeError
 from keras_quant.prepare import Plan, split_float
 from keras_quant.qparams import GridSpec, QParams, signed, unsigned
 from keras_quant.tf import keras
@@ -40,9 +41,12 @@ def calibrate(
         fresh: the weights are untrained, so batch norm must use the statistics of the batch.
         on_images: told after each batch how many images are done.
     Returns: by the number of each group the grid of its first leading tensor.
+    Raises:
+        SchemeError: activations are to have other scales, or zero points.
     """
     if not plan.points:
         return {}
+    _refuse(plan)
     given = [images] if isinstance(images, np.ndarray) else images
     values = _collect(split_float(plan, model), given, fresh=fresh, on_images=on_images)
     grids = {}
@@ -58,6 +62,15 @@ def calibrate(
         best = min(errors, key=lambda step: errors[step])
         grids[group] = plan.points[leading[0]].spec.at(best)
     return grids
+
+
+def _refuse(plan: Plan) -> None:
+    free = [p.after for p in plan.points if not (p.spec.power_of_two and p.spec.symmetric)]
+    if free:
+        raise SchemeError(
+            f"activations behind {', '.join(free)}: power_of_two: false and symmetric: false are "
+            "not calibrated yet; leave these words out"
+        )
 
 
 def _bounded_step(specs: Sequence[GridSpec]) -> set[float]:

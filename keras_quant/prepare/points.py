@@ -7,6 +7,7 @@ input of the model with codes; and in front of a layer whose input is to have fe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,9 +21,9 @@ from keras_quant.model.steps import (
     readers_of,
     sources_of,
 )
-from keras_quant.prepare.ties import tie
+from keras_quant.prepare.ties import tie, widened
 from keras_quant.qparams import GridSpec
-from keras_quant.schemes.scheme import BlockBits
+from keras_quant.schemes.scheme import BlockBits, QuantSpec
 
 # An integer kernel ends at the highest code of 8 bits by itself, so a bound there costs nothing.
 BOUNDED_BITS = 8
@@ -88,25 +89,38 @@ def _specs(
             continue
         looked_up = any(r.kind == "lookup" and not bits[r.layer_name].in_float for r in readers)
         bits_of_tail = LOOKUP_BITS if looked_up else spec.bits
-        bound = _bound(tail, readers, bits) if bits_of_tail == BOUNDED_BITS else None
-        codes = GridSpec(bits=bits_of_tail, signed=False, bound=bound)
-        if tail.name not in nonnegative:
-            # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
-            width = max(2, bits_of_tail)
-            codes = GridSpec(bits=width, signed=True, narrow_range=width < 8)
-        found[tail.name] = codes
+        signed = tail.name not in nonnegative
+        codes = _codes(dataclasses.replace(spec, bits=bits_of_tail), signed=signed)
+        bound = None if signed else _bound(tail, readers, bits, codes)
+        found[tail.name] = dataclasses.replace(codes, bound=bound)
     return found
 
 
-def _bound(step: Step, readers: Sequence[Step], bits: Mapping[str, BlockBits]) -> float | None:
-    """Where a ReLU6 ends, if its values are read by kernels alone.
+def _codes(spec: QuantSpec, *, signed: bool) -> GridSpec:
+    """What a scheme's spec means for values that reach below zero, or do not."""
+    # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
+    bits = max(2, spec.bits) if signed and spec.symmetric else spec.bits
+    return GridSpec(
+        bits=bits,
+        signed=signed,
+        narrow_range=signed and spec.symmetric and bits < 8,
+        symmetric=spec.symmetric,
+        power_of_two=spec.power_of_two,
+    )
 
-    Kernels take any step. What adds, averages or rounds codes again wants powers of two.
+
+def _bound(
+    step: Step, readers: Sequence[Step], bits: Mapping[str, BlockBits], codes: GridSpec
+) -> float | None:
+    """Where a ReLU6 ends, if its scale may be any, or its values are read by kernels alone.
+
+    Kernels take any scale. What adds, averages or rounds codes again wants powers of two.
     """
-    to_kernels = all(
+    to_kernels = codes.bits == BOUNDED_BITS and all(
         r.kind in COMPUTE and bits[r.layer_name].input.bits >= BOUNDED_BITS for r in readers
     )
-    return step.max_value if step.kind == "relu" and to_kernels else None
+    free = to_kernels or not codes.power_of_two
+    return step.max_value if step.kind == "relu" and free else None
 
 
 def _width_of(block: Sequence[Step], by_name: Mapping[str, Step]) -> str:
@@ -149,8 +163,9 @@ def _joined_inputs(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Poin
         members = [point_of[n] for names in sources.values() for n in names if n in point_of]
         if step.kind != "concat" or not members:
             continue
-        bits = max(2, *(point.spec.bits for point in members))
-        spec = GridSpec(bits=bits, signed=True, narrow_range=bits < 8)
+        shared = members[0].spec
+        bits = max(point.spec.bits for point in members)
+        spec = widened(shared, max(2, bits) if shared.symmetric else bits, signed=True)
         found += [
             Point(after=name, spec=spec, group=members[0].group, readers=(step.name,))
             for name, names in sources.items()
@@ -173,9 +188,7 @@ def _input_points(
         given = [spec_of[name] for name in sources if name in spec_of]
         if not given or wanted.bits >= max(spec.bits for spec in given):
             continue
-        signed = any(spec.signed for spec in given)
-        width = max(2, wanted.bits) if signed else wanted.bits
-        spec = GridSpec(bits=width, signed=signed, narrow_range=signed)
+        spec = _codes(wanted, signed=any(spec.signed for spec in given))
         found.setdefault((step.inputs[0], spec), []).append(step.name)
     first = 1 + max((point.group for point in points), default=-1)
     return tuple(

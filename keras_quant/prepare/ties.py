@@ -68,19 +68,21 @@ def tie(
         if spec.signed and all(r.name in sums for r in readers_of(by_name[name], reads))
     }
     beside_signed = _beside_signed(steps, by_name, specs)
-    widest: dict[int, int] = defaultdict(int)
-    for name in specs.keys() - branches:
-        widest[group[name]] = max(widest[group[name]], specs[name].bits)
-    return {
-        name: Tied(
+    common = {}
+    for number in set(group.values()):
+        members = {name for name in specs if group[name] == number}
+        common[number] = _common([specs[name] for name in members - branches or members])
+    tied = {}
+    for name, spec in specs.items():
+        shared = common[group[name]]
+        fewer = shared.symmetric and name in beside_signed
+        codes = widened(shared, max(1, shared.bits - fewer), signed=spec.signed)
+        tied[name] = Tied(
             group=group[name],
-            spec=_BRANCH
-            if name in branches
-            else _widened(spec, max(1, widest[group[name]] - (name in beside_signed))),
+            spec=replace(_BRANCH, power_of_two=shared.power_of_two) if name in branches else codes,
             is_branch=name in branches,
         )
-        for name, spec in specs.items()
-    }
+    return tied
 
 
 def _all_in(specs: Specs, names: Sequence[str]) -> bool:
@@ -142,7 +144,24 @@ def _beside_signed(steps: Sequence[Step], by_name: Mapping[str, Step], specs: Sp
     return found
 
 
-def _widened(spec: GridSpec, bits: int) -> GridSpec:
-    """Codes as wide as the widest of their group: one step for all leaves no other choice."""
-    narrow_range = spec.signed and bits < 8
-    return replace(spec, bits=bits, narrow_range=narrow_range)
+def _common(members: Sequence[GridSpec]) -> GridSpec:
+    """What the codes of one group have in common; a word that frees one member frees them all."""
+    bounds = {spec.bound for spec in members}
+    return GridSpec(
+        bits=max(spec.bits for spec in members),
+        signed=any(spec.signed for spec in members),
+        symmetric=all(spec.symmetric for spec in members),
+        power_of_two=all(spec.power_of_two for spec in members),
+        bound=bounds.pop() if len(bounds) == 1 else None,
+    )
+
+
+def widened(spec: GridSpec, bits: int, *, signed: bool) -> GridSpec:
+    """The same kind of codes, of other bits or signs: one scale for all leaves no other choice."""
+    return replace(
+        spec,
+        bits=bits,
+        signed=signed,
+        narrow_range=signed and spec.symmetric and bits < 8,
+        bound=None if signed else spec.bound,
+    )

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from keras_quant.errors import SchemeError
 from keras_quant.qparams import dequantize, quantize, signed, unsigned
 from keras_quant.schemes.bits import scheme_from_bits
+from keras_quant.schemes.scheme import QuantSpec, Rule
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
@@ -141,3 +143,11 @@ def test_float_images_get_the_power_of_two_of_least_error(bits: int, low: float)
     assert dataclasses.astuple(grid) == dataclasses.astuple(
         dataclasses.replace(kind, scale=2.0**best)
     )
+
+
+def test_words_that_are_not_calibrated_yet_are_told() -> None:
+    model = net()
+    real = Rule(match="hidden", activation=QuantSpec(bits=4, symmetric=False))
+    scheme = dataclasses.replace(scheme_from_bits("4"), rules=(*scheme_from_bits("4").rules, real))
+    with pytest.raises(SchemeError, match="behind hidden: .* leave these words out"):
+        calibrate(plan(model, scheme), model, images_of(), fresh=True)

@@ -193,3 +193,35 @@ def test_calls_of_a_batch_norm_without_a_kernel_share_their_steps() -> None:
     found = grids_and_groups(plan(source, W4A4))
     assert found["relu0"][0] == found["relu1"][0]
     assert found["norm"][0] == found["norm_call2"][0]
+
+
+def free(scheme: Scheme, match: str, **words: bool) -> Scheme:
+    """A scheme whose activations of some layers are freed by words."""
+    spec = QuantSpec(bits=4, narrow_range=False, **words)
+    return dataclasses.replace(scheme, rules=(*scheme.rules, Rule(match=match, activation=spec)))
+
+
+def test_words_of_a_scheme_free_scales_and_zero_points() -> None:
+    scheme = free(scheme_from_bits("w4a4"), "*", power_of_two=False, symmetric=False)
+    specs = points_of(plan(chain(), scheme))
+    words = {"power_of_two": False, "symmetric": False}
+    assert specs["relu1"] == GridSpec(bits=4, signed=False, **words)
+    assert specs["hidden"] == GridSpec(bits=4, signed=True, **words)
+    assert dataclasses.astuple(specs["hidden"].at(0.3, 7)) == (0.3, 7, 0, 15, 4)
+
+
+def test_bound_counts_at_all_widths_where_scales_are_free() -> None:
+    scheme = free(scheme_from_bits("w4a4"), "conv", power_of_two=False)
+    assert points_of(plan(relu6_net(L.AveragePooling2D(name="reader")), scheme))["relu"].bound == 6
+
+
+def test_what_frees_one_member_of_a_group_frees_them_all() -> None:
+    specs = points_of(plan(residual(), free(W4A4, "conv0", power_of_two=False)))
+    assert not any(specs[name].power_of_two for name in ("relu0", "bn1", "sum1"))
+    assert all(specs[name].power_of_two for name in ("left2", "right2", "add2"))
+
+
+def test_what_is_joined_asymmetrically_has_all_codes() -> None:
+    found = grids_and_groups(plan(joins(), free(W4A4, "a", symmetric=False)))
+    assert found["relu"] == (0, GridSpec(bits=4, signed=False, symmetric=False))
+    assert found["b"] == (0, GridSpec(bits=4, signed=True, symmetric=False))
