@@ -19,6 +19,7 @@ import numpy as np
 BINS = 2**13
 # 2**-126 is the smallest normal float32: what is finer is one bin.
 MIN_EXPONENT = -126
+MAX_EXPONENT = 128 - (BINS.bit_length() - 1)  # bins up to 2**128, beyond the largest float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,8 +29,8 @@ class Histogram:
     Attributes:
         exponent: bins are 2**exponent wide: the finest, of MIN_EXPONENT or more, that hold all
             values.
-        counts: int64 (2 * BINS,); bin i holds the values from (i - BINS) * width up to, and
-            without, (i - BINS + 1) * width; values that are exactly 0 are in none.
+        counts: int64 (2 * BINS,); bin i reaches from (i - BINS) * width to (i - BINS + 1) * width.
+            What is on an edge is in the bin further from 0; values that are 0 are in none.
         zeros: how many values are exactly 0, as many are behind a ReLU.
     """
 
@@ -62,10 +63,10 @@ def histogram_of(values: np.ndarray) -> Histogram:
     if not flat.size:
         return empty()
     exponent = _exponent(max(abs(float(flat.min())), abs(float(flat.max()))))
-    scaled = flat * np.float32(2.0**-exponent)  # a power of two: exact, or too small to matter
-    places = np.floor(scaled, out=scaled).astype(np.int32) + BINS
-    counts = np.bincount(places, minlength=2 * BINS)
-    zeros = flat.size - int(np.count_nonzero(flat))
+    # Exact but for what is smaller than a bin by far; the sign is read where it is not lost.
+    places = (flat * np.float32(2.0**-exponent)).astype(np.int32) + BINS
+    counts = np.bincount(places - (flat < 0), minlength=2 * BINS)
+    zeros = int(np.count_nonzero(flat == 0))
     counts[BINS] -= zeros
     return Histogram(exponent=exponent, counts=counts, zeros=zeros)
 

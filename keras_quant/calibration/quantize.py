@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from keras_quant.calibration.choose import Observed, choose
+from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, Observed, choose
 from keras_quant.calibration.collect import Statistics, fingerprint
 from keras_quant.calibration.statistics import TensorStatistics
 from keras_quant.errors import ModelError
 from keras_quant.methods import load_method
 from keras_quant.model.steps import input_names
-from keras_quant.prepare import Plan, plan, with_steps, wrap
-from keras_quant.qparams import QParams, signed, unsigned
-from keras_quant.schemes.scheme import Scheme, is_float
+from keras_quant.prepare import Plan, plan, with_grids, wrap
+from keras_quant.prepare.points import Point
+from keras_quant.qparams import GridSpec, QParams, unsigned
+from keras_quant.schemes.scheme import QuantSpec, Scheme, is_float
 from keras_quant.tf import keras
 
-DEFAULT_CALIBRATOR = "least_squares"
+PIXEL_BITS = 8
 
 
 def quantize(
@@ -45,12 +46,12 @@ def quantize(
         return source
     planned = plan(source, scheme)
     check_statistics(statistics, planned, source)
-    steps = {
-        group: choose(calibrator, tensors).scale
+    grids = {
+        group: choose(calibrator, tensors)
         for group, tensors in _groups(planned, statistics).items()
     }
-    grids = _input_grids(planned, statistics, calibrator)
-    return wrap(with_steps(planned, steps), source, load_method(method), grids)
+    inputs = _input_grids(planned, statistics, calibrator)
+    return wrap(with_grids(planned, grids), source, load_method(method), inputs)
 
 
 def check_statistics(statistics: Statistics, plan: Plan, source: keras.Model) -> None:
@@ -74,40 +75,39 @@ def check_statistics(statistics: Statistics, plan: Plan, source: keras.Model) ->
 
 
 def _groups(plan: Plan, statistics: Statistics) -> dict[int, list[Observed]]:
-    """The tensors that decide each group's step: branches follow, unless there is nothing else."""
-    members = defaultdict(list)
+    """The tensors that decide each group's grid: branches follow, unless there is nothing else."""
+    members: dict[int, list[Point]] = defaultdict(list)
     for point in plan.points:
         members[point.group].append(point)
-    groups = {}
-    for group, points in members.items():
-        bounds = {(point.grid.bound, point.grid.qparams.qmax) for point in points}
-        groups[group] = [
-            Observed(
-                statistics=statistics.tensors[point.after],
-                codes=point.grid.qparams,
-                bound=point.grid.bound if len(bounds) == 1 else None,
-            )
+    return {
+        group: [
+            Observed(statistics=statistics.tensors[point.after], spec=point.spec)
             for point in [p for p in points if not p.is_branch] or points
         ]
-    return groups
+        for group, points in members.items()
+    }
 
 
 def _input_grids(plan: Plan, statistics: Statistics, calibrator: str) -> dict[str, QParams]:
     """The grids of the model's inputs, by name: that of their pixels, where these are codes."""
-    bits, grids = plan.input_spec.bits, {}
-    if plan.input_spec.is_float:
+    wanted, names = plan.input_spec, input_names(plan.steps)
+    if wanted.is_float:
         return {}
-    for name in input_names(plan.steps):
-        tensor = statistics.tensors[name]
-        if statistics.pixel_scale is not None and bits == 8:
-            grids[name] = unsigned(8, statistics.pixel_scale)
-        else:
-            grids[name] = choose(calibrator, [Observed(statistics=tensor, codes=_codes(tensor, bits))])
-    return grids
+    if statistics.pixel_scale is not None and wanted.bits == PIXEL_BITS:
+        return dict.fromkeys(names, unsigned(PIXEL_BITS, statistics.pixel_scale))
+    tensors = {name: statistics.tensors[name] for name in names}
+    return {
+        name: choose(calibrator, [Observed(statistics=tensor, spec=_input_spec(wanted, tensor))])
+        for name, tensor in tensors.items()
+    }
 
 
-def _codes(tensor: TensorStatistics, bits: int) -> QParams:
+def _input_spec(wanted: QuantSpec, tensor: TensorStatistics) -> GridSpec:
     """The codes of an input: signed ones where it has values below 0."""
-    if tensor.moments.low >= 0:
-        return unsigned(bits, 1.0)
-    return signed(max(2, bits), 1.0, narrow_range=False)
+    signed = bool(tensor.moments.low < 0)
+    return GridSpec(
+        bits=max(2, wanted.bits) if signed and wanted.symmetric else wanted.bits,
+        signed=signed,
+        symmetric=wanted.symmetric,
+        power_of_two=wanted.power_of_two,
+    )

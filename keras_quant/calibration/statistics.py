@@ -1,4 +1,4 @@
-"""What calibration knows of a tensor: its range, moments and histogram, over any number of images."""
+"""What calibration knows of a tensor: range, moments, histogram, over any number of images."""
 
 from __future__ import annotations
 

@@ -1,0 +1,164 @@
+"""Statistics in a file: collected once, chosen from as often as wanted."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_quant.calibration.collect import Statistics
+from keras_quant.calibration.histogram import BINS, MAX_EXPONENT, MIN_EXPONENT, Histogram
+from keras_quant.calibration.statistics import Moments, TensorStatistics
+from keras_quant.errors import DataError
+from keras_quant.files import atomic_write
+from keras_quant.json_codec import from_plain, to_json
+
+FORMAT_VERSION = 1
+_CHANNELS = "channels/{}"  # an array of its own for each tensor that has them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _About:
+    """What the arrays of a file are: those of Statistics, a row for each of the names."""
+
+    format_version: int
+    model: str
+    images: int
+    fresh: bool
+    names: tuple[str, ...]
+    pixel_scale: float | None = None
+
+
+def save_statistics(statistics: Statistics, path: Path) -> None:
+    """Writes statistics as a compressed .npz file.
+
+    Raises:
+        FileError: the system refuses; an earlier file of that name is left as it was.
+    """
+    about = _About(
+        format_version=FORMAT_VERSION,
+        model=statistics.model,
+        images=statistics.images,
+        fresh=statistics.fresh,
+        names=tuple(statistics.tensors),
+        pixel_scale=statistics.pixel_scale,
+    )
+    tensors = list(statistics.tensors.values())
+    whole = [(t.moments.count, t.histogram.zeros, t.histogram.exponent) for t in tensors]
+    arrays = {
+        "about": np.array(to_json(about)),
+        "whole": np.array(whole, np.int64).reshape(-1, 3),
+        "moments": np.array([_row(t.moments) for t in tensors]).reshape(-1, 4),
+        "bins": np.array([t.histogram.counts for t in tensors]).reshape(-1, 2 * BINS),
+    }
+    for place, tensor in enumerate(tensors):
+        if tensor.channels is not None:
+            arrays[_CHANNELS.format(place)] = _row(tensor.channels)
+    with atomic_write(path, "wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def load_statistics(path: Path) -> Statistics:
+    """Reads what `save_statistics` wrote.
+
+    Raises:
+        DataError: there is no such file, it is damaged or holds something else, or it is of a
+            newer version.
+    """
+    arrays = _read(path)
+    try:
+        about = _about(arrays)
+        tensors = {name: _tensor(arrays, place) for place, name in enumerate(about.names)}
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: no statistics of kq, or damaged ({error}); leave out --statistics, and they "
+            "are collected again"
+        ) from error
+    return Statistics(
+        model=about.model,
+        images=about.images,
+        fresh=about.fresh,
+        tensors=tensors,
+        pixel_scale=about.pixel_scale,
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, whatever they are; never a pickle."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file of statistics") from None
+    except (
+        *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, MemoryError),
+        *(RuntimeError, struct.error, zipfile.BadZipFile, zlib.error),
+    ) as error:
+        raise DataError(
+            f"{path}: is no whole .npz file ({error}); leave out --statistics, and they are "
+            "collected again"
+        ) from error
+
+
+def _about(arrays: Mapping[str, np.ndarray]) -> _About:
+    """What a file says of itself.
+
+    Raises:
+        ValueError: nothing that can be understood.
+    """
+    content = json.loads(str(arrays["about"]))
+    if isinstance(content, dict) and content.get("format_version", 0) > FORMAT_VERSION:
+        raise ValueError(
+            f"format {content['format_version']}; this kq reads up to {FORMAT_VERSION}: pip "
+            "install --upgrade keras_quant"
+        )
+    problems: list[str] = []
+    about = from_plain(content, _About, problems) if isinstance(content, dict) else None
+    if about is None or problems:
+        raise ValueError("; ".join(problems) or "about is no object")
+    return about
+
+
+def _tensor(arrays: Mapping[str, np.ndarray], place: int) -> TensorStatistics:
+    """The statistics in one row of all arrays.
+
+    Raises:
+        ValueError: they contradict each other.
+    """
+    count, zeros, exponent = (int(number) for number in arrays["whole"][place])
+    bins, moments = arrays["bins"][place], arrays["moments"][place]
+    low, high, _, squares = (float(number) for number in moments)
+    sound = (
+        bins.shape == (2 * BINS,)
+        and bins.dtype == np.int64
+        and bins.min() >= 0
+        and zeros >= 0
+        and int(bins.sum()) + zeros == count > 0
+        and MIN_EXPONENT <= exponent <= MAX_EXPONENT
+        and bool(np.isfinite(moments).all())
+        and low <= high
+        and squares >= 0
+    )
+    if not sound:
+        raise ValueError(f"the numbers of tensor {place} contradict each other")
+    channels = arrays.get(_CHANNELS.format(place))
+    return TensorStatistics(
+        moments=_moments(moments, count),
+        histogram=Histogram(exponent=exponent, counts=bins, zeros=zeros),
+        channels=None if channels is None else _moments(channels, count // channels.shape[1]),
+    )
+
+
+def _row(moments: Moments) -> np.ndarray:
+    return np.array([moments.low, moments.high, moments.total, moments.squares])
+
+
+def _moments(row: np.ndarray, count: int) -> Moments:
+    low, high, total, squares = row
+    return Moments(count=count, low=low, high=high, total=total, squares=squares)
