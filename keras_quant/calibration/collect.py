@@ -17,6 +17,7 @@ from keras_quant.calibration.statistics import (
 from keras_quant.errors import ModelError
 from keras_quant.model.steps import input_names
 from keras_quant.prepare import Plan, split_float
+from keras_quant.qparams import QParams
 from keras_quant.tf import keras
 
 CALIBRATION_IMAGES = 1024
@@ -34,15 +35,14 @@ class Statistics:
         images: how many there were.
         fresh: batch norms used the statistics of the batch.
         tensors: by the name of the step that puts them out; the model's inputs too.
-        pixel_scale: real distance of two neighbouring pixels in the images; None where they are
-            no pixels.
+        pixels: the 8-bit codes that the images have as they are; None where they are no pixels.
     """
 
     model: str
     images: int
     fresh: bool
     tensors: Mapping[str, TensorStatistics]
-    pixel_scale: float | None = None
+    pixels: QParams | None = None
 
 
 def collect(
@@ -50,8 +50,9 @@ def collect(
     source: keras.Model,
     images: np.ndarray | Sequence[np.ndarray],
     *,
+    reals: Callable[[np.ndarray], np.ndarray] = lambda images: images,
+    pixels: QParams | None = None,
     fresh: bool = False,
-    pixel_scale: float | None = None,
     per_channel: Collection[str] = (),
     on_images: Callable[[int], None] = lambda images: None,
 ) -> Statistics:
@@ -61,10 +62,11 @@ def collect(
 
     Args:
         source: the float model, with the weights that quantization starts from.
-        images: float32 (images, height, width, channels), as the model takes them; one array for
-            each of several inputs, in the model's order.
+        images: (images, height, width, channels), of one image or more; one array for each of
+            several inputs, in the model's order.
+        reals: turns a batch of them into float32 as the model takes it.
+        pixels: see Statistics.
         fresh: the weights are untrained, so batch norm must use the statistics of the batch.
-        pixel_scale: see Statistics.
         per_channel: names of steps whose channels have moments of their own.
         on_images: told after each batch how many images are done.
     Raises:
@@ -77,7 +79,7 @@ def collect(
     tensors: dict[str, TensorStatistics] = {name: nothing_seen() for name in names}
     size = _batch_size(plan)
     for start in range(0, len(given[0]), size):
-        batch = [x[start : start + size] for x in given]
+        batch = [reals(x[start : start + size]) for x in given]
         values = {**dict(zip(inputs, batch, strict=True)), **run(batch)}
         _check_finite(values)
         for name in names:
@@ -89,7 +91,7 @@ def collect(
         images=len(given[0]),
         fresh=fresh,
         tensors=tensors,
-        pixel_scale=pixel_scale,
+        pixels=pixels,
     )
 
 

@@ -18,8 +18,10 @@ from keras_quant.calibration.statistics import Moments, TensorStatistics
 from keras_quant.errors import DataError
 from keras_quant.files import atomic_write
 from keras_quant.json_codec import from_plain, to_json
+from keras_quant.qparams import QParams
 
 FORMAT_VERSION = 1
+COLLECT_AGAIN = "Remove it, or leave out --statistics: then statistics are collected again"
 _CHANNELS = "channels/{}"  # an array of its own for each tensor that has them
 
 
@@ -32,7 +34,7 @@ class _About:
     images: int
     fresh: bool
     names: tuple[str, ...]
-    pixel_scale: float | None = None
+    pixels: QParams | None = None
 
 
 def save_statistics(statistics: Statistics, path: Path) -> None:
@@ -47,7 +49,7 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
         images=statistics.images,
         fresh=statistics.fresh,
         names=tuple(statistics.tensors),
-        pixel_scale=statistics.pixel_scale,
+        pixels=statistics.pixels,
     )
     tensors = list(statistics.tensors.values())
     whole = [(t.moments.count, t.histogram.zeros, t.histogram.exponent) for t in tensors]
@@ -77,15 +79,14 @@ def load_statistics(path: Path) -> Statistics:
         tensors = {name: _tensor(arrays, place) for place, name in enumerate(about.names)}
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: no statistics of kq, or damaged ({error}); leave out --statistics, and they "
-            "are collected again"
+            f"{path}: no statistics of kq, or damaged ({error}). {COLLECT_AGAIN}"
         ) from error
     return Statistics(
         model=about.model,
         images=about.images,
         fresh=about.fresh,
         tensors=tensors,
-        pixel_scale=about.pixel_scale,
+        pixels=about.pixels,
     )
 
 
@@ -100,10 +101,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, MemoryError),
         *(RuntimeError, struct.error, zipfile.BadZipFile, zlib.error),
     ) as error:
-        raise DataError(
-            f"{path}: is no whole .npz file ({error}); leave out --statistics, and they are "
-            "collected again"
-        ) from error
+        raise DataError(f"{path}: is no whole .npz file ({error}). {COLLECT_AGAIN}") from error
 
 
 def _about(arrays: Mapping[str, np.ndarray]) -> _About:
