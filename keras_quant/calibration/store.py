@@ -77,7 +77,7 @@ def load_statistics(path: Path) -> Statistics:
     try:
         about = _about(arrays)
         tensors = {name: _tensor(arrays, place) for place, name in enumerate(about.names)}
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AssertionError) as error:
         raise DataError(
             f"{path}: no statistics of kq, or damaged ({error}). {COLLECT_AGAIN}"
         ) from error
@@ -130,26 +130,21 @@ def _tensor(arrays: Mapping[str, np.ndarray], place: int) -> TensorStatistics:
         ValueError: they contradict each other.
     """
     count, zeros, exponent = (int(number) for number in arrays["whole"][place])
-    bins, moments = arrays["bins"][place], arrays["moments"][place]
-    low, high, _, squares = (float(number) for number in moments)
-    sound = (
+    bins, channels = arrays["bins"][place], arrays.get(_CHANNELS.format(place))
+    counted = (
         bins.shape == (2 * BINS,)
         and bins.dtype == np.int64
         and bins.min() >= 0
         and zeros >= 0
         and int(bins.sum()) + zeros == count > 0
         and MIN_EXPONENT <= exponent <= MAX_EXPONENT
-        and bool(np.isfinite(moments).all())
-        and low <= high
-        and squares >= 0
     )
-    if not sound:
-        raise ValueError(f"the numbers of tensor {place} contradict each other")
-    channels = arrays.get(_CHANNELS.format(place))
+    if not counted:
+        raise ValueError(f"the counts of tensor {place} contradict each other")
     return TensorStatistics(
-        moments=_moments(moments, count),
+        moments=_moments(arrays["moments"][place], (), count),
         histogram=Histogram(exponent=exponent, counts=bins, zeros=zeros),
-        channels=None if channels is None else _moments(channels, count // channels.shape[1]),
+        channels=None if channels is None else _moments(channels, channels.shape[1:], count),
     )
 
 
@@ -157,6 +152,16 @@ def _row(moments: Moments) -> np.ndarray:
     return np.array([moments.low, moments.high, moments.total, moments.squares])
 
 
-def _moments(row: np.ndarray, count: int) -> Moments:
-    low, high, total, squares = row
-    return Moments(count=count, low=low, high=high, total=total, squares=squares)
+def _moments(rows: np.ndarray, shape: tuple[int, ...], count: int) -> Moments:
+    """Those of all values, or of channels.
+
+    Raises:
+        ValueError: they are no such numbers.
+    """
+    low, high, total, squares = rows
+    channels = int(np.prod(shape))
+    sound = len(shape) <= 1 and channels > 0 and count % channels == 0
+    sound = sound and bool(np.isfinite(rows).all() and (low <= high).all() and (squares >= 0).all())
+    if not sound:
+        raise ValueError(f"the moments of {channels} channels are no such numbers")
+    return Moments(count=count // channels, low=low, high=high, total=total, squares=squares)
