@@ -149,7 +149,7 @@ def dataset_of(path: Path, name: str | None) -> Dataset:
     record = records.load(run)
     return load_dataset(
         record.dataset.name,
-        seed=record.training.seed,
+        seed=record.seed,
         validation_fraction=record.dataset.validation_fraction,
     )
 

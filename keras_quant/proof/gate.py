@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_quant.calibration.calibrate import CALIBRATION_IMAGES
+from keras_quant.calibration.collect import CALIBRATION_IMAGES
 from keras_quant.data import Dataset, normalize
 from keras_quant.errors import ParityError
 from keras_quant.files import make_folder, write_bytes, write_json

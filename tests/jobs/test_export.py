@@ -301,7 +301,11 @@ def test_full_disk_leaves_no_file_without_its_proof(
     [
         ("gone", RunError, "gone: no such run; give a run's folder, or a .keras, .h5, .hdf5 file"),
         ("gone.keras", ModelError, "gone.keras: there is no such file"),
-        ("model.tflite", RunError, "no such run; give a run's folder, or a .keras, .h5, .hdf5 file"),
+        (
+            "model.tflite",
+            RunError,
+            "no such run; give a run's folder, or a .keras, .h5, .hdf5 file",
+        ),
         ("empty", RunError, "not a run folder: it has no run.json"),
     ],
 )

@@ -126,7 +126,7 @@ def test_history_that_a_stop_left_behind_the_checkpoint_is_made_up(
 
 
 def test_run_stopped_before_its_first_epoch_starts_again(begun: Path, whole: Path) -> None:
-    for name in ("checkpoint.npz", "history.csv", "scheme.yaml", "calibration.json"):
+    for name in ("checkpoint.npz", "history.csv", "scheme.yaml", "statistics.npz"):
         (begun / name).unlink()
     assert_same_run(run(begun, resume=True), whole)
     assert (begun / "scheme.yaml").exists()
@@ -246,7 +246,7 @@ def test_whichever_file_the_disk_has_no_room_for_the_run_goes_on(
         train(ONE_EPOCH, path, resume=resumable, progress=Progress(quiet=True))
         assert_same_run(path, expected)
     assert failed == [
-        *("run.json", "scheme.yaml", "calibration.json", "checkpoint.npz", "history.csv"),
+        *("run.json", "scheme.yaml", "statistics.npz", "checkpoint.npz", "history.csv"),
         *("model.keras", "run.json", "parity.json", "model.kqgraph", "model.tflite", "run.json"),
     ]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.calibration.calibrate import calibrate
+from keras_quant.calibration.collect import collect
+from keras_quant.calibration.quantize import choose_grids
 from keras_quant.methods import load_method
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import plan, with_grids, wrap
@@ -250,5 +251,5 @@ def randomized(model: keras.Model) -> keras.Model:
 def quantized(source: keras.Model, scheme: Scheme, images: list[np.ndarray]) -> keras.Model:
     """The fake-quantized model of a float one, calibrated on the images."""
     planned = plan(source, scheme)
-    planned = with_grids(planned, calibrate(planned, source, images, fresh=False))
+    planned = with_grids(planned, choose_grids(planned, collect(planned, source, images)))
     return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
