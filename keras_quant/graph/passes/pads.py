@@ -13,6 +13,8 @@ from dataclasses import replace
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.windows import Margins, Pair, meets_pixels, padding_of, window_of
 
+_ROUNDING = ("quantize", "requantize")
+
 
 def fold_pads(graph: Graph) -> Graph:
     """Gives a graph of the same meaning in which windows pad what pads in front of them did.
@@ -20,15 +22,17 @@ def fold_pads(graph: Graph) -> Graph:
     A convolution, a depthwise one and an average pooling read padded pixels as the real 0 that a
     pad puts there. A max pooling does not, so a pad stays in front of it unless nothing that it
     pools is below 0. A pad also stays where some position of a window would meet no pixel, and
-    where something else reads it, or the caller.
+    where something else reads it, or the caller. Where padded values are rounded to another grid in
+    between, as the sums of narrow nets are, rounded ones are padded.
     """
+    graph = _behind_rounding(graph)
     nodes: list[Node] = []
     pads: dict[str, Node] = {}
     for node in graph.nodes:
         pad = pads.get(node.inputs[0])
         if pad is not None and _can_take(graph, pad, node):
             node = _taking(graph, pad, node)
-        if node.op == "pad" and min(map(min, node.attrs["padding"])) >= 0:
+        if _only_pads(node):
             pads[node.output] = node
         nodes.append(node)
     return _without_unread(replace(graph, nodes=tuple(nodes)), pads)
@@ -79,9 +83,43 @@ def is_never_negative(graph: Graph, node: Node) -> bool:
     )
 
 
+def _behind_rounding(graph: Graph) -> Graph:
+    """Moves pads behind what rounds their values to a grid with a real 0."""
+    nodes: list[Node] = []
+    tensors = dict(graph.tensors)
+    pads: dict[str, Node] = {}
+    for node in graph.nodes:
+        pad = pads.get(node.inputs[0])
+        if pad is not None and node.op in _ROUNDING and _has_zero(tensors[node.output]):
+            rounded = replace(
+                tensors[node.output],
+                name=f"{node.output}/unpadded",
+                shape=tensors[pad.inputs[0]].shape,
+            )
+            tensors[rounded.name] = rounded
+            nodes.append(replace(node, inputs=pad.inputs, output=rounded.name))
+            name = f"{node.name}/pad"
+            node = replace(pad, name=name, inputs=(rounded.name,), output=node.output)
+        if _only_pads(node):
+            pads[node.output] = node
+        nodes.append(node)
+    return _without_unread(replace(graph, nodes=tuple(nodes), tensors=tensors), pads)
+
+
+def _has_zero(codes: Tensor) -> bool:
+    qparams = codes.qparams
+    assert qparams is not None, codes.name
+    return qparams.qmin <= qparams.zero_point <= qparams.qmax
+
+
+def _only_pads(node: Node) -> bool:
+    """Whether a node is a pad that cuts nothing off."""
+    return node.op == "pad" and min(map(min, node.attrs["padding"])) >= 0
+
+
 def _can_take(graph: Graph, pad: Node, node: Node) -> bool:
     if node.op == "pad":
-        return min(map(min, node.attrs["padding"])) >= 0
+        return _only_pads(node)
     if node.op not in ("conv2d", "depthwise_conv2d", "avg_pool", "max_pool"):
         return False
     if node.op == "max_pool" and not is_never_negative(graph, pad):

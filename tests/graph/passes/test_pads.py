@@ -117,6 +117,23 @@ def test_a_transposed_convolution_leaves_its_pad() -> None:
     assert ops(fold_pads(graph)) == ops(graph)
 
 
+@pytest.mark.parametrize(("zero_point", "pads"), [(0, 0), (3, 0), (9, 1)])
+def test_what_is_padded_and_then_rounded_is_rounded_first(zero_point: int, pads: int) -> None:
+    builder = GraphBuilder(np.random.default_rng(0), (6, 7, 4), power_of_two=True)
+    builder.add_node("requantize", qparams=unsigned(8, 0.5))
+    builder.add_node("pad", qparams=builder.qparams(), attrs={"padding": ((1, 1), (0, 2))})
+    narrow = QParams(scale=0.75, zero_point=zero_point, qmin=0, qmax=7, bits=3)
+    builder.add_node("requantize", qparams=narrow)
+    rounded = builder.last
+    builder.add_linear("conv2d", (3, 3, 4, 2), qparams=POSITIVE)
+    graph, images = builder.graph(), builder.images(3)
+    folded = fold_pads(graph)
+    assert ops(folded) == Counter(quantize=1, requantize=2, conv2d=1, pad=pads)
+    assert_same_answers(graph, folded, images)
+    asked = replace(graph, outputs=(rounded, *graph.outputs))  # it keeps its name and its pixels
+    assert_same_answers(asked, fold_pads(asked), images)
+
+
 def two_readers(second: str) -> Graph:
     """A convolution behind a pad that something else reads too, or the caller."""
     builder = GraphBuilder(np.random.default_rng(0), (6, 6, 4), power_of_two=True)
