@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_quant.calibration.calibrate import calibrate, input_grid
+from keras_quant.calibration.collect import collect
+from keras_quant.calibration.quantize import quantize
 from keras_quant.data import normalize
-from keras_quant.methods import load_method
-from keras_quant.prepare import plan, with_grids, wrap
+from keras_quant.prepare import plan
+from keras_quant.qparams import unsigned
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
@@ -22,8 +23,7 @@ def fake_quantized(source: keras.Model, bits: str, images: np.ndarray) -> keras.
         bits: as of `kq train --bits`.
         images: uint8 (images, height, width, channels) to calibrate on.
     """
-    reals = normalize(images)
-    planned = plan(source, scheme_from_bits(bits))
-    planned = with_grids(planned, calibrate(planned, source, reals, fresh=False))
-    grid = input_grid(reals, bits=planned.input_spec.bits, pixel_scale=1 / 255)
-    return wrap(planned, source, load_method("qkeras"), grid)
+    scheme = scheme_from_bits(bits)
+    pixels = unsigned(8, 1 / 255)
+    statistics = collect(plan(source, scheme), source, images, reals=normalize, pixels=pixels)
+    return quantize(source, scheme, statistics)

@@ -72,7 +72,7 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 def train(as_json: bool, **options: Any) -> None:
     """Train a quantized model, export it as TFLite and prove the file.
 
-    Writes models/RUN/: run.json, scheme.yaml, calibration.json, history.csv, model.keras; in its
+    Writes models/RUN/: run.json, scheme.yaml, statistics.npz, history.csv, model.keras; in its
     folder export/ model.tflite, model.kqgraph (the integer graph) and parity.json.
 
     \b

@@ -149,7 +149,7 @@ def dataset_of(path: Path, name: str | None) -> Dataset:
     record = records.load(run)
     return load_dataset(
         record.dataset.name,
-        seed=record.training.seed,
+        seed=record.seed,
         validation_fraction=record.dataset.validation_fraction,
     )
 
@@ -157,7 +157,7 @@ def dataset_of(path: Path, name: str | None) -> Dataset:
 def _load(file: Path, data: Dataset, *, trust: bool) -> tuple[Logits, tuple[str, ...]]:
     form = format_of(file)
     if form is not None:
-        runner = form.load("runner")(file)
+        runner = form.definition.runner(file)
         return lambda x: run_logits(runner, x), runner.info.kernels
     # The other half of this module works without TensorFlow.
     from keras_quant.model.files import load_model

@@ -85,9 +85,9 @@ def stored_limits(formats: Sequence[Format]) -> StoredLimits:
     def limits(graph: Graph) -> dict[str, int]:
         found: dict[str, int] = {}
         for form in formats:
-            if form.limits:
-                for name, limit in form.call("limits", graph).items():
-                    found[name] = min(limit, found.get(name, limit))
+            asked = form.definition.limits
+            for name, limit in asked(graph).items() if asked else ():
+                found[name] = min(limit, found.get(name, limit))
         return found
 
     return limits

@@ -15,6 +15,8 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
+from keras_quant.graph.passes.outputs import tell_apart
+from keras_quant.graph.passes.pads import fold_pads
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
@@ -66,7 +68,8 @@ def lower(model: keras.Model) -> Graph:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
     shapes = {step.name: step.shape for step in steps}
     outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
-    graph = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    built = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    graph = tell_apart(fold_pads(built))
     verify(graph)
     return graph
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_quant.calibration.calibrate import CALIBRATION_IMAGES
+from keras_quant.calibration.collect import CALIBRATION_IMAGES
 from keras_quant.data import Dataset, normalize
 from keras_quant.errors import ParityError
 from keras_quant.files import make_folder, write_bytes, write_json
@@ -21,6 +21,7 @@ from keras_quant.lower import Snap
 from keras_quant.model.logits import LogitFunction
 from keras_quant.proof.answers import run_logits
 from keras_quant.proof.formats import Format
+from keras_quant.proof.formats.definition import Card, Package
 from keras_quant.proof.parity import Parity, prove_all
 from keras_quant.proof.tally import KERAS_TOLERANCE
 from keras_quant.runs import GRAPH_NAME
@@ -113,7 +114,7 @@ def export_formats(
         EmitError: a target cannot compute the graph exactly, or not as fast as it should.
     """
     calibration = {snap.graph.inputs[0]: normalize(evidence.calibration)}
-    graphs = {form: form.rewritten(snap.graph, calibration) for form in formats}
+    graphs = {form: _rewritten(snap.graph, form, calibration) for form in formats}
     contents = {form: _emitted(graphs[form], form, evidence) for form in formats}
     proven = _proven(snap.graph, graphs, contents, evidence, folder, progress)
     _write(folder, contents, proven, snap, evidence)
@@ -134,10 +135,17 @@ def export_formats(
     )
 
 
+def _rewritten(graph: Graph, form: Format, calibration: Mapping[str, np.ndarray]) -> Graph:
+    """The graph that a format's file is of; the given one itself in most cases."""
+    rewrite = form.definition.rewrite
+    return graph if rewrite is None else rewrite(graph, calibration)
+
+
 def _emitted(graph: Graph, form: Format, evidence: Evidence) -> bytes:
-    content = form.emitted(graph, name=graph.name, labels=evidence.class_names)
-    if form.check:
-        form.call("check", graph, content)
+    definition = form.definition
+    content = definition.emit(graph, card=Card(name=graph.name, labels=evidence.class_names))
+    if definition.check is not None:
+        definition.check(graph, content)
     return content
 
 
@@ -169,12 +177,13 @@ def _proven(
     return {form: proven[form] for form in graphs}
 
 
-def _package(graph: Graph, form: Format, folder: Path, content: bytes, evidence: Evidence) -> None:
+def _package(
+    graph: Graph, write: Package, folder: Path, content: bytes, evidence: Evidence
+) -> None:
     """Writes a file that passed, with what belongs beside it."""
-    form.call(
-        "package",
+    write(
         graph,
-        folder / form.folder,
+        folder,
         model=content,
         samples={graph.inputs[0]: normalize(evidence.images[:SAMPLES])},
         labels=evidence.class_names,
@@ -205,8 +214,9 @@ def _write(
     write_json(folder / PARITY_NAME, _other_records(folder, made) | made)
     save_graph(snap.graph, folder / GRAPH_NAME)
     for form, content in contents.items():
-        if form.package and proven[form].passed:
-            _package(snap.graph, form, folder, content, evidence)
+        package = form.definition.package
+        if package is not None and proven[form].passed:
+            _package(snap.graph, package, folder / form.folder, content, evidence)
         else:
             make_folder(paths[form].parent)
             write_bytes(paths[form], content)
@@ -226,7 +236,7 @@ def _other_records(folder: Path, made: Mapping[str, object]) -> dict[str, object
 
 
 def _accuracy(form: Format, content: bytes, evidence: Evidence) -> float:
-    logits = run_logits(form.load("runner")(content), evidence.images)
+    logits = run_logits(form.definition.runner(content), evidence.images)
     return float(np.mean(logits.argmax(axis=-1) == evidence.labels))
 
 

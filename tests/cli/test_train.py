@@ -24,7 +24,7 @@ from keras_quant.schemes.file import load_scheme, scheme_to_dict  # noqa: E402
 
 QUICK = ("--model", "mlp", "--option", "units=16", "--epochs", "1")
 FILES = {
-    *("run.json", "scheme.yaml", "history.csv", "calibration.json", "model.keras"),
+    *("run.json", "scheme.yaml", "history.csv", "statistics.npz", "model.keras"),
     *("export/model.tflite", "export/model.kqgraph", "export/parity.json"),
 }
 SCHEME = """\
@@ -173,7 +173,7 @@ def test_other_seed_gives_other_weights(run: Path) -> None:
 
 
 def test_float_run_is_all_float_and_proven(float_run: Path) -> None:
-    assert files_below(float_run) == FILES - {"calibration.json"}
+    assert files_below(float_run) == FILES - {"statistics.npz"}
     record = record_of(float_run)
     assert record["training"]["method"] == "float"
     assert record["float_layers"] == ["dense1", "dense2", "logits"]
@@ -389,8 +389,7 @@ def test_finished_run_is_not_resumed(run: Path) -> None:
     ("name", "content", "helpful"),
     [
         ("checkpoint.npz", b"PK\x03\x04 half", "checkpoint.npz: broken"),
-        ("calibration.json", b'{"0": ', "calibration.json: broken"),
-        ("calibration.json", b"{}", "calibration.json: broken"),
+        ("statistics.npz", b"PK\x03\x04 half", "statistics.npz: is no whole .npz file"),
         ("run.json", b'{"format_version": 99}', "written by a newer kq (format 99"),
         ("run.json", b'{"format_version": 1', "run.json: not JSON"),
         ("run.json", b"{}", "run.json: command: missing"),

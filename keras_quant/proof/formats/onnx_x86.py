@@ -1,0 +1,25 @@
+"""ONNX for ONNX Runtime on x86: fused integer kernels, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_quant.emit.onnx_x86.emission import stored_offset
+from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.graph.ir import Graph
+from keras_quant.proof.formats.definition import Card, FormatDef
+from keras_quant.proof.fusion import check_fused
+from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
+
+
+def define() -> FormatDef:
+    """What ONNX for x86 does; it says nothing of itself."""
+
+    def emit(
+        graph: Graph, *, outputs: Sequence[str] | None = None, card: Card | None = None
+    ) -> bytes:
+        return emit_onnx_x86(graph, outputs=outputs)
+
+    return FormatDef(
+        emit=emit, runner=OnnxRuntimeRunner, stored_offset=stored_offset, check=check_fused
+    )
