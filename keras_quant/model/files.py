@@ -18,11 +18,11 @@ import numpy as np
 
 from keras_quant.errors import ModelError
 from keras_quant.files import atomic_path
-from keras_quant.methods.qkeras.repair import repair_qkeras
+from keras_quant.methods.qkeras.repair import custom_objects, repair_qkeras, settle
 from keras_quant.model.keras3_config import to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
 from keras_quant.model.safety import archive_problems, config_problems
-from keras_quant.tf import keras, qkeras
+from keras_quant.tf import keras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -166,16 +166,16 @@ def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
             model.load_weights(os.fspath(path))
     except Exception as error:
         raise ModelError(f"{path}: its weights do not fit its layers: {_reason(error)}") from error
+    settle(model)
     return model
 
 
 def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
-    custom_objects: dict[str, Any] = {}
-    qkeras.utils._add_supported_quantized_objects(custom_objects)
+    known = custom_objects()
     with _quantizers_taken_for_constraints():
         if "module" not in config:  # .h5 files
-            return keras.models.model_from_config(config, custom_objects)
-        return keras.saving.deserialize_keras_object(config, custom_objects, safe_mode=not trust)
+            return keras.models.model_from_config(config, known)
+        return keras.saving.deserialize_keras_object(config, known, safe_mode=not trust)
 
 
 def _set_keras3_weights(model: keras.Model, config: dict[str, Any], path: Path) -> None:
