@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from keras_quant import __version__
 from keras_quant.cli.output import warnings_noted
 from keras_quant.errors import KerasQuantError, close_names
+from keras_quant.version import __version__
 
 # name: (where its click command is, the first paragraph of its help)
 COMMANDS = {

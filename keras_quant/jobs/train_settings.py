@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_quant import __version__
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError
 from keras_quant.methods import DEFAULT_METHOD, load_method
@@ -19,6 +18,7 @@ from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, Trai
 from keras_quant.schemes.file import scheme_to_dict
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.training.optimizer_settings import OptimizerSettings
+from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one

@@ -83,6 +83,7 @@ class FileNames:
         calls: what a setting such as activation="quantized_relu(4,2)" may call by its text.
         packages: where Keras finds them.
         objects: gives by name what Keras does not find by itself.
+        settle: is called with each model that was loaded, to make it what it was when saved.
     """
 
     classes: frozenset[str]
@@ -90,6 +91,7 @@ class FileNames:
     calls: frozenset[str] = frozenset()
     packages: tuple[str, ...] = ()
     objects: Callable[[], Mapping[str, Any]] = dict
+    settle: Callable[[Any], None] = lambda model: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

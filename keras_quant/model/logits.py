@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from keras_quant.data import normalize
@@ -11,7 +14,11 @@ BATCH_SIZE = 250
 
 
 class LogitFunction:
-    """A Keras model as a function of images, traced once; follows the model's weights."""
+    """A Keras model as a function of images, traced once; follows the model's weights.
+
+    It answers as `model(x)` does, operation by operation, and where `model.predict(x)` differs, as
+    it may for QKeras' quantizers (`sums_as_written`), not as that does.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         self._run = tf.function(
@@ -27,9 +34,27 @@ class LogitFunction:
         Returns: float32 (images, classes).
         """
         starts = range(0, len(x), BATCH_SIZE)
-        return np.concatenate(
-            [self._run(normalize(x[start : start + BATCH_SIZE])).numpy() for start in starts]
-        )
+        with sums_as_written():
+            return np.concatenate(
+                [self._run(normalize(x[start : start + BATCH_SIZE])).numpy() for start in starts]
+            )
+
+
+@contextmanager
+def sums_as_written() -> Iterator[None]:
+    """Keeps TensorFlow from adding in another order than a model says.
+
+    QKeras writes a quantizer as x + (q(x) - x), which is q(x) exactly. With an addition behind it,
+    TensorFlow's graph optimizer makes one sum of all that (arithmetic_optimizer.cc,
+    AddOpsRewriteStage), which is off by float32's rounding, and a half is then rounded either way.
+    """
+    name, options = "arithmetic_optimization", tf.config.optimizer
+    before = options.get_experimental_options().get(name)
+    options.set_experimental_options({name: False})
+    try:
+        yield
+    finally:
+        options.set_experimental_options({name: before})  # None is TensorFlow's default
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

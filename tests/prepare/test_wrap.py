@@ -50,7 +50,7 @@ def test_both_halves_of_a_separable_convolution_follow_its_rules() -> None:
     assert planned.weights["sep"].bits == 4
     kinds = {layer.name: type(layer).__name__ for layer in wrapped(model).layers}
     assert kinds["sep_depthwise"] == "QDepthwiseConv2D"
-    assert (kinds["sep_depthwise_quant"], kinds["sep"]) == ("QActivation", "QConv2D")
+    assert (kinds["sep_depthwise_quant"], kinds["sep"]) == ("FixedGrid", "QConv2D")
 
 
 def test_quantized_twin_keeps_names_and_replaces_relus() -> None:
@@ -60,15 +60,15 @@ def test_quantized_twin_keeps_names_and_replaces_relus() -> None:
         ("input_quant", "InputGrid"),
         ("conv1", "QConv2D"),
         ("bn1", "BatchNormalization"),
-        ("relu1", "QActivation"),
+        ("relu1", "FixedGrid"),
         ("max", "MaxPooling2D"),
         ("conv2", "QConv2D"),
-        ("conv2_relu", "QActivation"),
+        ("conv2_relu", "FixedGrid"),
         ("drop", "Dropout"),
         ("gap", "GlobalAveragePooling2D"),
-        ("gap_quant", "QActivation"),
+        ("gap_quant", "FixedGrid"),
         ("hidden", "QDense"),
-        ("hidden_quant", "QActivation"),
+        ("hidden_quant", "FixedGrid"),
         ("logits", "QDense"),
         ("logits_softmax", "Softmax"),
     ]
@@ -117,7 +117,7 @@ def test_a_quantizer_takes_the_place_of_a_relu_but_follows_a_relu6() -> None:
     model = wrap(plan(source, W4A4), source, load_method("qkeras"), unsigned(8, 1 / 255))
     kinds = {layer.name: type(layer).__name__ for layer in model.layers}
     found = [kinds[name] for name in ("open", "capped", "capped_quant")]
-    assert found == ["QActivation", "ReLU", "QActivation"]
+    assert found == ["FixedGrid", "ReLU", "FixedGrid"]
 
 
 def test_layers_read_the_values_that_were_rounded_for_them() -> None:
