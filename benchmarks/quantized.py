@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_quant.calibration.calibrate import calibrate, input_grid
-from keras_quant.data import normalize
+from keras_quant.calibration.calibrate import calibrate
 from keras_quant.methods import load_method
+from keras_quant.pixels import normalize, pixel_grid
 from keras_quant.prepare import plan, with_steps, wrap
+from keras_quant.preprocessing import UNIT
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
@@ -22,8 +23,8 @@ def fake_quantized(source: keras.Model, bits: str, images: np.ndarray) -> keras.
         bits: as of `kq train --bits`.
         images: uint8 (images, height, width, channels) to calibrate on.
     """
-    reals = normalize(images)
+    reals = normalize(images, UNIT)
     planned = plan(source, scheme_from_bits(bits))
     planned = with_steps(planned, calibrate(planned, source, reals, fresh=False))
-    grid = input_grid(reals, bits=planned.input_spec.bits, pixel_scale=1 / 255)
+    grid = pixel_grid(UNIT, images.shape[-1])
     return wrap(planned, source, load_method("qkeras"), grid)

@@ -111,17 +111,13 @@ def relative_error(x: np.ndarray, qparams: QParams, step: float) -> float:
     return float(np.mean(np.square(x - codes * np.float32(step)))) / energy
 
 
-def input_grid(images: np.ndarray, *, bits: int, pixel_scale: float | None) -> QParams:
-    """Finds the codes of a model's input.
+def measured_grid(images: np.ndarray, *, bits: int) -> QParams:
+    """Finds the codes of a model's input from images: a power-of-two step by least squares.
 
     Args:
-        images: float32 training images, normalized.
+        images: float32 training images, as the model takes them.
         bits: width of the input.
-        pixel_scale: 1/255 for 8-bit pixels, whose codes then pass unchanged; None for float
-            images, whose range is measured.
     """
-    if pixel_scale is not None and bits == 8:
-        return unsigned(8, pixel_scale)
     sample = _thinned(images, MAX_VALUES)
     grid = signed(max(2, bits), 1.0, narrow_range=False)
     if images.min() >= 0:

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant import runs
-from keras_quant.calibration.calibrate import CALIBRATION_IMAGES, calibrate, input_grid
-from keras_quant.data import Dataset, load_dataset, normalize
+from keras_quant.calibration.calibrate import CALIBRATION_IMAGES, calibrate
+from keras_quant.calibration.inputs import input_grid
+from keras_quant.data import Dataset, load_dataset
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError, ModelError, RunError, TrainingError, UsageError
 from keras_quant.files import write_json, write_text
 from keras_quant.graph.cost import cost
 from keras_quant.jobs.export import stored_limits
+from keras_quant.jobs.preprocess import declare, guessing_warning
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.methods import load_method
@@ -29,6 +31,7 @@ from keras_quant.model.files import load_model, save_model
 from keras_quant.model.logits import accuracy
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import Plan, copy_weights, plan, with_steps, wrap
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.baseline import float_tflite
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.gate import Export, export_formats, gather
@@ -80,6 +83,13 @@ def train(
     )
     keras.utils.set_random_seed(settings.seed)
     source = _float_model(settings, dataset)
+    dataset = declare(
+        dataset,
+        asked=settings.preprocess,
+        recorded=_of_parent(settings.parent),
+        model=source,
+        say=progress.say,
+    )
     planned = plan(source, settings.scheme)
     record = begin_record(settings, dataset, planned.float_layers, command)
     folder, record = _open(path, record, settings, overwrite=overwrite, resume=resume)
@@ -105,6 +115,11 @@ def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
     if settings.parent is not None:
         _take_weights(model, settings.parent)
     return model
+
+
+def _of_parent(parent: Path | None) -> Preprocessing | None:
+    """What the pixels became in front of the model whose weights are taken."""
+    return None if parent is None else records.load(parent).dataset.preprocess
 
 
 def _take_weights(model: keras.Model, parent: Path) -> None:
@@ -164,7 +179,7 @@ def _calibrated(
     if not planned.points:
         return planned
     if not folder.calibration.exists():
-        images = normalize(dataset.train.x[:CALIBRATION_IMAGES])
+        images = dataset.reals(dataset.train.x[:CALIBRATION_IMAGES])
         progress.say(f"calibrating activation scales on {len(images)} training images")
         with progress.bar("calibrating", len(images)) as show:
             steps = calibrate(
@@ -191,11 +206,7 @@ def _quantized(
         return source
     grid = None
     if not planned.input_spec.is_float:
-        grid = input_grid(
-            normalize(dataset.train.x[:CALIBRATION_IMAGES]),
-            bits=planned.input_spec.bits,
-            pixel_scale=dataset.input_scale,
-        )
+        grid = input_grid(dataset, bits=planned.input_spec.bits)
     return wrap(planned, source, load_method(settings.method), grid)
 
 
@@ -270,6 +281,9 @@ def _finish(
     save_model(model, folder.model)
     evidence = gather(model, dataset, scheme=str(record.scheme["name"]))
     keras_accuracy = accuracy(evidence.keras_logits, dataset.test.y)
+    answers = evidence.keras_logits.argmax(axis=-1)
+    if warning := guessing_warning(answers, dataset.test.y, dataset):
+        progress.say(f"warning: {warning}")
     record = dataclasses.replace(
         record,
         status="trained",

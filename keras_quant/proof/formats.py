@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_quant.graph.ir import Graph
+    from keras_quant.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +37,16 @@ class Format:
             it should; "" where nothing is to be checked.
         limits: of limits(graph), which gives the largest stored weight codes by node that an
             ideal graph is to be realized with; "" for int8's.
-        rewrite: of rewrite(graph, inputs), which gives the graph that the file is of, from the
-            realized graph of the model and calibration inputs; "" where that is the model's.
+        rewrite: of rewrite(graph, inputs, *, preprocessing), which gives the graph that the file
+            is of, from the realized graph of the model and calibration inputs; "" where that is
+            the model's.
         tolerance: of tolerance(graph), the share of codes that may differ from the
             reference's; "" for `parity.codes_tolerance`.
-        metadata: of metadata(name=, labels=), what emit takes as `metadata`; "" for nothing.
-        package: of package(graph, folder, *, model, samples, labels, scheme), which writes the
-            file, whose bytes are `model`, with what belongs beside it; "" for the file alone.
+        metadata: of metadata(name=, labels=, preprocessing=), what emit takes as `metadata`; ""
+            for nothing.
+        package: of package(graph, folder, *, model, samples, pixels, preprocessing, labels,
+            scheme), which writes the file, whose bytes are `model`, with what belongs beside it;
+            "" for the file alone.
         folder: of the file, within that of the export; "" for that itself.
         options: what the user chose; None for the defaults.
     """
@@ -96,6 +100,7 @@ class Format:
         outputs: Sequence[str] | None = None,
         name: str = "",
         labels: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
     ) -> bytes:
         """Gives the bytes of a file.
 
@@ -103,18 +108,28 @@ class Format:
             graph: that `rewritten` gave.
             outputs: names of the tensors that the file gives; None means the graph's outputs.
             name: of the model, and
-            labels: of its classes, for what the file says of itself; no name for nothing.
+            labels: of its classes, and
+            preprocessing: what becomes of pixels in front of the graph, for what the file says of
+                itself; no name for nothing.
         """
-        says = self.load("metadata")(name=name, labels=labels) if self.metadata and name else None
-        settings = {} if says is None else {"metadata": says}
+        settings = {}
+        if self.metadata and name:
+            settings["metadata"] = self.load("metadata")(
+                name=name, labels=labels, preprocessing=preprocessing
+            )
         content: bytes = self.call("emit", graph, outputs=outputs, **settings)
         return content
 
-    def rewritten(self, graph: Graph, inputs: Mapping[str, np.ndarray]) -> Graph:
+    def rewritten(
+        self,
+        graph: Graph,
+        inputs: Mapping[str, np.ndarray],
+        preprocessing: Preprocessing | None = None,
+    ) -> Graph:
         """Gives the graph that the file is of; the given one itself in most cases."""
         if not self.rewrite:
             return graph
-        changed: Graph = self.call("rewrite", graph, inputs)
+        changed: Graph = self.call("rewrite", graph, inputs, preprocessing=preprocessing)
         return changed
 
 
@@ -128,7 +143,7 @@ FORMATS = {
             runner="keras_quant.runners.litert:LiteRTRunner",
             stored_offset="keras_quant.emit.tflite.emission:stored_offset",
             limits="keras_quant.emit.tflite.packing:stored_limits",
-            rewrite="keras_quant.emit.tflite.ends:with_asked_head",
+            rewrite="keras_quant.emit.tflite.ends:with_asked_ends",
             metadata="keras_quant.emit.tflite.metadata:TFLiteMetadata",
             options=TFLiteOptions(),
         ),
@@ -139,6 +154,7 @@ FORMATS = {
             runner="keras_quant.runners.onnxruntime:OnnxRuntimeRunner",
             stored_offset="keras_quant.emit.onnx_x86.emission:stored_offset",
             check="keras_quant.proof.fusion:check_fused",
+            metadata="keras_quant.emit.onnx.metadata:onnx_metadata",
         ),
         Format(
             name="tensorrt",
@@ -148,6 +164,7 @@ FORMATS = {
             stored_offset="keras_quant.emit.onnx_tensorrt.emission:stored_offset",
             rewrite="keras_quant.emit.bundle.write:written_graph",
             tolerance="keras_quant.emit.onnx_tensorrt.limits:codes_tolerance",
+            metadata="keras_quant.emit.onnx.metadata:onnx_metadata",
             package="keras_quant.emit.bundle.write:write_bundle",
             folder="tensorrt",
             options=TensorRTOptions(),

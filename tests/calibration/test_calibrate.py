@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.calibration import calibrate as module  # noqa: E402
-from keras_quant.calibration.calibrate import calibrate, input_grid, relative_error  # noqa: E402
+from keras_quant.calibration.calibrate import calibrate, measured_grid, relative_error  # noqa: E402
 from keras_quant.prepare import plan, split_float  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 
@@ -123,18 +123,11 @@ def test_relative_error_of_hand_made_values() -> None:
     assert relative_error(x, unsigned(1, 1.0), 1.0) == pytest.approx(expected, rel=1e-6)
 
 
-def test_pixels_keep_their_codes() -> None:
-    images = np.arange(256, dtype=np.float32).reshape(1, 16, 16, 1) / np.float32(255)
-    grid = input_grid(images, bits=8, pixel_scale=1 / 255)
-    assert dataclasses.astuple(grid) == dataclasses.astuple(unsigned(8, 1 / 255))
-    np.testing.assert_array_equal(quantize(images, grid).ravel(), np.arange(256))
-
-
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("low", [0.0, -3.0])
 def test_float_images_get_the_power_of_two_of_least_error(bits: int, low: float) -> None:
     images = np.random.default_rng(0).uniform(low, 3, (9, 5, 5, 3)).astype(np.float32)
-    grid = input_grid(images, bits=bits, pixel_scale=None)
+    grid = measured_grid(images, bits=bits)
     kind = signed(max(2, bits), 1.0, narrow_range=False) if low < 0 else unsigned(bits, 1.0)
     errors = {e: error_of(images, kind, 2.0**e) for e in range(-20, 8)}
     best = min(errors, key=lambda e: errors[e])
