@@ -91,7 +91,7 @@ def _proven(
     snap = lower_exactly(model, limits=stored_limits(formats))
     proofs = prove_all(
         snap.graph,
-        [(form, form.emitted(snap.graph)) for form in formats],
+        [(form, form.definition.emit(snap.graph)) for form in formats],
         {snap.graph.inputs[0]: normalize(test, UNIT)},
         keras_logits=LogitFunction(model, UNIT)(test),
     )

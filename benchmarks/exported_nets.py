@@ -81,7 +81,7 @@ def write_nets(nets: Sequence[str], bits: Sequence[str], images: int) -> Iterato
                 name=f"{net} {widths}",
                 graph=graph,
                 images=normalize(dataset.test.x[:images], UNIT),
-                files={name: form.load("emit")(graph) for name, form in EXACT_FORMATS.items()},
+                files={name: form.definition.emit(graph) for name, form in EXACT_FORMATS.items()},
             )
 
 

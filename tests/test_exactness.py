@@ -50,7 +50,7 @@ def _files(graph: Graph) -> Iterator[tuple[Format, bytes]]:
     """Files of all formats; one may refuse scales far apart, or what it could not do exactly."""
     for form in FORMATS.values():
         try:
-            yield form, form.emitted(graph)
+            yield form, form.definition.emit(graph)
         except EmitError as error:
             assert form.name not in EXACT_FORMATS or "Calibrate the output's scale" in str(error)
             note(f"{form.name}: {error}")

@@ -13,6 +13,7 @@ import numpy as np
 from keras_quant.data import Dataset, Split, load_dataset
 from keras_quant.errors import DataError, ModelError, RunError, UsageError
 from keras_quant.jobs.preprocess import TRIED_IMAGES, Say, declare, guessing_warning
+from keras_quant.model.suffixes import KERAS_SUFFIXES
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.answers import run_logits
 from keras_quant.proof.formats import FORMATS, format_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from keras_quant.tf import keras
 
 SPLITS = ("test", "validation", "train")
-KERAS_SUFFIXES = (".keras", ".h5")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:
 
 def _files(path: Path) -> list[Path]:
     suffixes = (*KERAS_SUFFIXES, *(form.suffix for form in FORMATS.values()))
-    if path.suffix in suffixes:
+    if path.suffix.lower() in suffixes:
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
         return [path]
@@ -194,7 +194,7 @@ def dataset_of(path: Path, name: str | None) -> Dataset:
         raise UsageError(f"{path} belongs to no run: say which data with --dataset")
     return load_dataset(
         record.dataset.name,
-        seed=record.training.seed,
+        seed=record.seed,
         validation_fraction=record.dataset.validation_fraction,
     )
 
@@ -212,7 +212,7 @@ def record_around(path: Path) -> RunRecord | None:
 def _load(file: Path, data: Dataset, *, trust: bool) -> _Loaded:
     form = format_of(file)
     if form is not None:
-        runner = form.load("runner")(file)
+        runner = form.definition.runner(file)
         return _Loaded(
             logits=lambda becomes: lambda x: run_logits(runner, x, becomes),
             kernels=runner.info.kernels,

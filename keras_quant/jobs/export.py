@@ -10,11 +10,13 @@ from keras_quant.errors import RunError, UsageError
 from keras_quant.files import make_folder, write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
-from keras_quant.jobs.evaluate import KERAS_SUFFIXES, check_fits, dataset_of, record_around
+from keras_quant.jobs.evaluate import check_fits, dataset_of, record_around
 from keras_quant.jobs.preprocess import TRIED_IMAGES, declare, guessing_warning
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model, save_model
+from keras_quant.model.inputs import with_input_shape
 from keras_quant.model.logits import LogitFunction, accuracy
+from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.proof.baseline import BASELINES, without_quantizers
 from keras_quant.proof.formats import Format
 from keras_quant.proof.gate import Evidence, Export, export_formats, gather
@@ -56,9 +58,11 @@ def export_path(
     Raises:
         KerasQuantError: a subclass says what is wrong.
     """
-    if path.suffix not in KERAS_SUFFIXES and not path.is_dir():
-        raise RunError(f"{path}: no such run; give a run's folder, a .keras or an .h5 file")
-    file = path if path.suffix in KERAS_SUFFIXES else model_of(path)
+    if not is_keras_file(path) and not path.is_dir():
+        raise RunError(
+            f"{path}: no such run; give a run's folder, or a {', '.join(KERAS_SUFFIXES)} file"
+        )
+    file = path if is_keras_file(path) else model_of(path)
     folder = out or (RunFolder(path).export if file != path else None)
     if folder is None:
         raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
@@ -69,6 +73,7 @@ def export_path(
     model = load_model(file, trust=trust)
     data = dataset_of(path, dataset)
     check_fits(file, model, data)
+    model = with_input_shape(model, data.input_shape)
     run = record_around(path)
     data = declare(
         data,
@@ -108,9 +113,9 @@ def stored_limits(formats: Sequence[Format]) -> StoredLimits:
     def limits(graph: Graph) -> dict[str, int]:
         found: dict[str, int] = {}
         for form in formats:
-            if form.limits:
-                for name, limit in form.call("limits", graph).items():
-                    found[name] = min(limit, found.get(name, limit))
+            asked = form.definition.limits
+            for name, limit in asked(graph).items() if asked else ():
+                found[name] = min(limit, found.get(name, limit))
         return found
 
     return limits

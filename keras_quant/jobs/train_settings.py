@@ -12,7 +12,7 @@ from typing import Any
 from keras_quant import __version__
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError
-from keras_quant.methods import load_method
+from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.runs import records
 from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
 from keras_quant.schemes.file import scheme_to_dict
@@ -49,7 +49,7 @@ class TrainSettings:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = "digits"
     validation_fraction: float = 0.1
-    method: str = "qkeras"
+    method: str = DEFAULT_METHOD
     epochs: int = 20
     batch_size: int = 128
     seed: int = 0

@@ -15,6 +15,8 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
+from keras_quant.graph.passes.outputs import tell_apart
+from keras_quant.graph.passes.pads import fold_pads
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
@@ -29,7 +31,7 @@ from keras_quant.lower.layers import (
 )
 from keras_quant.lower.table import name_function, read_table
 from keras_quant.lower.values import Held, Pending, Value
-from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel, unit_kernel
+from keras_quant.lower.weights import bias_of, fold_batch_norm, kernel_of, unit_kernel
 from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
@@ -47,7 +49,7 @@ def lower(model: keras.Model) -> Graph:
     """Lowers a functional or sequential model.
 
     Args:
-        model: of the supported layers, with QKeras' quantizers, or in float, or in part.
+        model: of the supported layers, with a method's quantizers, or in float, or in part.
     Returns: the ideal graph; its inputs and outputs are the model's, in order.
     Raises:
         LoweringError: layers that are not supported or cannot be folded, all by name.
@@ -66,7 +68,8 @@ def lower(model: keras.Model) -> Graph:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
     shapes = {step.name: step.shape for step in steps}
     outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
-    graph = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    built = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    graph = tell_apart(fold_pads(built))
     verify(graph)
     return graph
 
@@ -124,8 +127,8 @@ class _Lowering:
         if margins := margins_of(step):
             inputs = [self.built.padded(step, inputs[0], margins)]
         in_codes = [self.built.tensors[name].qparams is not None for name in inputs]
-        kernel = self._kernel(step, in_codes=in_codes[0])
-        if kernel is not None and not kernel.in_codes and in_codes[0]:
+        kernel, bias = _kernel(step, in_codes=in_codes[0])
+        if kernel is not None and kernel.scale is None and in_codes[0]:
             inputs = [self.built.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
             inputs = [self.built.as_float(name) for name in inputs]
@@ -138,13 +141,9 @@ class _Lowering:
             final=layout(step.shape),
             attrs=attrs_of(step),
             kernel=kernel,
+            bias=bias,
             layers=(step.layer_name,),
         )
-
-    def _kernel(self, step: Step, *, in_codes: bool) -> Kernel | None:
-        if step.kind == "batch_norm":
-            return fold_batch_norm(unit_kernel(step.shape[-1], in_codes=in_codes), step.layer)
-        return read_kernel(step) if step.kind in COMPUTE else None
 
     def _batch_norm(self, step: Step, value: Value) -> Pending:
         if (
@@ -154,9 +153,9 @@ class _Lowering:
             or not self._is_read_once(value)
         ):
             return self._open(step, [self.close(value)])
-        kernel = fold_batch_norm(value.kernel, step.layer)
+        kernel, bias = fold_batch_norm(value.kernel, value.bias, step.layer)
         layers = (*value.layers, step.layer_name)
-        return dataclasses.replace(value, step=step, kernel=kernel, layers=layers)
+        return dataclasses.replace(value, step=step, kernel=kernel, bias=bias, layers=layers)
 
     def _relu(self, step: Step, value: Value) -> Value:
         activation = "relu" if step.max_value is None else "relu6"
@@ -231,18 +230,14 @@ class _Lowering:
         return self.closed[id(value)]
 
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
-        inputs, attrs, kernel = value.inputs, dict(value.attrs), value.kernel
+        inputs, attrs, bias = value.inputs, dict(value.attrs), value.bias
         if qparams is None and value.op != "lookup":
             if value.op not in AVERAGE:
                 attrs["activation"] = value.activation
-            if kernel is None:
+            if value.kernel is None:
                 inputs = tuple(self.built.as_float(name) for name in inputs)
-        weight, bias = None, None
-        if kernel is not None:
-            weight = Weight(values=kernel.values, scale=kernel.scale, bits=kernel.bits)
-            bias = kernel.bias
-            if bias is not None and qparams is None:
-                bias = bias.astype(np.float32)
+        if bias is not None and qparams is None:
+            bias = bias.astype(np.float32)
         table = None
         if value.op == "lookup":
             table = read_table(value.step, self.built.tensors[inputs[0]], qparams)
@@ -252,7 +247,7 @@ class _Lowering:
             inputs=inputs,
             output=step.name,
             attrs=attrs,
-            weight=weight,
+            weight=value.kernel,
             bias=bias,
             layers=(*value.layers, step.layer_name) if qparams else value.layers,
             table=table,
@@ -292,6 +287,14 @@ class _Lowering:
     def as_output(self, value: Value, shape: Shape) -> str:
         """Gives a value in float, and in the model's shape."""
         return self.built.reshaped(self.built.as_float(self.close(value)), shape)
+
+
+def _kernel(step: Step, *, in_codes: bool) -> tuple[Weight | None, np.ndarray | None]:
+    """The kernel that a step opens a node with, and its bias."""
+    if step.kind == "batch_norm":
+        unit = unit_kernel(step.shape[-1], in_codes=in_codes)
+        return fold_batch_norm(unit, None, step.layer)
+    return (kernel_of(step), bias_of(step)) if step.kind in COMPUTE else (None, None)
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:

@@ -25,6 +25,7 @@ from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import ChannelReport, Realized, StoredLimits, realize
 from keras_quant.lower.lower import lower
+from keras_quant.methods.readers import read_bias
 from keras_quant.model.topology import layers_by_name
 from keras_quant.tf import keras
 
@@ -212,6 +213,6 @@ def _last_bias(
     """The (channels,) variable that layers add last; None where nothing may move it."""
     if norm is not None:
         return norm.beta
-    if not layers or getattr(layers[0], "bias_quantizer_internal", None):
+    if not layers or read_bias(layers[0]) is not None:
         return None
     return getattr(layers[0], "bias", None)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from keras_quant.graph.ir import Shape
-from keras_quant.lower.weights import Kernel
+import numpy as np
+
+from keras_quant.graph.ir import Shape, Weight
 from keras_quant.model.steps import Step
 
 
@@ -20,6 +21,8 @@ class Pending:
         step: the last that is folded into it.
         shape: of what the op gives.
         final: in which shape it is read, see `layers.layout`.
+        kernel: in the graph's layout, channels on the last axis.
+        bias: (channels,) float64, in real units; None where there is none to add.
         layers: names of the layers that it computes.
     """
 
@@ -30,7 +33,8 @@ class Pending:
     shape: Shape
     final: Shape
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    kernel: Kernel | None = None
+    kernel: Weight | None = None
+    bias: np.ndarray | None = None
     activation: str = "none"
     layers: tuple[str, ...] = ()
 

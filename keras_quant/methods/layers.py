@@ -7,7 +7,11 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
+from keras_quant.qparams import QParams
 from keras_quant.tf import keras, tf
+
+# What model files may name of this module.
+CLASSES = frozenset({"FixedGrid", "InputGrid", "KeepFloat"})
 
 _FUSED = contextvars.ContextVar("keras_quant_fused_kernels", default=False)
 
@@ -72,24 +76,44 @@ def _narrow(first: int, last: int) -> list[int]:
 
 @keras.utils.register_keras_serializable("keras_quant")
 class FixedGrid(keras.layers.Layer):
-    """Rounds values to codes of any step, where QKeras' activations have powers of two only.
+    """Rounds values to codes of any scale and zero point.
 
     Args:
         scale: real distance of two codes.
         qmin: lowest code.
         qmax: highest code.
+        zero_point: the code of real 0.
     """
 
-    def __init__(self, scale: float, qmin: int, qmax: int, **kwargs: Any) -> None:
+    def __init__(
+        self, scale: float, qmin: int, qmax: int, zero_point: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.scale, self.qmin, self.qmax = float(scale), int(qmin), int(qmax)
+        self.zero_point = int(zero_point)
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """The lowest and the highest code, counted from that of real 0."""
+        return self.qmin - self.zero_point, self.qmax - self.zero_point
+
+    @property
+    def qparams(self) -> QParams:
+        return QParams(
+            scale=self.scale,
+            zero_point=self.zero_point,
+            qmin=self.qmin,
+            qmax=self.qmax,
+            bits=(self.qmax - self.qmin).bit_length(),
+        )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return fake_quant(inputs, step=self.scale, qmin=self.qmin, qmax=self.qmax)
+        qmin, qmax = self.levels
+        return fake_quant(inputs, step=self.scale, qmin=qmin, qmax=qmax)
 
     def get_config(self) -> dict[str, Any]:
-        grid = {"scale": self.scale, "qmin": self.qmin, "qmax": self.qmax}
-        return {**super().get_config(), **grid}
+        names = ("scale", "qmin", "qmax", "zero_point")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.utils.register_keras_serializable("keras_quant")
@@ -102,7 +126,7 @@ class InputGrid(FixedGrid):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         scale = tf.cast(self.scale, inputs.dtype)
-        return tf.clip_by_value(tf.round(inputs / scale), self.qmin, self.qmax) * scale
+        return tf.clip_by_value(tf.round(inputs / scale), *self.levels) * scale
 
 
 @keras.utils.register_keras_serializable("keras_quant")

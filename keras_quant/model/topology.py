@@ -48,9 +48,11 @@ def list_calls(model: keras.Model) -> list[Call]:
 
     Returns: first the model's inputs, in the model's order.
     Raises:
-        LoweringError: the model, or models inside it, are subclassed or not built.
+        LoweringError: the model, or models inside it, are subclassed or not built, or its inputs
+            are of any size.
     """
     problems = [problem for inside in _models(model) for problem in _shortcomings(inside)]
+    problems = problems or list(_sizeless(model))
     if problems:
         raise LoweringError("; ".join(problems))
     walk = _Walk(model)
@@ -145,6 +147,16 @@ def _shortcomings(model: keras.Model) -> Iterator[str]:
             f"model {model.name} is a subclassed model: its layers cannot be followed; "
             "build it with the functional API"
         )
+
+
+def _sizeless(model: keras.Model) -> Iterator[str]:
+    for tensor in model.inputs:
+        if None in tensor.shape[1:]:
+            yield (
+                f"model {model.name} takes inputs of any size, {tuple(tensor.shape[1:])}, where "
+                "one is needed: give --dataset or --input-shape, or "
+                "keras_quant.model.inputs.with_input_shape(model, shape)"
+            )
 
 
 def _layers_inside(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_quant.methods import Method
 from keras_quant.methods.layers import InputGrid, KeepFloat
+from keras_quant.methods.method import Method
 from keras_quant.model.parts import SHORTHANDS, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
 from keras_quant.model.topology import free_name, layers_by_name, list_calls
@@ -46,11 +46,14 @@ def wrap(
         that replace no ReLU are called "LAYER_quant", that of an only input "input_quant".
     """
     names = _quantizer_names(plan)
-    quantizers = {point: method.activation(names[point], point.grid) for point in plan.points}
+    maker, options = method.maker, method.maker.options()
+    quantizers = {
+        p: maker.activation(names[p], plan.grid_of(p), None, options) for p in plan.points
+    }
 
     def make_kernel(step: Step) -> keras.layers.Layer:
         spec, layer = plan.weights[step.layer_name], _clone(step)
-        return layer if spec.is_float else method.wrap(layer, spec)
+        return layer if spec.is_float else maker.wrap(layer, spec, options)
 
     grids = _input_grids(plan, input_qparams)
     tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
@@ -74,7 +77,11 @@ def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> d
     grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
     return {
         name: InputGrid(
-            grid.scale, grid.qmin, grid.qmax, name=f"{name if len(names) > 1 else 'input'}_quant"
+            grid.scale,
+            grid.qmin,
+            grid.qmax,
+            grid.zero_point,
+            name=f"{name if len(names) > 1 else 'input'}_quant",
         )
         for name, grid in grids.items()
     }
@@ -88,7 +95,7 @@ def _quantizer_names(plan: Plan) -> dict[Point, str]:
     for point in plan.points:
         wanted = _layer_name(by_name[point.after])
         if point.readers:
-            wanted += f"_a{point.grid.bits}"
+            wanted += f"_a{point.spec.bits}"
         elif point.after not in replaced:
             wanted += "_quant"
         names[point] = free_name(wanted, taken)
@@ -160,7 +167,10 @@ def _clone_step(step: Step) -> keras.layers.Layer:
     if step.kind == "softmax":
         return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
     if step.kind == "lookup" and step.function is not step.layer:
-        return keras.layers.Activation(step.function, name=_layer_name(step))
+        if not isinstance(step.function, keras.layers.Layer):
+            return keras.layers.Activation(step.function, name=_layer_name(step))
+        config = {**step.function.get_config(), "name": _layer_name(step)}
+        return type(step.function).from_config(config)
     return type(step.layer).from_config({**step.layer.get_config(), "name": step.layer_name})
 
 

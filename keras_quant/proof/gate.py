@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_quant.calibration.calibrate import CALIBRATION_IMAGES
+from keras_quant.calibration.collect import CALIBRATION_IMAGES
 from keras_quant.data import Dataset
 from keras_quant.errors import ParityError
 from keras_quant.files import make_folder, write_bytes, write_json
@@ -24,6 +24,7 @@ from keras_quant.pixels import normalize
 from keras_quant.preprocessing import RAW, Preprocessing
 from keras_quant.proof.answers import run_logits
 from keras_quant.proof.formats import Format
+from keras_quant.proof.formats.definition import Card, Package
 from keras_quant.proof.parity import Parity, prove_all
 from keras_quant.proof.tally import KERAS_TOLERANCE
 from keras_quant.runs import GRAPH_NAME
@@ -131,10 +132,7 @@ def export_formats(
             model.failed-parity.* beside parity.json, and an older model.* is removed.
         EmitError: a target cannot compute the graph exactly, or not as fast as it should.
     """
-    calibration = evidence.inputs(snap.graph, evidence.calibration)
-    graphs = {
-        form: form.rewritten(snap.graph, calibration, evidence.preprocessing) for form in formats
-    }
+    graphs = {form: _rewritten(snap.graph, form, evidence) for form in formats}
     contents = {form: _emitted(graphs[form], form, evidence) for form in formats}
     proven = _proven(snap.graph, graphs, contents, evidence, folder, progress)
     _write(folder, contents, proven, snap, evidence)
@@ -155,15 +153,23 @@ def export_formats(
     )
 
 
+def _rewritten(graph: Graph, form: Format, evidence: Evidence) -> Graph:
+    """The graph that a format's file is of; the given one itself in most cases."""
+    rewrite = form.definition.rewrite
+    if rewrite is None:
+        return graph
+    calibration = evidence.inputs(graph, evidence.calibration)
+    return rewrite(graph, calibration, evidence.preprocessing)
+
+
 def _emitted(graph: Graph, form: Format, evidence: Evidence) -> bytes:
-    content = form.emitted(
-        graph,
-        name=graph.name,
-        labels=evidence.class_names,
-        preprocessing=evidence.taken_by(graph),
+    definition = form.definition
+    card = Card(
+        name=graph.name, labels=evidence.class_names, preprocessing=evidence.taken_by(graph)
     )
-    if form.check:
-        form.call("check", graph, content)
+    content = definition.emit(graph, card=card)
+    if definition.check is not None:
+        definition.check(graph, content)
     return content
 
 
@@ -201,12 +207,13 @@ def _takes_but_pixels(graph: Graph) -> bool:
     return takes_pixels(graph) and answers == [None] * len(answers)
 
 
-def _package(graph: Graph, form: Format, folder: Path, content: bytes, evidence: Evidence) -> None:
+def _package(
+    graph: Graph, write: Package, folder: Path, content: bytes, evidence: Evidence
+) -> None:
     """Writes a file that passed, with what belongs beside it."""
-    form.call(
-        "package",
+    write(
         graph,
-        folder / form.folder,
+        folder,
         model=content,
         samples=evidence.inputs(graph, evidence.images[:SAMPLES]),
         pixels={graph.inputs[0]: evidence.images[:SAMPLES]} if evidence.has_pixels else None,
@@ -239,8 +246,9 @@ def _write(
     write_json(folder / PARITY_NAME, _other_records(folder, made) | made)
     save_graph(snap.graph, folder / GRAPH_NAME)
     for form, content in contents.items():
-        if form.package and proven[form].passed:
-            _package(snap.graph, form, folder, content, evidence)
+        package = form.definition.package
+        if package is not None and proven[form].passed:
+            _package(snap.graph, package, folder / form.folder, content, evidence)
         else:
             make_folder(paths[form].parent)
             write_bytes(paths[form], content)
@@ -260,7 +268,7 @@ def _other_records(folder: Path, made: Mapping[str, object]) -> dict[str, object
 
 
 def _accuracy(form: Format, content: bytes, evidence: Evidence) -> float:
-    logits = run_logits(form.load("runner")(content), evidence.images, evidence.preprocessing)
+    logits = run_logits(form.definition.runner(content), evidence.images, evidence.preprocessing)
     return float(np.mean(logits.argmax(axis=-1) == evidence.labels))
 
 

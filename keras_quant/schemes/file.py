@@ -5,7 +5,7 @@ name: w4a4
 rules:
   - match: "*"                  # a name pattern, type:Conv2D, @first, @last or @input
     weight: {bits: 4}
-    activation: {bits: 4}
+    activation: {bits: 4}       # power_of_two: false for any scale, symmetric: false for any zero
   - match: "@first"
     weight: {bits: 8}
 float: [attention_*]            # these layers stay in float, whatever the rules say
@@ -24,6 +24,8 @@ FORMAT = 1
 PRESETS = Path(__file__).with_name("presets")
 FLOAT_SELECTORS = tuple(selector for selector in SELECTORS if selector != "@input")
 
+_WEIGHT_FLAGS = ("narrow_range", "per_channel")
+_ACTIVATION_FLAGS = ("power_of_two", "symmetric")
 _WORDS = {"float": FLOAT, "binary": BINARY, "ternary": TERNARY}
 
 
@@ -141,22 +143,25 @@ def _parse_spec(data: Any, where: str, problems: list[str]) -> QuantSpec | None:
     if not isinstance(data, Mapping):
         problems.append(f"{where} is {data!r}; a mapping as {{bits: 4}} or {words} is expected")
         return None
-    keys = ("bits", "narrow_range", "per_channel") if weight else ("bits",)
-    problems += _unknown_keys(data, keys, where)
+    flags = _WEIGHT_FLAGS if weight else _ACTIVATION_FLAGS
+    problems += _unknown_keys(data, ("bits", *flags), where)
     bits = data.get("bits")
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
         problems.append(f"{where}: bits is {bits!r}; 1 to 8 are allowed (or {words})")
         return None
-    narrow_range = data.get("narrow_range", weight and bits != 2)
-    per_channel = data.get("per_channel", True)
-    for key, value in (("narrow_range", narrow_range), ("per_channel", per_channel)):
-        if not isinstance(value, bool):
-            problems.append(f"{where}.{key} is {value!r}; true or false is expected")
-            return None
-    if weight and bits in (1, 8) and not narrow_range:
+    given = {"narrow_range": weight and bits != 2, **{f: data[f] for f in flags if f in data}}
+    wrong = [
+        f"{where}.{k} is {v!r}; true or false is expected"
+        for k, v in given.items()
+        if not isinstance(v, bool)
+    ]
+    if wrong:
+        problems += wrong
+        return None
+    if weight and bits in (1, 8) and not given["narrow_range"]:
         # Binary has no lowest code to leave out; int8 kernels take weights in -127..127.
         problems.append(f"{where}: {bits}-bit weights are always narrow_range: true")
-    return QuantSpec(bits=bits, narrow_range=narrow_range, per_channel=per_channel)
+    return QuantSpec(bits=bits, **given)
 
 
 def _unknown_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
@@ -193,9 +198,8 @@ def _spec_to_data(spec: QuantSpec, *, weight: bool) -> Any:
     data: dict[str, Any] = {"bits": spec.bits}
     if weight and (spec.bits == 2 or not spec.narrow_range):
         data["narrow_range"] = spec.narrow_range
-    if weight and not spec.per_channel:
-        data["per_channel"] = False
-    return data
+    others = ("per_channel",) if weight else _ACTIVATION_FLAGS
+    return data | {flag: False for flag in others if not getattr(spec, flag)}
 
 
 def scheme_to_yaml(scheme: Scheme) -> str:

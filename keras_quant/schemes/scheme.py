@@ -27,11 +27,17 @@ class QuantSpec:
             at 4 bits, and -1, 0, +1 (ternary) at 2. Without it 2 bits mean -2, -1, 0, +1.
             Always False for activations: a ReLU's use 0 .. 2**bits - 1.
         per_channel: weights have one scale an output channel, else one a tensor.
+        power_of_two: scales of activations are powers of two, else any real numbers.
+        symmetric: real 0 is code 0 of activations; else codes are 0 .. 2**bits - 1, and a
+            zero point says which one is real 0, so that none are lost on ranges that reach
+            further to one side. What a ReLU gives has code 0 for 0 either way.
     """
 
     bits: int
     narrow_range: bool = True
     per_channel: bool = True
+    power_of_two: bool = True
+    symmetric: bool = True
 
     @property
     def is_float(self) -> bool:

@@ -27,6 +27,7 @@ BOTH = signed(8, 1.0, narrow_range=False)
 WIDE = QParams(scale=1.0, qmin=-128, qmax=255, bits=9)
 SQUARE = [[[1], [2]], [[3], [4]]]
 ROW = {"pool_size": (1, 2), "strides": (1, 2), "padding": "valid"}
+MARGINS = {"padding": ((0, 0), (1, 1))}
 
 # op, attributes, QParams of inputs and output, input values of one image, output values
 CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = [
@@ -67,6 +68,9 @@ CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = 
     ("avg_pool", ROW, [UNIT, HALF], [[[[0], [1], [1], [2]]]], [[[1], [3]]]),
     ("avg_pool", ROW, [SHIFTED, SIGNED], [[[[8], [8], [15], [15]]]], [[[-2], [5]]]),
     ("avg_pool", ROW, [None, None], [[[[0.0], [1.0], [1.0], [2.0]]]], [[[0.5], [1.5]]]),
+    ("avg_pool", ROW | MARGINS, [None, None], [[[[4.0], [2.0]]]], [[[2.0], [1.0]]]),
+    ("avg_pool", ROW | MARGINS, [SHIFTED, SHIFTED], [[[[14], [8]]]], [[[12], [9]]]),
+    ("max_pool", ROW | MARGINS, [SIGNED, SIGNED], [[[[-4], [-2]]]], [[[-4], [-2]]]),
     ("mean", {}, [UNIT, UNIT], [SQUARE], [2]),
     ("mean", {}, [UNIT, HALF], [SQUARE], [5]),
     ("mean", {}, [UNIT, SHIFTED], [SQUARE], [15]),

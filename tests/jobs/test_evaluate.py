@@ -55,7 +55,7 @@ def save(model: keras.Model, path: Path) -> Path:
     """Writes a .keras, .h5 or exported file."""
     form = format_of(path)
     if form is not None:
-        path.write_bytes(form.load("emit")(lower_exactly(model).graph))
+        path.write_bytes(form.definition.emit(lower_exactly(model).graph))
     elif path.suffix == ".h5":
         model.save(path)
     else:

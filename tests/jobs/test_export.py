@@ -199,7 +199,7 @@ def test_file_that_answers_otherwise_never_gets_the_final_name(
         is_probe = options["outputs"] is not None
         return (wrong_file if probe_too or not is_probe else emit_tflite)(graph, **options)
 
-    monkeypatch.setattr("keras_quant.emit.tflite.emit.emit_tflite", emit)
+    monkeypatch.setattr("keras_quant.proof.formats.tflite.emit_tflite", emit)
     with pytest.raises(ParityError, match="does not answer as the model does.*See parity.json"):
         export(run, overwrite=True)
     assert gate_files(run / "export") == ["model.failed-parity.tflite", "parity.json"]
@@ -215,7 +215,7 @@ def test_mended_export_takes_the_failed_file_away(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("keras_quant.emit.tflite.emit.emit_tflite", wrong_file)
+        patch.setattr("keras_quant.proof.formats.tflite.emit_tflite", wrong_file)
         with pytest.raises(ParityError):
             export(run, overwrite=True)
     export(run)
@@ -259,7 +259,7 @@ def test_a_later_format_keeps_the_proof_of_an_earlier_one(run: Path) -> None:
 def test_a_format_that_fails_does_not_keep_the_others_back(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keras_quant.emit.tflite.emit.emit_tflite", wrong_file)
+    monkeypatch.setattr("keras_quant.proof.formats.tflite.emit_tflite", wrong_file)
     with pytest.raises(ParityError, match="model.failed-parity.tflite: the file does not answer"):
         export_all(run, TFLITE, ONNX, overwrite=True)
     wanted = ["model.failed-parity.tflite", "model.onnx", PARITY]
@@ -270,7 +270,7 @@ def test_float_files_of_the_model_are_written_beside(run: Path, tmp_path: Path) 
     export_all(run, TFLITE, ONNX, out=tmp_path / "out", images=20, baselines=True)
     images = normalize(load_dataset("digits").test.x[:1], UNIT)
     answers = [
-        next(iter(run_logits(form.load("runner")(path), images, UNIT)))
+        next(iter(run_logits(form.definition.runner(path), images, UNIT)))
         for form, path in (
             (form, tmp_path / "out" / f"model.float{form.suffix}") for form in (TFLITE, ONNX)
         )
@@ -301,9 +301,13 @@ def test_full_disk_leaves_no_file_without_its_proof(
 @pytest.mark.parametrize(
     ("name", "error", "helpful"),
     [
-        ("gone", RunError, "gone: no such run; give a run's folder, a .keras or an .h5 file"),
+        ("gone", RunError, "gone: no such run; give a run's folder, or a .keras, .h5, .hdf5 file"),
         ("gone.keras", ModelError, "gone.keras: there is no such file"),
-        ("model.tflite", RunError, "no such run; give a run's folder, a .keras or an .h5 file"),
+        (
+            "model.tflite",
+            RunError,
+            "no such run; give a run's folder, or a .keras, .h5, .hdf5 file",
+        ),
         ("empty", RunError, "not a run folder: it has no run.json"),
     ],
 )

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from keras_quant.errors import UsageError
-from keras_quant.methods import METHODS, Method, load_method
-from keras_quant.methods.grid import ActivationGrid
-from keras_quant.qparams import dequantize, quantize
+from keras_quant.methods import METHODS, load_method
+from keras_quant.methods.method import Method
+from keras_quant.qparams import QParams, dequantize, quantize, signed, unsigned
 from keras_quant.schemes.scheme import BINARY, TERNARY, QuantSpec
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.methods.readers import read_grid  # noqa: E402
 from keras_quant.tf import keras, qkeras, tf  # noqa: E402
 
 LAYERS = {
@@ -47,23 +48,37 @@ WEIGHTS = {
     "4 per tensor": QuantSpec(bits=4, per_channel=False),
 }
 GRIDS = [
-    *(ActivationGrid(bits=bits, signed=False, step=2.0**-3) for bits in range(1, 9)),
+    *(unsigned(bits, 2.0**-3) for bits in range(1, 9)),
     *(
-        ActivationGrid(bits=bits, signed=True, narrow_range=narrow, step=4.0)
+        signed(bits, 4.0, narrow_range=narrow_range)
         for bits in range(2, 9)
-        for narrow in (False, True)
+        for narrow_range in (False, True)
+    ),
+    *(
+        QParams(scale=0.25, zero_point=z, qmin=0, qmax=2**b - 1, bits=b)
+        for b, z in ((4, 5), (8, 128))
     ),
 ]
-SIX = ActivationGrid(bits=8, signed=False, step=float(np.float32(6 / 255)), bound=6.0)
+SIX = unsigned(8, float(np.float32(6 / 255)))
 
 every_method = pytest.mark.parametrize("method", [load_method(m) for m in METHODS], ids=METHODS)
 every_layer = pytest.mark.parametrize("kind", LAYERS)
 every_weight = pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
 
 
+def wrap(method: Method, layer: keras.layers.Layer, weight: QuantSpec) -> keras.layers.Layer:
+    return method.maker.wrap(layer, weight, method.maker.options())
+
+
+def activation(method: Method, name: str, grid: QParams) -> keras.layers.Layer:
+    options = method.maker.options()
+    step = method.maker.step(f"{name}_step", grid, options)
+    return method.maker.activation(name, grid, step, options)
+
+
 def wrapped(method: Method, kind: str, weight: QuantSpec) -> keras.layers.Layer:
     """A quantized layer with random weights; its first channel is zero."""
-    layer = method.wrap(LAYERS[kind](), weight)
+    layer = wrap(method, LAYERS[kind](), weight)
     layer.build((None, *SHAPES[kind]))
     rng = np.random.default_rng(0)
     kernel, *others = layer.get_weights()
@@ -100,9 +115,9 @@ def test_frozen_codes_are_the_kernel_that_computes(
     method: Method, kind: str, weight: QuantSpec
 ) -> None:
     layer = wrapped(method, kind, weight)
-    frozen = method.freeze_kernel(layer)
+    frozen = method.reader.kernel(layer)
     assert frozen.bits == weight.bits
-    reals = (frozen.codes * frozen.scale).astype(np.float32)
+    reals = (frozen.values * frozen.scale).astype(np.float32)
     np.testing.assert_array_equal(reals, computed_kernel(layer, kind))
 
 
@@ -110,7 +125,7 @@ def test_frozen_codes_are_the_kernel_that_computes(
 @every_layer
 @every_weight
 def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantSpec) -> None:
-    codes = method.freeze_kernel(wrapped(method, kind, weight)).codes
+    codes = method.reader.kernel(wrapped(method, kind, weight)).values
     qmax = max(1, 2 ** (weight.bits - 1) - 1)
     qmin = -qmax if weight.narrow_range else -qmax - 1
     assert qmin <= codes.min() < 0 < codes.max() <= qmax
@@ -122,9 +137,9 @@ def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantS
 @every_layer
 @every_weight
 def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec) -> None:
-    frozen = method.freeze_kernel(wrapped(method, kind, weight))
+    frozen = method.reader.kernel(wrapped(method, kind, weight))
     axes = CHANNELS.get(kind, (-1,))
-    channels = tuple(frozen.codes.shape[axis] if weight.per_channel else 1 for axis in axes)
+    channels = tuple(frozen.values.shape[axis] if weight.per_channel else 1 for axis in axes)
     assert frozen.scale.size == np.prod(channels)
     assert tuple(frozen.scale.shape[axis] for axis in axes) == channels
     assert (frozen.scale > 0).all()
@@ -173,7 +188,7 @@ def test_kernel_quantizes_in_bfloat16(method: Method, kind: str, weight: QuantSp
 @pytest.mark.parametrize("kind", LAYERS)
 def test_quantized_layer_keeps_name_and_settings(method: Method, kind: str) -> None:
     layer = LAYERS[kind]()
-    twin = method.wrap(layer, WEIGHTS["4"])
+    twin = wrap(method, layer, WEIGHTS["4"])
     assert twin.name == layer.name
     assert twin.use_bias == layer.use_bias
     for setting in ("strides", "padding", "kernel_size", "units", "filters", "dilation_rate"):
@@ -184,37 +199,37 @@ def test_quantized_layer_keeps_name_and_settings(method: Method, kind: str) -> N
 @every_method
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_frozen_activation_names_the_values_that_the_layer_puts_out(
-    method: Method, grid: ActivationGrid
+    method: Method, grid: QParams
 ) -> None:
-    layer = method.activation("act", grid)
-    frozen = method.freeze_activation(layer)
-    assert dataclasses.astuple(frozen) == dataclasses.astuple(grid.qparams)
-    span = grid.step * (grid.qparams.qmax + 2)
+    layer = activation(method, "act", grid)
+    frozen = read_grid(layer)
+    assert dataclasses.astuple(frozen) == dataclasses.astuple(grid)
+    span = grid.scale * (grid.qmax - grid.qmin + 2)
     # Eighths of a step: all codes, all midpoints and both ends are among them.
-    x = np.arange(-span, span + grid.step / 8, grid.step / 8, dtype=np.float32)
-    expected = dequantize(quantize(x, grid.qparams), grid.qparams)
+    x = np.arange(-span, span + grid.scale / 8, grid.scale / 8, dtype=np.float32)
+    expected = dequantize(quantize(x, grid), grid)
     np.testing.assert_array_equal(layer(x).numpy(), expected)
 
 
 @every_method
 def test_step_of_a_bound_gives_it_the_highest_code(method: Method) -> None:
-    layer = method.activation("act", SIX)
-    assert dataclasses.astuple(method.freeze_activation(layer)) == dataclasses.astuple(SIX.qparams)
+    layer = activation(method, "act", SIX)
+    assert dataclasses.astuple(read_grid(layer)) == dataclasses.astuple(SIX)
     # Odd sixteenths of a step: no midpoint, where float32 may round either way.
     codes = np.arange(-64, 8 * 260) / 8 + 1 / 16
-    expected = np.clip(np.rint(codes), 0, 255).astype(np.float32) * np.float32(SIX.step)
-    np.testing.assert_array_equal(layer((codes * SIX.step).astype(np.float32)), expected)
+    expected = np.clip(np.rint(codes), 0, 255).astype(np.float32) * np.float32(SIX.scale)
+    np.testing.assert_array_equal(layer((codes * SIX.scale).astype(np.float32)), expected)
     assert expected.max() == 6.0
 
 
 @every_method
-@pytest.mark.parametrize("grid", [*GRIDS[3:12:4], SIX], ids=str)
+@pytest.mark.parametrize("grid", [*GRIDS[3:12:4], *GRIDS[-2:], SIX], ids=str)
 def test_activation_gradient_is_one_within_the_range_and_zero_outside(
-    method: Method, grid: ActivationGrid
+    method: Method, grid: QParams
 ) -> None:
-    layer = method.activation("act", grid)
-    q = grid.qparams
-    x = tf.constant(grid.step * np.array([q.qmin - 0.7, q.qmin + 0.3, q.qmax - 0.3, q.qmax + 0.7]))
+    layer = activation(method, "act", grid)
+    low, high = grid.qmin - grid.zero_point, grid.qmax - grid.zero_point
+    x = tf.constant(grid.scale * np.array([low - 0.7, low + 0.3, high - 0.3, high + 0.7]))
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = layer(x)
@@ -223,8 +238,8 @@ def test_activation_gradient_is_one_within_the_range_and_zero_outside(
 
 @every_method
 def test_other_layers_are_no_quantizers(method: Method) -> None:
-    assert method.freeze_activation(keras.layers.ReLU()) is None
-    assert method.freeze_kernel(keras.layers.Dense(2)) is None
+    assert method.reader.grid(keras.layers.ReLU(), "relu") is None
+    assert method.reader.kernel(keras.layers.Dense(2)) is None
 
 
 @every_method
@@ -237,10 +252,10 @@ def test_quantized_model_survives_a_file(method: Method, weight: QuantSpec, tmp_
         keras.layers.DepthwiseConv2D(2, depth_multiplier=2),
         keras.layers.Conv2D(3, 3),
     ):
-        x = method.wrap(layer, weight)(x)
-    x = method.activation("act", ActivationGrid(bits=4, signed=False, step=0.25))(x)
-    x = method.activation("six", SIX)(x)
-    x = method.activation("sym", ActivationGrid(bits=3, signed=True, narrow_range=True))(x)
+        x = wrap(method, layer, weight)(x)
+    x = activation(method, "act", unsigned(4, 0.25))(x)
+    x = activation(method, "six", SIX)(x)
+    x = activation(method, "sym", signed(3, 1.0, narrow_range=True))(x)
     model = keras.Model(inputs, x)
     model.save(tmp_path / "m.keras")
     objects: dict = {}

@@ -10,9 +10,9 @@ import pytest
 
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import RunError, TrainingError
-from keras_quant.methods import load_method
-from keras_quant.methods.grid import ActivationGrid
+from keras_quant.methods.qkeras import twin as method
 from keras_quant.preprocessing import UNIT  # noqa: E402
+from keras_quant.qparams import unsigned
 from keras_quant.runs.history import Epoch
 from keras_quant.runs.progress import Progress
 from keras_quant.schemes.scheme import QuantSpec
@@ -55,11 +55,10 @@ def dataset() -> Dataset:
 def net(*, dropout: float = 0.0) -> keras.Model:
     """Quantized, with batch norm; equal weights each time."""
     keras.utils.set_random_seed(0)
-    method = load_method("qkeras")
     x = inputs = keras.Input((4, 4, 1))
     x = method.wrap(L.Conv2D(4, 3, use_bias=False), QuantSpec(bits=4))(x)
     x = L.BatchNormalization(momentum=0.5)(x)
-    x = method.activation("act", ActivationGrid(bits=4, signed=False, step=0.25))(x)
+    x = method.activation("act", unsigned(4, 0.25))(x)
     x = L.Dropout(dropout)(x) if dropout else x
     return keras.Model(inputs, method.wrap(L.Dense(2), QuantSpec(bits=8))(L.Flatten()(x)))
 

@@ -83,8 +83,8 @@ class Bundle:
 def written_graph(
     graph: Graph,
     inputs: Mapping[str, np.ndarray],
-    *,
     preprocessing: Preprocessing | None = None,
+    *,
     options: TensorRTOptions,
 ) -> Graph:
     """Gives the graph that the bundle's file is of: of floats where there is no int8.

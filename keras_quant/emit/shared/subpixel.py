@@ -14,11 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_quant.graph.ir import Node, Weight
-from keras_quant.graph.windows import Pair, padding_of, transposed_size, window_of
-
-Margins = tuple[Pair, Pair]
-
-_MARGINS = "margins"
+from keras_quant.graph.windows import Margins, Pair, padding_of, transposed_size, window_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,7 +23,7 @@ class SubPixel:
 
     Attributes:
         convolution: the conv2d, named as the node; its channels are (row, column, channel) of
-            the rectangle that each position becomes. Its padding is `margins_of` it.
+            the rectangle that each position becomes.
         size: (height, width) of the convolution's output.
         strides: (height, width) of each rectangle.
         kept: first and, exclusive, last row and column of the interleaved image to keep.
@@ -70,21 +66,12 @@ def subpixel(node: Node, size: Pair) -> SubPixel:
             op="conv2d",
             weight=_by_phase(node, (taps[0], taps[1])),
             bias=_tiled(node.bias, window.strides[0] * window.strides[1]),
-            attrs={**attrs, _MARGINS: tuple(margins)},
+            attrs={**attrs, "padding": tuple(margins)},
         ),
         size=(counts[0], counts[1]),
         strides=window.strides,
         kept=(kept[0], kept[1]),
     )
-
-
-def margins_of(node: Node, size: Pair) -> Margins:
-    """What a node pads on an image of (height, width), that of a SubPixel too.
-
-    Returns: ((top, bottom), (left, right)).
-    """
-    margins: Margins = node.attrs.get(_MARGINS) or padding_of(window_of(node), size)
-    return margins
 
 
 def _by_phase(node: Node, taps: Pair) -> Weight:

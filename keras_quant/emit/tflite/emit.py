@@ -15,6 +15,7 @@ from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.emit.tflite.rescale import rescale
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
+from keras_quant.graph.passes.pads import unfold_pads
 
 _DEFAULTS = TFLiteOptions()
 
@@ -46,7 +47,7 @@ def emit_tflite(
     if options.pack == "smallest":
         problems += find_unpacked_nodes(graph, options.pack)
     _refuse(graph, problems)
-    legal = legalize(rescale(graph))
+    legal = unfold_pads(legalize(rescale(graph)), lambda node: False)
     aliases: Mapping[str, str] = {}
     if options.head == "int8":
         _refuse(graph, find_float_nodes(legal))

@@ -67,8 +67,8 @@ def _grid(graph: Graph, tensor: str) -> tuple[int, float, int]:
 def with_asked_ends(
     graph: Graph,
     inputs: Mapping[str, np.ndarray],
+    preprocessing: Preprocessing | None = None,
     *,
-    preprocessing: Preprocessing | None,
     options: TFLiteOptions,
 ) -> Graph:
     """Gives the graph itself, or one with the ends that the options ask for.

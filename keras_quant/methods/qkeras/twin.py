@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from keras_quant.methods.grid import ActivationGrid
 from keras_quant.methods.layers import FixedGrid
 from keras_quant.methods.qkeras.quantizers import fitted_bits
+from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
 
@@ -53,14 +53,19 @@ def _arguments_of(layer: keras.layers.Layer) -> set[str]:
     return own | {"name", "trainable", "use_bias", "bias_initializer", "bias_regularizer"}
 
 
-def activation(name: str, grid: ActivationGrid) -> keras.layers.Layer:
-    """Makes the layer that puts a tensor on a grid: a QActivation where its step is 2**k."""
-    exponent, qparams = math.log2(grid.step), grid.qparams
-    if not exponent.is_integer():
-        return FixedGrid(grid.step, qparams.qmin, qparams.qmax, name=name)
-    if grid.signed:
-        integer = int(exponent) + grid.bits - 1
-        text = f"quantized_bits({grid.bits},{integer},{int(grid.narrow_range)},alpha=1)"
-    else:
-        text = f"quantized_relu({grid.bits},{int(exponent) + grid.bits})"
+def activation(name: str, grid: QParams) -> keras.layers.Layer:
+    """Makes the layer that puts a tensor on a grid: a QActivation where QKeras has the grid.
+
+    It has those of a scale of 2**k without a zero point.
+    """
+    exponent, bits = math.log2(grid.scale), grid.bits
+    unsigned = (grid.qmin, grid.qmax) == (0, 2**bits - 1)
+    signed = grid.qmax == 2 ** (bits - 1) - 1 and grid.qmin in (-grid.qmax, -grid.qmax - 1)
+    if grid.zero_point or not exponent.is_integer() or not (unsigned or signed):
+        return FixedGrid(grid.scale, grid.qmin, grid.qmax, grid.zero_point, name=name)
+    integer = int(exponent) + bits
+    if unsigned:
+        return qkeras.QActivation(f"quantized_relu({bits},{integer})", name=name)
+    narrow_range = int(grid.qmin == -grid.qmax)
+    text = f"quantized_bits({bits},{integer - 1},{narrow_range},alpha=1)"
     return qkeras.QActivation(text, name=name)
