@@ -8,7 +8,7 @@ from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, Observed, choose
 from keras_quant.calibration.collect import Statistics, fingerprint
 from keras_quant.calibration.statistics import TensorStatistics
 from keras_quant.errors import DataError
-from keras_quant.methods import load_method
+from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.model.steps import input_names
 from keras_quant.prepare import Plan, plan, with_grids, wrap
 from keras_quant.prepare.points import Point
@@ -21,7 +21,7 @@ def quantize(
     source: keras.Model,
     scheme: Scheme,
     statistics: Statistics,
-    method: str = "qkeras",
+    method: str = DEFAULT_METHOD,
     *,
     calibrator: str = DEFAULT_CALIBRATOR,
 ) -> keras.Model:

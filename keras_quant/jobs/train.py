@@ -24,7 +24,7 @@ from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.model.files import load_model, save_model
-from keras_quant.model.topology import layers_by_name
+from keras_quant.model.topology import layers_by_name, variables_by_name
 from keras_quant.model.user import build_from_file
 from keras_quant.prepare import Plan, copy_weights, plan
 from keras_quant.preprocessing import Preprocessing
@@ -124,12 +124,16 @@ def _of_parent(parent: Path | None) -> Preprocessing | None:
 def _take_weights(model: keras.Model, parent: Path) -> None:
     given = load_model(runs.model_of(parent))
     shapes = {
-        name: [w.shape for w in layer.weights] for name, layer in layers_by_name(given).items()
+        name: {key: variable.shape for key, variable in variables_by_name(layer).items()}
+        for name, layer in layers_by_name(given).items()
     }
     missing = [
         name
         for name, layer in layers_by_name(model).items()
-        if layer.weights and shapes.get(name) != [w.shape for w in layer.weights]
+        if any(
+            shapes.get(name, {}).get(key) != variable.shape
+            for key, variable in variables_by_name(layer).items()
+        )
     ]
     if missing:
         raise RunError(

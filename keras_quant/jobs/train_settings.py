@@ -13,6 +13,7 @@ from keras_quant import __version__
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError
 from keras_quant.methods import DEFAULT_METHOD, load_method
+from keras_quant.methods.rules import check_methods
 from keras_quant.runs import records
 from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
 from keras_quant.schemes.file import scheme_to_dict
@@ -92,13 +93,14 @@ def check(settings: TrainSettings) -> None:
     """Tells everything that is wrong with settings.
 
     Raises:
-        UsageError: values that are out of range, or an unknown method.
+        UsageError: values that are out of range, or methods or options that are not known.
     """
     problems = settings.problems()
     if problems:
         raise UsageError("; ".join(problems))
     if not is_float(settings.scheme):
         load_method(settings.method)
+        check_methods(settings.scheme)
 
 
 def begin_record(

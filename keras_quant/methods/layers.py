@@ -11,9 +11,14 @@ from keras_quant.qparams import QParams
 from keras_quant.tf import keras, tf
 
 # What model files may name of this module.
-CLASSES = frozenset({"FixedGrid", "InputGrid", "KeepFloat"})
+CLASSES = frozenset({"FixedGrid", "GroupStep", "InputGrid", "KeepFloat"})
 
 _FUSED = contextvars.ContextVar("keras_quant_fused_kernels", default=False)
+
+
+def variable_name(variable: tf.Variable) -> str:
+    """The last part of a variable's name, "kernel" of "conv1/kernel:0"."""
+    return str(variable.name).rpartition("/")[2].partition(":")[0]
 
 
 @contextlib.contextmanager
@@ -127,6 +132,34 @@ class InputGrid(FixedGrid):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         scale = tf.cast(self.scale, inputs.dtype)
         return tf.clip_by_value(tf.round(inputs / scale), *self.levels) * scale
+
+
+@keras.utils.register_keras_serializable("keras_quant")
+class GroupStep(keras.layers.Layer):
+    """Owns the learned scale of all activations of a group; a part of each layer that rounds them.
+
+    A layer holds it in `get_config` as the object that it is, not serialized, and takes it back
+    in its constructor: then Keras saves it once, and gives all layers of a loaded model the same.
+
+    Args:
+        scale: to begin with, > 0.
+    """
+
+    def __init__(self, scale: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.initial = float(scale)
+        # Not cast where layers compute in bfloat16, which would round to another grid.
+        self.scale = self.add_weight(
+            "scale",
+            shape=(),
+            dtype=tf.float32,
+            initializer=keras.initializers.Constant(self.initial),
+            experimental_autocast=False,
+        )
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.initial}
 
 
 @keras.utils.register_keras_serializable("keras_quant")

@@ -38,7 +38,7 @@ class Maker:
             around an addition, a Concatenate or the calls of a layer they have one scale and zero
             point. A learned scale is a variable of it; None where nothing is shared but numbers.
         options: a frozen dataclass of the method's options, each with a default: the `method` of
-            a scheme's rule sets them.
+            a scheme's rule sets them. It may raise a UsageError for values that do not go.
     """
 
     wrap: Callable[[Any, Any, Any], Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from keras_quant.errors import MissingDependencyError
 from keras_quant.graph.ir import Weight
 from keras_quant.methods import METHODS, load_method
-from keras_quant.methods.layers import FixedGrid
-from keras_quant.methods.method import FileNames, Method
+from keras_quant.methods.layers import FixedGrid, variable_name
+from keras_quant.methods.method import FileNames, Method, Tuning
 from keras_quant.qparams import QParams
 
 T = TypeVar("T")
@@ -69,6 +69,19 @@ def read_grid(activation: Any, name: str = "") -> QParams | None:
     if isinstance(activation, FixedGrid):
         return activation.qparams
     return _first(lambda method: method.reader.grid(activation, name))
+
+
+def tuned_variables(layers: Iterable[Any]) -> list[tuple[Any, Tuning]]:
+    """Lists the trainable variables that methods own in some layers, with how they are trained."""
+    found = {}
+    for layer in layers:
+        for method in all_methods():
+            if type(layer).__name__ in method.files.classes:
+                for variable in layer.trainable_weights:
+                    tuning = method.tunings.get(variable_name(variable))
+                    if tuning is not None:  # once, where a group shares it
+                        found[variable._unique_id] = (variable, tuning)
+    return list(found.values())
 
 
 def file_names() -> FileNames:

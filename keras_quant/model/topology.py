@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.layers import variable_name
 from keras_quant.tf import keras, tf
 
 Shape = tuple[int | None, ...]
@@ -73,6 +74,13 @@ def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
         own = layer.name if counts[layer.name] == 1 or not path else "_".join((*path, layer.name))
         named[free_name(own, named)] = layer
     return named
+
+
+def variables_by_name(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Lists a layer's variables by the last part of their names, such as "kernel"."""
+    names = [variable_name(variable) for variable in layer.weights]
+    assert len(set(names)) == len(names), (layer.name, names)
+    return dict(zip(names, layer.weights, strict=True))
 
 
 class _Walk:

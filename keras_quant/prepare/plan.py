@@ -10,11 +10,12 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.methods.readers import is_quantized
+from keras_quant.methods.rules import check_methods
 from keras_quant.model.steps import COMPUTE, Step, describe
 from keras_quant.prepare.blocks import as_scheme_block, group_blocks
 from keras_quant.prepare.points import Point, find_points
 from keras_quant.qparams import QParams
-from keras_quant.schemes.scheme import QuantSpec, Scheme, resolve
+from keras_quant.schemes.scheme import MethodSpec, QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
 
 
@@ -26,6 +27,7 @@ class Plan:
         steps: the float model's.
         weights: for the name of each layer with a kernel what the kernel gets.
         points: where activations are rounded.
+        methods: by the name of each layer whose rule names a method that method.
         grids: by the number of a group of points its scale and zero point, where calibrated.
         input_spec: width of the model's inputs.
         in_float: names of the layers that compute in float whatever they read.
@@ -36,6 +38,7 @@ class Plan:
     points: tuple[Point, ...]
     input_spec: QuantSpec
     in_float: frozenset[str] = frozenset()
+    methods: Mapping[str, MethodSpec] = field(default_factory=dict)
     grids: Mapping[int, QParams] = field(default_factory=dict)
 
     def grid_of(self, point: Point) -> QParams:
@@ -54,9 +57,10 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
     """Applies a scheme to a float model.
 
     Raises:
-        SchemeError: rules that match nothing.
+        SchemeError: rules that match nothing, or name a method or options that are not known.
         LoweringError: the model has layers that are not supported, or is quantized already.
     """
+    check_methods(scheme)
     steps = describe(model)
     quantized = [s.name for s in steps if s.qparams or is_quantized(s.layer)]
     if quantized:
@@ -74,6 +78,7 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
         points=find_points(steps, blocks, bits, in_float),
         input_spec=bits[steps[0].layer_name].activation,
         in_float=in_float,
+        methods={name: found.method for name, found in bits.items() if found.method},
     )
 
 
@@ -81,6 +86,7 @@ def with_grids(plan: Plan, grids: Mapping[int, QParams]) -> Plan:
     """Puts calibrated grids into a plan.
 
     Args:
+        methods: by the name of each layer whose rule names a method that method.
         grids: by the number of each group of points its scale, rounded to float32 as Keras
             computes with it, and its zero point; the codes are those of each point's spec.
     Raises:

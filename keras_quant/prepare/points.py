@@ -23,7 +23,7 @@ from keras_quant.model.steps import (
 )
 from keras_quant.prepare.ties import tie, widened
 from keras_quant.qparams import GridSpec
-from keras_quant.schemes.scheme import BlockBits, QuantSpec
+from keras_quant.schemes.scheme import BlockBits, MethodSpec, QuantSpec
 
 # An integer kernel ends at the highest code of 8 bits by itself, so a bound there costs nothing.
 BOUNDED_BITS = 8
@@ -41,6 +41,7 @@ class Point:
         is_branch: feeds additions only, so it follows the step of their sum.
         readers: names of the only steps that read the rounded values; () means all that come
             after.
+        method: that rounds it; None means the run's.
     """
 
     after: str
@@ -48,6 +49,7 @@ class Point:
     group: int
     is_branch: bool = False
     readers: tuple[str, ...] = ()
+    method: MethodSpec | None = None
 
 
 def find_points(
@@ -65,8 +67,15 @@ def find_points(
         in_float: names of layers that compute in float.
     """
     tied = tie(steps, blocks, _specs(steps, blocks, bits), in_float)
+    method_of = {block[-1].name: bits[block[0].layer_name].method for block in blocks}
     points = tuple(
-        Point(after=name, spec=found.spec, group=found.group, is_branch=found.is_branch)
+        Point(
+            after=name,
+            spec=found.spec,
+            group=found.group,
+            is_branch=found.is_branch,
+            method=method_of[name],
+        )
         for name, found in tied.items()
     )
     points += _joined_inputs(steps, points)
@@ -167,7 +176,9 @@ def _joined_inputs(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Poin
         bits = max(point.spec.bits for point in members)
         spec = widened(shared, max(2, bits) if shared.symmetric else bits, signed=True)
         found += [
-            Point(after=name, spec=spec, group=members[0].group, readers=(step.name,))
+            dataclasses.replace(
+                members[0], after=name, spec=spec, is_branch=False, readers=(step.name,)
+            )
             for name, names in sources.items()
             if all(by_name[source].kind == "input" for source in names)
         ]
@@ -180,7 +191,7 @@ def _input_points(
     """Where values are rounded again because they are wider than their reader's input."""
     by_name = {step.name: step for step in steps}
     spec_of = {point.after: point.spec for point in points if not point.readers}
-    found: dict[tuple[str, GridSpec], list[str]] = {}
+    found: dict[tuple[str, GridSpec, MethodSpec | None], list[str]] = {}
     for step in steps:
         if step.kind not in COMPUTE:
             continue
@@ -189,9 +200,10 @@ def _input_points(
         if not given or wanted.bits >= max(spec.bits for spec in given):
             continue
         spec = _codes(wanted, signed=any(spec.signed for spec in given))
-        found.setdefault((step.inputs[0], spec), []).append(step.name)
+        key = step.inputs[0], spec, bits[step.layer_name].method
+        found.setdefault(key, []).append(step.name)
     first = 1 + max((point.group for point in points), default=-1)
     return tuple(
-        Point(after=after, spec=spec, group=first + number, readers=tuple(readers))
-        for number, ((after, spec), readers) in enumerate(found.items())
+        Point(after=after, spec=spec, group=first + number, readers=tuple(readers), method=method)
+        for number, ((after, spec, method), readers) in enumerate(found.items())
     )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from keras_quant.errors import SchemeError
+from keras_quant.methods import load_method
 from keras_quant.methods.layers import InputGrid, KeepFloat
-from keras_quant.methods.method import Method
+from keras_quant.methods.method import Maker, Method
+from keras_quant.methods.rules import options_of
 from keras_quant.model.parts import SHORTHANDS, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
-from keras_quant.model.topology import free_name, layers_by_name, list_calls
+from keras_quant.model.topology import free_name, layers_by_name, list_calls, variables_by_name
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import QParams
+from keras_quant.schemes.scheme import MethodSpec
 from keras_quant.tf import keras
 
 
@@ -42,18 +47,21 @@ def wrap(
     Args:
         input_qparams: the grid of the model's inputs, one for all or by the input's name; None
             leaves them in float, and so does a name that is missing.
+        method: of the layers whose rule names none.
+    Raises:
+        SchemeError: activations that share a scale are to be of several methods.
     Returns: a functional model with the same layer names, models inside it opened; quantizers
         that replace no ReLU are called "LAYER_quant", that of an only input "input_quant".
     """
-    names = _quantizer_names(plan)
-    maker, options = method.maker, method.maker.options()
-    quantizers = {
-        p: maker.activation(names[p], plan.grid_of(p), None, options) for p in plan.points
-    }
+    makers = _Makers(method)
+    quantizers = _quantizers(plan, makers)
 
     def make_kernel(step: Step) -> keras.layers.Layer:
         spec, layer = plan.weights[step.layer_name], _clone(step)
-        return layer if spec.is_float else maker.wrap(layer, spec, options)
+        if spec.is_float:
+            return layer
+        maker, options = makers.of(plan.methods.get(step.layer_name))
+        return maker.wrap(layer, spec, options)
 
     grids = _input_grids(plan, input_qparams)
     tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
@@ -64,6 +72,47 @@ def wrap(
     model = keras.Model(_bare(given), _bare(wanted), name=source.name)
     copy_weights(source, model)
     return model
+
+
+class _Makers:
+    """The methods that rules name, and the run's, with their options."""
+
+    def __init__(self, default: Method) -> None:
+        self._default = default
+
+    def of(self, spec: MethodSpec | None) -> tuple[Maker, Any]:
+        if spec is None:
+            return self._default.maker, options_of(self._default)
+        method = load_method(spec.name)
+        return method.maker, options_of(method, spec.options)
+
+
+def _quantizers(plan: Plan, makers: _Makers) -> dict[Point, keras.layers.Layer]:
+    """Makes the quantizer of each point; those of one group share one step object.
+
+    Raises:
+        SchemeError: points of one group are to be of several methods.
+    """
+    names, groups = _quantizer_names(plan), defaultdict(list)
+    for point in plan.points:
+        groups[point.group].append(point)
+    found = {}
+    for group, points in groups.items():
+        (maker, options), *others = [makers.of(point.method) for point in points]
+        if any(other != (maker, options) for other in others):
+            raise SchemeError(
+                "these activations share one scale, since they are added, concatenated or go "
+                f"through calls of one layer, and need one method: {_named_methods(points)}"
+            )
+        leading = next((point for point in points if not point.is_branch), points[0])
+        step = maker.step(f"group{group}_step", plan.grid_of(leading), options)
+        for point in points:
+            found[point] = maker.activation(names[point], plan.grid_of(point), step, options)
+    return found
+
+
+def _named_methods(points: Sequence[Point]) -> str:
+    return ", ".join(f"{point.after} ({point.method or 'that of the run'})" for point in points)
 
 
 def _bare(items: list[Any]) -> Any:
@@ -175,10 +224,19 @@ def _clone_step(step: Step) -> keras.layers.Layer:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copies the weights of layers, or of their parts, that have one name in both models."""
+    """Copies the weights of layers, or of their parts, that have one name in both models.
+
+    Variables are found by their names, so that those which a method adds to a layer stay what
+    they are.
+    """
     layers = layers_by_name(source)
     parts = {call.layer_name: call.layer for call in unfold_calls(list_calls(source))}
     for name, layer in layers_by_name(target).items():
         given = (layers if type(layer).__name__ in SHORTHANDS else parts).get(name)
-        if given is not None and layer.weights:
-            layer.set_weights(given.get_weights())
+        if given is None:
+            continue
+        theirs, ours = variables_by_name(given), variables_by_name(layer)
+        common = [variable for variable in ours if variable in theirs]
+        assert len(common) == min(len(theirs), len(ours)), (name, list(theirs), list(ours))
+        for variable in common:
+            ours[variable].assign(theirs[variable])

@@ -8,6 +8,7 @@ rules:
     activation: {bits: 4}       # power_of_two: false for any scale, symmetric: false for any zero
   - match: "@first"
     weight: {bits: 8}
+    method: lsq                 # in place of the run's; {name: lsq, OPTION: VALUE} for options
 float: [attention_*]            # these layers stay in float, whatever the rules say
 """
 
@@ -18,7 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from keras_quant.errors import SchemeError, close_names
-from keras_quant.schemes.scheme import BINARY, FLOAT, SELECTORS, TERNARY, QuantSpec, Rule, Scheme
+from keras_quant.schemes.scheme import (
+    BINARY,
+    FLOAT,
+    SELECTORS,
+    TERNARY,
+    MethodSpec,
+    OptionValue,
+    QuantSpec,
+    Rule,
+    Scheme,
+)
 
 FORMAT = 1
 PRESETS = Path(__file__).with_name("presets")
@@ -117,7 +128,8 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
     if not isinstance(data, Mapping) or not isinstance(data.get("match"), str):
         problems.append(f"{where}: a mapping with 'match' (a name pattern) is expected")
         return Rule(match="*")
-    problems += _unknown_keys(data, ("match", "weight", "activation", "input", "optional"), where)
+    keys = ("match", "weight", "activation", "input", "method", "optional")
+    problems += _unknown_keys(data, keys, where)
     match = data["match"]
     if match.startswith("@") and match not in SELECTORS:
         problems.append(f"{where}.match is {match!r}; selectors are {', '.join(SELECTORS)}")
@@ -129,8 +141,25 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
         weight=_parse_spec(data.get("weight"), f"{where}.weight", problems),
         activation=_parse_spec(data.get("activation"), f"{where}.activation", problems),
         input=_parse_spec(data.get("input"), f"{where}.input", problems),
+        method=_parse_method(data.get("method"), f"{where}.method", problems),
         optional=bool(optional),
     )
+
+
+def _parse_method(data: Any, where: str, problems: list[str]) -> MethodSpec | None:
+    """Its name and options are compared with what there is by `methods.rules`."""
+    if data is None or isinstance(data, str):
+        return None if data is None else MethodSpec(name=data)
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+        problems.append(f"{where} is {data!r}; a name, or {{name: lsq, OPTION: VALUE}} is expected")
+        return None
+    options = {str(key): value for key, value in data.items() if key != "name"}
+    wrong = [name for name, value in options.items() if not isinstance(value, OptionValue)]
+    problems += [
+        f"{where}.{name} is {options[name]!r}; a number, a word, true or false is expected"
+        for name in wrong
+    ]
+    return None if wrong else MethodSpec(name=data["name"], options=tuple(options.items()))
 
 
 def _parse_spec(data: Any, where: str, problems: list[str]) -> QuantSpec | None:
@@ -184,6 +213,9 @@ def scheme_to_dict(scheme: Scheme) -> dict[str, Any]:
             data["activation"] = _spec_to_data(rule.activation, weight=False)
         if rule.input:
             data["input"] = _spec_to_data(rule.input, weight=False)
+        if rule.method:
+            options = dict(rule.method.options)
+            data["method"] = {"name": rule.method.name, **options} if options else rule.method.name
         if rule.optional:
             data["optional"] = True
         rules.append(data)

@@ -19,7 +19,9 @@ from keras_quant.data.pipeline import TrainBatches
 from keras_quant.errors import RunError, TrainingError
 from keras_quant.files import write_text
 from keras_quant.methods.layers import fused_kernels
+from keras_quant.methods.readers import tuned_variables
 from keras_quant.model.logits import LogitFunction, accuracy, cross_entropy
+from keras_quant.model.topology import layers_by_name
 from keras_quant.runs.history import Epoch, best
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras, tf
@@ -79,13 +81,16 @@ def fit(
         dataset, batch_size=settings.batch_size, seed=settings.seed, augment=settings.augment
     )
     optimizer = make_optimizer(
-        settings.optimizer, steps_per_epoch=batches.steps_per_epoch, epochs=settings.epochs
+        settings.optimizer,
+        trained.trainable_variables,
+        steps_per_epoch=batches.steps_per_epoch,
+        epochs=settings.epochs,
+        tunings=tuned_variables(layers_by_name(trained).values()),
     )
     loss, metric = _loss, "accuracy"
     if settings.distill:
         loss, metric = distill.distilled_loss(settings.distill), distill.accuracy
     trained.compile(optimizer=optimizer, loss=loss, metrics=[metric])
-    optimizer.build(trained.trainable_variables)
     state = checkpoints.load(folder) if resume else None
     if state:
         _restore(trained, optimizer, state, folder)
