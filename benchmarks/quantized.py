@@ -5,13 +5,15 @@ Importing this module repairs QKeras' classes for the whole process (methods.qke
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from keras_quant.calibration.collect import collect
 from keras_quant.calibration.quantize import quantize
-from keras_quant.data import normalize
+from keras_quant.pixels import normalize, pixel_grid
 from keras_quant.prepare import plan
-from keras_quant.qparams import unsigned
+from keras_quant.preprocessing import UNIT
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
@@ -24,6 +26,6 @@ def fake_quantized(source: keras.Model, bits: str, images: np.ndarray) -> keras.
         images: uint8 (images, height, width, channels) to calibrate on.
     """
     scheme = scheme_from_bits(bits)
-    pixels = unsigned(8, 1 / 255)
-    statistics = collect(plan(source, scheme), source, images, reals=normalize, pixels=pixels)
+    reals, pixels = partial(normalize, preprocessing=UNIT), pixel_grid(UNIT, images.shape[-1])
+    statistics = collect(plan(source, scheme), source, images, reals=reals, pixels=pixels)
     return quantize(source, scheme, statistics)

@@ -32,7 +32,7 @@ def prove(net: Net) -> None:
     images = images_of(net, IMAGES)
     model = quantized(net, images)
     snap = lower_exactly(model)
-    logits = LogitFunction(model)(images)
+    logits = LogitFunction(model, None)(images)
     inputs = {snap.graph.inputs[0]: images}
     files = list(_files(snap.graph))
     different, compared = count_differences(model, snap.graph, images)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from keras_quant.cli.options import preprocess_option
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.methods import DEFAULT_METHOD, METHODS
 
@@ -24,6 +25,7 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 @click.option(
     "--dataset", default="digits", show_default=True, help="Name, .npz file or image folder."
 )
+@preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
 @click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
 @click.option(

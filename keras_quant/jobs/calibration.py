@@ -7,10 +7,10 @@ from pathlib import Path
 from keras_quant.calibration.collect import CALIBRATION_IMAGES, Statistics, collect
 from keras_quant.calibration.quantize import check_statistics
 from keras_quant.calibration.store import COLLECT_AGAIN, load_statistics, save_statistics
-from keras_quant.data import Dataset, normalize
+from keras_quant.data import Dataset
 from keras_quant.errors import DataError
+from keras_quant.pixels import pixel_grid
 from keras_quant.prepare import Plan
-from keras_quant.qparams import unsigned
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
@@ -35,15 +35,15 @@ def collect_statistics(
         FileError: the file cannot be written.
     """
     x = dataset.train.x[:images]
-    scale = dataset.input_scale
+    declared = dataset.preprocessing
     progress.say(f"calibrating activations on {len(x):,} training images")
     with progress.bar("calibrating", len(x)) as show:
         statistics = collect(
             plan,
             source,
             x,
-            reals=normalize,
-            pixels=None if scale is None else unsigned(8, scale),
+            reals=dataset.reals,
+            pixels=declared and pixel_grid(declared, dataset.input_shape[-1]),
             fresh=fresh,
             on_images=lambda done: show(done, ""),
         )

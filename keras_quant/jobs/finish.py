@@ -12,6 +12,7 @@ from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.cost import cost
 from keras_quant.jobs.export import stored_limits
+from keras_quant.jobs.preprocess import guessing_warning
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.model.files import save_model
 from keras_quant.model.logits import LogitFunction, accuracy
@@ -53,9 +54,14 @@ def finish(
     save_model(model, folder.model)
     progress.say(f"evaluating on {len(dataset.test):,} test images")
     evidence = gather(model, dataset, scheme=str(record.scheme["name"]))
+    answers = evidence.keras_logits.argmax(axis=-1)
+    if warning := guessing_warning(answers, evidence.labels, dataset):
+        progress.say(f"warning: {warning}")
     figures = [_percent("accuracy", accuracy(evidence.keras_logits, dataset.test.y), "Keras model")]
     if beside_float:
-        figures += _beside_float(LogitFunction(source)(dataset.test.x), evidence)
+        figures += _beside_float(
+            LogitFunction(source, dataset.preprocessing)(dataset.test.x), evidence
+        )
     record = dataclasses.replace(
         record,
         status="trained" if record.training else "quantized",

@@ -20,12 +20,14 @@ from keras_quant.errors import ModelError, RunError, TrainingError, UsageError
 from keras_quant.files import write_text
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
+from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.model.files import load_model, save_model
 from keras_quant.model.topology import layers_by_name, variables_by_name
 from keras_quant.model.user import build_from_file
 from keras_quant.prepare import Plan, copy_weights, plan
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.gate import Export
 from keras_quant.runs import RunFolder, records
@@ -75,6 +77,13 @@ def train(
     )
     keras.utils.set_random_seed(settings.seed)
     source = _float_model(settings, dataset)
+    dataset = declare(
+        dataset,
+        asked=settings.preprocess,
+        recorded=_of_parent(settings.parent),
+        model=source,
+        say=progress.say,
+    )
     planned = plan(source, settings.scheme)
     record = begin_record(settings, dataset, planned.float_layers, command)
     folder, record = _open(path, record, settings, overwrite=overwrite, resume=resume)
@@ -105,6 +114,11 @@ def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
     if settings.parent is not None:
         _take_weights(model, settings.parent)
     return model
+
+
+def _of_parent(parent: Path | None) -> Preprocessing | None:
+    """What pixels became in front of the model whose weights are taken."""
+    return None if parent is None else records.load(parent).dataset.preprocess
 
 
 def _take_weights(model: keras.Model, parent: Path) -> None:

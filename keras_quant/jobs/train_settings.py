@@ -40,6 +40,8 @@ class TrainSettings:
         precision: of the training step's arithmetic; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
         distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
+        preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
+            means as the parent, or the model's first layers, say.
         tensorboard: write TensorBoard event files into the run's folder.
     """
 
@@ -57,6 +59,7 @@ class TrainSettings:
     precision: str = "float32"
     parent: Path | None = None
     distill: float = 0.0
+    preprocess: str | None = None
     tensorboard: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
@@ -121,7 +124,7 @@ def begin_record(
             sizes=sizes,
             input_shape=dataset.input_shape,
             num_classes=dataset.num_classes,
-            input_scale=dataset.input_scale,
+            preprocess=dataset.preprocessing,
             validation_fraction=settings.validation_fraction,
         ),
         training=TrainingRecord(

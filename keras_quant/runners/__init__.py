@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from keras_quant.preprocessing import Preprocessing
+
 Step = Callable[[], dict[str, np.ndarray]]
 """Computes the batch that was prepared: by name, (batch, *shape), in the dtype of the model."""
 
@@ -20,11 +22,16 @@ class RunnerInfo:
         name: of the runtime.
         kernels: kernel libraries in use, with the operators each was given where several.
         versions: package name to version.
+        takes_pixels: its input is uint8: raw pixels, whatever the model was trained on.
+        preprocessing: what pixels become in front of a float input, as the file says; None where
+            it says nothing.
     """
 
     name: str
     kernels: tuple[str, ...]
     versions: Mapping[str, str]
+    takes_pixels: bool = False
+    preprocessing: Preprocessing | None = None
 
 
 class Runner(Protocol):

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_quant.errors import DataError, ModelError
+from keras_quant.preprocessing import METADATA_KEY, Preprocessing, preprocessing_from_json
 from keras_quant.quiet import native_logs_hidden
 from keras_quant.runners import RunnerInfo, Step
 from keras_quant.runners.batches import in_batches
@@ -36,13 +38,15 @@ class LiteRTRunner:
             ModelError: the file cannot be read, or is damaged, or no TFLite file.
         """
         self._where = "the given bytes" if isinstance(model, bytes) else str(model)
-        self._interpreter = _load(self._where, model, num_threads)
+        content, self._interpreter = _load(self._where, model, num_threads)
         self._inputs, self._outputs = _signature(self._interpreter)
         self._shapes: dict[int, tuple[int, ...]] = {}
         self.info = RunnerInfo(
             name="litert",
             kernels=_kernels(self._interpreter),
             versions={_PACKAGE: version(_PACKAGE)},
+            takes_pixels=all(d["dtype"] == np.uint8 for d in self._inputs.values()),
+            preprocessing=_preprocessing(content, self._where),
         )
         self._batch = _fixed_batch(self._inputs)
 
@@ -122,7 +126,7 @@ class LiteRTRunner:
             raise DataError("; ".join(problems))
 
 
-def _load(where: str, model: bytes | Path, num_threads: int) -> Interpreter:
+def _load(where: str, model: bytes | Path, num_threads: int) -> tuple[bytes, Interpreter]:
     try:
         content = model if isinstance(model, bytes) else model.read_bytes()
         with native_logs_hidden():
@@ -133,7 +137,19 @@ def _load(where: str, model: bytes | Path, num_threads: int) -> Interpreter:
             f"{where}: not a TFLite model that LiteRT can load ({error}). "
             "Give a complete .tflite file; export it again where it was cut short."
         ) from error
-    return interpreter
+    return content, interpreter
+
+
+def _preprocessing(content: bytes, where: str) -> Preprocessing | None:
+    """What the file says that becomes of pixels in front of it."""
+    model = schema.Model.GetRootAs(content, 0)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == METADATA_KEY.encode():
+            buffer = model.Buffers(entry.Buffer())
+            data = buffer.DataAsNumpy() if buffer.DataLength() else np.empty(0, np.uint8)
+            return preprocessing_from_json(data.tobytes().decode(errors="replace"), where)
+    return None
 
 
 def _stored(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from keras_quant.errors import DataError, ModelError
+from keras_quant.preprocessing import METADATA_KEY, preprocessing_from_json
 from keras_quant.runners import RunnerInfo, Step
 from keras_quant.runners.batches import in_batches
 
@@ -66,10 +67,12 @@ class OnnxRuntimeRunner:
                 f"{self._where}: not an ONNX model that ONNX Runtime can load ({error}). "
                 "Give a complete .onnx file; export it again where it was cut short."
             ) from error
+        said = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.info = RunnerInfo(
             name="onnxruntime",
             kernels=tuple(f"{n} {op.rpartition(':')[2]}" for op, n in self.operators.most_common()),
             versions={_PACKAGE: version(_PACKAGE)},
+            preprocessing=None if said is None else preprocessing_from_json(said, self._where),
         )
         self._outputs = [given.name for given in self._session.get_outputs()]
         self._batch = _fixed_batch(self._session.get_inputs())

@@ -14,6 +14,7 @@ from typing import Any
 from keras_quant.errors import RunError
 from keras_quant.files import write_json
 from keras_quant.json_codec import from_plain, to_json
+from keras_quant.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
 FILE_NAME = "run.json"
@@ -82,7 +83,7 @@ class DatasetRecord:
         sizes: number of images of each split.
         input_shape: (height, width, channels).
         num_classes: labels are 0 .. num_classes - 1.
-        input_scale: real value of one step of an integer pixel; None for float data.
+        preprocess: what becomes of pixels in front of the model; None for float data as they are.
         validation_fraction: share of the training images that was held out.
     """
 
@@ -91,7 +92,7 @@ class DatasetRecord:
     sizes: Mapping[str, int]
     input_shape: tuple[int, ...]
     num_classes: int
-    input_scale: float | None = None
+    preprocess: Preprocessing | None = None
     validation_fraction: float = 0.1
 
 
@@ -216,6 +217,9 @@ def load(folder: str | Path) -> RunRecord:
         problems.append(f"status: is {record.status!r}; allowed are {', '.join(STATUSES)}")
     if record is not None and (record.training is None) == (record.quantization is None):
         problems.append("one of training and quantization is needed, and not the other")
+    if record is not None and record.dataset.preprocess is not None:
+        wrong = record.dataset.preprocess.problems()
+        problems += [f"dataset.preprocess.{problem}" for problem in wrong]
     if record is None or problems:
         raise RunError("\n".join(f"{path}: {problem}" for problem in problems))
     return record

@@ -97,7 +97,7 @@ def fit(
         write_text(folder / "history.csv", _as_csv(state.history))
     history = state.history if state else ()
     best_weights = state.best_weights if state else trained.get_weights()
-    logits = LogitFunction(model)
+    logits = LogitFunction(model, dataset.preprocessing)
     while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
         before = trained.get_weights()
         try:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import UNIT
 from keras_quant.tf import keras
 
 L = keras.layers
+
+to_unit = partial(normalize, preprocessing=UNIT)
 
 
 def net(batch_norm: bool = False) -> keras.Model:

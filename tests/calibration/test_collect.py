@@ -10,13 +10,12 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.calibration import collect as module  # noqa: E402
 from keras_quant.calibration.collect import collect, fingerprint  # noqa: E402
-from keras_quant.data import normalize  # noqa: E402
 from keras_quant.errors import ModelError  # noqa: E402
 from keras_quant.prepare import plan, split_float  # noqa: E402
 from keras_quant.qparams import unsigned  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
-from tests.calibration.nets import L, images_of, net  # noqa: E402
+from tests.calibration.nets import L, images_of, net, to_unit  # noqa: E402
 
 W4A4 = scheme_from_bits("4")
 
@@ -25,10 +24,10 @@ def test_statistics_are_those_of_all_values_of_all_images(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "BATCH_SIZE", 16)
     model, images = net(), images_of(40)
     planned = plan(model, W4A4)
-    found = collect(planned, model, images, reals=normalize)
-    values = split_float(planned, model)(normalize(images))
+    found = collect(planned, model, images, reals=to_unit)
+    values = split_float(planned, model)(to_unit(images))
     whole = {p.after: np.asarray(x) for p, x in zip(planned.points, values, strict=True)}
-    whole["image"] = normalize(images)
+    whole["image"] = to_unit(images)
     assert found.images == 40 and found.tensors.keys() == whole.keys()
     for name, x in whole.items():
         moments = found.tensors[name].moments
@@ -39,7 +38,7 @@ def test_statistics_are_those_of_all_values_of_all_images(monkeypatch: pytest.Mo
 
 
 def test_channels_have_moments_where_they_are_asked_for() -> None:
-    model, images = net(), normalize(images_of(9))
+    model, images = net(), to_unit(images_of(9))
     planned = plan(model, W4A4)
     found = collect(planned, model, images, per_channel=["image"])
     channels = found.tensors["image"].channels
@@ -49,7 +48,7 @@ def test_channels_have_moments_where_they_are_asked_for() -> None:
 
 
 def test_statistics_do_not_depend_on_bits() -> None:
-    model, images = net(), normalize(images_of(9))
+    model, images = net(), to_unit(images_of(9))
     wide, narrow = (
         collect(plan(model, scheme_from_bits(bits)), model, images) for bits in ("w8a8", "w2a4")
     )
@@ -59,12 +58,12 @@ def test_statistics_do_not_depend_on_bits() -> None:
 def test_batches_are_smaller_where_images_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = net(), []
     planned = plan(model, W4A4)
-    collect(planned, model, images_of(300), reals=normalize, on_images=seen.append)
+    collect(planned, model, images_of(300), reals=to_unit, on_images=seen.append)
     assert seen == [128, 256, 300]
     values = sum(int(np.prod(step.shape)) for step in planned.steps)
     monkeypatch.setattr(module, "BATCH_BYTES", 4 * values * 7 + 3)
     seen.clear()
-    collect(planned, model, images_of(20), reals=normalize, on_images=seen.append)
+    collect(planned, model, images_of(20), reals=to_unit, on_images=seen.append)
     assert seen == [7, 14, 20]
 
 
@@ -74,8 +73,7 @@ def test_fresh_batch_norm_uses_the_statistics_of_the_batch_and_the_model_stays()
     before = model.get_weights()
     planned = plan(model, W4A4)
     fresh, fitted = (
-        collect(planned, model, images_of(), reals=normalize, fresh=fresh)
-        for fresh in (True, False)
+        collect(planned, model, images_of(), reals=to_unit, fresh=fresh) for fresh in (True, False)
     )
     highs = [s.tensors["relu1"].moments.high for s in (fresh, fitted)]
     assert (fresh.fresh, fitted.fresh) == (True, False) and highs[0] > 16 * highs[1]
@@ -94,7 +92,7 @@ def test_several_inputs_have_statistics_each() -> None:
 
 def test_plan_that_rounds_nothing_looks_at_the_input_alone() -> None:
     model = net()
-    found = collect(plan(model, scheme_from_bits("w4af")), model, images_of(4), reals=normalize)
+    found = collect(plan(model, scheme_from_bits("w4af")), model, images_of(4), reals=to_unit)
     assert found.tensors.keys() == {"image"}
 
 
@@ -103,7 +101,7 @@ def test_layers_that_put_out_nan_are_named() -> None:
     kernel, bias = model.get_layer("conv2").get_weights()
     model.get_layer("conv2").set_weights([kernel, bias + np.nan])
     with pytest.raises(ModelError, match="NaN or infinity: conv2, sum, gap, hidden"):
-        collect(plan(model, W4A4), model, images_of(4), reals=normalize)
+        collect(plan(model, W4A4), model, images_of(4), reals=to_unit)
 
 
 def test_fingerprint_is_of_weights_and_their_shapes() -> None:
@@ -120,6 +118,6 @@ def test_fingerprint_is_of_weights_and_their_shapes() -> None:
 
 def test_pixels_are_kept_beside_the_statistics() -> None:
     model, pixels = net(), unsigned(8, 1 / 255)
-    found = collect(plan(model, W4A4), model, images_of(3), reals=normalize, pixels=pixels)
+    found = collect(plan(model, W4A4), model, images_of(3), reals=to_unit, pixels=pixels)
     assert found.pixels is pixels
     assert dataclasses.replace(found, pixels=None).pixels is None

@@ -20,20 +20,19 @@ from keras_quant.calibration.quantize import (  # noqa: E402
     choose_input_grids,
     quantize,
 )
-from keras_quant.data import normalize  # noqa: E402
 from keras_quant.errors import DataError, UsageError  # noqa: E402
 from keras_quant.lower import lower  # noqa: E402
 from keras_quant.prepare import plan, split_float  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.schemes.scheme import QuantSpec, Rule, Scheme  # noqa: E402
-from tests.calibration.nets import images_of, net  # noqa: E402
+from tests.calibration.nets import images_of, net, to_unit  # noqa: E402
 
 PIXELS = unsigned(8, 1 / 255)
 
 
 def statistics_of(model, scheme, *, images=None, pixels=PIXELS):
     x = images_of() if images is None else images
-    return collect(plan(model, scheme), model, x, reals=normalize, pixels=pixels)
+    return collect(plan(model, scheme), model, x, reals=to_unit, pixels=pixels)
 
 
 def free(bits: int, **words: bool) -> Scheme:
@@ -47,9 +46,7 @@ def free(bits: int, **words: bool) -> Scheme:
 def test_groups_get_the_power_of_two_of_least_error_over_all_their_values(bits: str) -> None:
     model, scheme = net(), scheme_from_bits(bits)
     planned = plan(model, scheme)
-    values = [
-        np.asarray(x, np.float64) for x in split_float(planned, model)(normalize(images_of()))
-    ]
+    values = [np.asarray(x, np.float64) for x in split_float(planned, model)(to_unit(images_of()))]
     grids = choose_grids(planned, statistics_of(model, scheme))
     assert set(grids) == {point.group for point in planned.points}
     for group, grid in grids.items():
@@ -84,7 +81,7 @@ def test_quantize_leaves_its_source_and_the_disk_alone(
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     again = quantize(model, scheme, statistics, calibrator=calibrator)
-    x = normalize(images_of(5))
+    x = to_unit(images_of(5))
     np.testing.assert_array_equal(made(x), again(x))
     assert not np.array_equal(made(x), model(x))
 

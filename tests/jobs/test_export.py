@@ -20,7 +20,7 @@ pytestmark = [
     ),
 ]
 
-from keras_quant.data import load_dataset, normalize  # noqa: E402
+from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.errors import (  # noqa: E402
     DataError,
@@ -41,6 +41,8 @@ from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.model.logits import LogitFunction  # noqa: E402
+from keras_quant.pixels import normalize  # noqa: E402
+from keras_quant.preprocessing import UNIT  # noqa: E402
 from keras_quant.proof.answers import run_logits  # noqa: E402
 from keras_quant.proof.baseline import without_quantizers  # noqa: E402
 from keras_quant.proof.formats import FORMATS, Format  # noqa: E402
@@ -266,15 +268,15 @@ def test_a_format_that_fails_does_not_keep_the_others_back(
 
 def test_float_files_of_the_model_are_written_beside(run: Path, tmp_path: Path) -> None:
     export_all(run, TFLITE, ONNX, out=tmp_path / "out", images=20, baselines=True)
-    images = normalize(load_dataset("digits").test.x[:1])
+    images = normalize(load_dataset("digits").test.x[:1], UNIT)
     answers = [
-        next(iter(run_logits(form.definition.runner(path), images)))
+        next(iter(run_logits(form.definition.runner(path), images, UNIT)))
         for form, path in (
             (form, tmp_path / "out" / f"model.float{form.suffix}") for form in (TFLITE, ONNX)
         )
     ]
     np.testing.assert_allclose(*answers, atol=FLOAT32_ROUNDING)
-    wanted = LogitFunction(without_quantizers(load_model(run / "model.keras")))(images)[0]
+    wanted = LogitFunction(without_quantizers(load_model(run / "model.keras")), UNIT)(images)[0]
     np.testing.assert_allclose(answers[0], wanted, atol=FLOAT32_ROUNDING)
 
 

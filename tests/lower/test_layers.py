@@ -160,7 +160,7 @@ def test_float_graph_answers_as_the_model(name: str) -> None:
     model, images = build(name), images_of(name, 4)
     graph = lower(model)
     assert all(tensor.qparams is None for tensor in graph.tensors.values())
-    logits = LogitFunction(model)(images)
+    logits = LogitFunction(model, None)(images)
     parity = proven(graph, images, logits)
     assert parity.passed
     assert parity.kernels == ("XNNPACK",)
@@ -170,7 +170,7 @@ def test_float_graph_answers_as_the_model(name: str) -> None:
 def check_file(name: str, bits: str) -> None:
     model, images = quantized(name, bits), images_of(name)
     snap = lower_exactly(model)
-    logits = LogitFunction(model)(images)
+    logits = LogitFunction(model, None)(images)
     parity = proven(snap.graph, images, logits)
     different, compared = count_differences(model, snap.graph, images)
     assert parity.codes_different == 0

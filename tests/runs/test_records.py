@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from keras_quant.errors import RunError
+from keras_quant.preprocessing import PREPROCESSINGS
 from keras_quant.runs import records
 from keras_quant.runs.records import (
     DatasetRecord,
@@ -29,7 +30,7 @@ RECORD = RunRecord(
         sizes={"train": 1257, "validation": 180, "test": 360},
         input_shape=(8, 8, 1),
         num_classes=10,
-        input_scale=1 / 255,
+        preprocess=PREPROCESSINGS["torch"],
     ),
     training=TrainingRecord(
         method="qkeras", seed=0, epochs=10, batch_size=64, optimizer={"name": "adam"}

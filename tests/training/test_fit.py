@@ -11,6 +11,7 @@ import pytest
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import RunError, TrainingError
 from keras_quant.methods.qkeras import twin as method
+from keras_quant.preprocessing import UNIT  # noqa: E402
 from keras_quant.qparams import unsigned
 from keras_quant.runs.history import Epoch
 from keras_quant.runs.progress import Progress
@@ -41,7 +42,13 @@ def dataset() -> Dataset:
     part = Split(x=split.x[64:], y=y[64:])
     train = Split(x=split.x[:64], y=y[:64])
     return Dataset(
-        name="toy", train=train, validation=part, test=part, class_names=("a", "b"), source="toy"
+        name="toy",
+        train=train,
+        validation=part,
+        test=part,
+        class_names=("a", "b"),
+        source="toy",
+        preprocessing=UNIT,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -29,6 +29,7 @@ def emit_onnx_tensorrt(
     *,
     outputs: Sequence[str] | None = None,
     options: TensorRTOptions | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """Gives the bytes of an .onnx file.
 
@@ -43,6 +44,7 @@ def emit_onnx_tensorrt(
         outputs: names of the tensors that the file gives; None means the graph's outputs.
         options: TensorRT's version decides how weights are stored, the precision whether codes
             are.
+        metadata: what the file says of itself besides its name.
     Raises:
         EmitError: lists all nodes and tensors that the file cannot say exactly.
         UsageError: the options do not go together.
@@ -51,7 +53,7 @@ def emit_onnx_tensorrt(
     return emission.file.pack(
         inputs={name: graph.tensors[name].shape for name in graph.inputs},
         outputs={name: _output(emission, name) for name in outputs or graph.outputs},
-        metadata={"model": graph.name},
+        metadata={"model": graph.name, **(metadata or {})},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,12 @@ from keras_quant.graph.ir import Graph
 OPSET, IR_VERSION = 17, 8
 
 
-def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> bytes:
+def emit_onnx_x86(
+    graph: Graph,
+    *,
+    outputs: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
     """Gives the bytes of an .onnx file.
 
     The file takes float32 (batch, *shape) inputs with any batch, channels last as in Keras, and
@@ -31,6 +36,7 @@ def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> byte
         graph: a realized graph.
         outputs: names of the tensors that the file gives; None means the graph's outputs.
             Parity asks for all tensors of codes.
+        metadata: what the file says of itself besides.
     Raises:
         EmitError: lists all nodes and tensors that ONNX Runtime cannot compute exactly.
     """
@@ -56,7 +62,7 @@ def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> byte
     return emission.file.pack(
         inputs={name: legal.tensors[name].shape for name in legal.inputs},
         outputs={name: (_dtype(legal, name), legal.tensors[name].shape) for name in given},
-        metadata={PRECISION_OPTION: "1"} if at_risk else {},
+        metadata={**(metadata or {}), **({PRECISION_OPTION: "1"} if at_risk else {})},
     )
 
 

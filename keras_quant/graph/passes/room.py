@@ -65,8 +65,8 @@ def settle(channels: Channels, stairs: Staircase) -> np.ndarray:
         stairs: thresholds to have: those of the channels' integers.
     Returns: (channels,) float64 biases, real: with `needed_room` to either end of the interval,
         or in its middle where it is narrower. Biases that have enough room stay as they are,
-        and so do those of power-of-two multipliers with the right staircase: float32 computes
-        these without error, and ties are where the model was meant to have them.
+        and so do those with the right staircase where all scales are powers of two: float32
+        computes these without error, and ties are where the model was meant to have them.
     """
     low, high = offset_interval(channels, stairs)
     offset, multiplier = channels.bias / channels.unit, channels.unit / channels.output.scale
@@ -76,11 +76,10 @@ def settle(channels: Channels, stairs: Staircase) -> np.ndarray:
     ends = np.sort([low + room, high - room], axis=0)
     settled = np.clip(offset, *ends)
     distance = np.abs(settled - offset)
-    mantissa, _ = np.frexp(multiplier)
     has_room = (offset - low >= enough) & (high - offset >= enough)
     large = distance * multiplier > MAX_MOVE_STEPS
     inside = (offset >= low) & (offset <= high)
-    stays = (inside & ((mantissa == 0.5) | has_room | large)) | (
+    stays = (inside & (_are_ties_meant(channels) | has_room | large)) | (
         distance <= PLACED * np.abs(offset) + DUST
     )
     return np.where(stays, channels.bias, settled * channels.unit)
@@ -90,9 +89,21 @@ def find_cramped(channels: Channels, stairs: Staircase) -> np.ndarray:
     """Positions of channels whose bias has too little room, and whose ties are not meant."""
     low, high = offset_interval(channels, stairs)
     offset = channels.bias / channels.unit
-    mantissa, _ = np.frexp(channels.unit / channels.output.scale)
     room = np.minimum(offset - low, high - offset)
-    return np.flatnonzero((room < ENOUGH * needed_room(channels)) & (mantissa != 0.5))
+    return np.flatnonzero((room < ENOUGH * needed_room(channels)) & ~_are_ties_meant(channels))
+
+
+def _are_ties_meant(channels: Channels) -> np.ndarray:
+    """(channels,) bool: all scales are powers of two, with which float32 makes no error.
+
+    A product that is one is not enough: pixels of 1/255 times a gain of 255 are no whole numbers in
+    float32, so that Keras would round a half of them to either side.
+    """
+    is_power = [
+        np.frexp(scale)[0] == 0.5
+        for scale in (channels.input_scale, channels.output.scale, channels.weight_scale)
+    ]
+    return np.logical_and.reduce(np.broadcast_arrays(*is_power))
 
 
 def roomy_biases(channels: Channels) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_quant.graph.ir import Graph
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.qparams import QParams
 from keras_quant.runners import Runner
 
@@ -21,10 +22,12 @@ class Card:
     Attributes:
         name: of the model.
         labels: of the classes, in the order of the first output; () for none.
+        preprocessing: what becomes of pixels in front of it; None for nothing known.
     """
 
     name: str
     labels: Sequence[str] = ()
+    preprocessing: Preprocessing | None = None
 
 
 class Emit(Protocol):
@@ -53,6 +56,8 @@ class Package(Protocol):
         *,
         model: bytes,
         samples: Mapping[str, np.ndarray],
+        pixels: Mapping[str, np.ndarray] | None,
+        preprocessing: Preprocessing | None,
         labels: Sequence[str],
         scheme: str,
     ) -> object:
@@ -72,8 +77,9 @@ class FormatDef:
             to be checked.
         limits: gives the largest stored weight codes by node that an ideal graph is to be
             realized with; None for int8's.
-        rewrite: gives the graph that the file is of, from the realized graph of the model and
-            calibration inputs; None where that is the model's.
+        rewrite: gives the graph that the file is of, from the realized graph of the model,
+            calibration inputs and what becomes of pixels in front of it; None where that is the
+            model's.
         tolerance: the share of codes that may differ from the reference's; None for
             `parity.codes_tolerance`.
         package: writes the file with what belongs beside it; None for the file alone.
@@ -84,6 +90,6 @@ class FormatDef:
     stored_offset: Callable[[QParams], int]
     check: Callable[[Graph, bytes], None] | None = None
     limits: Callable[[Graph], Mapping[str, int]] | None = None
-    rewrite: Callable[[Graph, Mapping[str, np.ndarray]], Graph] | None = None
+    rewrite: Callable[[Graph, Mapping[str, np.ndarray], Preprocessing | None], Graph] | None = None
     tolerance: Callable[[Graph], float] | None = None
     package: Package | None = None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from keras_quant.emit.bundle.write import write_bundle, written_graph
+from keras_quant.emit.onnx.metadata import onnx_metadata
 from keras_quant.emit.onnx_tensorrt.emission import stored_offset
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.emit.onnx_tensorrt.limits import codes_tolerance
@@ -16,12 +17,13 @@ from keras_quant.targets.tensorrt import TensorRTOptions
 
 
 def define(options: TensorRTOptions) -> FormatDef:
-    """What ONNX for TensorRT does with a user's options; the folder says what the file is."""
+    """What ONNX for TensorRT does with a user's options."""
 
     def emit(
         graph: Graph, *, outputs: Sequence[str] | None = None, card: Card | None = None
     ) -> bytes:
-        return emit_onnx_tensorrt(graph, outputs=outputs, options=options)
+        metadata = onnx_metadata(card.preprocessing if card else None)
+        return emit_onnx_tensorrt(graph, outputs=outputs, options=options, metadata=metadata)
 
     return FormatDef(
         emit=emit,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from keras_quant.emit.onnx.metadata import onnx_metadata
 from keras_quant.emit.onnx_x86.emission import stored_offset
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.graph.ir import Graph
@@ -13,12 +14,13 @@ from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
 
 
 def define() -> FormatDef:
-    """What ONNX for x86 does; it says nothing of itself."""
+    """What ONNX for x86 does."""
 
     def emit(
         graph: Graph, *, outputs: Sequence[str] | None = None, card: Card | None = None
     ) -> bytes:
-        return emit_onnx_x86(graph, outputs=outputs)
+        metadata = onnx_metadata(card.preprocessing if card else None)
+        return emit_onnx_x86(graph, outputs=outputs, metadata=metadata)
 
     return FormatDef(
         emit=emit, runner=OnnxRuntimeRunner, stored_offset=stored_offset, check=check_fused

@@ -7,7 +7,7 @@ from functools import partial
 
 from keras_quant.emit.tflite.emission import stored_offset
 from keras_quant.emit.tflite.emit import emit_tflite
-from keras_quant.emit.tflite.ends import with_asked_head
+from keras_quant.emit.tflite.ends import with_asked_ends
 from keras_quant.emit.tflite.metadata import TFLiteMetadata
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.emit.tflite.packing import stored_limits
@@ -22,7 +22,11 @@ def define(options: TFLiteOptions) -> FormatDef:
     def emit(
         graph: Graph, *, outputs: Sequence[str] | None = None, card: Card | None = None
     ) -> bytes:
-        metadata = None if card is None else TFLiteMetadata(name=card.name, labels=card.labels)
+        metadata = None
+        if card is not None:
+            metadata = TFLiteMetadata(
+                name=card.name, labels=card.labels, preprocessing=card.preprocessing
+            )
         return emit_tflite(graph, outputs=outputs, options=options, metadata=metadata)
 
     return FormatDef(
@@ -30,5 +34,5 @@ def define(options: TFLiteOptions) -> FormatDef:
         runner=LiteRTRunner,
         stored_offset=stored_offset,
         limits=partial(stored_limits, options=options),
-        rewrite=partial(with_asked_head, options=options),
+        rewrite=partial(with_asked_ends, options=options),
     )
