@@ -180,7 +180,8 @@ def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
 
 def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
     custom_objects = dict(file_names().objects())
-    with _quantizers_taken_for_constraints():
+    sharing = keras.src.saving.serialization_lib.ObjectSharingScope()
+    with _quantizers_taken_for_constraints(), sharing:
         if "module" not in config:  # .h5 files
             return keras.models.model_from_config(config, custom_objects)
         return keras.saving.deserialize_keras_object(config, custom_objects, safe_mode=not trust)
