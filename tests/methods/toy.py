@@ -47,9 +47,9 @@ def fake_quant(x: tf.Tensor, scale: tf.Tensor, low: int, high: int, gradient: fl
         def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             within = (levels > low) & (levels < high)
             slope = tf.where(within, codes - levels, codes)  # eq. 3
-            sizes = scale.shape or [1] * len(x.shape)
+            sizes = list(scale.shape) or [1] * len(x.shape)
             axes = [axis for axis, size in enumerate(sizes) if size == 1]
-            summed = tf.reduce_sum(upstream * slope, axes, keepdims=bool(scale.shape))
+            summed = tf.reduce_sum(upstream * slope, axes, keepdims=scale.shape.rank > 0)
             return tf.where(within, upstream, 0.0), gradient * summed
 
         return codes * positive, gradients
