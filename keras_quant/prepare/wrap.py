@@ -13,7 +13,7 @@ from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
 from keras_quant.model.parts import SHORTHANDS, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
-from keras_quant.model.topology import free_name, layers_by_name, list_calls, variables_by_name
+from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import QParams
@@ -61,6 +61,8 @@ def wrap(
         if spec.is_float:
             return layer
         maker, options = makers.of(plan.methods.get(step.layer_name))
+        layer.build((None, *step.input_shapes[0]))
+        copy_variables(step.layer, layer)
         return maker.wrap(layer, spec, options)
 
     grids = _input_grids(plan, input_qparams)
@@ -233,10 +235,5 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     parts = {call.layer_name: call.layer for call in unfold_calls(list_calls(source))}
     for name, layer in layers_by_name(target).items():
         given = (layers if type(layer).__name__ in SHORTHANDS else parts).get(name)
-        if given is None:
-            continue
-        theirs, ours = variables_by_name(given), variables_by_name(layer)
-        common = [variable for variable in ours if variable in theirs]
-        assert len(common) == min(len(theirs), len(ours)), (name, list(theirs), list(ours))
-        for variable in common:
-            ours[variable].assign(theirs[variable])
+        if given is not None:
+            copy_variables(given, layer)
