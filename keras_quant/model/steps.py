@@ -7,17 +7,24 @@ everything that is not understood is told at once, by name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.qkeras import activation_qparams, freeze_activation
-from keras_quant.model.parts import SHORTHANDS, unfold_calls
+from keras_quant.methods.qkeras import (
+    activation_of,
+    freeze_activation,
+    is_quantizer,
+    read_activation,
+)
+from keras_quant.model.parts import SHORTHANDS, line_layer, unfold_calls
 from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
 from keras_quant.model.topology import Call, Shape, list_calls
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras
+
+_T = TypeVar("_T")
 
 COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
 AVERAGE = ("avg_pool", "mean")
@@ -61,7 +68,8 @@ _KINDS = {
 }
 _NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
 SUPPORTED = (*_KINDS, *SHORTHANDS)
-SUPPORTED += ("Activation('softmax' or a function of one value)", "QActivation")
+SUPPORTED += ("Activation('softmax' or a function of one value)",)
+SUPPORTED += ("QActivation", "QAdaptiveActivation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -186,9 +194,12 @@ def sources_of(name: str, by_name: Mapping[str, Step]) -> tuple[str, ...]:
 def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Step]:
     name, layer, cls = call.name, call.layer, class_name(call.layer)
     if cls == "Activation":
-        return [_activation_step(layer, name, inputs, problems)]
+        return _activation_steps(call, layer.activation, name, inputs, problems)
+    if cls in ("QActivation", "QAdaptiveActivation"):
+        function = layer.quantizer
+        return _activation_steps(call, function, name, inputs, problems)
     qparams = _try(lambda: freeze_activation(layer), problems)
-    if qparams is not None or cls in ("QActivation", "FixedGrid", "InputGrid"):
+    if qparams is not None:
         return [Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)]
     if cls == "KeepFloat":
         return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
@@ -209,7 +220,8 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
         function=layer if kind == "lookup" else None,
     )
     if kind in COMPUTE and not _is_linear(layer.activation):
-        return [step, _activation_step(layer, f"{name}/activation", (name,), problems)]
+        named = f"{name}/activation"
+        return [step, *_activation_steps(call, layer.activation, named, (name,), problems)]
     return [step]
 
 
@@ -217,10 +229,13 @@ def _is_linear(activation: Any) -> bool:
     return activation is None or activation is keras.activations.linear
 
 
-def _activation_step(
-    layer: keras.layers.Layer, name: str, inputs: tuple[str, ...], problems: list[str]
-) -> Step:
-    function = layer.activation
+def _activation_steps(
+    call: Call, function: Any, name: str, inputs: tuple[str, ...], problems: list[str]
+) -> list[Step]:
+    """What an activation does; the last step has the name."""
+    layer = call.layer
+    if is_quantizer(function):
+        return _quantizer_steps(call, function, name, inputs, problems)
     known = {
         keras.activations.linear: ("linear", None),
         keras.activations.relu: ("relu", None),
@@ -231,14 +246,38 @@ def _activation_step(
     elif getattr(function, "__name__", "") == "relu6":
         kind, max_value = "relu", 6.0
     elif hasattr(function, "__name__") and is_pointwise(function):
-        return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
+        return [Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)]
     else:
-        qparams = _try(lambda: activation_qparams(function, layer.name), problems)
-        return Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)
-    return Step(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)
+        kind, max_value = "linear", None
+        named = getattr(function, "__name__", type(function).__name__)
+        problems.append(
+            f"{call.layer_name} (activation {named}: a Keras layer, softmax, or a function of one "
+            "value is supported)"
+        )
+    return [Step(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)]
 
 
-def _try(read: Any, problems: list[str]) -> QParams | None:
+def _quantizer_steps(
+    call: Call, quantizer: Any, name: str, inputs: tuple[str, ...], problems: list[str]
+) -> list[Step]:
+    """A quantizer of QKeras: its function, where it has one, and its rounding."""
+    layer = call.layer
+    found = _try(lambda: activation_of(layer) or read_activation(quantizer, layer.name), problems)
+    rounding = Step(name=name, kind="quantizer", layer=layer, inputs=inputs)
+    if found is None or found.function is None:
+        return [dataclasses.replace(rounding, qparams=found and found.qparams)]
+    rounding = dataclasses.replace(rounding, inputs=(f"{name}/function",), qparams=found.qparams)
+    first = Step(
+        name=f"{name}/function", kind="lookup", layer=layer, inputs=inputs, function=found.function
+    )
+    if found.line is not None:
+        gain, shift = found.line
+        line = line_layer(layer.name, call.shape, gain=gain, shift=shift)
+        first = dataclasses.replace(first, kind="batch_norm", layer=line, function=None)
+    return [first, rounding]
+
+
+def _try(read: Callable[[], _T], problems: list[str]) -> _T | None:
     try:
         return read()
     except LoweringError as error:

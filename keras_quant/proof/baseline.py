@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from keras_quant.errors import MissingDependencyError
 from keras_quant.methods.layers import FixedGrid, InputGrid
-from keras_quant.methods.qkeras import WRAPPED, activation_qparams, freeze_activation
+from keras_quant.methods.qkeras import WRAPPED, freeze_activation, read_activation
 from keras_quant.prepare import copy_weights
 from keras_quant.quiet import native_logs_hidden
 from keras_quant.tf import keras, qkeras, tf
@@ -84,6 +84,6 @@ def _plain_kernel(layer: keras.layers.Layer, cls: type) -> keras.layers.Layer:
     config = {name: value for name, value in layer.get_config().items() if name in _KERNEL_SETTINGS}
     activation = layer.activation
     if isinstance(activation, qkeras.quantizers.BaseQuantizer):
-        is_signed = activation_qparams(activation, layer.name).signed
+        is_signed = read_activation(activation, layer.name).qparams.signed
         activation = "linear" if is_signed else "relu"
     return cls(**config, activation=activation)

@@ -7,7 +7,13 @@ Also reads what users trained with QKeras' own quantizers.
 
 from __future__ import annotations
 
-from keras_quant.methods.qkeras.read import activation_qparams, freeze_activation, freeze_kernel
+from keras_quant.methods.qkeras.activations import read_activation
+from keras_quant.methods.qkeras.read import (
+    activation_of,
+    freeze_activation,
+    freeze_kernel,
+    is_quantizer,
+)
 from keras_quant.methods.qkeras.repair import repair_qkeras
 from keras_quant.methods.qkeras.twin import WRAPPED, activation, wrap
 
@@ -16,8 +22,10 @@ repair_qkeras()
 __all__ = [
     "WRAPPED",
     "activation",
-    "activation_qparams",
+    "activation_of",
     "freeze_activation",
     "freeze_kernel",
+    "is_quantizer",
+    "read_activation",
     "wrap",
 ]
