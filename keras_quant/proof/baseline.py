@@ -15,7 +15,7 @@ BASELINE_OPSET = 17
 
 _KERNEL_SETTINGS = {
     *("name", "filters", "kernel_size", "units", "depth_multiplier"),
-    *("strides", "padding", "dilation_rate", "use_bias"),
+    *("strides", "padding", "dilation_rate", "use_bias", "groups", "output_padding"),
 }
 
 
