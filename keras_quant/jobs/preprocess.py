@@ -74,8 +74,7 @@ def _found(model: keras.Model, data: Dataset, say: Say) -> Preprocessing | None:
     found = find_preprocessing(model, data.input_shape)
     if found is None:
         return None
-    where = f"found in layer {found.layer} ({found.cls})"
-    say(f"the model takes {describe(found.preprocessing)}: {where}")
+    say(str(found))
     return found.preprocessing
 
 
