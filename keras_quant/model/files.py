@@ -181,7 +181,8 @@ def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
 
 def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
     known = dict(file_names().objects())
-    with _quantizers_taken_for_constraints():
+    sharing = keras.src.saving.serialization_lib.ObjectSharingScope()
+    with _quantizers_taken_for_constraints(), sharing:
         if "module" not in config:  # .h5 files
             return keras.models.model_from_config(config, known)
         return keras.saving.deserialize_keras_object(config, known, safe_mode=not trust)
