@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
+from keras_quant.graph.ir import Graph, Node, Shape, Tensor
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
@@ -27,9 +27,10 @@ from keras_quant.lower.layers import (
     op_of,
     op_shape,
 )
+from keras_quant.lower.origin import Origin, behind_norm, kernel_of
 from keras_quant.lower.table import name_function, read_table
 from keras_quant.lower.values import Held, Pending, Value
-from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel, unit_kernel
+from keras_quant.lower.weights import read_kernel, unit_kernel, with_kernel
 from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
@@ -52,6 +53,15 @@ def lower(model: keras.Model) -> Graph:
     Raises:
         LoweringError: layers that are not supported or cannot be folded, all by name.
     """
+    graph, _ = lower_with_origins(model)
+    return graph
+
+
+def lower_with_origins(model: keras.Model) -> tuple[Graph, dict[str, Origin]]:
+    """Lowers a model as `lower` does.
+
+    Returns: the graph, and by their names what the nodes with a kernel were made from.
+    """
     steps = describe(model)
     lowering = _Lowering(steps)
     values: dict[str, Value] = {}
@@ -68,7 +78,7 @@ def lower(model: keras.Model) -> Graph:
     outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
     graph = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
     verify(graph)
-    return graph
+    return graph, lowering.origins
 
 
 class _Lowering:
@@ -78,6 +88,7 @@ class _Lowering:
         self.built = GraphBuilder()
         self.readers = consumers(steps)
         self.closed: dict[int, str] = {}
+        self.origins: dict[str, Origin] = {}
 
     def step(self, step: Step, inputs: list[Value]) -> Value:
         """Lowers one step; `inputs` are the values of the steps that it reads."""
@@ -124,7 +135,8 @@ class _Lowering:
         if margins := margins_of(step):
             inputs = [self.built.padded(step, inputs[0], margins)]
         in_codes = [self.built.tensors[name].qparams is not None for name in inputs]
-        kernel = self._kernel(step, in_codes=in_codes[0])
+        origin = self._origin(step, in_codes=in_codes[0])
+        kernel = origin.kernel if origin else None
         if kernel is not None and not kernel.in_codes and in_codes[0]:
             inputs = [self.built.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
@@ -137,26 +149,27 @@ class _Lowering:
             shape=op_shape(step),
             final=layout(step.shape),
             attrs=attrs_of(step),
-            kernel=kernel,
+            origin=origin,
             layers=(step.layer_name,),
         )
 
-    def _kernel(self, step: Step, *, in_codes: bool) -> Kernel | None:
+    def _origin(self, step: Step, *, in_codes: bool) -> Origin | None:
         if step.kind == "batch_norm":
-            return fold_batch_norm(unit_kernel(step.shape[-1], in_codes=in_codes), step.layer)
-        return read_kernel(step) if step.kind in COMPUTE else None
+            unit = unit_kernel(step.shape[-1], in_codes=in_codes)
+            return behind_norm(kernel_of(unit, None), step.layer)
+        return kernel_of(read_kernel(step), step.layer) if step.kind in COMPUTE else None
 
     def _batch_norm(self, step: Step, value: Value) -> Pending:
         if (
             not isinstance(value, Pending)
-            or value.kernel is None
+            or value.origin is None
             or value.activation != "none"
             or not self._is_read_once(value)
         ):
             return self._open(step, [self.close(value)])
-        kernel = fold_batch_norm(value.kernel, step.layer)
+        origin = behind_norm(value.origin, step.layer)
         layers = (*value.layers, step.layer_name)
-        return dataclasses.replace(value, step=step, kernel=kernel, layers=layers)
+        return dataclasses.replace(value, step=step, origin=origin, layers=layers)
 
     def _relu(self, step: Step, value: Value) -> Value:
         activation = "relu" if step.max_value is None else "relu6"
@@ -237,12 +250,6 @@ class _Lowering:
                 attrs["activation"] = value.activation
             if kernel is None:
                 inputs = tuple(self.built.as_float(name) for name in inputs)
-        weight, bias = None, None
-        if kernel is not None:
-            weight = Weight(values=kernel.values, scale=kernel.scale, bits=kernel.bits)
-            bias = kernel.bias
-            if bias is not None and qparams is None:
-                bias = bias.astype(np.float32)
         table = None
         if value.op == "lookup":
             table = read_table(value.step, self.built.tensors[inputs[0]], qparams)
@@ -252,11 +259,12 @@ class _Lowering:
             inputs=inputs,
             output=step.name,
             attrs=attrs,
-            weight=weight,
-            bias=bias,
             layers=(*value.layers, step.layer_name) if qparams else value.layers,
             table=table,
         )
+        if kernel is not None:
+            node = with_kernel(node, kernel, in_codes=qparams is not None)
+            self.origins[node.name] = value.origin
         self.built.nodes.append(node)
         self.built.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
         return self.built.reshaped(step.name, value.final)

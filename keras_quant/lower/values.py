@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from keras_quant.graph.ir import Shape
+from keras_quant.lower.origin import Origin
 from keras_quant.lower.weights import Kernel
 from keras_quant.model.steps import Step
 
@@ -20,6 +21,7 @@ class Pending:
         step: the last that is folded into it.
         shape: of what the op gives.
         final: in which shape it is read, see `layers.layout`.
+        origin: its kernel, and what that was made from; None where there is none.
         layers: names of the layers that it computes.
     """
 
@@ -30,9 +32,14 @@ class Pending:
     shape: Shape
     final: Shape
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    kernel: Kernel | None = None
+    origin: Origin | None = None
     activation: str = "none"
     layers: tuple[str, ...] = ()
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """With all that is folded into it."""
+        return None if self.origin is None else self.origin.kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

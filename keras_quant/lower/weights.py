@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_quant.errors import LoweringError
+from keras_quant.graph.ir import Node, Weight
 from keras_quant.lower.layers import kernel_layout
 from keras_quant.methods.qkeras import freeze_kernel
 from keras_quant.model.steps import Step
@@ -76,14 +77,49 @@ def unit_kernel(channels: int, *, in_codes: bool) -> Kernel:
     return Kernel(values=np.ones(shape, np.float32), scale=None, bits=32, bias=None)
 
 
-def fold_batch_norm(kernel: Kernel, layer: keras.layers.BatchNormalization) -> Kernel:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Norm:
+    """What a batch norm does in inference: (x - mean) * gamma / sqrt(variance + epsilon) + beta.
+
+    Attributes:
+        gamma, beta: (channels,) float; None where there is none.
+        mean, variance: (channels,) float.
+    """
+
+    gamma: np.ndarray | None
+    beta: np.ndarray | None
+    mean: np.ndarray
+    variance: np.ndarray
+    epsilon: float
+
+    def gain_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same as x * gain + shift, both (channels,) float64."""
+        gain = 1.0 / np.sqrt(self.variance.astype(np.float64) + self.epsilon)
+        if self.gamma is not None:
+            gain = gain * self.gamma.astype(np.float64)
+        beta = 0.0 if self.beta is None else self.beta.astype(np.float64)
+        return gain, beta - self.mean.astype(np.float64) * gain
+
+
+def read_norm(layer: keras.layers.BatchNormalization) -> Norm:
+    """Reads a batch norm's weights."""
+    return Norm(
+        gamma=np.asarray(layer.gamma) if layer.scale else None,
+        beta=np.asarray(layer.beta) if layer.center else None,
+        mean=np.asarray(layer.moving_mean),
+        variance=np.asarray(layer.moving_variance),
+        epsilon=layer.epsilon,
+    )
+
+
+def fold_batch_norm(kernel: Kernel, norm: Norm) -> Kernel:
     """Folds a batch norm that follows a kernel into the kernel's scale, sign and bias.
 
     With g = gamma / sqrt(variance + epsilon) the kernel's scale becomes scale * |g|, codes
     change sign where g < 0, and the bias becomes (bias - mean) * g + beta. Where g is 0 the
     codes are 0 and the scale is 1.
     """
-    gain, shift = batch_norm_gain(layer)
+    gain, shift = norm.gain_and_shift()
     bias = shift if kernel.bias is None else kernel.bias * gain + shift
     if kernel.scale is None:
         values = (kernel.values * gain).astype(np.float32)
@@ -93,14 +129,14 @@ def fold_batch_norm(kernel: Kernel, layer: keras.layers.BatchNormalization) -> K
     return dataclasses.replace(kernel, values=values, scale=scale, bias=bias)
 
 
-def batch_norm_gain(
-    layer: keras.layers.BatchNormalization,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a batch norm does in inference: x * gain + shift, both (channels,) float64."""
-    mean = np.asarray(layer.moving_mean, np.float64)
-    variance = np.asarray(layer.moving_variance, np.float64)
-    gain = 1.0 / np.sqrt(variance + layer.epsilon)
-    if layer.scale:
-        gain = gain * np.asarray(layer.gamma, np.float64)
-    beta = np.asarray(layer.beta, np.float64) if layer.center else 0.0
-    return gain, beta - mean * gain
+def with_kernel(node: Node, kernel: Kernel, *, in_codes: bool) -> Node:
+    """The node with a kernel's values, scale and bias.
+
+    Args:
+        in_codes: whether the node puts out codes; a bias that is added to reals is float32.
+    """
+    bias = kernel.bias
+    if bias is not None and not in_codes:
+        bias = bias.astype(np.float32)
+    weight = Weight(values=kernel.values, scale=kernel.scale, bits=kernel.bits)
+    return dataclasses.replace(node, weight=weight, bias=bias)

@@ -138,6 +138,7 @@ FORMATS = {
             emit="keras_quant.emit.onnx_x86.emit:emit_onnx_x86",
             runner="keras_quant.runners.onnxruntime:OnnxRuntimeRunner",
             stored_offset="keras_quant.emit.onnx_x86.emission:stored_offset",
+            limits="keras_quant.emit.onnx_x86.weights:stored_limits",
             check="keras_quant.proof.fusion:check_fused",
         ),
         Format(
