@@ -12,8 +12,8 @@ README = ROOT / "README.md"
 
 
 def _version() -> str:
-    """The version that keras_quant/__init__.py states, read without importing it."""
-    source = (ROOT / "keras_quant" / "__init__.py").read_text(encoding="utf-8")
+    """The version that keras_quant/version.py states, read without importing it."""
+    source = (ROOT / "keras_quant" / "version.py").read_text(encoding="utf-8")
     return re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)[1]
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from keras_quant import __version__
+from keras_quant.cli.output import warnings_noted
 from keras_quant.errors import KerasQuantError, close_names
+from keras_quant.version import __version__
 
 # name: (where its click command is, the first paragraph of its help)
 COMMANDS = {
@@ -90,7 +91,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; turns what it raises into one message and an exit code."""
         try:
-            return super().invoke(ctx)
+            with warnings_noted():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_quant.errors import UsageError
+from keras_quant.methods import DEFAULT_METHOD
 from keras_quant.schemes.bits import scheme_from_bits, with_overrides
 from keras_quant.schemes.file import load_scheme
 from keras_quant.schemes.scheme import Scheme, is_float
@@ -20,6 +21,7 @@ DEFAULT_BITS = "4"
 _FIELDS = (
     *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
     *("augment", "patience", "precision", "parent", "distill", "tensorboard"),
+    "preprocess",
 )
 
 
@@ -40,7 +42,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     )
     return TrainSettings(
         scheme=scheme,
-        method="qkeras" if is_float(scheme) else options["method"],
+        method=DEFAULT_METHOD if is_float(scheme) else options["method"],
         model_options=parse_options(options["model_options"]),
         optimizer=OptimizerSettings(
             name=options["optimizer"],
@@ -54,7 +56,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
 
 
 def choose_scheme(
-    *, bits: str | None, scheme: str | None, overrides: Sequence[str], method: str = "qkeras"
+    *, bits: str | None, scheme: str | None, overrides: Sequence[str], method: str = DEFAULT_METHOD
 ) -> Scheme:
     """The scheme that --bits, --scheme, --set and --method ask for together.
 

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_quant import __version__
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError
-from keras_quant.methods import load_method
+from keras_quant.methods import DEFAULT_METHOD, load_method
+from keras_quant.methods.rules import check_methods
 from keras_quant.runs import records
 from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
 from keras_quant.schemes.file import scheme_to_dict
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.training.optimizer_settings import OptimizerSettings
+from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
@@ -39,6 +40,8 @@ class TrainSettings:
         precision: of the training step's arithmetic; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
         distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
+        preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
+            means as the parent, or the model's first layers, say.
         tensorboard: write TensorBoard event files into the run's folder.
     """
 
@@ -47,7 +50,7 @@ class TrainSettings:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = "digits"
     validation_fraction: float = 0.1
-    method: str = "qkeras"
+    method: str = DEFAULT_METHOD
     epochs: int = 20
     batch_size: int = 128
     seed: int = 0
@@ -56,6 +59,7 @@ class TrainSettings:
     precision: str = "float32"
     parent: Path | None = None
     distill: float = 0.0
+    preprocess: str | None = None
     tensorboard: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
@@ -89,13 +93,14 @@ def check(settings: TrainSettings) -> None:
     """Tells everything that is wrong with settings.
 
     Raises:
-        UsageError: values that are out of range, or an unknown method.
+        UsageError: values that are out of range, or methods or options that are not known.
     """
     problems = settings.problems()
     if problems:
         raise UsageError("; ".join(problems))
     if not is_float(settings.scheme):
         load_method(settings.method)
+        check_methods(settings.scheme)
 
 
 def begin_record(
@@ -119,7 +124,7 @@ def begin_record(
             sizes=sizes,
             input_shape=dataset.input_shape,
             num_classes=dataset.num_classes,
-            input_scale=dataset.input_scale,
+            preprocess=dataset.preprocessing,
             validation_fraction=settings.validation_fraction,
         ),
         training=TrainingRecord(

@@ -6,8 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_quant.lower.weights import Kernel, fold_batch_norm, read_norm
+from keras_quant.graph.ir import Node, Weight
+from keras_quant.lower.weights import fold_batch_norm, read_norm
+from keras_quant.methods.readers import read_bias
 from keras_quant.tf import keras
+
+Kernel = tuple[Weight, np.ndarray | None]
+"""In the graph's layout; and its bias, (channels,) float64, real; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,7 +36,7 @@ class Origin:
         """The (channels,) variable that is added last; None where nothing may move it."""
         if self.norm is not None:
             return self.norm.beta
-        if self.layer is None or getattr(self.layer, "bias_quantizer_internal", None):
+        if self.layer is None or read_bias(self.layer) is not None:
             return None
         return getattr(self.layer, "bias", None)
 
@@ -41,14 +46,14 @@ class Origin:
         return self.norm.gamma if self.norm is not None and self.norm.scale else None
 
 
-def kernel_of(kernel: Kernel, layer: keras.layers.Layer | None) -> Origin:
+def in_front_of_norms(kernel: Kernel, layer: keras.layers.Layer | None) -> Origin:
     """A kernel into which nothing is folded yet."""
     return Origin(kernel=kernel, unfolded=kernel, layer=layer)
 
 
 def behind_norm(origin: Origin, norm: keras.layers.BatchNormalization) -> Origin:
     """The kernel with a batch norm folded into it that follows."""
-    kernel = fold_batch_norm(origin.kernel, read_norm(norm))
+    kernel = fold_batch_norm(*origin.kernel, read_norm(norm))
     return Origin(kernel=kernel, unfolded=origin.kernel, layer=origin.layer, norm=norm)
 
 
@@ -60,6 +65,18 @@ def with_variables(origin: Origin, *, bias: np.ndarray, gamma: np.ndarray | None
         gamma: likewise; None where there is none.
     """
     if origin.norm is None:
-        return replace(origin.kernel, bias=bias.astype(np.float64))
+        return origin.kernel[0], bias.astype(np.float64)
     norm = replace(read_norm(origin.norm), beta=bias, gamma=gamma)
-    return fold_batch_norm(origin.unfolded, norm)
+    return fold_batch_norm(*origin.unfolded, norm)
+
+
+def with_kernel(node: Node, kernel: Kernel, *, in_codes: bool) -> Node:
+    """The node with a kernel and its bias.
+
+    Args:
+        in_codes: whether the node puts out codes; a bias that is added to reals is float32.
+    """
+    weight, bias = kernel
+    if bias is not None and not in_codes:
+        bias = bias.astype(np.float32)
+    return replace(node, weight=weight, bias=bias)

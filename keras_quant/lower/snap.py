@@ -29,8 +29,7 @@ from keras_quant.graph.passes.realize import ChannelReport, StoredLimits
 from keras_quant.graph.passes.realize.nodes import PlacedNode, place_nodes
 from keras_quant.graph.passes.realize.realize import report, store_integers
 from keras_quant.lower.lower import lower_with_origins
-from keras_quant.lower.origin import Origin, with_variables
-from keras_quant.lower.weights import with_kernel
+from keras_quant.lower.origin import Origin, with_kernel, with_variables
 from keras_quant.tf import keras
 
 # A moved bias is rounded to float32, and may come near a tie again. Seen to settle in 3 to 5, of

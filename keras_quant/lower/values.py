@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from keras_quant.graph.ir import Shape
 from keras_quant.lower.origin import Origin
-from keras_quant.lower.weights import Kernel
 from keras_quant.model.steps import Step
 
 
@@ -35,11 +34,6 @@ class Pending:
     origin: Origin | None = None
     activation: str = "none"
     layers: tuple[str, ...] = ()
-
-    @property
-    def kernel(self) -> Kernel | None:
-        """With all that is folded into it."""
-        return None if self.origin is None else self.origin.kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

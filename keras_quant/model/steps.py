@@ -1,23 +1,25 @@
 """A Keras model as a list of steps: one plain view for preparing and for lowering it.
 
-Fused activations become steps of their own, QKeras layers count as what they compute, and
+Fused activations become steps of their own, a method's layers count as what they compute, and
 everything that is not understood is told at once, by name.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.qkeras import activation_qparams, freeze_activation
+from keras_quant.methods import METHODS
+from keras_quant.methods.readers import class_name, read_grid
 from keras_quant.model.parts import SHORTHANDS, unfold_calls
 from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
 from keras_quant.model.topology import Call, Shape, list_calls
 from keras_quant.qparams import QParams
-from keras_quant.tf import keras
+from keras_quant.tf import keras, tf
 
 COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
 AVERAGE = ("avg_pool", "mean")
@@ -25,6 +27,13 @@ AVERAGE = ("avg_pool", "mean")
 PASSING = (
     "max_pool", "global_max_pool", "reshape", "pad", "upsample", "concat", "dropout", "linear"
 )  # fmt: skip
+
+# They pass values on in inference.
+TRAINING_ONLY = (
+    *("AlphaDropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D"),
+    *("ActivityRegularization", "RandomBrightness", "RandomContrast", "RandomFlip"),
+    *("RandomRotation", "RandomTranslation", "RandomZoom"),
+)
 
 _KINDS = {
     "InputLayer": "input",
@@ -56,12 +65,14 @@ _KINDS = {
     "Resizing": "upsample",
     "Concatenate": "concat",
     "Dropout": "dropout",
+    **dict.fromkeys(TRAINING_ONLY, "dropout"),
     "Softmax": "softmax",
     **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
 }
 _NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
 SUPPORTED = (*_KINDS, *SHORTHANDS)
-SUPPORTED += ("Activation('softmax' or a function of one value)", "QActivation")
+SUPPORTED += ("Identity", "Activation('softmax' or a function of one value)")
+SUPPORTED += tuple(f"the layers of {name}" for name in METHODS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,15 +107,6 @@ class Step:
     input_shapes: tuple[Shape, ...] = ()
     shape: Shape = ()
     outputs: tuple[int, ...] = ()
-
-
-def class_name(layer: keras.layers.Layer) -> str:
-    """The layer's class, without the leading Q of the QKeras layers that are understood.
-
-    QBatchNormalization and the pooling layers of QKeras are not: they have quantizers inside.
-    """
-    name = type(layer).__name__
-    return name[1:] if name[:1] == "Q" and _KINDS.get(name[1:]) in COMPUTE else name
 
 
 def describe(model: keras.Model) -> tuple[Step, ...]:
@@ -185,11 +187,13 @@ def sources_of(name: str, by_name: Mapping[str, Step]) -> tuple[str, ...]:
 
 def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Step]:
     name, layer, cls = call.name, call.layer, class_name(call.layer)
+    if cls == "Identity":
+        return [Step(name=name, kind="linear", layer=layer, inputs=inputs)]
     if cls == "Activation":
         return [_activation_step(layer, name, inputs, problems)]
-    qparams = _try(lambda: freeze_activation(layer), problems)
-    if qparams is not None or cls in ("QActivation", "FixedGrid", "InputGrid"):
-        return [Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)]
+    quantizer = _quantizer_step(layer, layer, name, inputs, problems)
+    if quantizer is not None:
+        return [quantizer]
     if cls == "KeepFloat":
         return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
     kind = _KINDS.get(cls)
@@ -221,10 +225,19 @@ def _activation_step(
     layer: keras.layers.Layer, name: str, inputs: tuple[str, ...], problems: list[str]
 ) -> Step:
     function = layer.activation
+    if isinstance(function, functools.partial):
+        problems.append(
+            f"{layer.name} (activation {function}: it is not saved with the model; write a layer "
+            "such as keras.layers.LeakyReLU(0.1), or a function with a name)"
+        )
+        return Step(name=name, kind="linear", layer=layer, inputs=inputs)
+    if isinstance(function, keras.layers.Layer):
+        return _layer_as_activation(function, name, layer, inputs, problems)
     known = {
         keras.activations.linear: ("linear", None),
         keras.activations.relu: ("relu", None),
         keras.activations.softmax: ("softmax", None),
+        tf.nn.softmax: ("softmax", None),
     }
     if function in known:
         kind, max_value = known[function]
@@ -233,17 +246,55 @@ def _activation_step(
     elif hasattr(function, "__name__") and is_pointwise(function):
         return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
     else:
-        qparams = _try(lambda: activation_qparams(function, layer.name), problems)
-        return Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)
+        quantizer = _quantizer_step(function, layer, name, inputs, problems)
+        if quantizer is not None:
+            return quantizer
+        problems.append(
+            f"{layer.name} (activation {function}: neither a function of one value "
+            f"nor a quantizer of {', '.join(METHODS)})"
+        )
+        kind, max_value = "linear", None
     return Step(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)
 
 
-def _try(read: Any, problems: list[str]) -> QParams | None:
+def _layer_as_activation(
+    activation: keras.layers.Layer,
+    name: str,
+    layer: keras.layers.Layer,
+    inputs: tuple[str, ...],
+    problems: list[str],
+) -> Step:
+    """What a layer does that was given to another one as its activation."""
+    if isinstance(activation, keras.layers.ReLU) and not _is_bent(activation):
+        end = activation.max_value
+        limit = None if end is None else float(end)
+        return Step(name=name, kind="relu", layer=layer, inputs=inputs, max_value=limit)
+    if isinstance(activation, keras.layers.Softmax) and activation.axis == -1:
+        return Step(name=name, kind="softmax", layer=layer, inputs=inputs)
+    if not is_pointwise(activation):
+        problems.append(
+            f"{layer.name} (activation {type(activation).__name__}: no function of one value, "
+            "rectifier or softmax; put the layer behind it)"
+        )
+    return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=activation)
+
+
+def _quantizer_step(
+    activation: Any,
+    layer: keras.layers.Layer,
+    name: str,
+    inputs: tuple[str, ...],
+    problems: list[str],
+) -> Step | None:
+    """The step of a layer, or of what it was given as its activation, if that is a quantizer."""
     try:
-        return read()
+        qparams = read_grid(activation, layer.name)
     except LoweringError as error:
         problems.append(str(error))
+        return Step(name=name, kind="linear", layer=layer, inputs=inputs)
+    if qparams is None:
         return None
+    return Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)
 
 
 def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:

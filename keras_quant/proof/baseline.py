@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from keras_quant.errors import MissingDependencyError
-from keras_quant.methods.layers import FixedGrid, InputGrid
-from keras_quant.methods.qkeras import WRAPPED, activation_qparams, freeze_activation
+from keras_quant.methods.layers import InputGrid
+from keras_quant.methods.readers import class_name, is_quantized, read_grid
 from keras_quant.prepare import copy_weights
 from keras_quant.quiet import native_logs_hidden
-from keras_quant.tf import keras, qkeras, tf
+from keras_quant.tf import keras, tf
 
 BASELINE_OPSET = 17
 
 _KERNEL_SETTINGS = {
     *("name", "filters", "kernel_size", "units", "depth_multiplier"),
-    *("strides", "padding", "dilation_rate", "use_bias"),
+    *("strides", "padding", "dilation_rate", "groups", "output_padding", "use_bias"),
 }
 
 
@@ -63,27 +64,23 @@ def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:
     """A layer as it would be without quantization."""
     if isinstance(layer, InputGrid):
         return keras.layers.Activation("linear", name=layer.name)
-    if isinstance(layer, (qkeras.QActivation, FixedGrid)):
-        return _plain_activation(layer)
-    for plain, (quantized, _, _) in WRAPPED.items():
-        if isinstance(layer, quantized):
-            return _plain_kernel(layer, getattr(keras.layers, plain))
-    return type(layer).from_config(layer.get_config())
-
-
-def _plain_activation(layer: keras.layers.Layer) -> keras.layers.Layer:
-    qparams = freeze_activation(layer)
-    assert qparams is not None, layer.name
-    if qparams.signed:
+    if is_quantized(layer):
+        return _plain_kernel(layer)
+    grid = read_grid(layer, layer.name)
+    if grid is None:
+        return type(layer).from_config(layer.get_config())
+    if grid.signed:
         return keras.layers.Activation("linear", name=layer.name)
     return keras.layers.ReLU(name=layer.name)
 
 
-def _plain_kernel(layer: keras.layers.Layer, cls: type) -> keras.layers.Layer:
+def _plain_kernel(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Initializers and constraints stay behind: the weights are copied, and not trained."""
-    config = {name: value for name, value in layer.get_config().items() if name in _KERNEL_SETTINGS}
+    cls = getattr(keras.layers, class_name(layer))
+    known = _KERNEL_SETTINGS & set(inspect.signature(cls.__init__).parameters) | {"name"}
+    config = {name: value for name, value in layer.get_config().items() if name in known}
+    grid = read_grid(layer.activation, layer.name)
     activation = layer.activation
-    if isinstance(activation, qkeras.quantizers.BaseQuantizer):
-        is_signed = activation_qparams(activation, layer.name).signed
-        activation = "linear" if is_signed else "relu"
+    if grid is not None:
+        activation = "linear" if grid.signed else "relu"
     return cls(**config, activation=activation)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from keras_quant import __version__
 from keras_quant.cli.main import COMMANDS, main
-from keras_quant.errors import KerasQuantError, ParityError, RunError, SchemeError
+from keras_quant.errors import KerasQuantError, ParityError, RunError, SchemeError, warn
 
 ROOT = Path(__file__).parents[2]
 RUN_KQ = [sys.executable, "-c", "from keras_quant.cli.main import main; main(prog_name='kq')"]
@@ -108,3 +108,14 @@ def test_closed_pipe_is_no_error_to_talk_about(options: list[str]) -> None:
     process.wait()
     assert "Traceback" not in told
     assert "error" not in told.lower()
+
+
+def test_a_warning_of_the_library_is_one_line_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def two_warnings() -> None:
+        warn("layers were left out")
+        warn("layers were left out")
+
+    monkeypatch.setattr(main, "get_command", lambda *_: two_warnings)
+    result = CliRunner().invoke(main, ["models"])
+    assert (result.exit_code, result.stderr) == (0, "warning: layers were left out\n")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.grid import FrozenKernel
-from keras_quant.methods.layers import FixedGrid
+from keras_quant.graph.ir import Weight
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.tf import keras, qkeras
 
@@ -14,7 +13,7 @@ from keras_quant.tf import keras, qkeras
 CODE_TOLERANCE = 1e-3
 
 
-def freeze_kernel(layer: keras.layers.Layer) -> FrozenKernel | None:
+def freeze_kernel(layer: keras.layers.Layer) -> Weight | None:
     """Reads a fitted QKeras layer's kernel as codes, for any quantizer with a uniform grid.
 
     Returns: None for a layer without a kernel quantizer.
@@ -36,7 +35,7 @@ def freeze_kernel(layer: keras.layers.Layer) -> FrozenKernel | None:
             f"layer {layer.name}: the kernel of {quantizer} is not integers times one step "
             f"(off by {off:.2g} of a step); quantizers with a uniform grid can be lowered"
         )
-    return FrozenKernel(codes=codes.astype(np.int16), scale=step, bits=bits)
+    return Weight(values=codes.astype(np.int16), scale=step, bits=bits)
 
 
 def _kernel_step(quantizer: object, values: np.ndarray, name: str) -> tuple[np.ndarray, int]:
@@ -62,19 +61,28 @@ def _kernel_step(quantizer: object, values: np.ndarray, name: str) -> tuple[np.n
     )
 
 
-def freeze_activation(layer: keras.layers.Layer) -> QParams | None:
-    """Reads what a QActivation, or our FixedGrid, rounds to.
+def freeze_bias(layer: keras.layers.Layer) -> np.ndarray | None:
+    """Reads what a QKeras layer rounds its bias to; None where it has no quantizer for it."""
+    quantizer = getattr(layer, "bias_quantizer_internal", None)
+    if quantizer is None or not layer.use_bias:
+        return None
+    return np.asarray(quantizer(layer.bias), np.float64)
 
-    Returns: None for any other layer.
+
+def freeze_activation(activation: object, name: str) -> QParams | None:
+    """Reads what a QActivation, or a quantizer of QKeras, rounds to.
+
+    Args:
+        name: of the layer, for errors.
+    Returns: None for anything else.
     Raises:
         LoweringError: the quantizer has no fixed uniform grid.
     """
-    if isinstance(layer, FixedGrid):
-        bits = (layer.qmax - layer.qmin).bit_length()
-        return QParams(scale=layer.scale, qmin=layer.qmin, qmax=layer.qmax, bits=bits)
-    if not isinstance(layer, qkeras.QActivation):
-        return None
-    return activation_qparams(layer.quantizer, layer.name)
+    if isinstance(activation, qkeras.QActivation):
+        return activation_qparams(activation.quantizer, name)
+    if isinstance(activation, qkeras.quantizers.BaseQuantizer):
+        return activation_qparams(activation, name)
+    return None
 
 
 def activation_qparams(quantizer: object, name: str) -> QParams:

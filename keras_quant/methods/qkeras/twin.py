@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-from keras_quant.methods.grid import ActivationGrid
 from keras_quant.methods.layers import FixedGrid
 from keras_quant.methods.qkeras.quantizers import fitted_bits
+from keras_quant.methods.qkeras.repair import QConv2DTranspose
+from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
 
@@ -27,7 +26,9 @@ def wrap(layer: keras.layers.Layer, weight: QuantSpec) -> keras.layers.Layer:
     The twin has the layer's name and settings, but no activation (a layer of its own).
     Weights are the caller's to copy.
     """
-    cls, argument, axis = WRAPPED[type(layer).__name__]
+    kind = type(layer).__name__
+    cls, argument, axis = WRAPPED[kind]
+    cls = QConv2DTranspose if kind == "Conv2DTranspose" else cls
     config = {k: v for k, v in layer.get_config().items() if k not in _DROPPED}
     quantizer = fitted_bits(weight.bits, weight.narrow_range, axis if weight.per_channel else None)
     known = _arguments_of(layer)
@@ -53,14 +54,6 @@ def _arguments_of(layer: keras.layers.Layer) -> set[str]:
     return own | {"name", "trainable", "use_bias", "bias_initializer", "bias_regularizer"}
 
 
-def activation(name: str, grid: ActivationGrid) -> keras.layers.Layer:
-    """Makes the layer that puts a tensor on a grid: a QActivation where its step is 2**k."""
-    exponent, qparams = math.log2(grid.step), grid.qparams
-    if not exponent.is_integer():
-        return FixedGrid(grid.step, qparams.qmin, qparams.qmax, name=name)
-    if grid.signed:
-        integer = int(exponent) + grid.bits - 1
-        text = f"quantized_bits({grid.bits},{integer},{int(grid.narrow_range)},alpha=1)"
-    else:
-        text = f"quantized_relu({grid.bits},{int(exponent) + grid.bits})"
-    return qkeras.QActivation(text, name=name)
+def activation(name: str, grid: QParams) -> keras.layers.Layer:
+    """Makes the layer that puts a tensor on a grid; QKeras' own cost five passes over memory."""
+    return FixedGrid(grid.scale, grid.qmin, grid.qmax, grid.zero_point, name=name)

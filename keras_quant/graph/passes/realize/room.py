@@ -71,8 +71,8 @@ def settle(channels: Channels, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         low, high: the `offset_interval` of the staircase to have: that of the channels' integers.
     Returns: (channels,) float64 biases, real: with `needed_room` to either end of the interval,
         or in its middle where it is narrower. Biases that have enough room stay as they are,
-        and so do those of power-of-two multipliers with the right staircase: float32 computes
-        these without error, and ties are where the model was meant to have them.
+        and so do those with the right staircase where all scales are powers of two: float32
+        computes these without error, and ties are where the model was meant to have them.
     """
     offset, multiplier = channels.offset, channels.unit / channels.output.scale
     room = np.minimum(needed_room(channels), (high - low) / 2)
@@ -84,7 +84,7 @@ def settle(channels: Channels, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     has_room = (offset - low >= enough) & (high - offset >= enough)
     large = distance * multiplier > MAX_MOVE_STEPS
     inside = (offset >= low) & (offset <= high)
-    stays = (inside & (_has_meant_ties(channels) | has_room | large)) | (
+    stays = (inside & (_are_ties_meant(channels) | has_room | large)) | (
         distance <= PLACED * np.abs(offset) + DUST
     )
     return np.where(stays, channels.bias, settled * channels.unit)
@@ -102,7 +102,7 @@ def room_within(channels: Channels, low: np.ndarray, high: np.ndarray) -> np.nda
 
 def is_cramped(channels: Channels, room: np.ndarray) -> np.ndarray:
     """(channels,) bool: whose bias has too little room, and whose ties are not meant."""
-    return (room < ENOUGH * needed_room(channels)) & ~_has_meant_ties(channels)
+    return (room < ENOUGH * needed_room(channels)) & ~_are_ties_meant(channels)
 
 
 def nearest_integer_biases(channels: Channels, room: np.ndarray) -> np.ndarray:
@@ -191,7 +191,14 @@ def needed_room(channels: Channels) -> np.ndarray:
     return np.minimum(largest * FLOAT32_ERROR, 0.25)
 
 
-def _has_meant_ties(channels: Channels) -> np.ndarray:
-    """(channels,) bool: the multiplier is a power of two, which float32 computes without error."""
-    mantissa, _ = np.frexp(channels.unit / channels.output.scale)
-    return mantissa == 0.5
+def _are_ties_meant(channels: Channels) -> np.ndarray:
+    """(channels,) bool: all scales are powers of two, with which float32 makes no error.
+
+    A product that is one is not enough: pixels of 1/255 times a gain of 255 are no whole numbers in
+    float32, so that Keras would round a half of them to either side.
+    """
+    is_power = [
+        np.frexp(scale)[0] == 0.5
+        for scale in (channels.input_scale, channels.output.scale, channels.weight_scale)
+    ]
+    return np.logical_and.reduce(np.broadcast_arrays(*is_power))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keras_quant.errors import ModelError, UsageError
-from keras_quant.zoo import build_from_file
+from keras_quant.model.user import build_from_file
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
@@ -25,6 +25,9 @@ def two_outputs(input_shape, num_classes):
     model = build_net(input_shape, num_classes)
     return tf.keras.Model(model.input, [model.output, model.output])
 
+def unbuilt(input_shape, num_classes):
+    return tf.keras.Sequential([tf.keras.layers.Flatten(), tf.keras.layers.Dense(num_classes)])
+
 def nothing(input_shape, num_classes):
     pass
 
@@ -42,6 +45,11 @@ def file(tmp_path: Path) -> Path:
 
 def test_model_of_the_users_file_is_built(file: Path) -> None:
     assert build_from_file(f"{file}:build_net", (4, 4, 1), 5).output_shape == (None, 5)
+
+
+def test_a_sequential_model_gets_the_shape_of_the_data(file: Path) -> None:
+    model = build_from_file(f"{file}:unbuilt", (4, 4, 1), 5)
+    assert (model.input_shape, model.output_shape) == ((None, 4, 4, 1), (None, 5))
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,14 @@ def build_from_file(
     Raises:
         UsageError: the reference is not FILE.py:FUNCTION.
         ModelError: there is no such file or function, it fails, or it returns something else
-            than a Keras 2 model of these shapes.
+            than a Keras 2 model of these shapes, or one whose layers cannot be followed.
     """
     file, _, function = reference.rpartition(":")
     if not (file.endswith(".py") and function.isidentifier()):
         raise UsageError(f"'{reference}' is no model of your own; give FILE.py:FUNCTION")
-    from keras_quant.tf import keras  # before the file runs: it may import TensorFlow itself
+    # Before the file runs: it may import TensorFlow itself.
+    from keras_quant.model.inputs import with_input_shape
+    from keras_quant.tf import keras
 
     model = _call(reference, _get_function(Path(file), function), input_shape, num_classes)
     if not isinstance(model, keras.Model):
@@ -40,6 +42,7 @@ def build_from_file(
             f"{reference} returned {type(model).__module__}.{type(model).__name__}; a Keras 2 "
             "model is needed: from keras_quant.tf import keras"
         )
+    model = with_input_shape(model, input_shape)
     if len(model.inputs) > 1 or len(model.outputs) > 1:
         raise ModelError(
             f"{reference} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; kq "
