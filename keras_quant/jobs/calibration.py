@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from keras_quant.calibration.collect import CALIBRATION_IMAGES, Statistics, collect
 from keras_quant.calibration.quantize import check_statistics
 from keras_quant.calibration.store import COLLECT_AGAIN, load_statistics, save_statistics
@@ -28,13 +30,15 @@ def collect_statistics(
     """Collects statistics over training images, and writes them to a file.
 
     Args:
-        images: how many; all where there are fewer.
+        images: how many, taken at even distances, since a folder's come class by class; all where
+            there are fewer.
         fresh: the model is untrained, see `collect`.
     Raises:
         ModelError: the model puts out NaN.
         FileError: the file cannot be written.
     """
-    x = dataset.train.x[:images]
+    count = min(images, len(dataset.train))
+    x = dataset.train.x[np.arange(count) * len(dataset.train) // count]
     declared = dataset.preprocessing
     progress.say(f"calibrating activations on {len(x):,} training images")
     with progress.bar("calibrating", len(x)) as show:

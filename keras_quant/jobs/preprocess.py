@@ -59,7 +59,7 @@ def declare(
     elif recorded is not None:
         chosen = recorded
     elif model is not None and data.has_pixels:
-        chosen = _found(model, say) or chosen
+        chosen = _found(model, data, say) or chosen
     if chosen is not None:
         check_channels(chosen, data.input_shape, f"dataset {data.name}")
     declared = dataclasses.replace(data, preprocessing=chosen)
@@ -68,14 +68,13 @@ def declare(
     return declared
 
 
-def _found(model: keras.Model, say: Say) -> Preprocessing | None:
+def _found(model: keras.Model, data: Dataset, say: Say) -> Preprocessing | None:
     from keras_quant.model.preprocess import find_preprocessing
 
-    found = find_preprocessing(model)
+    found = find_preprocessing(model, data.input_shape)
     if found is None:
         return None
-    where = f"found in layer {found.layer} ({found.cls})"
-    say(f"the model takes {describe(found.preprocessing)}: {where}")
+    say(str(found))
     return found.preprocessing
 
 
@@ -104,7 +103,7 @@ def _model_warnings(data: Dataset, model: keras.Model | None) -> list[str]:
         return []
     from keras_quant.model.preprocess import input_range
 
-    known = input_range(model)
+    known = input_range(model, data.input_shape)
     if known is None:
         return []
     low, high = data.preprocessing.range
