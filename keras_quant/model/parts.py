@@ -8,6 +8,8 @@
 | Rescaling, Normalization | BatchNormalization that is not trained |
 | Normalization of other axes than the last | the same, of pixels laid out as one vector |
 
+Likewise the layers of QKeras that `methods.qkeras.parts` lists.
+
 The two halves of a separable convolution get a kernel quantizer each, and their codes must meet
 on a grid, so values are rounded between them as behind any convolution without a ReLU.
 """
@@ -20,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_quant.errors import LoweringError
+from keras_quant.methods.qkeras.parts import PARTS as QKERAS_PARTS
 from keras_quant.model.topology import Call, Shape, free_name
 from keras_quant.tf import keras
 
@@ -63,15 +67,31 @@ def unfold(
         input_shapes: of what it is called on, without the batch axis.
     Returns: new layers with the layer's weights, each called on what the one before gives; the
         last has the layer's name. The layer itself where it is no shorthand, or one that cannot
-        be told in other layers (channels first, statistics of positions that are not known).
+        be told in other layers (see `why_whole`).
     """
-    make = _PARTS.get(type(layer).__name__)
-    parts = make(layer, input_shapes[0]) if make and _is_channels_last(layer) else []
+    try:
+        parts = _made(layer, input_shapes)
+    except LoweringError:
+        return (layer,)
     x = keras.Input(input_shapes[0]) if parts else None
     for part, weights in parts:
         x = part(x)
         part.set_weights(weights)
     return tuple(part for part, _ in parts) or (layer,)
+
+
+def why_whole(layer: keras.layers.Layer, input_shapes: Sequence[Shape]) -> str:
+    """Why `unfold` left a layer of the table as it is, as an error says it; "" if none does."""
+    try:
+        _made(layer, input_shapes)
+    except LoweringError as error:
+        return str(error)
+    return ""
+
+
+def _made(layer: keras.layers.Layer, input_shapes: Sequence[Shape]) -> _Built:
+    make = _PARTS.get(type(layer).__name__)
+    return make(layer, input_shapes[0]) if make and _is_channels_last(layer) else []
 
 
 def _chain(
@@ -158,6 +178,7 @@ _PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], _Built]] = {
     "DepthwiseConv1D": _depthwise_1d,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
+    **QKERAS_PARTS,
 }
 SHORTHANDS = tuple(_PARTS)
 
