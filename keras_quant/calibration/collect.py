@@ -15,7 +15,6 @@ from keras_quant.calibration.statistics import (
     observe,
 )
 from keras_quant.errors import ModelError
-from keras_quant.model.steps import input_names
 from keras_quant.prepare import Plan, split_float
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras
@@ -73,7 +72,7 @@ def collect(
         ModelError: values are NaN or infinite, with the names of the layers.
     """
     given = [images] if isinstance(images, np.ndarray) else list(images)
-    inputs = input_names(plan.steps)
+    inputs = plan.steps.inputs
     names = [*inputs, *dict.fromkeys(point.after for point in plan.points)]
     run = _runner(plan, source, fresh=fresh) if plan.points else lambda batch: {}
     tensors: dict[str, TensorStatistics] = {name: nothing_seen() for name in names}

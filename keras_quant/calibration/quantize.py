@@ -9,7 +9,6 @@ from keras_quant.calibration.collect import Statistics, fingerprint
 from keras_quant.calibration.statistics import TensorStatistics
 from keras_quant.errors import DataError
 from keras_quant.methods import DEFAULT_METHOD, load_method
-from keras_quant.model.steps import input_names
 from keras_quant.prepare import Plan, plan, with_grids, wrap
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import GridSpec, QParams
@@ -60,7 +59,7 @@ def check_statistics(statistics: Statistics, plan: Plan, source: keras.Model) ->
             f"the statistics are of another model than {source.name}, or of other weights: "
             "collect them anew"
         )
-    names = [*input_names(plan.steps), *(point.after for point in plan.points)]
+    names = [*plan.steps.inputs, *(point.after for point in plan.points)]
     missing = [name for name in dict.fromkeys(names) if name not in statistics.tensors]
     if missing:
         raise DataError(
@@ -101,7 +100,7 @@ def choose_input_grids(
     Raises:
         UsageError: an unknown calibrator.
     """
-    wanted, names = plan.input_spec, input_names(plan.steps)
+    wanted, names = plan.input_spec, plan.steps.inputs
     if wanted.is_float:
         return {}
     if statistics.pixels is not None and wanted.bits == statistics.pixels.bits:

@@ -37,10 +37,8 @@ from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
     Step,
-    consumers,
+    Steps,
     describe,
-    input_names,
-    output_names,
 )
 from keras_quant.qparams import QParams, fits_int8, holds_range, hull, same_grid
 from keras_quant.tf import keras
@@ -77,8 +75,8 @@ def lower_with_origins(model: keras.Model) -> tuple[Graph, dict[str, Origin]]:
     if problems:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
     shapes = {step.name: step.shape for step in steps}
-    outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
-    built = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    outputs = [lowering.as_output(values[name], shapes[name]) for name in steps.outputs]
+    built = lowering.built.finish(model.name, inputs=steps.inputs, outputs=outputs)
     graph = tell_apart(fold_pads(built))
     verify(graph)
     return graph, lowering.origins
@@ -87,9 +85,9 @@ def lower_with_origins(model: keras.Model) -> tuple[Graph, dict[str, Origin]]:
 class _Lowering:
     """What the steps so far give, and what of it is still open."""
 
-    def __init__(self, steps: tuple[Step, ...]) -> None:
+    def __init__(self, steps: Steps) -> None:
         self.built = GraphBuilder()
-        self.readers = consumers(steps)
+        self.readers = steps.readers
         self.closed: dict[int, str] = {}
         self.origins: dict[str, Origin] = {}
 

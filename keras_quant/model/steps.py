@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,10 +110,49 @@ class Step:
     outputs: tuple[int, ...] = ()
 
 
-def describe(model: keras.Model) -> tuple[Step, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Steps:
+    """A model's steps, each after those that it reads, with what reads what.
+
+    Attributes:
+        in_order: first the model's inputs, in the model's order.
+        by_name: the same by their names.
+        readers: for each step's name the steps that read it; the model's caller counts as a step
+            of kind "output" for each output.
+        inputs: names of the steps that are the model's inputs, in the model's order.
+        outputs: likewise of its outputs.
+    """
+
+    in_order: tuple[Step, ...]
+    by_name: Mapping[str, Step]
+    readers: Mapping[str, tuple[Step, ...]]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.in_order)
+
+    def users(self, name: str) -> list[Step]:
+        """Steps that read a step's values, seen through steps that only pass them on."""
+        found = []
+        for reader in self.readers[name]:
+            found += self.users(reader.name) if reader.kind in PASSING else [reader]
+        return found
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """The steps whose grids a step's values are on: those that its like only pass on."""
+        step = self.by_name[name]
+        return self.read_by(step) if step.kind in PASSING else (name,)
+
+    def read_by(self, step: Step) -> tuple[str, ...]:
+        """The steps on whose grids the values are that a step reads."""
+        return tuple(dict.fromkeys(source for name in step.inputs for source in self.sources(name)))
+
+
+def describe(model: keras.Model) -> Steps:
     """Lists a functional or sequential model's steps, each after those that it reads.
 
-    Returns: first the model's inputs, in the model's order.
+    Returns: the steps, first the model's inputs, in the model's order.
     Raises:
         LoweringError: layers that are not supported, all of them, with names and reasons.
     """
@@ -140,50 +179,27 @@ def describe(model: keras.Model) -> tuple[Step, ...]:
             f"model {model.name}: {len(problems)} layers are not supported: "
             f"{'; '.join(problems)}. Supported: {', '.join(SUPPORTED)}"
         )
-    return tuple(steps)
+    return connect(steps)
 
 
-def input_names(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The steps that are the model's inputs, in the model's order."""
-    return tuple(step.name for step in steps if step.kind == "input")
-
-
-def output_names(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The steps that are the model's outputs, in the model's order."""
-    places = {place: step.name for step in steps for place in step.outputs}
-    return tuple(places[place] for place in sorted(places))
-
-
-def consumers(steps: Sequence[Step]) -> dict[str, tuple[Step, ...]]:
-    """For each step's name the steps that read it; the model's caller counts as "output"s."""
-    readers: Mapping[str, list[Step]] = {step.name: [] for step in steps}
+def connect(steps: Sequence[Step]) -> Steps:
+    """Says what reads what among steps, each of which stands after those that it reads."""
+    readers: dict[str, list[Step]] = {step.name: [] for step in steps}
+    places: dict[int, str] = {}
     for step in steps:
         for name in dict.fromkeys(step.inputs):
             readers[name].append(step)
         for place in step.outputs:
             caller = Step(name=f"output {place}", kind="output", layer=None, inputs=(step.name,))
             readers[step.name].append(caller)
-    return {name: tuple(found) for name, found in readers.items()}
-
-
-def readers_of(step: Step, reads: Mapping[str, Sequence[Step]]) -> list[Step]:
-    """Steps that read a step's values, seen through steps that only pass them on.
-
-    Args:
-        reads: what `consumers` gives.
-    """
-    found = []
-    for reader in reads[step.name]:
-        found += readers_of(reader, reads) if reader.kind in PASSING else [reader]
-    return found
-
-
-def sources_of(name: str, by_name: Mapping[str, Step]) -> tuple[str, ...]:
-    """The steps whose grids a step's values are on: those that its like only pass on."""
-    if by_name[name].kind not in PASSING:
-        return (name,)
-    found = [source for i in by_name[name].inputs for source in sources_of(i, by_name)]
-    return tuple(dict.fromkeys(found))
+            places[place] = step.name
+    return Steps(
+        in_order=tuple(steps),
+        by_name={step.name: step for step in steps},
+        readers={name: tuple(found) for name, found in readers.items()},
+        inputs=tuple(step.name for step in steps if step.kind == "input"),
+        outputs=tuple(places[place] for place in sorted(places)),
+    )
 
 
 def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Step]:

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras_quant.methods.readers import class_name
-from keras_quant.model.steps import COMPUTE, PASSING, Step, consumers
+from keras_quant.model.steps import COMPUTE, PASSING, Step, Steps
 from keras_quant.schemes.scheme import Block
 
 
-def group_blocks(steps: Sequence[Step]) -> list[list[Step]]:
+def group_blocks(steps: Steps) -> list[list[Step]]:
     """Groups each step with the batch norm and ReLU that it alone feeds.
 
     Returns: the blocks in the model's order; steps that only pass values on, and softmax, are in
         none.
     """
-    reads = consumers(steps)
     block_of: dict[str, list[Step]] = {}
     blocks = []
     for step in steps:
         if step.kind in (*PASSING, "softmax", "quantizer"):
             continue
         before = block_of.get(step.inputs[0]) if step.inputs else None
-        if before is not None and _joins(step, before) and len(reads[before[-1].name]) == 1:
+        if before is not None and _joins(step, before) and len(steps.readers[before[-1].name]) == 1:
             before.append(step)
             block_of[step.name] = before
         else:

@@ -11,7 +11,7 @@ import numpy as np
 from keras_quant.errors import LoweringError
 from keras_quant.methods.readers import is_quantized
 from keras_quant.methods.rules import check_methods
-from keras_quant.model.steps import COMPUTE, Step, describe
+from keras_quant.model.steps import COMPUTE, Steps, describe
 from keras_quant.prepare.blocks import as_scheme_block, group_blocks
 from keras_quant.prepare.points import Point, find_points
 from keras_quant.qparams import QParams
@@ -33,7 +33,7 @@ class Plan:
         in_float: names of the layers that compute in float whatever they read.
     """
 
-    steps: tuple[Step, ...]
+    steps: Steps
     weights: Mapping[str, QuantSpec]
     points: tuple[Point, ...]
     input_spec: QuantSpec
@@ -76,7 +76,7 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
         steps=steps,
         weights={s.layer_name: bits[s.layer_name].weight for s in heads if s.kind in COMPUTE},
         points=find_points(steps, blocks, bits, in_float),
-        input_spec=bits[steps[0].layer_name].activation,
+        input_spec=bits[steps.in_order[0].layer_name].activation,
         in_float=in_float,
         methods={name: found.method for name, found in bits.items() if found.method},
     )
@@ -86,7 +86,6 @@ def with_grids(plan: Plan, grids: Mapping[int, QParams]) -> Plan:
     """Puts calibrated grids into a plan.
 
     Args:
-        methods: by the name of each layer whose rule names a method that method.
         grids: by the number of each group of points its scale, rounded to float32 as Keras
             computes with it, and its zero point; the codes are those of each point's spec.
     Raises:

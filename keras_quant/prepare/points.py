@@ -17,9 +17,7 @@ from keras_quant.model.steps import (
     COMPUTE,
     PASSING,
     Step,
-    consumers,
-    readers_of,
-    sources_of,
+    Steps,
 )
 from keras_quant.prepare.ties import tie, widened
 from keras_quant.qparams import GridSpec
@@ -53,7 +51,7 @@ class Point:
 
 
 def find_points(
-    steps: Sequence[Step],
+    steps: Steps,
     blocks: Sequence[Sequence[Step]],
     bits: Mapping[str, BlockBits],
     in_float: Collection[str],
@@ -83,17 +81,15 @@ def find_points(
 
 
 def _specs(
-    steps: Sequence[Step], blocks: Sequence[Sequence[Step]], bits: Mapping[str, BlockBits]
+    steps: Steps, blocks: Sequence[Sequence[Step]], bits: Mapping[str, BlockBits]
 ) -> dict[str, GridSpec]:
     """What the scheme says of each step behind which values are rounded."""
-    reads = consumers(steps)
     nonnegative = _nonnegative(steps)
-    by_name = {step.name: step for step in steps}
     found = {}
     for block in blocks:
-        spec, tail = bits[_width_of(block, by_name)].activation, block[-1]
-        readers = readers_of(tail, reads)
-        leaves_model = all(_ends_model(reader, reads) for reader in readers)
+        spec, tail = bits[_width_of(block, steps)].activation, block[-1]
+        readers = steps.users(tail.name)
+        leaves_model = all(_ends_model(reader, steps) for reader in readers)
         if tail.kind == "input" or spec.is_float or leaves_model:
             continue
         looked_up = any(r.kind == "lookup" and not bits[r.layer_name].in_float for r in readers)
@@ -132,25 +128,25 @@ def _bound(
     return step.max_value if step.kind == "relu" and free else None
 
 
-def _width_of(block: Sequence[Step], by_name: Mapping[str, Step]) -> str:
+def _width_of(block: Sequence[Step], steps: Steps) -> str:
     """The layer whose bits a block's values get: a batch norm keeps the width of an input."""
     head = block[0]
     if head.kind == "batch_norm":
-        sources = [by_name[name] for name in sources_of(head.inputs[0], by_name)]
+        sources = [steps.by_name[name] for name in steps.read_by(head)]
         if all(source.kind == "input" for source in sources):
             return sources[0].layer_name
     return head.layer_name
 
 
-def _ends_model(step: Step, reads: Mapping[str, Sequence[Step]]) -> bool:
+def _ends_model(step: Step, steps: Steps) -> bool:
     """Whether a step turns logits, left in float, into what the model puts out, or puts it out."""
     if step.kind == "lookup" and step.function is not None:
-        put_out = all(reader.kind == "output" for reader in readers_of(step, reads))
+        put_out = all(reader.kind == "output" for reader in steps.users(step.name))
         return put_out and find_named(step.function) is not None
     return step.kind in ("softmax", "output")
 
 
-def _nonnegative(steps: Sequence[Step]) -> set[str]:
+def _nonnegative(steps: Steps) -> set[str]:
     names: set[str] = set()
     for step in steps:
         inherits = step.kind in ("add", "multiply", *AVERAGE, *PASSING)
@@ -162,13 +158,12 @@ def _nonnegative(steps: Sequence[Step]) -> set[str]:
     return names
 
 
-def _joined_inputs(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Point, ...]:
+def _joined_inputs(steps: Steps, points: Sequence[Point]) -> tuple[Point, ...]:
     """Where inputs of the model are rounded to the step of what they are concatenated with."""
-    by_name = {step.name: step for step in steps}
     point_of = {point.after: point for point in points}
     found = []
     for step in steps:
-        sources = {name: sources_of(name, by_name) for name in step.inputs}
+        sources = {name: steps.sources(name) for name in step.inputs}
         members = [point_of[n] for names in sources.values() for n in names if n in point_of]
         if step.kind != "concat" or not members:
             continue
@@ -180,22 +175,21 @@ def _joined_inputs(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Poin
                 members[0], after=name, spec=spec, is_branch=False, readers=(step.name,)
             )
             for name, names in sources.items()
-            if all(by_name[source].kind == "input" for source in names)
+            if all(steps.by_name[source].kind == "input" for source in names)
         ]
     return tuple(found)
 
 
 def _input_points(
-    steps: Sequence[Step], points: Sequence[Point], bits: Mapping[str, BlockBits]
+    steps: Steps, points: Sequence[Point], bits: Mapping[str, BlockBits]
 ) -> tuple[Point, ...]:
     """Where values are rounded again because they are wider than their reader's input."""
-    by_name = {step.name: step for step in steps}
     spec_of = {point.after: point.spec for point in points if not point.readers}
     found: dict[tuple[str, GridSpec, MethodSpec | None], list[str]] = {}
     for step in steps:
         if step.kind not in COMPUTE:
             continue
-        wanted, sources = bits[step.layer_name].input, sources_of(step.inputs[0], by_name)
+        wanted, sources = bits[step.layer_name].input, steps.read_by(step)
         given = [spec_of[name] for name in sources if name in spec_of]
         if not given or wanted.bits >= max(spec.bits for spec in given):
             continue

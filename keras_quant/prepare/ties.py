@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from keras_quant.model.steps import COMPUTE, Step, consumers, readers_of, sources_of
+from keras_quant.model.steps import COMPUTE, Step, Steps
 from keras_quant.qparams import GridSpec
 
 BRANCH_BITS = 8
@@ -37,7 +37,7 @@ class Tied:
 
 
 def tie(
-    steps: Sequence[Step],
+    steps: Steps,
     blocks: Sequence[Sequence[Step]],
     specs: Specs,
     in_float: Collection[str],
@@ -51,23 +51,21 @@ def tie(
         in_float: names of layers that compute in float, and tie nothing.
     Returns: for each name in specs what becomes of it.
     """
-    by_name = {step.name: step for step in steps}
-    reads = consumers(steps)
     sums = {
-        step.name: _around_addition(step, by_name, reads, specs)
+        step.name: _around_addition(step, steps, specs)
         for step in steps
         if step.kind == "add" and step.layer_name not in in_float
     }
     sums = {name: around for name, around in sums.items() if _all_in(specs, around)}
-    joined = [_joined(step, by_name) for step in steps if step.kind == "concat"]
+    joined = [_joined(step, steps) for step in steps if step.kind == "concat"]
     joined = [names for names in joined if _all_in(specs, names)]
-    group = _groups(specs, [*sums.values(), *joined, *_around_calls(blocks, by_name, specs)])
+    group = _groups(specs, [*sums.values(), *joined, *_around_calls(blocks, steps, specs)])
     branches = {
         name
         for name, spec in specs.items()
-        if spec.signed and all(r.name in sums for r in readers_of(by_name[name], reads))
+        if spec.signed and all(r.name in sums for r in steps.users(name))
     }
-    beside_signed = _beside_signed(steps, by_name, specs)
+    beside_signed = _beside_signed(steps, specs)
     common = {}
     for number in set(group.values()):
         members = {name for name in specs if group[name] == number}
@@ -89,25 +87,21 @@ def _all_in(specs: Specs, names: Sequence[str]) -> bool:
     return all(name in specs for name in names)
 
 
-def _around_addition(
-    step: Step, by_name: Mapping[str, Step], reads: Mapping[str, Sequence[Step]], specs: Specs
-) -> list[str]:
+def _around_addition(step: Step, steps: Steps, specs: Specs) -> list[str]:
     """What an addition reads, and the step behind which its sum is rounded: it or its ReLU."""
-    names = [name for read in step.inputs for name in sources_of(read, by_name)]
-    readers = reads[step.name]
+    names, readers = steps.read_by(step), steps.readers[step.name]
     if step.name not in specs and len(readers) == 1 and readers[0].kind == "relu":
         return [*names, readers[0].name]
     return [*names, step.name]
 
 
-def _joined(step: Step, by_name: Mapping[str, Step]) -> list[str]:
+def _joined(step: Step, steps: Steps) -> list[str]:
     """What a Concatenate reads, but for the model's inputs, which are rounded again for it."""
-    names = [name for read in step.inputs for name in sources_of(read, by_name)]
-    return [name for name in names if by_name[name].kind != "input"]
+    return [name for name in steps.read_by(step) if steps.by_name[name].kind != "input"]
 
 
 def _around_calls(
-    blocks: Sequence[Sequence[Step]], by_name: Mapping[str, Step], specs: Specs
+    blocks: Sequence[Sequence[Step]], steps: Steps, specs: Specs
 ) -> Iterator[list[str]]:
     """What the calls read that share a bias, and what they put out."""
     calls: dict[str, list[Sequence[Step]]] = defaultdict(list)
@@ -116,7 +110,7 @@ def _around_calls(
         if owners:
             calls[owners[-1].layer_name].append(block)
     for sharing in (blocks for blocks in calls.values() if len(blocks) > 1):
-        read = [name for block in sharing for name in sources_of(block[0].inputs[0], by_name)]
+        read = [name for block in sharing for name in steps.read_by(block[0])]
         for names in (read, [block[-1].name for block in sharing]):
             yield [name for name in names if name in specs]
 
@@ -130,7 +124,7 @@ def _groups(specs: Specs, ties: Sequence[Sequence[str]]) -> dict[str, int]:
     return group
 
 
-def _beside_signed(steps: Sequence[Step], by_name: Mapping[str, Step], specs: Specs) -> set[str]:
+def _beside_signed(steps: Steps, specs: Specs) -> set[str]:
     """Activations without negative codes that are joined with some that have them.
 
     They get one bit less: both then end at one code, and together have the signed ones' bits.
@@ -138,9 +132,9 @@ def _beside_signed(steps: Sequence[Step], by_name: Mapping[str, Step], specs: Sp
     found: set[str] = set()
     for step in steps:
         if step.kind == "concat":
-            names = [name for read in step.inputs for name in sources_of(read, by_name)]
+            names = steps.read_by(step)
             unsigned = {name for name in names if name in specs and not specs[name].signed}
-            found |= unsigned if len(unsigned) < len({*names}) else set()
+            found |= unsigned if len(unsigned) < len(names) else set()
     return found
 
 

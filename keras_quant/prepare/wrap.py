@@ -12,7 +12,7 @@ from keras_quant.methods.layers import InputGrid, KeepFloat
 from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
 from keras_quant.model.parts import is_shorthand, unfold_calls
-from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
+from keras_quant.model.steps import COMPUTE, Step
 from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
@@ -29,7 +29,7 @@ def split_float(plan: Plan, source: keras.Model) -> keras.Model:
     """
     tensors = _assemble(plan, {}, input_layers={}, make_kernel=_clone)
     model = keras.Model(
-        [tensors[name] for name in input_names(plan.steps)],
+        [tensors[name] for name in plan.steps.inputs],
         [tensors[point.after] for point in plan.points],
     )
     copy_weights(source, model)
@@ -69,8 +69,7 @@ def wrap(
     grids = _input_grids(plan, input_qparams)
     tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
     given, wanted = (
-        [tensors[name] for name in names]
-        for names in (input_names(plan.steps), output_names(plan.steps))
+        [tensors[name] for name in names] for names in (plan.steps.inputs, plan.steps.outputs)
     )
     model = keras.Model(_bare(given), _bare(wanted), name=source.name)
     copy_weights(source, model)
@@ -125,7 +124,7 @@ def _bare(items: list[Any]) -> Any:
 
 def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> dict[str, InputGrid]:
     """The layers that round the model's inputs, by the input's name."""
-    names = input_names(plan.steps)
+    names = plan.steps.inputs
     taken = {step.layer_name for step in plan.steps} | set(_quantizer_names(plan).values())
     grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
     return {
@@ -141,7 +140,7 @@ def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> d
 
 
 def _quantizer_names(plan: Plan) -> dict[Point, str]:
-    by_name = {step.name: step for step in plan.steps}
+    by_name = plan.steps.by_name
     replaced = {p.after for p in plan.points if not p.readers and _is_plain_relu(by_name[p.after])}
     taken = {_layer_name(step) for step in plan.steps if step.name not in replaced}
     names: dict[Point, str] = {}

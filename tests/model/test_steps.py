@@ -11,10 +11,7 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.methods.readers import class_name  # noqa: E402
 from keras_quant.model.steps import (  # noqa: E402
-    consumers,
     describe,
-    input_names,
-    output_names,
 )
 from keras_quant.tf import keras, qkeras, tf  # noqa: E402
 
@@ -59,12 +56,12 @@ def test_fused_activations_become_steps_of_their_own() -> None:
 def test_activation_layers_are_what_they_compute(
     activation: str, kind: str, max_value: float | None
 ) -> None:
-    step = describe(net(L.Activation(activation)))[-1]
+    step = describe(net(L.Activation(activation))).in_order[-1]
     assert (step.kind, step.max_value) == (kind, max_value)
 
 
 def test_quantizers_carry_their_grid() -> None:
-    step = describe(net(qkeras.QActivation("quantized_relu(4,2)")))[-1]
+    step = describe(net(qkeras.QActivation("quantized_relu(4,2)"))).in_order[-1]
     assert step.kind == "quantizer"
     assert (step.qparams.scale, step.qparams.qmax) == (0.25, 15)
 
@@ -83,7 +80,7 @@ def test_steps_come_after_those_that_they_read() -> None:
     for step in steps:
         assert set(step.inputs) <= seen
         seen.add(step.name)
-    assert {s.kind for s in consumers(steps)[steps[0].name]} == {"conv2d", "add"}
+    assert {s.kind for s in steps.readers[steps.inputs[0]]} == {"conv2d", "add"}
 
 
 def test_qkeras_layers_count_as_what_they_compute() -> None:
@@ -161,7 +158,7 @@ def test_each_call_of_a_separable_convolution_has_the_same_halves() -> None:
 def test_a_rescaling_of_values_with_other_channels_is_refused() -> None:
     scale = L.Rescaling(2.0, name="scale")
     a, b = keras.Input((4, 4, 3)), keras.Input((5, 5, 3))
-    assert describe(keras.Model([a, b], [scale(a), scale(b)]))[-1].kind == "batch_norm"
+    assert describe(keras.Model([a, b], [scale(a), scale(b)])).in_order[-1].kind == "batch_norm"
     c = keras.Input((4, 3))
     with pytest.raises(LoweringError, match="one number of axes and of channels is supported"):
         describe(keras.Model([a, c], [scale(a), scale(c)]))
@@ -169,7 +166,7 @@ def test_a_rescaling_of_values_with_other_channels_is_refused() -> None:
 
 def test_padding_same_that_pads_nothing_is_supported() -> None:
     model = net(L.AveragePooling2D(2, padding="same"))
-    assert describe(model)[-1].kind == "avg_pool"
+    assert describe(model).in_order[-1].kind == "avg_pool"
 
 
 def test_models_inside_models_and_shared_layers_are_opened() -> None:
@@ -191,9 +188,9 @@ def test_inputs_and_outputs_are_in_the_models_order() -> None:
     a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
     one, two = L.Dense(2, name="one")(a), L.Add(name="two")([a, b])
     steps = describe(keras.Model([b, a], [two, one, two]))
-    assert input_names(steps) == ("b", "a")
-    assert output_names(steps) == ("two", "one", "two")
-    assert [s.kind for s in consumers(steps)["two"]] == ["output", "output"]
+    assert steps.inputs == ("b", "a")
+    assert steps.outputs == ("two", "one", "two")
+    assert [s.kind for s in steps.readers["two"]] == ["output", "output"]
 
 
 def test_a_problem_of_a_shared_layer_is_told_once() -> None:
@@ -230,7 +227,7 @@ def test_sequential_model_without_a_shape_is_refused_with_the_remedy() -> None:
 def test_a_layer_given_as_activation_is_what_it_computes(
     activation: object, kind: str, max_value: float | None
 ) -> None:
-    step = describe(net(keras.layers.Dense(3, activation=activation, name="dense")))[-1]
+    step = describe(net(keras.layers.Dense(3, activation=activation, name="dense"))).in_order[-1]
     assert (step.name, step.kind, step.max_value) == ("dense/activation", kind, max_value)
 
 
@@ -243,4 +240,4 @@ def test_an_activation_that_is_not_saved_is_refused_with_what_to_write() -> None
 @pytest.mark.parametrize("layer", ["GaussianNoise", "SpatialDropout2D", "RandomZoom", "Identity"])
 def test_what_works_in_training_only_passes_values_on(layer: str) -> None:
     made = getattr(keras.layers, layer)(*([] if layer == "Identity" else [0.1]), name="noise")
-    assert describe(net(made))[-1].kind in ("dropout", "linear")
+    assert describe(net(made)).in_order[-1].kind in ("dropout", "linear")
