@@ -47,6 +47,21 @@ class Maker:
     options: type = NoOptions
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Activation:
+    """What an activation computes: a function of one value, and then rounding.
+
+    Attributes:
+        qparams: the codes that it rounds to; None where it is a plain function.
+        function: of one value, computed in float32 before that; None where rounding is all.
+        line: gain and shift, where the function is x * gain + shift as far as the codes reach.
+    """
+
+    qparams: QParams | None = None
+    function: Callable[[Any], Any] | None = None
+    line: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
     """Reads what fitted layers compute with.
@@ -58,17 +73,17 @@ class Reader:
             a float64 scale that broadcasts to them; None where it is in float.
         bias: (layer) gives the float64 (channels,) values that it rounds its bias to; None where
             it adds its bias as it is.
-        grid: (activation, name) gives what an activation rounds to, which may be a layer, or what
-            a layer called `name` was given as `activation=`; None for what is no quantizer.
+        activation: (activation, name) gives what an activation computes, which may be a layer, or
+            what a layer called `name` was given as `activation=`; None for what is no method's.
 
-    Raises (of kernel, bias and grid):
+    Raises (of kernel, bias and activation):
         LoweringError: values that are no integers times a step.
     """
 
     classes: Mapping[str, str]
     kernel: Callable[[Any], Weight | None]
     bias: Callable[[Any], np.ndarray | None] = lambda layer: None
-    grid: Callable[[Any, str], QParams | None]
+    activation: Callable[[Any, str], Activation | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from keras_quant.errors import MissingDependencyError
 from keras_quant.graph.ir import Weight
 from keras_quant.methods import METHODS, load_method
 from keras_quant.methods.layers import FixedGrid, variable_name
-from keras_quant.methods.method import FileNames, Method, Tuning
+from keras_quant.methods.method import Activation, FileNames, Method, Tuning
 from keras_quant.qparams import QParams
 
 T = TypeVar("T")
@@ -57,18 +57,24 @@ def read_bias(layer: Any) -> np.ndarray | None:
     return _first(lambda method: method.reader.bias(layer))
 
 
-def read_grid(activation: Any, name: str = "") -> QParams | None:
-    """Reads what a layer, or what a layer was given as its activation, rounds to.
+def read_activation(activation: Any, name: str) -> Activation | None:
+    """Reads what a layer, or what a layer was given as its activation, computes.
 
     Args:
         name: of the layer, for errors.
-    Returns: None for what is no quantizer.
+    Returns: None for what is no method's.
     Raises:
         LoweringError: a quantizer without a fixed uniform grid.
     """
     if isinstance(activation, FixedGrid):
-        return activation.qparams
-    return _first(lambda method: method.reader.grid(activation, name))
+        return Activation(qparams=activation.qparams)
+    return _first(lambda method: method.reader.activation(activation, name))
+
+
+def read_grid(activation: Any, name: str = "") -> QParams | None:
+    """Reads what an activation rounds to, see `read_activation`; None where it does not."""
+    found = read_activation(activation, name)
+    return None if found is None else found.qparams
 
 
 def tuned_variables(layers: Iterable[Any]) -> list[tuple[Any, Tuning]]:

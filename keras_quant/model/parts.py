@@ -207,11 +207,26 @@ def _affine(
     layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any, name: str = ""
 ) -> _Built:
     """x * gain + shift, both scalars or (channels,), by a layer of the same or another name."""
-    channels, name = (input_shape[-1],), name or layer.name
+    name = name or layer.name
     norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
+    return [(norm, _line_weights(input_shape[-1:], gain=gain, shift=shift))]
+
+
+def _line_weights(channels: Shape, *, gain: Any, shift: Any) -> list[np.ndarray]:
+    """Weights of a batch norm of _EPSILON that computes x * gain + shift."""
     gamma, beta = (np.broadcast_to(np.asarray(v, np.float32), channels) for v in (gain, shift))
     variance = np.full(channels, 1 - _EPSILON, np.float32)
-    return [(norm, [gamma, beta, np.zeros_like(variance), variance])]
+    return [gamma, beta, np.zeros_like(variance), variance]
+
+
+def line_layer(
+    name: str, input_shape: Shape, *, gain: float, shift: float
+) -> keras.layers.BatchNormalization:
+    """A built batch norm, not trained, that computes x * gain + shift."""
+    norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
+    norm.build((None, *input_shape))
+    norm.set_weights(_line_weights(input_shape[-1:], gain=gain, shift=shift))
+    return norm
 
 
 def _affine_by_position(

@@ -176,7 +176,7 @@ def test_activation_gradient_is_one_within_the_range_and_zero_outside(
 
 @every_method
 def test_other_layers_are_no_quantizers(method: Method) -> None:
-    assert method.reader.grid(keras.layers.ReLU(), "relu") is None
+    assert method.reader.activation(keras.layers.ReLU(), "relu") is None
     assert method.reader.kernel(keras.layers.Dense(2)) is None
 
 

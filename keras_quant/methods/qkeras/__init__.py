@@ -25,7 +25,7 @@ METHOD = Method(
         classes={twin.__name__: kind for kind, (twin, _, _) in WRAPPED.items()},
         kernel=freeze_kernel,
         bias=freeze_bias,
-        grid=freeze_activation,
+        activation=freeze_activation,
     ),
     files=FileNames(
         classes=names.CLASSES | names.QUANTIZERS | names.OWN_CLASSES,
