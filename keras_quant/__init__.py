@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_quant.version import __version__
+
 if TYPE_CHECKING:
     from keras_quant.calibration.collect import collect
     from keras_quant.calibration.quantize import quantize
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from keras_quant.schemes.bits import scheme_from_bits
     from keras_quant.schemes.file import load_scheme
     from keras_quant.zoo import build
-
-__version__ = "0.1.0"
 
 __all__ = [
     "FORMATS",

@@ -47,8 +47,8 @@ def exact_product(kernel: np.ndarray, qparams: QParams, *, headroom: int) -> Pro
         kernel: integers (rows, channels).
         qparams: of the codes that will be given.
         headroom: what will be added to the result later, in magnitude.
-    Returns: a function of float32 integers (batch, rows), each a code minus its zero point,
-        to the exact (batch, channels) product in float32, or in float64 where the result or
+    Returns: a function of float32 integers (..., rows), each a code minus its zero point,
+        to the exact (..., channels) product in float32, or in float64 where the result or
         the result plus headroom may pass 2**24.
     """
     low, high = accumulator_range(kernel, qparams)
@@ -59,9 +59,9 @@ def exact_product(kernel: np.ndarray, qparams: QParams, *, headroom: int) -> Pro
     blocks = [(rows, kernel[rows].astype(np.float32)) for rows in _exact_blocks(kernel, qparams)]
 
     def product(x: np.ndarray) -> np.ndarray:
-        total = np.zeros((len(x), kernel.shape[1]), np.float64)
+        total = np.zeros((*x.shape[:-1], kernel.shape[1]), np.float64)
         for rows, block in blocks:
-            total += x[:, rows] @ block
+            total += x[..., rows] @ block
         return total
 
     return product

@@ -16,7 +16,7 @@ from keras_quant import runs
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
-from keras_quant.errors import ModelError, RunError, TrainingError, UsageError
+from keras_quant.errors import RunError, TrainingError, UsageError
 from keras_quant.files import write_text
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
@@ -24,6 +24,7 @@ from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.model.files import load_model, save_model
+from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name, variables_by_name
 from keras_quant.model.user import build_from_file
 from keras_quant.prepare import Plan, copy_weights, plan
@@ -106,14 +107,31 @@ def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
         model = build_from_file(settings.model, shape, classes)
     else:
         model = build(settings.model, shape, classes, **settings.model_options)
-    if model.output_shape != (None, classes):
-        raise ModelError(
-            f"model {settings.model} puts out {model.output_shape[1:]}; dataset "
-            f"{dataset.name} needs ({classes},), one number a class"
-        )
+    _check_outputs(model, settings, dataset)
     if settings.parent is not None:
         _take_weights(model, settings.parent)
     return model
+
+
+def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset) -> None:
+    """Checks that there is something to train each output for.
+
+    Raises:
+        ModelError: outputs that are neither classes nor the input again.
+        UsageError: settings that are for other outputs.
+    """
+    shapes = [tuple(output.shape[1:]) for output in model.outputs]
+    tasks = tasks_of(shapes, dataset.input_shape, dataset.num_classes, name=settings.model)
+    if settings.distill and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            f"--distill is for models with one output, of classes; {settings.model} has "
+            f"{', '.join(tasks)}"
+        )
+    if len(settings.loss_weights) not in (0, len(tasks)):
+        raise UsageError(
+            f"--loss-weights has {len(settings.loss_weights)} numbers; {settings.model} has "
+            f"{len(tasks)} outputs: {', '.join(model.output_names)}"
+        )
 
 
 def _of_parent(parent: Path | None) -> Preprocessing | None:
@@ -219,6 +237,7 @@ def _fit(
         patience=settings.patience,
         tensorboard=folder.tensorboard if settings.tensorboard else None,
         distill=settings.distill,
+        loss_weights=settings.loss_weights,
     )
     trained = model
     if settings.precision == "bf16":

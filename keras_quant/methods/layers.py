@@ -138,8 +138,8 @@ class InputGrid(FixedGrid):
 class GroupStep(keras.layers.Layer):
     """Owns the learned scale of all activations of a group; a part of each layer that rounds them.
 
-    A layer holds it in `get_config` as the object that it is, not serialized, and takes it back
-    in its constructor: then Keras saves it once, and gives all layers of a loaded model the same.
+    A layer gives it in `get_config` as the object that it is, and takes it in its constructor
+    through `GroupStep.of`: then Keras saves it once, and all layers of a loaded model get the same.
 
     Args:
         scale: to begin with, > 0.
@@ -157,6 +157,11 @@ class GroupStep(keras.layers.Layer):
             experimental_autocast=False,
         )
         self.built = True
+
+    @staticmethod
+    def of(value: Any) -> GroupStep:
+        """The object itself, or what was saved of one."""
+        return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.initial}

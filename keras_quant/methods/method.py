@@ -30,9 +30,9 @@ class Maker:
     Attributes:
         wrap: (layer, spec, options) gives the quantized twin of a convolution or a Dense layer,
             with its name and settings, but no activation; the QuantSpec says which numbers its
-            kernel may hold. Weights are copied into it afterwards, by their names; a variable of
-            the method's own keeps what it begins with, so that it can be set when the kernel is
-            there (see `Layer.build`).
+            kernel may hold. The layer has weights, which are copied into the twin afterwards, by
+            their names; variables of the method's own begin with what it makes of them here.
+            Raises a SchemeError for numbers that it has no way to hold.
         activation: (name, grid, step, options) gives the layer that puts a tensor on a grid.
         step: (name, grid, options) gives what the activations of one group share, once a group:
             around an addition, a Concatenate or the calls of a layer they have one scale and zero
@@ -83,6 +83,7 @@ class FileNames:
         calls: what a setting such as activation="quantized_relu(4,2)" may call by its text.
         packages: where Keras finds them.
         objects: gives by name what Keras does not find by itself.
+        settle: is called with each model that was loaded, to make it what it was when saved.
     """
 
     classes: frozenset[str]
@@ -90,6 +91,7 @@ class FileNames:
     calls: frozenset[str] = frozenset()
     packages: tuple[str, ...] = ()
     objects: Callable[[], Mapping[str, Any]] = dict
+    settle: Callable[[Any], None] = lambda model: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,12 +91,17 @@ def file_names() -> FileNames:
     def objects() -> Mapping[str, Any]:
         return {name: value for one in files for name, value in one.objects().items()}
 
+    def settle(model: Any) -> None:
+        for one in files:
+            one.settle(model)
+
     return FileNames(
         classes=frozenset[str]().union(*(one.classes for one in files)),
         functions=frozenset[str]().union(*(one.functions for one in files)),
         calls=frozenset[str]().union(*(one.calls for one in files)),
         packages=tuple(package for one in files for package in one.packages),
         objects=objects,
+        settle=settle,
     )
 
 

@@ -175,15 +175,17 @@ def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
             _load_weights(model, path)
     except Exception as error:
         raise ModelError(f"{path}: its weights do not fit its layers: {_reason(error)}") from error
+    file_names().settle(model)
     return model
 
 
 def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
-    custom_objects = dict(file_names().objects())
-    with _quantizers_taken_for_constraints():
+    known = dict(file_names().objects())
+    sharing = keras.src.saving.serialization_lib.ObjectSharingScope()
+    with _quantizers_taken_for_constraints(), sharing:
         if "module" not in config:  # .h5 files
-            return keras.models.model_from_config(config, custom_objects)
-        return keras.saving.deserialize_keras_object(config, custom_objects, safe_mode=not trust)
+            return keras.models.model_from_config(config, known)
+        return keras.saving.deserialize_keras_object(config, known, safe_mode=not trust)
 
 
 def _load_weights(model: keras.Model, path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -15,6 +17,9 @@ BATCH_SIZE = 250
 
 class LogitFunction:
     """A Keras model as a function of images, traced once; follows the model's weights.
+
+    It answers as `model(x)` does, operation by operation, and where `model.predict(x)` differs, as
+    it may for QKeras' quantizers (`sums_as_written`), not as that does.
 
     Args:
         preprocessing: what pixels become; None will do where images are floats.
@@ -41,12 +46,30 @@ class LogitFunction:
         Returns: float32 (images, classes).
         """
         starts = range(0, len(x), BATCH_SIZE)
-        return np.concatenate(
-            [
-                self._run(normalize(x[start : start + BATCH_SIZE], self._preprocessing)).numpy()
-                for start in starts
-            ]
-        )
+        with sums_as_written():
+            return np.concatenate(
+                [
+                    self._run(normalize(x[start : start + BATCH_SIZE], self._preprocessing)).numpy()
+                    for start in starts
+                ]
+            )
+
+
+@contextmanager
+def sums_as_written() -> Iterator[None]:
+    """Keeps TensorFlow from adding in another order than a model says.
+
+    QKeras writes a quantizer as x + (q(x) - x), which is q(x) exactly. With an addition behind it,
+    TensorFlow's graph optimizer makes one sum of all that (arithmetic_optimizer.cc,
+    AddOpsRewriteStage), which is off by float32's rounding, and a half is then rounded either way.
+    """
+    name, options = "arithmetic_optimization", tf.config.optimizer
+    before = options.get_experimental_options().get(name)
+    options.set_experimental_options({name: False})
+    try:
+        yield
+    finally:
+        options.set_experimental_options({name: before})  # None is TensorFlow's default
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

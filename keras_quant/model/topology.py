@@ -83,6 +83,18 @@ def variables_by_name(layer: keras.layers.Layer) -> dict[str, Any]:
     return dict(zip(names, layer.weights, strict=True))
 
 
+def copy_variables(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Copies the variables that two layers have in common, by their names.
+
+    One of the layers may have more: those that a method adds to it.
+    """
+    theirs, ours = variables_by_name(source), variables_by_name(target)
+    common = [name for name in ours if name in theirs]
+    assert len(common) == min(len(theirs), len(ours)), (target.name, list(theirs), list(ours))
+    for name in common:
+        ours[name].assign(theirs[name])
+
+
 class _Walk:
     """The calls found so far."""
 

@@ -13,7 +13,7 @@ from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
 from keras_quant.model.parts import SHORTHANDS, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
-from keras_quant.model.topology import free_name, layers_by_name, list_calls, variables_by_name
+from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import QParams
@@ -51,7 +51,8 @@ def wrap(
     Raises:
         SchemeError: activations that share a scale are to be of several methods.
     Returns: a functional model with the same layer names, models inside it opened; quantizers
-        that replace no ReLU are called "LAYER_quant", that of an only input "input_quant".
+        that replace no ReLU are called "LAYER_quant", that of an only input "input_quant", with a
+        number where a layer has that name; batch norms have a beta, of 0 where they had none.
     """
     makers = _Makers(method)
     quantizers = _quantizers(plan, makers)
@@ -61,6 +62,8 @@ def wrap(
         if spec.is_float:
             return layer
         maker, options = makers.of(plan.methods.get(step.layer_name))
+        layer.build((None, *step.input_shapes[0]))
+        copy_variables(step.layer, layer)
         return maker.wrap(layer, spec, options)
 
     grids = _input_grids(plan, input_qparams)
@@ -123,6 +126,7 @@ def _bare(items: list[Any]) -> Any:
 def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> dict[str, InputGrid]:
     """The layers that round the model's inputs, by the input's name."""
     names = input_names(plan.steps)
+    taken = {step.layer_name for step in plan.steps} | set(_quantizer_names(plan).values())
     grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
     return {
         name: InputGrid(
@@ -130,7 +134,7 @@ def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> d
             grid.qmin,
             grid.qmax,
             grid.zero_point,
-            name=f"{name if len(names) > 1 else 'input'}_quant",
+            name=free_name(f"{name if len(names) > 1 else 'input'}_quant", taken),
         )
         for name, grid in grids.items()
     }
@@ -220,7 +224,10 @@ def _clone_step(step: Step) -> keras.layers.Layer:
             return keras.layers.Activation(step.function, name=_layer_name(step))
         config = {**step.function.get_config(), "name": _layer_name(step)}
         return type(step.function).from_config(config)
-    return type(step.layer).from_config({**step.layer.get_config(), "name": step.layer_name})
+    config = {**step.layer.get_config(), "name": step.layer_name}
+    if step.kind == "batch_norm":
+        config["center"] = True  # of 0: without it no bias can be moved to what integers say
+    return type(step.layer).from_config(config)
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
@@ -233,10 +240,5 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     parts = {call.layer_name: call.layer for call in unfold_calls(list_calls(source))}
     for name, layer in layers_by_name(target).items():
         given = (layers if type(layer).__name__ in SHORTHANDS else parts).get(name)
-        if given is None:
-            continue
-        theirs, ours = variables_by_name(given), variables_by_name(layer)
-        common = [variable for variable in ours if variable in theirs]
-        assert len(common) == min(len(theirs), len(ours)), (name, list(theirs), list(ours))
-        for variable in common:
-            ours[variable].assign(theirs[variable])
+        if given is not None:
+            copy_variables(given, layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from keras_quant.errors import MissingDependencyError
@@ -15,7 +16,7 @@ BASELINE_OPSET = 17
 
 _KERNEL_SETTINGS = {
     *("name", "filters", "kernel_size", "units", "depth_multiplier"),
-    *("strides", "padding", "dilation_rate", "use_bias"),
+    *("strides", "padding", "dilation_rate", "groups", "output_padding", "use_bias"),
 }
 
 
@@ -75,9 +76,11 @@ def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 def _plain_kernel(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Initializers and constraints stay behind: the weights are copied, and not trained."""
-    config = {name: value for name, value in layer.get_config().items() if name in _KERNEL_SETTINGS}
+    cls = getattr(keras.layers, class_name(layer))
+    known = _KERNEL_SETTINGS & set(inspect.signature(cls.__init__).parameters) | {"name"}
+    config = {name: value for name, value in layer.get_config().items() if name in known}
     grid = read_grid(layer.activation, layer.name)
     activation = layer.activation
     if grid is not None:
         activation = "linear" if grid.signed else "relu"
-    return getattr(keras.layers, class_name(layer))(**config, activation=activation)
+    return cls(**config, activation=activation)

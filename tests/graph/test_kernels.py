@@ -178,3 +178,22 @@ def test_mean_is_what_a_depthwise_convolution_of_ones_computes(seed, scale, targ
         total = np.float32(int(codes[image, :, :, channel].astype(np.int64).sum()))
         expected = min(max(int(np.rint(total * multiplier)), 0), 255)
         assert found[image, channel] == expected
+
+
+@given(
+    st.lists(st.sampled_from([1.0, 0.5, 0.25, 0.1, 0.3, 1 / 3, 0.7]), min_size=3, max_size=3),
+    st.lists(st.integers(-128, 127), min_size=3, max_size=3),
+)
+def test_every_sum_of_two_codes_is_that_of_float64(scales: list[float], points: list[int]) -> None:
+    grids = [
+        QParams(scale=scale, zero_point=point, qmin=-128, qmax=127, bits=8)
+        for scale, point in zip(scales, points, strict=True)
+    ]
+    tensors = [Tensor(name="x", shape=(256,), qparams=qparams) for qparams in grids]
+    node = Node(name="add", op="add", inputs=("x", "x"), output="x")
+    codes = np.arange(-128, 128)
+    a, b = np.broadcast_to(codes[:, np.newaxis], (256, 256)), np.broadcast_to(codes, (256, 256))
+    found = OPS["add"].bind(node, tensors[:2], tensors[2])(a.astype(np.int8), b.astype(np.int8))
+    reals = (a - float(points[0])) * scales[0] + (b - float(points[1])) * scales[1]
+    wanted = np.clip(np.rint(reals / scales[2]) + points[2], -128, 127)
+    np.testing.assert_array_equal(found, wanted)

@@ -159,7 +159,7 @@ def test_codes_of_two_steps_are_joined_on_the_finer_one() -> None:
 
 
 def test_codes_of_one_step_and_two_ranges_are_joined_as_they_are() -> None:
-    graph = assert_exact(joined("quantized_relu(4,1)", "quantized_bits(3,-1,0,alpha=1)"))
+    graph = assert_exact(joined("quantized_relu(4,2)", "quantized_bits(3,0,0,alpha=1)"))
     assert "requantize" not in [node.op for node in graph.nodes]
     grid = graph.tensors["join"].qparams
     assert (grid.qmin, grid.qmax, grid.bits) == (-4, 15, 5)

@@ -13,7 +13,7 @@ from keras_quant.schemes.scheme import Scheme
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.lower import lower  # noqa: E402
+from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.prepare import (  # noqa: E402
     copy_weights,
     plan,
@@ -50,7 +50,7 @@ def test_both_halves_of_a_separable_convolution_follow_its_rules() -> None:
     assert planned.weights["sep"].bits == 4
     kinds = {layer.name: type(layer).__name__ for layer in wrapped(model).layers}
     assert kinds["sep_depthwise"] == "QDepthwiseConv2D"
-    assert (kinds["sep_depthwise_quant"], kinds["sep"]) == ("QActivation", "QConv2D")
+    assert (kinds["sep_depthwise_quant"], kinds["sep"]) == ("FixedGrid", "QConv2D")
 
 
 def test_quantized_twin_keeps_names_and_replaces_relus() -> None:
@@ -60,15 +60,15 @@ def test_quantized_twin_keeps_names_and_replaces_relus() -> None:
         ("input_quant", "InputGrid"),
         ("conv1", "QConv2D"),
         ("bn1", "BatchNormalization"),
-        ("relu1", "QActivation"),
+        ("relu1", "FixedGrid"),
         ("max", "MaxPooling2D"),
         ("conv2", "QConv2D"),
-        ("conv2_relu", "QActivation"),
+        ("conv2_relu", "FixedGrid"),
         ("drop", "Dropout"),
         ("gap", "GlobalAveragePooling2D"),
-        ("gap_quant", "QActivation"),
+        ("gap_quant", "FixedGrid"),
         ("hidden", "QDense"),
-        ("hidden_quant", "QActivation"),
+        ("hidden_quant", "FixedGrid"),
         ("logits", "QDense"),
         ("logits_softmax", "Softmax"),
     ]
@@ -117,7 +117,7 @@ def test_a_quantizer_takes_the_place_of_a_relu_but_follows_a_relu6() -> None:
     model = wrap(plan(source, W4A4), source, load_method("qkeras"), unsigned(8, 1 / 255))
     kinds = {layer.name: type(layer).__name__ for layer in model.layers}
     found = [kinds[name] for name in ("open", "capped", "capped_quant")]
-    assert found == ["QActivation", "ReLU", "QActivation"]
+    assert found == ["FixedGrid", "ReLU", "FixedGrid"]
 
 
 def test_layers_read_the_values_that_were_rounded_for_them() -> None:
@@ -221,3 +221,24 @@ def test_zero_points_travel_from_the_plan_to_the_graph() -> None:
     found = {name: tensor.qparams for name, tensor in graph.tensors.items() if tensor.qparams}
     assert dataclasses.astuple(found["input_quant"]) == (1 / 128, 128, 0, 255, 8)
     assert dataclasses.astuple(found["hidden_quant"]) == (float(np.float32(0.1)), 131, 0, 255, 8)
+
+
+def test_an_input_grid_leaves_a_layer_its_name() -> None:
+    inputs = keras.Input((6, 6, 1), name="image")
+    x = L.Conv2D(2, 3, activation="relu", name="input_quant")(inputs)
+    model = wrapped(keras.Model(inputs, L.Dense(3, name="logits")(L.Flatten()(x))))
+    kinds = {layer.name: type(layer).__name__ for layer in model.layers}
+    assert (kinds["input_quant"], kinds["input_quant_2"]) == ("QConv2D", "InputGrid")
+
+
+def test_a_norm_without_beta_gets_one_that_integers_can_move() -> None:
+    inputs = keras.Input((6, 6, 1), name="image")
+    x = L.Conv2D(4, 3, use_bias=False, name="conv")(inputs)
+    norm = L.BatchNormalization(center=False, name="norm")
+    x = L.ReLU(name="relu")(norm(x))
+    source = keras.Model(inputs, L.Dense(3, name="logits")(L.Flatten()(x)))
+    norm.moving_mean.assign([0.1, -0.2, 0.3, 0.7])
+    model = wrapped(source, "w8a8")
+    np.testing.assert_array_equal(model.get_layer("norm").beta, np.zeros(4))
+    np.testing.assert_array_equal(model.get_layer("norm").moving_mean, norm.moving_mean)
+    assert lower_exactly(model).moved > 0

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_quant import __version__
 from keras_quant.emit.bundle import compare
 from keras_quant.emit.bundle.answers import (
     allowed_difference,
@@ -34,6 +33,7 @@ from keras_quant.files import make_folder, write_bytes, write_json
 from keras_quant.graph.ir import Graph
 from keras_quant.preprocessing import Preprocessing, describe
 from keras_quant.targets.tensorrt import VERSIONS, Plan, TensorRTOptions, plan
+from keras_quant.version import __version__
 
 FORMAT_VERSION = 1
 _DEFAULTS = TensorRTOptions()

@@ -11,6 +11,7 @@ from keras_quant.emit.onnx_x86.emission import Emission
 from keras_quant.emit.onnx_x86.legalize import legalize
 from keras_quant.emit.onnx_x86.limits import find_problems
 from keras_quant.emit.onnx_x86.ops import OP_EMITTERS
+from keras_quant.emit.onnx_x86.pixels import join_pixels
 from keras_quant.emit.onnx_x86.weights import PRECISION_OPTION, saturating, stored_unsigned
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
@@ -46,6 +47,8 @@ def emit_onnx_x86(
         raise EmitError(f"graph {graph.name!r} cannot be written as ONNX for x86:{lines}")
     legal = legalize(graph)
     unsigned = stored_unsigned(legal)
+    at_risk = saturating(legal) - unsigned
+    legal = join_pixels(legal, unsigned=unsigned)
     emission = Emission(
         graph=legal,
         file=OnnxFile(graph.name, opset=OPSET, ir_version=IR_VERSION),
@@ -58,7 +61,6 @@ def emit_onnx_x86(
     given = tuple(outputs or graph.outputs)
     for name in given:
         emission.give(name)
-    at_risk = saturating(legal) - unsigned
     return emission.file.pack(
         inputs={name: legal.tensors[name].shape for name in legal.inputs},
         outputs={name: (_dtype(legal, name), legal.tensors[name].shape) for name in given},

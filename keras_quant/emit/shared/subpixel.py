@@ -65,7 +65,7 @@ def subpixel(node: Node, size: Pair) -> SubPixel:
             node,
             op="conv2d",
             weight=_by_phase(node, (taps[0], taps[1])),
-            bias=_tiled(node.bias, window.strides[0] * window.strides[1]),
+            bias=tiled(node.bias, window.strides[0] * window.strides[1]),
             attrs={**attrs, "padding": tuple(margins)},
         ),
         size=(counts[0], counts[1]),
@@ -85,11 +85,11 @@ def _by_phase(node: Node, taps: Pair) -> Weight:
     return replace(
         weight,
         values=split.transpose(0, 2, 4, 1, 3, 5).reshape(*taps, taken, -1),
-        scale=_tiled(weight.scale, rows * columns),
-        multiplier=_tiled(weight.multiplier, rows * columns),
+        scale=tiled(weight.scale, rows * columns),
+        multiplier=tiled(weight.multiplier, rows * columns),
     )
 
 
-def _tiled(values: np.ndarray | None, phases: int) -> np.ndarray | None:
+def tiled(values: np.ndarray | None, phases: int) -> np.ndarray | None:
     """The channels' values, once for each phase."""
     return None if values is None else np.tile(values, phases)

@@ -7,22 +7,13 @@ Also reads what users trained with QKeras' own quantizers.
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras_quant.methods.method import FileNames, Maker, Method, Reader
 from keras_quant.methods.qkeras import names
 from keras_quant.methods.qkeras.read import freeze_activation, freeze_bias, freeze_kernel
-from keras_quant.methods.qkeras.repair import repair_qkeras
+from keras_quant.methods.qkeras.repair import custom_objects, repair_qkeras, settle
 from keras_quant.methods.qkeras.twin import WRAPPED, activation, wrap
-from keras_quant.tf import qkeras
 
 repair_qkeras()
-
-
-def _objects() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    qkeras.utils._add_supported_quantized_objects(found)
-    return found
 
 
 METHOD = Method(
@@ -41,7 +32,8 @@ METHOD = Method(
         functions=names.FUNCTIONS,
         calls=names.QUANTIZERS | names.FUNCTIONS,
         packages=("qkeras",),
-        objects=_objects,
+        objects=custom_objects,
+        settle=settle,
     ),
 )
 

@@ -1,82 +1,136 @@
-"""What is broken in QKeras' own classes, mended in them.
+"""What QKeras 0.9 loses, or cannot load again, when a model is saved; mended in its classes.
 
-`quantized_bits` and `quantized_relu` of QKeras 0.9 lose arguments when a model is saved; and its
-activations cost five passes over memory a step. They are repaired in place, so that saved models
-still say `quantized_relu(4,2)`.
+Only what fails without it is changed: a quantizer computes what QKeras computes, bit for bit, and
+is saved as QKeras saves it unless that would lose an argument. So a model that a user brings
+answers here as it does there.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from keras_quant.methods.layers import fake_quant
-from keras_quant.tf import qkeras, tf
+import numpy as np
+
+from keras_quant.tf import keras, qkeras, tf
+
+_QUANTIZERS = (
+    *("bernoulli", "binary", "quantized_bits", "quantized_hswish", "quantized_po2"),
+    *("quantized_relu", "quantized_relu_po2", "quantized_sigmoid", "quantized_tanh"),
+    *("quantized_ulaw", "stochastic_binary", "stochastic_ternary", "ternary"),
+)
+_FUNCTIONS = (
+    *("binary_sigmoid", "binary_tanh", "hard_sigmoid", "hard_tanh"),
+    *("smooth_sigmoid", "smooth_tanh"),
+)
 
 
-def _is_plain_relu(q: qkeras.quantizers.quantized_relu) -> bool:
-    return q.is_quantized_clip and not (q.use_sigmoid or q.negative_slope) and _is_plain(q)
+def custom_objects() -> dict[str, Any]:
+    """What Keras has to know to load a model of QKeras' layers, by name."""
+    found: dict[str, Any] = {}
+    qkeras.utils._add_supported_quantized_objects(found)
+    return found | {name: getattr(qkeras.quantizers, name) for name in (*_QUANTIZERS, *_FUNCTIONS)}
 
 
-def _is_plain_bits(q: qkeras.quantizers.quantized_bits) -> bool:
-    return q.alpha in (1, None) and q.bits > 1 and bool(q.keep_negative) and _is_plain(q)
+@keras.utils.register_keras_serializable("keras_quant")
+class QConv2DTranspose(qkeras.QConv2DTranspose):
+    """QKeras' layer, whose constructor drops the output_padding that it could compute with."""
 
-
-def _is_plain(q: qkeras.quantizers.BaseQuantizer) -> bool:
-    fixed = isinstance(q.integer, int) and not isinstance(q.qnoise_factor, tf.Variable)
-    return fixed and q.qnoise_factor == 1 and q.use_ste and not q.use_stochastic_rounding
-
-
-def _fake_quant_relu(q: qkeras.quantizers.quantized_relu, x: tf.Tensor) -> tf.Tensor:
-    return fake_quant(x, step=2.0 ** (q.integer - q.bits), qmin=0, qmax=2**q.bits - 1)
-
-
-def _fake_quant_bits(q: qkeras.quantizers.quantized_bits, x: tf.Tensor) -> tf.Tensor:
-    q.scale = 1.0
-    qmax = 2 ** (q.bits - 1) - 1
-    qmin = -qmax if q.symmetric else -qmax - 1
-    return fake_quant(x, step=2.0 ** (q.integer - q.bits + 1), qmin=qmin, qmax=qmax)
-
-
-def _repair(cls: type, is_plain: Callable, fast: Callable, lost: str) -> None:
-    """Gives a QKeras quantizer class the fast path, and the argument that saving loses."""
-    slow, config = cls.__call__, cls.get_config
-
-    def call(self: Any, x: tf.Tensor) -> tf.Tensor:
-        return fast(self, x) if is_plain(self) else slow(self, x)
-
-    def get_config(self: Any) -> dict[str, Any]:
-        return {**config(self), lost: getattr(self, lost)}
-
-    cls.__call__, cls.get_config = call, get_config
-
-
-def _keep_output_padding(cls: type) -> None:
-    """QConv2DTranspose computes with its output_padding, but its constructor drops it."""
-    construct = cls.__init__
-
-    @functools.wraps(construct)
-    def init(self: Any, *args: Any, output_padding: Any = None, **kwargs: Any) -> None:
-        construct(self, *args, **kwargs)
+    def __init__(self, *args: Any, output_padding: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if output_padding is not None:
             self.output_padding = tuple(output_padding)
-
-    cls.__init__ = init
 
 
 @functools.cache
 def repair_qkeras() -> None:
-    """Repairs two quantizers and QConv2DTranspose of QKeras 0.9, once, for this process.
+    """Repairs how QKeras saves and loads its quantizers, once, for this process.
 
     Also hides the warning that QKeras' layers set off whenever they tell their settings: they
     serialize quantizers as if they were constraints, which works.
     """
     warnings.filterwarnings("ignore", message=".*constraints.serialize.*fitted_bits")
     # QConv2DTranspose looks for it in a module of TensorFlow that no longer has it.
-    qkeras.qconvolutional.array_ops.stack = tf.stack
-    _keep_output_padding(qkeras.QConv2DTranspose)
-    q = qkeras.quantizers
-    _repair(q.quantized_relu, _is_plain_relu, _fake_quant_relu, "is_quantized_clip")
-    _repair(q.quantized_bits, _is_plain_bits, _fake_quant_bits, "scale_axis")
+    if not hasattr(qkeras.qconvolutional.array_ops, "stack"):
+        qkeras.qconvolutional.array_ops.stack = tf.stack
+    for name in _QUANTIZERS:
+        cls = getattr(qkeras.quantizers, name)
+        cls.get_config = _with_lost_arguments(cls)
+        cls.from_config = classmethod(_from_config)
+    qkeras.QActivation.from_config = classmethod(_activation_from_config)
+    qkeras.QAdaptiveActivation.get_config = _with_its_bound(qkeras.QAdaptiveActivation)
+
+
+def settle(model: keras.Model) -> None:
+    """Gives the adaptive activations of a loaded model the steps that their ranges ask for.
+
+    QKeras finds them at the end of each call, so that it answers the first one with others.
+    """
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if isinstance(layer, qkeras.QAdaptiveActivation) and layer.built:
+            layer.quantizer.integer.assign(integer_bits(layer))
+
+
+def integer_bits(layer: qkeras.QAdaptiveActivation) -> tf.Tensor:
+    """The bits in front of the point that an adaptive activation's ranges ask for.
+
+    Returns: int32, (1,) or (channels,).
+    """
+    return qkeras.quantizers._get_integer_bits(
+        min_value=layer.ema_min,
+        max_value=layer.ema_max,
+        bits=layer.total_bits,
+        symmetric=layer.symmetric,
+        keep_negative=layer.keep_negative,
+        is_clipping=layer.po2_rounding,
+    )
+
+
+def _with_its_bound(cls: type) -> Callable[[Any], dict[str, Any]]:
+    config = cls.get_config
+
+    def get_config(self: Any) -> dict[str, Any]:
+        bound = self.relu_upper_bound
+        return config(self) | ({} if bound is None else {"relu_upper_bound": bound})
+
+    return get_config
+
+
+def _with_lost_arguments(cls: type) -> Callable[[Any], dict[str, Any]]:
+    """A get_config that also tells what the constructor was given and QKeras' own leaves out."""
+    config, parameters = cls.get_config, inspect.signature(cls.__init__).parameters
+    defaults = {name: p.default for name, p in parameters.items() if name != "self"}
+
+    @functools.wraps(config)
+    def get_config(self: Any) -> dict[str, Any]:
+        known = {name: value for name, value in config(self).items() if name in defaults}
+        lost = {name: getattr(self, name) for name in defaults if name not in known}
+        return known | {name: value for name, value in lost.items() if value != defaults[name]}
+
+    return get_config
+
+
+def _from_config(cls: type, config: dict[str, Any]) -> Any:
+    """Makes a quantizer; alpha comes as a list, or wrapped, where it was an array.
+
+    QKeras writes keep_negative of a quantized_hswish, whose constructor does not take it.
+    """
+    known = inspect.signature(cls.__init__).parameters
+    config = {name: value for name, value in config.items() if name in known}
+    alpha = config.get("alpha")
+    if isinstance(alpha, dict) and alpha.get("class_name") == "__numpy__":
+        alpha = alpha["config"]["value"]
+    if isinstance(alpha, (list, tuple)):
+        config["alpha"] = np.asarray(alpha, np.float32)
+    return cls(**config)
+
+
+def _activation_from_config(cls: type, config: dict[str, Any]) -> Any:
+    """Makes a QActivation; its quantizer comes as a dict where it was an object."""
+    activation = config["activation"]
+    if isinstance(activation, dict):
+        activation = keras.activations.deserialize(activation, custom_objects())
+    return cls(**{**config, "activation": activation})

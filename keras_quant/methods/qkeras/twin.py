@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from keras_quant.methods.layers import FixedGrid
 from keras_quant.methods.qkeras.quantizers import fitted_bits
+from keras_quant.methods.qkeras.repair import QConv2DTranspose
 from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
@@ -27,7 +26,9 @@ def wrap(layer: keras.layers.Layer, weight: QuantSpec) -> keras.layers.Layer:
     The twin has the layer's name and settings, but no activation (a layer of its own).
     Weights are the caller's to copy.
     """
-    cls, argument, axis = WRAPPED[type(layer).__name__]
+    kind = type(layer).__name__
+    cls, argument, axis = WRAPPED[kind]
+    cls = QConv2DTranspose if kind == "Conv2DTranspose" else cls
     config = {k: v for k, v in layer.get_config().items() if k not in _DROPPED}
     quantizer = fitted_bits(weight.bits, weight.narrow_range, axis if weight.per_channel else None)
     known = _arguments_of(layer)
@@ -54,18 +55,5 @@ def _arguments_of(layer: keras.layers.Layer) -> set[str]:
 
 
 def activation(name: str, grid: QParams) -> keras.layers.Layer:
-    """Makes the layer that puts a tensor on a grid: a QActivation where QKeras has the grid.
-
-    It has those of a scale of 2**k without a zero point.
-    """
-    exponent, bits = math.log2(grid.scale), grid.bits
-    unsigned = (grid.qmin, grid.qmax) == (0, 2**bits - 1)
-    signed = grid.qmax == 2 ** (bits - 1) - 1 and grid.qmin in (-grid.qmax, -grid.qmax - 1)
-    if grid.zero_point or not exponent.is_integer() or not (unsigned or signed):
-        return FixedGrid(grid.scale, grid.qmin, grid.qmax, grid.zero_point, name=name)
-    integer = int(exponent) + bits
-    if unsigned:
-        return qkeras.QActivation(f"quantized_relu({bits},{integer})", name=name)
-    narrow_range = int(grid.qmin == -grid.qmax)
-    text = f"quantized_bits({bits},{integer - 1},{narrow_range},alpha=1)"
-    return qkeras.QActivation(text, name=name)
+    """Makes the layer that puts a tensor on a grid; QKeras' own cost five passes over memory."""
+    return FixedGrid(grid.scale, grid.qmin, grid.qmax, grid.zero_point, name=name)

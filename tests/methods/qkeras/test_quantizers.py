@@ -8,8 +8,7 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.methods.layers import InputGrid, fake_quant, fused_kernels  # noqa: E402
 from keras_quant.methods.qkeras.quantizers import GAUSSIAN_STEP, fitted_bits  # noqa: E402
-from keras_quant.methods.qkeras.repair import repair_qkeras  # noqa: E402
-from keras_quant.tf import qkeras, tf  # noqa: E402
+from keras_quant.tf import tf  # noqa: E402
 
 RANGES = [
     *((0, 2**bits - 1) for bits in range(1, 9)),
@@ -116,50 +115,6 @@ def test_weights_beside_ties_get_one_code_with_and_without_a_graph(bits: int) ->
     in_graph = tf.function(lambda: (quantizer(w), quantizer.scale))
     for made, expected in zip(in_graph(), (quantizer(w), quantizer.scale), strict=True):
         np.testing.assert_array_equal(made, expected)
-
-
-@pytest.mark.parametrize(
-    "quantizer",
-    [
-        lambda: qkeras.quantized_relu(4, 1, is_quantized_clip=False, relu_upper_bound=1.5),
-        lambda: qkeras.quantized_bits(4, 0, 1, alpha="auto", scale_axis=0),
-    ],
-    ids=["quantized_relu", "quantized_bits"],
-)
-def test_repaired_quantizers_are_saved_whole(quantizer) -> None:
-    repair_qkeras()
-    before = quantizer()
-    after = type(before).from_config(before.get_config())
-    x = tf.constant(np.random.default_rng(0).normal(0, 2, (8, 8)), tf.float32)
-    np.testing.assert_array_equal(after(x), before(x))
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: qkeras.quantized_relu(4, 2),
-        lambda: qkeras.quantized_relu(8, 0),
-        lambda: qkeras.quantized_bits(4, 1, 1, alpha=1),
-        lambda: qkeras.quantized_bits(8, 0, 0, alpha=1),
-        lambda: qkeras.quantized_bits(3, 2, 0, alpha=None),
-    ],
-)
-def test_repaired_quantizers_compute_as_before(make) -> None:
-    """Stochastic rounding with no noise at all takes QKeras' own code."""
-    repair_qkeras()
-    x = tf.constant(np.random.default_rng(0).normal(0, 3, 1000), tf.float32)
-    fast, slow = make(), make()
-    slow.use_ste = False  # not plain, so QKeras' own code; it rounds the same
-    np.testing.assert_array_equal(fast(x), slow(x))
-
-
-def test_transposed_convolutions_keep_their_output_padding() -> None:
-    repair_qkeras()
-    layer = qkeras.QConv2DTranspose(2, 3, 2, output_padding=(1, 0))
-    again = qkeras.QConv2DTranspose.from_config(layer.get_config())
-    assert again.output_padding == layer.output_padding == (1, 0)
-    assert again(tf.zeros((1, 4, 4, 3))).shape == (1, 10, 9, 2)
-    assert qkeras.QConv2DTranspose(2, 3).output_padding is None
 
 
 def test_pixels_pass_the_input_grid() -> None:

@@ -90,7 +90,7 @@ ACTIVATIONS = {
     "quantized_relu(8,3)": unsigned(8, 2.0**-5),
     "quantized_bits(4,1,1,alpha=1)": signed(4, 0.25, narrow_range=True),
     "quantized_bits(4,1,0,alpha=1)": signed(4, 0.25, narrow_range=False),
-    "quantized_bits(8,-1,0,alpha=1)": signed(8, 2.0**-8, narrow_range=False),
+    "quantized_bits(8,0,0,alpha=1)": signed(8, 2.0**-7, narrow_range=False),
 }
 
 
