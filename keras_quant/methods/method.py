@@ -17,6 +17,9 @@ import numpy as np
 from keras_quant.graph.ir import Weight
 from keras_quant.qparams import QParams
 
+Built = list[tuple[Any, list[np.ndarray]]]
+"""Layers with their weights, in the order in which they are called."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoOptions:
@@ -67,8 +70,10 @@ class Reader:
     """Reads what fitted layers compute with.
 
     Attributes:
-        classes: by the name of each class of layers with a kernel that of the Keras class which
-            they compute, as in {"QConv2D": "Conv2D"}.
+        stands_for: by the name of each class of layers what they compute: the name of a Keras
+            class with a kernel, as in {"QConv2D": "Conv2D"}; or a function (layer, input_shape)
+            that gives the layers which compute the same in inference, the last of which has the
+            layer's name.
         kernel: (layer) gives its kernel as codes, int16 in the Keras layout of the kernel, with
             a float64 scale that broadcasts to them; None where it is in float.
         bias: (layer) gives the float64 (channels,) values that it rounds its bias to; None where
@@ -76,11 +81,12 @@ class Reader:
         activation: (activation, name) gives what an activation computes, which may be a layer, or
             what a layer called `name` was given as `activation=`; None for what is no method's.
 
-    Raises (of kernel, bias and activation):
-        LoweringError: values that are no integers times a step.
+    Raises (of each of them):
+        LoweringError: values that are no integers times a step, or layers that cannot be told in
+            others.
     """
 
-    classes: Mapping[str, str]
+    stands_for: Mapping[str, str | Callable[[Any, Any], Built]]
     kernel: Callable[[Any], Weight | None]
     bias: Callable[[Any], np.ndarray | None] = lambda layer: None
     activation: Callable[[Any, str], Activation | None]

@@ -16,7 +16,7 @@ from keras_quant.errors import LoweringError
 from keras_quant.methods import METHODS
 from keras_quant.methods.method import Activation
 from keras_quant.methods.readers import class_name, read_activation
-from keras_quant.model.parts import SHORTHANDS, line_layer, unfold_calls
+from keras_quant.model.parts import SHORTHANDS, is_shorthand, line_layer, unfold_calls, why_whole
 from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
 from keras_quant.model.topology import Call, Shape, list_calls
 from keras_quant.qparams import QParams
@@ -198,10 +198,12 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
     if cls == "KeepFloat":
         return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
     kind = _KINDS.get(cls)
-    reason = "" if kind else _NO_PARTS if cls in SHORTHANDS else "not supported"
-    reason = reason or _limit(layer, cls, call)
-    if reason:
-        problems.append(f"{call.layer_name} ({cls}: {reason})")
+    if kind is None and (told := why_whole(layer, call.input_shapes)):
+        problems.append(told)
+    else:
+        reason = "" if kind else _NO_PARTS if is_shorthand(layer) else "not supported"
+        reason = reason or _limit(layer, cls, call)
+        problems += [f"{call.layer_name} ({cls}: {reason})"] if reason else []
     if kind == "relu" and _is_bent(layer):
         kind = "lookup"
     limit = getattr(layer, "max_value", None) if kind == "relu" else None

@@ -11,7 +11,7 @@ from keras_quant.methods import load_method
 from keras_quant.methods.layers import InputGrid, KeepFloat
 from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
-from keras_quant.model.parts import SHORTHANDS, unfold_calls
+from keras_quant.model.parts import is_shorthand, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
 from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
@@ -239,6 +239,6 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     layers = layers_by_name(source)
     parts = {call.layer_name: call.layer for call in unfold_calls(list_calls(source))}
     for name, layer in layers_by_name(target).items():
-        given = (layers if type(layer).__name__ in SHORTHANDS else parts).get(name)
+        given = (layers if is_shorthand(layer) else parts).get(name)
         if given is not None:
             copy_variables(given, layer)

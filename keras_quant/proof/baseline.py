@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from keras_quant.errors import MissingDependencyError
+from keras_quant.errors import LoweringError, MissingDependencyError
 from keras_quant.methods.layers import InputGrid
 from keras_quant.methods.method import Activation
-from keras_quant.methods.readers import class_name, is_quantized, read_activation
+from keras_quant.methods.readers import class_name, file_names, is_quantized, read_activation
+from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import copy_weights
 from keras_quant.quiet import native_logs_hidden
 from keras_quant.tf import keras, tf
@@ -25,8 +26,22 @@ def without_quantizers(model: keras.Model) -> keras.Model:
     """Gives the model with its weights in float, and its activations not rounded.
 
     Quantizers of codes from 0 become ReLUs; all others, and the input's, are left out.
+
+    Raises:
+        LoweringError: layers whose quantizers cannot be taken out.
     """
+    names = file_names().classes
     plain = keras.models.clone_model(model, clone_function=_plain)
+    left = [
+        f"{n} ({type(x).__name__})"
+        for n, x in layers_by_name(plain).items()
+        if type(x).__name__ in names
+    ]
+    if left:
+        raise LoweringError(
+            f"the quantizers of these layers cannot be taken out for a float file: "
+            f"{', '.join(left)}; leave out --float"
+        )
     copy_weights(model, plain)
     return plain
 

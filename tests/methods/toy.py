@@ -173,7 +173,7 @@ METHOD = Method(
         options=Options,
     ),
     reader=Reader(
-        classes={f"Learned{kind}": kind for kind in KINDS},
+        stands_for={f"Learned{kind}": kind for kind in KINDS},
         kernel=_read_kernel,
         activation=_read_grid,
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from keras_quant.methods.method import FileNames, Maker, Method, Reader
 from keras_quant.methods.qkeras import names
+from keras_quant.methods.qkeras.parts import PARTS
 from keras_quant.methods.qkeras.read import freeze_activation, freeze_bias, freeze_kernel
 from keras_quant.methods.qkeras.repair import custom_objects, repair_qkeras, settle
 from keras_quant.methods.qkeras.twin import WRAPPED, activation, wrap
@@ -22,7 +23,7 @@ METHOD = Method(
         activation=lambda name, grid, step, options: activation(name, grid),
     ),
     reader=Reader(
-        classes={twin.__name__: kind for kind, (twin, _, _) in WRAPPED.items()},
+        stands_for={twin.__name__: kind for kind, (twin, _, _) in WRAPPED.items()} | PARTS,
         kernel=freeze_kernel,
         bias=freeze_bias,
         activation=freeze_activation,

@@ -19,7 +19,7 @@ import numpy as np
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Weight
 from keras_quant.methods.qkeras.naming import check_noise, name_of
-from keras_quant.tf import keras
+from keras_quant.tf import keras, qkeras, tf
 
 # int8 weights leave out -128: LiteRT 8-bit quantization specification, "Symmetric vs asymmetric".
 # Its ARM kernels add two products in 16 bits, which -128 * -128 twice would pass.
@@ -29,7 +29,25 @@ MAX_BITS = 8
 FLOAT32_ROUNDING = 2.0**-22
 
 _SIGNS = {"binary": 1, "stochastic_binary": 1, "ternary": 2, "stochastic_ternary": 2}
-_KINDS = ("fitted_bits", "quantized_bits", "quantized_po2", *_SIGNS)
+_KINDS = ("fitted_bits", "given_codes", "quantized_bits", "quantized_po2", *_SIGNS)
+
+
+class given_codes(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way of naming)
+    """Leaves weights as they are, which are codes times a scale already.
+
+    Args:
+        bits: of the codes.
+        scale: float64, (channels,), of the kernel's last axis.
+    """
+
+    alpha = "auto"  # tells QKeras not to rescale the kernel's initial values
+
+    def __init__(self, bits: int, scale: np.ndarray) -> None:
+        super().__init__()
+        self.bits, self.scale = bits, scale
+
+    def __call__(self, weights: tf.Tensor) -> tf.Tensor:
+        return weights
 
 
 def read_codes(
@@ -107,7 +125,7 @@ def _scale(quantizer: Any, values: np.ndarray) -> tuple[np.ndarray, int]:
         return 2.0 ** np.rint(np.log2(np.abs(values))), int(quantizer.bits)  # it gives no zeros
     scale = np.abs(np.asarray(getattr(quantizer, "scale", 1.0), np.float64))
     scale = np.where(scale > 0, scale, 1.0)  # 0 for a channel that is zero everywhere
-    if kind == "fitted_bits":
+    if kind in ("fitted_bits", "given_codes"):
         return scale, quantizer.bits
     if kind in _SIGNS:
         return scale, _SIGNS[kind]
@@ -161,15 +179,18 @@ def _uneven(
             f"channel, up to a factor of 64 fits int8. Narrow them with bits or max_value, and "
             "train on"
         )
-    by_axis = (
-        f"scale_axis={channels[0]} (which QKeras' own files lose: save with "
-        "keras_quant.model.files.save_model), or alpha=1"
-    )
+    remedy, wanted = "alpha=1", "one scale for all"
+    if channels:
+        wanted = f"one scale an output channel (axis {', '.join(map(str, channels))})"
+        if kind == "quantized_bits":
+            remedy = (
+                f"scale_axis={channels[0]} (which QKeras' own files lose: save with "
+                "keras_quant.model.files.save_model), or alpha=1"
+            )
     return (
         f"{given} scales from {scale.min():.3g} to {scale.max():.3g} along axis "
-        f"{', '.join(map(str, summed))}, over which the layer sums: integers have one scale an "
-        f"output channel (axis {', '.join(map(str, channels))}). Give it "
-        f"{by_axis if kind == 'quantized_bits' else 'alpha=1'}, and train on"
+        f"{', '.join(map(str, summed))}, over which the layer sums: integers have {wanted}. Give "
+        f"it {remedy}, and train on"
     )
 
 
