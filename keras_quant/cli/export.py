@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.formats import choose_formats
 from keras_quant.cli.options import preprocess_option
-from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.cli.output import json_option, print_json, print_table
+from keras_quant.cli.proofs import note_exceptions, print_proofs, print_runtimes
 from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
-    from keras_quant.emit.tflite.options import TFLiteOptions
-    from keras_quant.proof.formats import Format
     from keras_quant.proof.gate import Export
-    from keras_quant.targets.tensorrt import TensorRTOptions
 
 
 @click.command()
@@ -76,10 +75,9 @@ def export(
       kq export models/digits-cnn-w4a4 --to tensorrt --board orin-nano
       kq export model.keras --dataset cifar10 --out exported
     """
-    formats = _formats(targets, settings)
+    formats = choose_formats(targets, settings)
     from keras_quant.jobs.export import export_path
     from keras_quant.runs.progress import Progress
-    from keras_quant.targets.tensorrt import plan
 
     done = export_path(
         path,
@@ -96,118 +94,11 @@ def export(
     if as_json:
         print_json(done)
         return
-    _print_proofs(done)
-    _print_runtimes(done)
+    print_proofs(done)
+    print_runtimes(done)
     if layers:
         _print_layers(done)
-    for form in formats:
-        if form.name == "tensorrt" and (reason := plan(form.options).reason):
-            note(f"tensorrt/ holds a model of floats: {reason}")
-            if form.options.dla:
-                note("what is compared is the file in float32, without that rounding")
-    for export in done:
-        if export.parity.codes_tolerance:
-            note(
-                f"{export.format} is not exact for this model: up to "
-                f"{100 * export.parity.codes_tolerance:g}% of its codes may differ; "
-                f"{export.parity.codes_different:,} do"
-            )
-    if done[0].moved_channels:
-        note(
-            f"biases of {done[0].moved_channels:,} channels were moved to what integers can say, "
-            f"by up to {done[0].largest_shift_steps:.1g} of an output step; Keras here is the "
-            "moved model"
-        )
-
-
-def _formats(targets: str, settings: Mapping[str, Any]) -> list[Format]:
-    """The formats that --to names, each once, with the options given for it."""
-    from keras_quant.errors import UsageError, close_names
-    from keras_quant.proof.formats import FORMATS
-    from keras_quant.targets.tensorrt import plan
-
-    names = dict.fromkeys(name.strip() for name in targets.split(","))
-    problems = [
-        f"--to {name!r} is not known{close_names(name, FORMATS)}; targets are {', '.join(FORMATS)}"
-        for name in names
-        if name not in FORMATS
-    ]
-    chosen = {name: value for name, value in settings.items() if value is not None}
-    problems += [
-        f"--{option.removesuffix('_type')} is for {target}; give it with --to {target}"
-        for option in chosen
-        if (target := _TARGET_OF[option]) not in names
-    ]
-    if problems:
-        raise UsageError("\n".join(problems))
-    tensorrt = _tensorrt_options(chosen)
-    plan(tensorrt)  # tells what does not go together before anything is loaded
-    options = {"tflite": _tflite_options(chosen), "tensorrt": tensorrt}
-    return [FORMATS[name].with_options(options.get(name)) for name in names]
-
-
-_TARGET_OF = {
-    **dict.fromkeys(("pack", "input_type", "head", "batch"), "tflite"),
-    **dict.fromkeys(("trt", "board", "dla"), "tensorrt"),
-}
-
-
-def _tflite_options(chosen: Mapping[str, Any]) -> TFLiteOptions:
-    from keras_quant.emit.tflite.options import TFLiteOptions
-    from keras_quant.errors import UsageError
-
-    batch = chosen.get("batch", "dynamic")
-    if batch != "dynamic" and not batch.isdecimal():
-        raise UsageError(f"--batch is {batch!r}; a number of images, or dynamic, is allowed")
-    given = {"pack": "pack", "input_type": "input", "head": "head"}
-    return TFLiteOptions(
-        batch=None if batch == "dynamic" else int(batch),
-        **{field: chosen[option] for option, field in given.items() if option in chosen},
-    )
-
-
-def _tensorrt_options(chosen: Mapping[str, Any]) -> TensorRTOptions:
-    from keras_quant.targets.tensorrt import TensorRTOptions
-
-    return TensorRTOptions(
-        version=chosen.get("trt"), board=chosen.get("board"), dla=chosen.get("dla", False)
-    )
-
-
-def _print_proofs(exports: Sequence[Export]) -> None:
-    """One row a file."""
-    columns = (
-        *("target", "kB", "images", "codes compared", "different", "top-1 reference"),
-        *("top-1 Keras", "logit difference", "seconds"),
-    )
-    rows = [
-        (
-            done.format,
-            f"{done.size_bytes / 1e3:,.1f}",
-            done.parity.images,
-            done.parity.codes_compared,
-            done.parity.codes_different,
-            f"{done.parity.top1_agreement:.2%}",
-            f"{done.parity.keras_top1_agreement or 0:.2%}",
-            f"{done.parity.logit_difference:.1e}",
-            f"{done.parity.seconds:.2f}",
-        )
-        for done in exports
-    ]
-    print_table(columns, rows, title=str(exports[0].path.parent))
-
-
-def _print_runtimes(exports: Sequence[Export]) -> None:
-    """What computed each file's answers, in which version."""
-    rows = [
-        (
-            done.format,
-            ", ".join(f"{name} {version}" for name, version in done.parity.versions.items()),
-            ", ".join(done.parity.kernels),
-        )
-        for done in exports
-    ]
-    print_table(("target", "versions", "kernels"), rows)
+    note_exceptions(done, formats)
 
 
 def _print_layers(exports: Sequence[Export]) -> None:

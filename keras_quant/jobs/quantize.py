@@ -132,13 +132,18 @@ def quantize_run(
     record = _begin(settings, dataset, planned.float_layers, command)
     known = None
     if settings.statistics is not None:
-        known = read_statistics(settings.statistics, planned, source)
+        known = read_statistics(settings.statistics, planned, source, post_training=True)
     folder = runs.create(path, overwrite=overwrite)
     records.save(record, folder.path)  # first: without it a folder is no run
     write_text(folder.scheme, scheme_to_yaml(settings.scheme))
     statistics = _statistics(known, planned, source, dataset, settings, folder, progress)
     model = quantize(
-        source, settings.scheme, statistics, settings.method, calibrator=settings.calibrator
+        source,
+        settings.scheme,
+        statistics,
+        settings.method,
+        calibrator=settings.calibrator,
+        post_training=True,
     )
     record, exports = finish(
         model, source, dataset, folder, record, formats, beside_float=True, progress=progress
@@ -244,6 +249,6 @@ def _statistics(
         dataset,
         folder.statistics,
         images=settings.images,
-        fresh=False,
+        post_training=True,
         progress=progress,
     )
