@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.answers import print_answers
 from keras_quant.cli.options import preprocess_option
-from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.cli.output import (
+    as_share,
+    json_option,
+    note,
+    print_json,
+    print_table,
+)
 from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
     from keras_quant.emit.tflite.options import TFLiteOptions
     from keras_quant.proof.formats import Format
-    from keras_quant.proof.gate import Export
+    from keras_quant.proof.write import Export
     from keras_quant.targets.tensorrt import TensorRTOptions
 
 
@@ -43,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
 @click.option("--board", help=f"tensorrt: Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, default=None, help="tensorrt: for the board's DLA.")
-@click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are not of an export.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
 def export(
@@ -96,27 +103,29 @@ def export(
     if as_json:
         print_json(done)
         return
-    _print_proofs(done)
-    _print_runtimes(done)
+    files = done.files
+    _print_proofs(files)
+    print_answers(done)
+    _print_runtimes(files)
     if layers:
-        _print_layers(done)
+        _print_layers(files)
     for form in formats:
         if form.name == "tensorrt" and (reason := plan(form.options).reason):
             note(f"tensorrt/ holds a model of floats: {reason}")
             if form.options.dla:
                 note("what is compared is the file in float32, without that rounding")
-    for export in done:
-        if export.parity.codes_tolerance:
+    for file in files:
+        if file.parity.codes_tolerance:
             note(
-                f"{export.format} is not exact for this model: up to "
-                f"{100 * export.parity.codes_tolerance:g}% of its codes may differ; "
-                f"{export.parity.codes_different:,} do"
+                f"{file.format} is not exact for this model: up to "
+                f"{100 * file.parity.codes_tolerance:g}% of its codes may differ; "
+                f"{file.parity.codes_different:,} do"
             )
-    if done[0].moved_channels:
+    if done.keras.moved_channels:
         note(
-            f"biases of {done[0].moved_channels:,} channels were moved to what integers can say, "
-            f"by up to {done[0].largest_shift_steps:.1g} of an output step; Keras here is the "
-            "moved model"
+            f"biases of {done.keras.moved_channels:,} channels were moved to what integers can "
+            f"say, by up to {done.keras.largest_shift_steps:.1g} of an output step; Keras here is "
+            "the moved model"
         )
 
 
@@ -174,11 +183,11 @@ def _tensorrt_options(chosen: Mapping[str, Any]) -> TensorRTOptions:
     )
 
 
-def _print_proofs(exports: Sequence[Export]) -> None:
-    """One row a file."""
+def _print_proofs(files: Sequence[Export]) -> None:
+    """One row a file: how far it is from the reference."""
     columns = (
         *("target", "kB", "images", "codes compared", "different", "top-1 reference"),
-        *("top-1 Keras", "logit difference", "seconds"),
+        *("difference", "seconds"),
     )
     rows = [
         (
@@ -187,17 +196,16 @@ def _print_proofs(exports: Sequence[Export]) -> None:
             done.parity.images,
             done.parity.codes_compared,
             done.parity.codes_different,
-            f"{done.parity.top1_agreement:.2%}",
-            f"{done.parity.keras_top1_agreement or 0:.2%}",
-            f"{done.parity.logit_difference:.1e}",
+            as_share(done.parity.top1_agreement),
+            f"{done.parity.difference:.1e}",
             f"{done.parity.seconds:.2f}",
         )
-        for done in exports
+        for done in files
     ]
-    print_table(columns, rows, title=str(exports[0].path.parent))
+    print_table(columns, rows, title=str(files[0].path.parent))
 
 
-def _print_runtimes(exports: Sequence[Export]) -> None:
+def _print_runtimes(files: Sequence[Export]) -> None:
     """What computed each file's answers, in which version."""
     rows = [
         (
@@ -205,15 +213,15 @@ def _print_runtimes(exports: Sequence[Export]) -> None:
             ", ".join(f"{name} {version}" for name, version in done.parity.versions.items()),
             ", ".join(done.parity.kernels),
         )
-        for done in exports
+        for done in files
     ]
     print_table(("target", "versions", "kernels"), rows)
 
 
-def _print_layers(exports: Sequence[Export]) -> None:
+def _print_layers(files: Sequence[Export]) -> None:
     """One row a layer, with each file's differing codes."""
-    columns = ("layer", "codes compared", *(f"different, {done.format}" for done in exports))
-    layers = zip(*(done.parity.layers for done in exports), strict=True)
+    columns = ("layer", "codes compared", *(f"different, {done.format}" for done in files))
+    layers = zip(*(done.parity.layers for done in files), strict=True)
     rows = [
         (same[0].node, same[0].codes_compared, *(layer.codes_different for layer in same))
         for same in layers

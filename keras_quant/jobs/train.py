@@ -29,7 +29,7 @@ from keras_quant.model.user import build_from_file
 from keras_quant.prepare import Plan, copy_weights, plan
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
-from keras_quant.proof.gate import Export
+from keras_quant.proof.write import Export
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
