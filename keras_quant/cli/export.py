@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.answers import print_answers
 from keras_quant.cli.formats import choose_formats
 from keras_quant.cli.options import preprocess_option
 from keras_quant.cli.output import json_option, print_json, print_table
@@ -15,7 +16,7 @@ from keras_quant.cli.proofs import note_exceptions, print_proofs, print_runtimes
 from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
-    from keras_quant.proof.gate import Export
+    from keras_quant.proof.write import Export
 
 
 @click.command()
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
 @click.option("--board", help=f"tensorrt: Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, default=None, help="tensorrt: for the board's DLA.")
-@click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are not of an export.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
 def export(
@@ -94,17 +95,18 @@ def export(
     if as_json:
         print_json(done)
         return
-    print_proofs(done)
-    print_runtimes(done)
+    print_proofs(done.files)
+    print_answers(done)
+    print_runtimes(done.files)
     if layers:
-        _print_layers(done)
+        _print_layers(done.files)
     note_exceptions(done, formats)
 
 
-def _print_layers(exports: Sequence[Export]) -> None:
+def _print_layers(files: Sequence[Export]) -> None:
     """One row a layer, with each file's differing codes."""
-    columns = ("layer", "codes compared", *(f"different, {done.format}" for done in exports))
-    layers = zip(*(done.parity.layers for done in exports), strict=True)
+    columns = ("layer", "codes compared", *(f"different, {done.format}" for done in files))
+    layers = zip(*(done.parity.layers for done in files), strict=True)
     rows = [
         (same[0].node, same[0].codes_compared, *(layer.codes_different for layer in same))
         for same in layers

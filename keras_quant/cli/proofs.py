@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from keras_quant.cli.output import note, print_table
+from keras_quant.cli.output import as_share, note, print_table
 
 if TYPE_CHECKING:
+    from keras_quant.jobs.export import Exported
     from keras_quant.proof.formats import Format
-    from keras_quant.proof.gate import Export
+    from keras_quant.proof.write import Export
 
 
 def print_proofs(exports: Sequence[Export]) -> None:
-    """One row a file."""
+    """One row a file: how far it is from the reference."""
     columns = (
         *("target", "kB", "images", "codes compared", "different", "top-1 reference"),
-        *("top-1 Keras", "logit difference", "seconds"),
+        *("difference", "seconds"),
     )
     rows = [
         (
@@ -25,9 +26,8 @@ def print_proofs(exports: Sequence[Export]) -> None:
             done.parity.images,
             done.parity.codes_compared,
             done.parity.codes_different,
-            f"{done.parity.top1_agreement:.2%}",
-            f"{done.parity.keras_top1_agreement or 0:.2%}",
-            f"{done.parity.logit_difference:.1e}",
+            as_share(done.parity.top1_agreement),
+            f"{done.parity.difference:.1e}",
             f"{done.parity.seconds:.2f}",
         )
         for done in exports
@@ -48,7 +48,7 @@ def print_runtimes(exports: Sequence[Export]) -> None:
     print_table(("target", "versions", "kernels"), rows)
 
 
-def note_exceptions(exports: Sequence[Export], formats: Sequence[Format]) -> None:
+def note_exceptions(exported: Exported, formats: Sequence[Format]) -> None:
     """Says what is not as usual: floats for TensorRT, codes that may differ, biases that moved."""
     from keras_quant.targets.tensorrt import plan
 
@@ -57,16 +57,17 @@ def note_exceptions(exports: Sequence[Export], formats: Sequence[Format]) -> Non
             note(f"tensorrt/ holds a model of floats: {reason}")
             if form.options.dla:
                 note("what is compared is the file in float32, without that rounding")
-    for export in exports:
+    for export in exported.files:
         if export.parity.codes_tolerance:
             note(
                 f"{export.format} is not exact for this model: up to "
                 f"{100 * export.parity.codes_tolerance:g}% of its codes may differ; "
                 f"{export.parity.codes_different:,} do"
             )
-    moved = exports[0].moved_channels
-    if moved:
+    keras = exported.keras
+    if keras.moved_channels:
         note(
-            f"biases of {moved:,} channels were moved to what integers can say, by up to "
-            f"{exports[0].largest_shift_steps:.1g} of an output step; Keras here is the moved model"
+            f"biases of {keras.moved_channels:,} channels were moved to what integers can say, "
+            f"by up to {keras.largest_shift_steps:.1g} of an output step; Keras here is the moved "
+            "model"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.answers import print_answers
 from keras_quant.cli.formats import choose_formats
 from keras_quant.cli.options import preprocess_option
 from keras_quant.cli.output import json_option, note, print_json, print_table
@@ -106,14 +107,15 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
         progress=Progress(),
     )
     if as_json:
-        proofs = {export.format: export.parity for export in result.exports}
+        proofs = {export.format: export.parity for export in result.exported.files}
         print_json({"run": result.folder.path, "record": result.record, "parity": proofs})
         return
     from keras_quant.cli.summary import policy, quantized_summary
 
     print_table(("figure", "value"), quantized_summary(result), title=str(result.folder.path))
-    print_proofs(result.exports)
-    note_exceptions(result.exports, formats)
+    print_proofs(result.exported.files)
+    print_answers(result.exported)
+    note_exceptions(result.exported, formats)
     for line in policy(result.record):
         note(line)
 

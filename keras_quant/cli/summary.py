@@ -70,7 +70,7 @@ def _difference(parity: Parity) -> tuple[str, str]:
     if parity.codes_compared:
         count = f"{parity.codes_different:,} of {parity.codes_compared:,}"
         return "codes that differ", f"{count} {runtime}"
-    return "logits that differ by", f"up to {parity.logit_difference:.1e} {runtime}"
+    return "logits that differ by", f"up to {parity.difference:.1e} {runtime}"
 
 
 def policy(record: RunRecord) -> list[str]:

@@ -18,6 +18,7 @@ from keras_quant.files import write_text
 from keras_quant.jobs.begin import describe_data, now
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.evaluate import check_fits, dataset_of, record_around
+from keras_quant.jobs.export import Exported
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.source import build_float
@@ -28,7 +29,6 @@ from keras_quant.model.inputs import with_input_shape
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import Format
-from keras_quant.proof.gate import Export
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import ModelRecord, QuantizationRecord, RunRecord
@@ -100,11 +100,11 @@ class QuantizeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class QuantizeResult:
-    """A finished run: its folder, its record and the proofs of its files."""
+    """A finished run: its folder, its record, and what the model and its files answer."""
 
     folder: RunFolder
     record: RunRecord
-    exports: tuple[Export, ...]
+    exported: Exported
 
 
 def quantize_run(
@@ -145,10 +145,10 @@ def quantize_run(
         calibrator=settings.calibrator,
         post_training=True,
     )
-    record, exports = finish(
+    record, exported = finish(
         model, source, dataset, folder, record, formats, beside_float=True, progress=progress
     )
-    return QuantizeResult(folder=folder, record=record, exports=exports)
+    return QuantizeResult(folder=folder, record=record, exported=exported)
 
 
 def _check(settings: QuantizeSettings, path: Path) -> None:
