@@ -17,9 +17,10 @@ from keras_quant.errors import RunError, UsageError, close_names
 from keras_quant.files import write_text
 from keras_quant.jobs.begin import describe_data, now
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
-from keras_quant.jobs.evaluate import check_fits, dataset_of, record_around
 from keras_quant.jobs.export import Exported
 from keras_quant.jobs.finish import finish
+from keras_quant.jobs.loaded import check_takes
+from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.source import build_float
 from keras_quant.methods import DEFAULT_METHOD, load_method
@@ -182,7 +183,7 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
         progress.say(f"loading {file}")
         source = load_model(file, trust=settings.trust)
         dataset = dataset_of(giver, settings.dataset)
-        check_fits(file, source, dataset)
+        check_takes(file, source, dataset)
         source = with_input_shape(source, dataset.input_shape)
     run = record_around(giver)
     dataset = declare(
