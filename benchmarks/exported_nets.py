@@ -12,8 +12,8 @@ from quantized import fake_quantized
 from keras_quant.data import load_dataset
 from keras_quant.errors import RunError
 from keras_quant.graph.ir import Graph
-from keras_quant.jobs.evaluate import dataset_of
 from keras_quant.jobs.export import stored_limits
+from keras_quant.jobs.paths import dataset_of
 from keras_quant.jobs.preprocess import declare
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model

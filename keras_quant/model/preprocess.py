@@ -13,7 +13,7 @@ from keras_quant.methods.layers import InputGrid
 from keras_quant.model.inputs import with_input_shape
 from keras_quant.model.topology import Call, Shape, list_calls
 from keras_quant.pixels import pixel_grid
-from keras_quant.preprocessing import PREPROCESSINGS, RAW, UNIT, Preprocessing
+from keras_quant.preprocessing import PREPROCESSINGS, RAW, UNIT, Preprocessing, describe
 from keras_quant.tf import keras
 
 AFFINE = ("Rescaling", "Normalization")
@@ -43,15 +43,21 @@ class Found:
     layer: str
     cls: str
 
+    def __str__(self) -> str:
+        return (
+            f"the model takes {describe(self.preprocessing)}: found in layer {self.layer} "
+            f"({self.cls})"
+        )
 
-def find_preprocessing(model: keras.Model, shape: Sequence[int]) -> Found | None:
+
+def find_preprocessing(model: keras.Model, shape: Sequence[int] | None = None) -> Found | None:
     """Finds out what a model wants of pixels, from what it does with its input.
 
     A Rescaling or a Normalization takes raw pixels where reals of 0 to 1 would leave it all but
     constant, and else these. Our InputGrid takes what the grid is made for.
 
     Args:
-        shape: of an image.
+        shape: of an image; None where the model takes images of one size.
     Returns: None where the first layers say nothing, or the layers cannot be followed.
     """
     front = list(_front(model, shape))
@@ -60,14 +66,16 @@ def find_preprocessing(model: keras.Model, shape: Sequence[int]) -> Found | None
     first = front[0]
     cls = type(first.layer).__name__
     if isinstance(first.layer, InputGrid):
-        found = _of_grid(first.layer, shape[-1])
+        found = _of_grid(first.layer, first.shape[-1])
     else:
-        layers = [call.layer for call in front]
+        layers = [call.layer for call in front if not isinstance(call.layer, InputGrid)]
         found = RAW if _wants_pixels(layers, first.input_shapes[0]) else UNIT
     return None if found is None else Found(preprocessing=found, layer=first.name, cls=cls)
 
 
-def input_range(model: keras.Model, shape: Sequence[int]) -> tuple[float, float] | None:
+def input_range(
+    model: keras.Model, shape: Sequence[int] | None = None
+) -> tuple[float, float] | None:
     """The least and the greatest real that a quantized model tells apart at its input.
 
     Returns: None where its input is not rounded.
@@ -79,10 +87,10 @@ def input_range(model: keras.Model, shape: Sequence[int]) -> tuple[float, float]
     return first.layer.scale * low, first.layer.scale * high
 
 
-def _front(model: keras.Model, shape: Sequence[int]) -> Iterator[Call]:
+def _front(model: keras.Model, shape: Sequence[int] | None) -> Iterator[Call]:
     """The first calls that say something of the input: an InputGrid, or affine layers in a row."""
     try:
-        calls = list_calls(with_input_shape(model, shape))
+        calls = list_calls(model if shape is None else with_input_shape(model, shape))
     except (ModelError, LoweringError):
         return
     name = calls[0].name
