@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from keras_quant.errors import DataError
@@ -81,19 +83,21 @@ def check_channels(preprocessing: Preprocessing, shape: tuple[int, ...], what: s
 def pixel_grid(preprocessing: Preprocessing, channels: int) -> QParams:
     """Gives 8-bit codes for what pixels become; the pixels themselves where that can be.
 
-    Channels with one divisor and a mean of 0 or 128 have codes that are the pixels, or the pixels
-    less 128. Any other grid is symmetric, since every target takes that, and as fine as the reals
-    allow without one of them near a half between two codes: there one runtime would round it up
-    and another down.
+    They are where all channels have one divisor and one mean, which is a whole number: then that
+    is the zero point; pixels less 128 have the zero point 0. Any other grid is symmetric, since
+    every target takes that, and as fine as the reals allow without one of them near a half between
+    two codes: there one runtime would round it up and another down.
 
     Args:
         channels: of the images.
     """
     divisors, means = set(preprocessing.std), set(preprocessing.mean)
-    if len(divisors) == 1 and means == {0.0}:
-        return unsigned(PIXEL_BITS, 1 / divisors.pop())
-    if len(divisors) == 1 and means == {128.0}:
-        return signed(PIXEL_BITS, 1 / divisors.pop(), narrow_range=False)
+    if len(divisors) == len(means) == 1:
+        mean, scale = means.pop(), 1 / divisors.pop()
+        if mean == 128:
+            return signed(PIXEL_BITS, scale, narrow_range=False)
+        if mean in range(PIXEL_MAX + 1):
+            return replace(unsigned(PIXEL_BITS, scale), zero_point=int(mean))
     reals = reals_of_pixels(preprocessing, channels).astype(np.float64)
     finest = signed(PIXEL_BITS, 1.0, narrow_range=True)
     scales = np.abs(reals).max() / finest.qmax * (1 + _STEP * np.arange(_TRIES))

@@ -68,13 +68,17 @@ def test_numbers_of_channels_that_are_not_there_are_refused() -> None:
             Preprocessing(name="x", mean=(128.0,), std=(128.0,)),
             signed(8, 1 / 128, narrow_range=False),
         ),
+        (
+            Preprocessing(name="x", mean=(100.0,) * 3, std=(64.0,)),
+            dataclasses.replace(unsigned(8, 1 / 64), zero_point=100),
+        ),
     ],
 )
 def test_codes_are_the_pixels_where_they_can_be(preprocessing: Preprocessing, grid: object) -> None:
-    made = pixel_grid(preprocessing, 1)
+    made = pixel_grid(preprocessing, 3)
     assert dataclasses.astuple(made) == dataclasses.astuple(grid)
-    codes = quantize(reals_of_pixels(preprocessing, 1), made)
-    assert (codes[:, 0] - made.qmin == PIXELS).all()
+    codes = quantize(reals_of_pixels(preprocessing, 3), made)
+    assert (codes - made.qmin == PIXELS[:, None]).all()
 
 
 three = st.tuples(*[st.floats(80, 150)] * 3)

@@ -66,7 +66,9 @@ def inspect(
     scheme = None
     if bits["bits"] or bits["scheme"] or bits["overrides"]:
         scheme = choose_scheme(**bits)
-    graph = graph_of(target, scheme=scheme, dataset=dataset, input_shape=input_shape, trust=trust)
+    graph = graph_of(
+        target, scheme=scheme, dataset=dataset, input_shape=input_shape, trust=trust, say=note
+    )
     if as_graph:
         print_json(describe_nodes(graph)) if as_json else click.echo(format_graph(graph))
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from keras_quant.schemes.file import scheme_from_dict
 
 if TYPE_CHECKING:
+    from keras_quant.jobs.quantize import QuantizeResult
     from keras_quant.jobs.train import TrainResult
     from keras_quant.proof.parity import Parity
     from keras_quant.runs.records import RunRecord
@@ -38,6 +39,28 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
         ("integer TFLite file", f"{size_bytes / 1e3:,.1f} kB ({size_bytes / float_bytes:.2f}x)"),
         ("weights at logical bits", f"{bits / 8e3:,.1f} kB of {parameters:,.0f} parameters"),
         ("MACs an image", f"{figures['MACs', 'one image']:,.0f}"),
+    ]
+
+
+def quantized_summary(result: QuantizeResult) -> list[tuple[str, str]]:
+    """Rows of (figure, value) for a run that was quantized without training."""
+    figures = {(f.name, f.notes): f.value for f in result.record.figures}
+    float_bytes = figures["size", "float TFLite file"]
+    images = result.record.dataset.sizes["test"]
+    sizes = [
+        (f"{notes}", f"{value / 1e3:,.1f} kB ({value / float_bytes:.2f}x)")
+        for (name, notes), value in figures.items()
+        if name == "size" and notes.startswith("integer")
+    ]
+    return [
+        ("accuracy, float model", f"{figures['accuracy', 'float model']:.2f}%"),
+        ("accuracy, quantized model", f"{figures['accuracy', 'Keras model']:.2f}%"),
+        (
+            "agreement of the two",
+            f"{figures['top-1 agreement', 'float and quantized']:.2f}% of {images:,} test images",
+        ),
+        ("float TFLite file", f"{float_bytes / 1e3:,.1f} kB"),
+        *sizes,
     ]
 
 

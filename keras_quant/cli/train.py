@@ -62,6 +62,11 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 @click.option(
     "--distill", default=0.0, show_default=True, help="Share of the parent's answers in the loss."
 )
+@click.option(
+    "--loss-weights",
+    metavar="W,W,...",
+    help="Of the losses of several outputs, in their order [default: 1 each].",
+)
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same result.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
 @click.option(

@@ -51,6 +51,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
             schedule=options["schedule"],
             warmup_epochs=options["warmup"],
         ),
+        loss_weights=parse_weights(options["loss_weights"]),
         **{name: options[name] for name in _FIELDS},
     )
 
@@ -72,6 +73,18 @@ def choose_scheme(
         return load_scheme("float")
     base = load_scheme(scheme) if scheme else scheme_from_bits(bits or DEFAULT_BITS)
     return with_overrides(base, overrides)
+
+
+def parse_weights(text: str | None) -> tuple[float, ...]:
+    """Reads "0.3,1"; () where nothing was given.
+
+    Raises:
+        UsageError: a part is no number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else ()
+    except ValueError as error:
+        raise UsageError(f"--loss-weights {text!r}: write numbers, as in 0.3,1") from error
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, int | float | str]:
@@ -109,6 +122,15 @@ def run_path(options: Mapping[str, Any], settings: TrainSettings) -> Path:
         model = settings.model.rpartition(":")[0] or settings.model
         parts = (Path(settings.dataset).stem, Path(model).stem, settings.scheme.name)
         name = "-".join(parts)
+    return plain_path(options["out"], name)
+
+
+def plain_path(out: Path, name: str) -> Path:
+    """The folder of a run.
+
+    Raises:
+        UsageError: the name is not that of a folder below --out.
+    """
     if Path(name).name != name or name in ("", ".", ".."):
         raise UsageError(f"--name {name!r}: give a plain name; the folder is chosen with --out")
-    return Path(options["out"]) / name
+    return Path(out) / name

@@ -11,7 +11,7 @@ from keras_quant.data import Dataset
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.cost import cost
-from keras_quant.jobs.export import stored_limits
+from keras_quant.jobs.export import Exported, stored_limits
 from keras_quant.jobs.preprocess import guessing_warning
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.model.files import save_model
@@ -42,18 +42,19 @@ def finish(
     *,
     beside_float: bool = False,
     progress: Progress,
-) -> tuple[RunRecord, tuple[Export, ...]]:
+) -> tuple[RunRecord, Exported]:
     """Snaps, saves, touches the test set once, exports and proves.
 
     Args:
         model: fake-quantized, or in float; its biases are moved.
         source: the float model that it was made of.
         beside_float: evaluate the source too, and compare their answers.
-    Returns: the record with its figures, as saved; and the files that passed.
+    Returns: the record with its figures, as saved; and what the model and its files answer.
     Raises:
         LoweringError, EmitError: the model cannot be lowered, or written for a target.
         ParityError: a file does not answer as the reference does.
     """
+    save_model(model, folder.model)  # first, so that nothing that is refused below loses it
     progress.say("lowering to the integer graph")
     before = model.get_weights()
     snap = lower_exactly(model, limits=stored_limits(formats))
@@ -81,7 +82,7 @@ def finish(
     measured = [figure for export in exports for figure in _of_file(export)]
     record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
     records.save(record, folder.path)
-    return record, exports
+    return record, Exported(keras=proven.keras, files=exports)
 
 
 def _beside_float(source: keras.Model, proven: Proven) -> tuple[Figure, ...]:

@@ -15,7 +15,9 @@ from keras_quant.graph.cost import GraphCost, cost
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.store import SUFFIX, load_graph
-from keras_quant.runs import RunFolder, model_of
+from keras_quant.jobs.preprocess import Say
+from keras_quant.preprocessing import describe
+from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.zoo import MODELS, build
 
@@ -68,6 +70,7 @@ def graph_of(
     dataset: str | None,
     input_shape: tuple[int, ...] | None = None,
     trust: bool = False,
+    say: Say = lambda text: None,
 ) -> Graph:
     """Reads or lowers what a user names.
 
@@ -79,6 +82,7 @@ def graph_of(
             digits.
         input_shape: of a Keras file that takes inputs of any size; None where it has its own.
         trust: load a Keras file that holds code.
+        say: is told what the model takes, where a run or the first layers say it.
     Raises:
         UsageError: the target is nothing of that kind, or comes with options it cannot take.
         KerasQuantError: it cannot be loaded, built or lowered.
@@ -92,23 +96,38 @@ def graph_of(
             f"and files have theirs{close_names(target, MODELS)}"
         )
     if path.is_dir():
-        model, path = model_of(path), RunFolder(path).graph
+        model, recorded = model_of(path), records.load(path).dataset.preprocess
+        if recorded is not None:
+            say(f"the model takes {describe(recorded)}")
+        path = RunFolder(path).graph
         if not path.is_file():
             return _keras_graph(model, input_shape, trust=trust)
     if path.is_file():
         if path.suffix == SUFFIX:
             return load_graph(path)
-        return _keras_graph(path, input_shape, trust=trust)
+        return _keras_graph(path, input_shape, trust=trust, say=say)
     raise RunError(f"{target}: no such run, file or zoo model{close_names(target, MODELS)}")
 
 
-def _keras_graph(path: Path, input_shape: tuple[int, ...] | None, *, trust: bool) -> Graph:
+def _keras_graph(
+    path: Path,
+    input_shape: tuple[int, ...] | None,
+    *,
+    trust: bool,
+    say: Say = lambda text: None,
+) -> Graph:
     from keras_quant.lower import lower
     from keras_quant.model.files import load_model
     from keras_quant.model.inputs import with_input_shape
+    from keras_quant.model.preprocess import find_preprocessing
 
     model = load_model(path, trust=trust)
-    return lower(model if input_shape is None else with_input_shape(model, input_shape))
+    model = model if input_shape is None else with_input_shape(model, input_shape)
+    graph = lower(model)
+    found = find_preprocessing(model) if len(graph.inputs) == 1 else None
+    if found is not None:
+        say(str(found))
+    return graph
 
 
 def _zoo_graph(name: str, scheme: Scheme | None, dataset: str) -> Graph:

@@ -46,7 +46,8 @@ def declare(
         asked: what stands behind --preprocess; None where nothing does.
         recorded: what the run or the file was made with.
         model: of one input; None where there is no Keras model.
-        say: is told where it was found, and of values that the model cannot mean.
+        say: is told where it was found, of values that the model cannot mean, and what the
+            dataset has to say of its files.
     Raises:
         UsageError: `asked` cannot be read.
         DataError: the images have other channels than it has numbers for.
@@ -59,23 +60,24 @@ def declare(
     elif recorded is not None:
         chosen = recorded
     elif model is not None and data.has_pixels:
-        chosen = _found(model, say) or chosen
+        chosen = _found(model, data, say) or chosen
     if chosen is not None:
         check_channels(chosen, data.input_shape, f"dataset {data.name}")
-    declared = dataclasses.replace(data, preprocessing=chosen)
+    for line in data.notes:
+        say(f"{data.name}: {line}")
+    declared = dataclasses.replace(data, preprocessing=chosen, notes=())
     for line in (*_range_warnings(declared), *_model_warnings(declared, model)):
         say(f"warning: {line}")
     return declared
 
 
-def _found(model: keras.Model, say: Say) -> Preprocessing | None:
+def _found(model: keras.Model, data: Dataset, say: Say) -> Preprocessing | None:
     from keras_quant.model.preprocess import find_preprocessing
 
-    found = find_preprocessing(model)
+    found = find_preprocessing(model, data.input_shape)
     if found is None:
         return None
-    where = f"found in layer {found.layer} ({found.cls})"
-    say(f"the model takes {describe(found.preprocessing)}: {where}")
+    say(str(found))
     return found.preprocessing
 
 
@@ -104,7 +106,7 @@ def _model_warnings(data: Dataset, model: keras.Model | None) -> list[str]:
         return []
     from keras_quant.model.preprocess import input_range
 
-    known = input_range(model)
+    known = input_range(model, data.input_shape)
     if known is None:
         return []
     low, high = data.preprocessing.range

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError
+from keras_quant.jobs.begin import describe_data, now
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.rules import check_methods
 from keras_quant.runs import records
-from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
+from keras_quant.runs.records import ModelRecord, RunRecord, TrainingRecord
 from keras_quant.schemes.file import scheme_to_dict
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.training.optimizer_settings import OptimizerSettings
@@ -42,6 +42,7 @@ class TrainSettings:
         distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
+        loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
         tensorboard: write TensorBoard event files into the run's folder.
     """
 
@@ -60,6 +61,7 @@ class TrainSettings:
     parent: Path | None = None
     distill: float = 0.0
     preprocess: str | None = None
+    loss_weights: tuple[float, ...] = ()
     tensorboard: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
@@ -80,6 +82,8 @@ class TrainSettings:
             found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
         if self.distill and (self.parent is None or is_float(self.scheme)):
             found.append("--distill needs a parent, given with --from RUN, and a scheme with bits")
+        if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
+            found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
         if not 0 <= self.seed <= MAX_SEED:
             found.append(f"--seed is {self.seed}; 0 to {MAX_SEED} is allowed")
         if ":" in self.model and self.model_options:
@@ -112,21 +116,12 @@ def begin_record(
     """The record of a run that is about to begin."""
     optimizer = dataclasses.asdict(settings.optimizer)
     schedule = {key: optimizer.pop(key) for key in ("schedule", "warmup_epochs")}
-    sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
     return RunRecord(
         command=command,
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        created=now(),
         kq_version=__version__,
         model=ModelRecord(name=settings.model, options=dict(settings.model_options)),
-        dataset=DatasetRecord(
-            name=dataset.name,
-            source=dataset.source,
-            sizes=sizes,
-            input_shape=dataset.input_shape,
-            num_classes=dataset.num_classes,
-            preprocess=dataset.preprocessing,
-            validation_fraction=settings.validation_fraction,
-        ),
+        dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(
             method="float" if is_float(settings.scheme) else settings.method,
             seed=settings.seed,
@@ -139,6 +134,7 @@ def begin_record(
             patience=settings.patience,
             parent=None if settings.parent is None else str(settings.parent),
             distill=settings.distill,
+            loss_weights=settings.loss_weights,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,

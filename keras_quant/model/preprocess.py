@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_quant.errors import LoweringError
+from keras_quant.errors import LoweringError, ModelError
 from keras_quant.methods.layers import InputGrid
-from keras_quant.model.topology import Call, list_calls
+from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.topology import Call, Shape, list_calls
 from keras_quant.pixels import pixel_grid
-from keras_quant.preprocessing import PREPROCESSINGS, RAW, UNIT, Preprocessing
+from keras_quant.preprocessing import PREPROCESSINGS, RAW, UNIT, Preprocessing, describe
 from keras_quant.tf import keras
 
 AFFINE = ("Rescaling", "Normalization")
@@ -41,45 +43,55 @@ class Found:
     layer: str
     cls: str
 
+    def __str__(self) -> str:
+        return (
+            f"the model takes {describe(self.preprocessing)}: found in layer {self.layer} "
+            f"({self.cls})"
+        )
 
-def find_preprocessing(model: keras.Model) -> Found | None:
+
+def find_preprocessing(model: keras.Model, shape: Sequence[int] | None = None) -> Found | None:
     """Finds out what a model wants of pixels, from what it does with its input.
 
     A Rescaling or a Normalization takes raw pixels where reals of 0 to 1 would leave it all but
     constant, and else these. Our InputGrid takes what the grid is made for.
 
+    Args:
+        shape: of an image; None where the model takes images of one size.
     Returns: None where the first layers say nothing, or the layers cannot be followed.
     """
-    front = list(_front(model))
+    front = list(_front(model, shape))
     if not front:
         return None
     first = front[0]
     cls = type(first.layer).__name__
     if isinstance(first.layer, InputGrid):
-        found = _of_grid(first.layer, channels=first.shape[-1])
+        found = _of_grid(first.layer, first.shape[-1])
     else:
-        layers = [call.layer for call in front]
+        layers = [call.layer for call in front if not isinstance(call.layer, InputGrid)]
         found = RAW if _wants_pixels(layers, first.input_shapes[0]) else UNIT
     return None if found is None else Found(preprocessing=found, layer=first.name, cls=cls)
 
 
-def input_range(model: keras.Model) -> tuple[float, float] | None:
+def input_range(
+    model: keras.Model, shape: Sequence[int] | None = None
+) -> tuple[float, float] | None:
     """The least and the greatest real that a quantized model tells apart at its input.
 
     Returns: None where its input is not rounded.
     """
-    first = next(_front(model), None)
+    first = next(_front(model, shape), None)
     if first is None or not isinstance(first.layer, InputGrid):
         return None
-    grid = first.layer
-    return grid.scale * grid.qmin, grid.scale * grid.qmax
+    low, high = first.layer.levels
+    return first.layer.scale * low, first.layer.scale * high
 
 
-def _front(model: keras.Model) -> Iterator[Call]:
+def _front(model: keras.Model, shape: Sequence[int] | None) -> Iterator[Call]:
     """The first calls that say something of the input: an InputGrid, or affine layers in a row."""
     try:
-        calls = list_calls(model)
-    except LoweringError:
+        calls = list_calls(model if shape is None else with_input_shape(model, shape))
+    except (ModelError, LoweringError):
         return
     name = calls[0].name
     while True:
@@ -97,7 +109,7 @@ def _front(model: keras.Model) -> Iterator[Call]:
         name = readers[0].name
 
 
-def _wants_pixels(layers: list[keras.layers.Layer], shape: tuple[int | None, ...]) -> bool:
+def _wants_pixels(layers: list[keras.layers.Layer], shape: Shape) -> bool:
     """Whether reals of 0 to 1 would all but vanish in layers that compute x * gain + shift."""
     low, high = (_through(layers, value, shape) for value in (0.0, 1.0))
     span = float(np.abs(high - low).max())
@@ -105,22 +117,18 @@ def _wants_pixels(layers: list[keras.layers.Layer], shape: tuple[int | None, ...
     return span < NARROW or distance > FAR * span
 
 
-def _through(
-    layers: list[keras.layers.Layer], value: float, shape: tuple[int | None, ...]
-) -> np.ndarray:
-    x = np.full((1, *(1 if size is None else size for size in shape)), value, np.float32)
+def _through(layers: list[keras.layers.Layer], value: float, shape: Shape) -> np.ndarray:
+    x = np.full((1, *shape), value, np.float32)
     for layer in layers:
         x = layer(x)
     return np.asarray(x)
 
 
-def _of_grid(grid: InputGrid, channels: int | None) -> Preprocessing | None:
+def _of_grid(grid: InputGrid, channels: int) -> Preprocessing | None:
     """The preprocessing whose pixels have a grid; None where none has."""
-    if channels is None:
-        return None
     for known in PREPROCESSINGS.values():
         if known.channels in (None, channels):
             made = pixel_grid(known, channels)
-            if (made.scale, made.qmin, made.qmax) == (grid.scale, grid.qmin, grid.qmax):
+            if dataclasses.astuple(made) == dataclasses.astuple(grid.qparams):
                 return known
     return None

@@ -23,11 +23,11 @@ def build_from_file(
     Args:
         reference: "FILE.py:FUNCTION".
         input_shape: (height, width, channels).
-    Returns: the model, from float32 images to float32 logits (batch, num_classes).
+    Returns: the model of float32 images; its outputs are the caller's to judge.
     Raises:
         UsageError: the reference is not FILE.py:FUNCTION.
         ModelError: there is no such file or function, it fails, or it returns something else
-            than a Keras 2 model of these shapes, or one whose layers cannot be followed.
+            than a Keras 2 model of these images, or one whose layers cannot be followed.
     """
     file, _, function = reference.rpartition(":")
     if not (file.endswith(".py") and function.isidentifier()):
@@ -43,17 +43,10 @@ def build_from_file(
             "model is needed: from keras_quant.tf import keras"
         )
     model = with_input_shape(model, input_shape)
-    if len(model.inputs) > 1 or len(model.outputs) > 1:
+    if len(model.inputs) > 1:
         raise ModelError(
-            f"{reference} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; kq "
-            "trains one of each. Train others with Keras: prepare.plan and prepare.wrap quantize "
-            "them, lower.lower_exactly and emit.tflite.emit_tflite export them"
-        )
-    expected = ((None, *input_shape), (None, num_classes))
-    if (model.input_shape, model.output_shape) != expected:
-        raise ModelError(
-            f"{reference} maps {model.input_shape} to {model.output_shape}; the data needs "
-            f"{expected[0]} to {expected[1]}"
+            f"{reference} has {len(model.inputs)} inputs; kq trains one. Train others with Keras: "
+            "keras_quant.plan, collect and quantize quantize them, lower_exactly lowers them"
         )
     return model
 

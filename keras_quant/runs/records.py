@@ -110,6 +110,7 @@ class TrainingRecord:
         patience: epochs without gain after which training stopped; 0 for never.
         parent: the run whose weights training started from.
         distill: share of the parent's answers in the loss; 0 for the labels alone.
+        loss_weights: of the outputs' losses; () where all have 1.
     """
 
     method: str
@@ -123,6 +124,7 @@ class TrainingRecord:
     patience: int = 0
     parent: str | None = None
     distill: float = 0.0
+    loss_weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

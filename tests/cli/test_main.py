@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -69,6 +72,19 @@ def test_debug_can_be_asked_for_by_the_environment(
 ) -> None:
     monkeypatch.setenv("KQ_DEBUG", "1")
     assert "Traceback" in run_raising(TypeError("bits")).stderr
+
+
+def test_termination_ends_with_143_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def slow() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(main, "get_command", lambda *_: slow)
+    result = CliRunner().invoke(main, ["models"])
+    assert (result.exit_code, result.stderr) == (143, "error: terminated\n")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_interrupt_ends_with_130_and_one_line(run_raising) -> None:

@@ -13,7 +13,7 @@ from keras_quant.schemes.scheme import Scheme
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.lower import lower  # noqa: E402
+from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.prepare import (  # noqa: E402
     copy_weights,
     plan,
@@ -102,7 +102,7 @@ def test_float_twin_puts_out_the_values_in_front_of_each_point(make) -> None:
     source = make()
     planned = plan(source, W4A4)
     images = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
-    found = split_float(planned, source)(images)
+    found = split_float(planned, source, [p.after for p in planned.points])(images)
     names = [point.after.partition("/")[0] for point in planned.points]
     probe = keras.Model(source.input, [source.get_layer(name).output for name in names])
     for values, expected in zip(found, probe(images), strict=True):
@@ -221,3 +221,24 @@ def test_zero_points_travel_from_the_plan_to_the_graph() -> None:
     found = {name: tensor.qparams for name, tensor in graph.tensors.items() if tensor.qparams}
     assert dataclasses.astuple(found["input_quant"]) == (1 / 128, 128, 0, 255, 8)
     assert dataclasses.astuple(found["hidden_quant"]) == (float(np.float32(0.1)), 131, 0, 255, 8)
+
+
+def test_an_input_grid_leaves_a_layer_its_name() -> None:
+    inputs = keras.Input((6, 6, 1), name="image")
+    x = L.Conv2D(2, 3, activation="relu", name="input_quant")(inputs)
+    model = wrapped(keras.Model(inputs, L.Dense(3, name="logits")(L.Flatten()(x))))
+    kinds = {layer.name: type(layer).__name__ for layer in model.layers}
+    assert (kinds["input_quant"], kinds["input_quant_2"]) == ("QConv2D", "InputGrid")
+
+
+def test_a_norm_without_beta_gets_one_that_integers_can_move() -> None:
+    inputs = keras.Input((6, 6, 1), name="image")
+    x = L.Conv2D(4, 3, use_bias=False, name="conv")(inputs)
+    norm = L.BatchNormalization(center=False, name="norm")
+    x = L.ReLU(name="relu")(norm(x))
+    source = keras.Model(inputs, L.Dense(3, name="logits")(L.Flatten()(x)))
+    norm.moving_mean.assign([0.1, -0.2, 0.3, 0.7])
+    model = wrapped(source, "w8a8")
+    np.testing.assert_array_equal(model.get_layer("norm").beta, np.zeros(4))
+    np.testing.assert_array_equal(model.get_layer("norm").moving_mean, norm.moving_mean)
+    assert lower_exactly(model).moved > 0

@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Node
-from keras_quant.graph.passes.staircase import (
-    Channels,
+from keras_quant.graph.passes.realize.channels import Channels
+from keras_quant.graph.passes.realize.staircase import (
     Staircase,
     kernel_multiplier,
     kernel_staircase,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras_quant.errors import GraphError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.passes.realize import ChannelReport, realize
-from keras_quant.graph.passes.room import MAX_GAIN_MOVE
+from keras_quant.graph.passes.realize.room import MAX_GAIN_MOVE
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams, unsigned

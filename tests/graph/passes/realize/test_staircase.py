@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_quant.graph.passes.staircase import Channels, Staircase, count_wrong, ideal_staircase
+from keras_quant.graph.passes.realize.channels import Channels, count_thresholds
+from keras_quant.graph.passes.realize.staircase import (
+    Staircase,
+    count_wrong,
+    ideal_staircase,
+    kernel_staircase,
+)
 from keras_quant.qparams import QParams, signed, unsigned
 
 GRIDS = st.sampled_from(
@@ -53,10 +59,11 @@ def test_thresholds_give_the_code_of_every_accumulator(output, scale, bias, lowe
 
 
 def test_levels_out_of_reach_are_infinite():
-    stairs = ideal_staircase(channel(unsigned(2, 1.0), scale=1.0, bias=1.0, lowest=0, highest=1))
+    far = channel(unsigned(2, 1.0), scale=1.0, bias=1.0, lowest=0, highest=1)
+    stairs = ideal_staircase(far)
     np.testing.assert_array_equal(stairs.above, [[0, 1, np.inf]])
     np.testing.assert_array_equal(stairs.below, [[-np.inf, 0, 1]])
-    np.testing.assert_array_equal(stairs.crossings, [[False, True, False]])
+    assert count_thresholds(far) == 1
 
 
 def test_halves_round_to_even():
@@ -79,29 +86,76 @@ def test_threshold_is_found_where_float64_loses_the_accumulator(bias):
 
 def test_accumulators_are_rounded_to_float32():
     # 2**24 + 1 is none: it becomes 2**24, whose half code rounds to the even 0
-    stairs = Staircase(levels=np.array([1.0]), above=np.array([[1.0]]), below=np.array([[-np.inf]]))
+    reach = channel(unsigned(1, 1.0), scale=1.0, bias=0.0, lowest=0, highest=1)
     integers = {"factor": np.array([1]), "bias": np.array([2**24])}
-    assert count_wrong(stairs, **integers, multiplier=np.array([2.0**-25], np.float32)) == [1]
-    assert count_wrong(stairs, **integers, multiplier=np.array([2.0**-24], np.float32)) == [0]
+    for power, threshold in ((-25, np.inf), (-24, 0)):
+        multiplier = np.array([2.0**power], np.float32)
+        assert kernel_staircase(reach, **integers, multiplier=multiplier).above == [[threshold]]
 
 
-@given(
-    output=GRIDS,
-    factor=st.integers(1, 9),
-    bias=st.integers(-30, 30),
-    multiplier=st.sampled_from([0.0625, 0.1, 0.5, 3.0]),
-)
-def test_wrong_thresholds_are_counted_exactly(output, factor, bias, multiplier):
-    stairs = ideal_staircase(channel(output, scale=0.1, bias=0.3, lowest=-40, highest=40))
-    realized = np.float32(factor * np.arange(-41, 42) + bias) * np.float32(multiplier)
-    reached = np.rint(realized)[:, None] >= stairs.levels
-    reached[0], reached[-1] = False, True  # out of reach on either side
-    first = np.argmax(reached, axis=0) - 41
-    expected = np.where(np.isinf(stairs.above[0]), 41, stairs.above[0])
-    wrong = count_wrong(
-        stairs,
+INTEGERS = {
+    "output": GRIDS,
+    "factor": st.integers(0, 9),
+    "bias": st.integers(-30, 30),
+    "multiplier": st.sampled_from([0.0625, 0.1, 0.5, 3.0]),
+}
+
+
+def codes_of_integers(n: np.ndarray, output: QParams, factor, bias, multiplier) -> np.ndarray:
+    realized = np.rint(np.float32(factor * n + bias) * np.float32(multiplier))
+    return np.clip(realized + output.zero_point, output.qmin, output.qmax)
+
+
+@given(**INTEGERS)
+def test_thresholds_of_integers_give_the_code_of_every_accumulator(
+    output, factor, bias, multiplier
+):
+    n = np.arange(-40, 41)
+    stairs = kernel_staircase(
+        channel(output, scale=1.0, bias=0.0, lowest=-40, highest=40),
         factor=np.array([factor]),
         bias=np.array([bias]),
         multiplier=np.array([multiplier], np.float32),
     )
-    assert wrong[0] == np.count_nonzero(first != expected)
+    expected = codes_of_integers(n, output, factor, bias, multiplier)
+    np.testing.assert_array_equal(codes_by_thresholds(stairs, n, output), expected)
+
+
+@given(**INTEGERS)
+def test_wrong_thresholds_are_counted_exactly(output, factor, bias, multiplier):
+    ideal = channel(output, scale=0.1, bias=0.3, lowest=-40, highest=40)
+    stairs, n = ideal_staircase(ideal), np.arange(-40, 41)
+    codes = codes_of_integers(n, output, factor, bias, multiplier) - output.zero_point
+    reached = np.vstack([codes[:, None] >= stairs.levels, np.full(len(stairs.levels), True)])
+    first = np.argmax(reached, axis=0) - 40
+    expected = np.where(np.isinf(stairs.above[0]), 41, stairs.above[0])
+    integers = kernel_staircase(
+        ideal,
+        factor=np.array([factor]),
+        bias=np.array([bias]),
+        multiplier=np.array([multiplier], np.float32),
+    )
+    assert count_wrong(stairs, integers) == [np.count_nonzero(first != expected)]
+
+
+@pytest.mark.parametrize("unit", [0.3, 1 / 7, 2.0**-9, 1e-3])
+def test_thresholds_beside_ties_are_those_of_float64(unit: float) -> None:
+    # Biases that put an accumulator on a tie, or beside it by units in the last place.
+    output = unsigned(8, 1.0)
+    ties = (np.arange(0, 40) + 0.5 - 12 * unit)[:, None]
+    beside = ties + np.spacing(ties) * np.arange(-8, 9)
+    bias = beside.ravel()
+    reach = np.full(len(bias), 3000.0)
+    many = Channels(
+        input_scale=1.0,
+        output=output,
+        weight_scale=np.full(len(bias), unit),
+        bias=bias,
+        lowest=-reach,
+        highest=reach,
+    )
+    stairs = ideal_staircase(many)
+    n = np.arange(-3000, 3001)
+    codes = np.clip(np.rint(n[:, None] * unit + bias), 0, 255)
+    expected = np.stack([np.searchsorted(column, stairs.levels) for column in codes.T]) - 3000.0
+    np.testing.assert_array_equal(stairs.above, np.where(expected > 3000, np.inf, expected))

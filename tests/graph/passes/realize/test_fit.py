@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_quant.graph.passes.fit import Fit, solve
-from keras_quant.graph.passes.staircase import Channels, ideal_staircase
+from keras_quant.graph.passes.realize.channels import Channels
+from keras_quant.graph.passes.realize.fit import Fit, fit_staircase, solve
+from keras_quant.graph.passes.realize.staircase import ideal_staircase
 from keras_quant.qparams import QParams, signed, unsigned
 
 CHANNELS = 6
@@ -66,9 +67,11 @@ def differing(channels: Channels, fit: Fit, channel: int) -> int:
 
 @given(channels=random_channels(), max_factor=st.sampled_from([1, 2, 18, 127]))
 def test_no_code_differs_where_no_threshold_is_wrong(channels, max_factor):
-    fit = solve(channels, ideal_staircase(channels), np.full(CHANNELS, max_factor))
+    fit, found = solve(channels, ideal_staircase(channels), np.full(CHANNELS, max_factor))
     for channel in range(CHANNELS):
         assert (differing(channels, fit, channel) == 0) == (fit.wrong[channel] == 0)
+    np.testing.assert_array_equal(found.above, fit_staircase(channels, fit).above)
+    np.testing.assert_array_equal(found.below, fit_staircase(channels, fit).below)
 
 
 def tied(output: QParams, *, bias: float) -> Channels:
@@ -87,7 +90,7 @@ def test_ties_round_to_even_as_the_ideal_does():
     for output in (unsigned(4, 1.0), signed(4, 0.25, narrow_range=False), unsigned(8, 2.0)):
         for halves in range(-4, 5):
             channels = tied(output, bias=halves * output.scale / 2)
-            fit = solve(channels, ideal_staircase(channels), np.array([18]))
+            fit, _ = solve(channels, ideal_staircase(channels), np.array([18]))
             assert differing(channels, fit, 0) == 0
             assert fit.factor[0] == 16  # the largest power of two, whose products are exact
 
@@ -101,7 +104,7 @@ def test_multiplier_stays_within_what_xnnpack_takes():
         lowest=np.array([-3.0]),
         highest=np.array([3.0]),
     )
-    fit = solve(channels, ideal_staircase(channels), np.array([1]))
+    fit, _ = solve(channels, ideal_staircase(channels), np.array([1]))
     assert fit.weight_scale[0] < 256
     assert differing(channels, fit, 0) == 0
 
@@ -115,7 +118,7 @@ def test_constant_channels_need_no_weights():
         lowest=np.array([-99.0, -99.0, -99.0, 0.0]),
         highest=np.array([99.0, 99.0, 99.0, 0.0]),
     )
-    fit = solve(channels, ideal_staircase(channels), np.full(4, 127))
+    fit, _ = solve(channels, ideal_staircase(channels), np.full(4, 127))
     assert fit.factor.tolist() == [0, 0, 0, 0]
     assert fit.bias.tolist() == [2, -3, 3, 0]
     assert [differing(channels, fit, channel) for channel in range(4)] == [0, 0, 0, 0]
