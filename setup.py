@@ -12,8 +12,8 @@ README = ROOT / "README.md"
 
 
 def _version() -> str:
-    """The version that keras_quant/__init__.py states, read without importing it."""
-    source = (ROOT / "keras_quant" / "__init__.py").read_text(encoding="utf-8")
+    """The version that keras_quant/version.py states, read without importing it."""
+    source = (ROOT / "keras_quant" / "version.py").read_text(encoding="utf-8")
     return re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)[1]
 
 
@@ -44,7 +44,9 @@ setup(
         "onnx>=1.16",
         "onnxruntime>=1.20",
         "pillow>=10.0",
-        "pyparsing>=3.0",  # qkeras imports it but names another package in its metadata
+        # qkeras imports it but names another package in its metadata. It uses delimitedList, an old
+        # name that pyparsing 3.3 warns of and that the next major version may drop.
+        "pyparsing>=3.0,<4",
         "pyyaml>=6.0",
         "qkeras>=0.9.0",
         "rich>=13.0",

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,7 +19,8 @@ from emulated_processors import Cache, Processor, command, environment
 
 from keras_quant.errors import ModelError
 from keras_quant.proof.formats import Format
-from keras_quant.runners import RunnerInfo
+from keras_quant.proof.formats.definition import FormatDef
+from keras_quant.runners import RunnerInfo, Step
 
 _WORKER = Path(__file__).with_name("emulated_worker.py")
 _LOG_CHARACTERS = 1000
@@ -109,6 +110,10 @@ class EmulatedRunner:
             versions=reply["versions"],
         )
 
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+        """Takes a batch, see Runner; there is nothing to do ahead."""
+        return partial(self.run, inputs)
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch, see Runner."""
         given, found = (_new_path(self._emulator, ".npz") for _ in range(2))
@@ -116,9 +121,6 @@ class EmulatedRunner:
         self._emulator.ask(model=str(self._path), inputs=str(given), outputs=str(found))
         with np.load(found) as arrays:
             return dict(arrays)
-
-    def close(self) -> None:
-        """Nothing to release: the emulator holds the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +136,12 @@ class EmulatedFormat(Format):
     emulator: Emulator
     keeps_options: bool = True
 
-    def load(self, part: str) -> Any:
-        """Imports what the field `part` names; the runner is the emulator's."""
-        if part != "runner":
-            return Format.load(self, part)
+    @property
+    def definition(self) -> FormatDef:
+        """What the format does; its runner is the emulator's."""
         run = partial(EmulatedRunner, self.emulator, self.suffix)
-        return run if self.keeps_options else lambda content: run(without_options(content))
+        runner = run if self.keeps_options else lambda content: run(without_options(content))
+        return replace(self.define(self.options), runner=runner)
 
 
 def emulated(form: Format, emulator: Emulator, *, keeps_options: bool = True) -> EmulatedFormat:

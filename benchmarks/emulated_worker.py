@@ -39,7 +39,7 @@ def _answer(
     if model not in models:
         form = format_of(Path(model))
         assert form is not None, model
-        models[model] = form.load("runner")(Path(model))
+        models[model] = form.definition.runner(Path(model))
     runner = models[model]
     if inputs is not None and outputs is not None:
         with np.load(inputs) as given:

@@ -20,13 +20,15 @@ from results import argument_parser
 from trainings import finished_run
 
 from keras_quant.cli.output import print_table
-from keras_quant.data import load_dataset, normalize
+from keras_quant.data import load_dataset
 from keras_quant.files import write_json
 from keras_quant.jobs.export import stored_limits
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model
 from keras_quant.model.logits import LogitFunction
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import UNIT
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.parity import Parity, prove_all
 from keras_quant.runs import RunFolder
@@ -89,9 +91,9 @@ def _proven(
     snap = lower_exactly(model, limits=stored_limits(formats))
     proofs = prove_all(
         snap.graph,
-        [(form, form.emitted(snap.graph)) for form in formats],
-        {snap.graph.inputs[0]: normalize(test)},
-        keras_logits=LogitFunction(model)(test),
+        [(form, form.definition.emit(snap.graph)) for form in formats],
+        {snap.graph.inputs[0]: normalize(test, UNIT)},
+        keras_logits=LogitFunction(model, UNIT)(test),
     )
     return [(bits, name, proof, snap.moved) for name, proof in zip(targets, proofs, strict=True)]
 

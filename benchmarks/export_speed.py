@@ -83,7 +83,7 @@ def measure(path: Path) -> list[Result]:
     moved = f"{snap.moved:,} of {snap.channels:,} channels moved"
     results.append(Result(figure="lowering", value=total, unit="s", peer=moved))
     for form in formats:
-        seconds, content = _timed(lambda form=form: form.emitted(snap.graph))
+        seconds, content = _timed(lambda form=form: form.definition.emit(snap.graph))
         size = f"{len(content) / 1e6:,.1f} MB"
         results.append(Result(figure=f"writing {form.name}", value=seconds, unit="s", peer=size))
         total += seconds

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 from quantized import fake_quantized
 
-from keras_quant.data import load_dataset, normalize
+from keras_quant.data import load_dataset
 from keras_quant.errors import RunError
 from keras_quant.graph.ir import Graph
 from keras_quant.jobs.evaluate import dataset_of
+from keras_quant.jobs.preprocess import declare
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import UNIT
 from keras_quant.proof.formats import EXACT_FORMATS
-from keras_quant.runs import RunFolder, model_of
+from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.tf import keras
 from keras_quant.zoo import build
 
@@ -47,6 +50,7 @@ def read_run(run: Path, images: int) -> ExportedNet:
         KerasQuantError: a subclass says what else is wrong with it.
     """
     folder = RunFolder(run).export
+    data = declare(dataset_of(run, None), asked=None, recorded=records.load(run).dataset.preprocess)
     paths = {name: folder / form.file_name for name, form in EXACT_FORMATS.items()}
     files = {name: path.read_bytes() for name, path in paths.items() if path.exists()}
     if not files:
@@ -54,7 +58,7 @@ def read_run(run: Path, images: int) -> ExportedNet:
     return ExportedNet(
         name=run.name,
         graph=lower_exactly(load_model(model_of(run))).graph,
-        images=normalize(dataset_of(run, None).test.x[:images]),
+        images=data.reals(data.test.x[:images]),
         files=files,
     )
 
@@ -76,8 +80,8 @@ def write_nets(nets: Sequence[str], bits: Sequence[str], images: int) -> Iterato
             yield ExportedNet(
                 name=f"{net} {widths}",
                 graph=graph,
-                images=normalize(dataset.test.x[:images]),
-                files={name: form.load("emit")(graph) for name, form in EXACT_FORMATS.items()},
+                images=normalize(dataset.test.x[:images], UNIT),
+                files={name: form.definition.emit(graph) for name, form in EXACT_FORMATS.items()},
             )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from interleaved import time_interleaved, timing
 from networks import CASES, Case
+from padded_nets import PADDED_NETS
 from results import Result, argument_parser, publish
 
 from keras_quant.tf import keras
@@ -47,7 +48,7 @@ def measure_networks(
         if arguments.model not in (None, case.model):
             continue
         shape = (case.size, case.size, 3)
-        source = build(case.model, shape, case.classes)
+        source = _build(case.model, shape, case.classes)
         images = np.random.default_rng(0).integers(0, 256, (case.images, *shape), np.uint8)
         files = make_files(source, images)
         samples = _time_loads(files, invocation, case)
@@ -58,6 +59,12 @@ def measure_networks(
             for result in [*found, *ratios(case, samples)]
         ]
     publish(title, results, arguments.json)
+
+
+def _build(model: str, shape: tuple[int, int, int], classes: int) -> keras.Model:
+    if model in PADDED_NETS:
+        return PADDED_NETS[model](shape, classes)
+    return build(model, shape, classes)
 
 
 def _time_loads(

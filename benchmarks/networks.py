@@ -10,6 +10,7 @@ class Case:
     """One network, and how long to measure it.
 
     Attributes:
+        model: its name in the zoo, or in `padded_nets`.
         size: height and width of its input.
         images: to calibrate on; time does not depend on what comes out.
         rounds: samples of each file, a tenth of them each time that it is loaded.
@@ -31,4 +32,7 @@ CASES = (
     Case(model="mobilenet_v2", size=96, classes=1000, images=8, rounds=100, calls=3),
     Case(model="mobilenet_v2", size=224, classes=1000, images=8, rounds=150, calls=1),
     Case(model="resnet50", size=224, classes=1000, images=8, rounds=40, calls=1),
+    Case(model="torch_resnet56"),
+    Case(model="keras_mobilenet_v2", size=224, classes=1000, images=8, rounds=150, calls=1),
+    Case(model="keras_resnet50", size=224, classes=1000, images=8, rounds=40, calls=1),
 )

@@ -5,12 +5,15 @@ Importing this module repairs QKeras' classes for the whole process (methods.qke
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from keras_quant.calibration.calibrate import calibrate, input_grid
-from keras_quant.data import normalize
-from keras_quant.methods import load_method
-from keras_quant.prepare import plan, with_steps, wrap
+from keras_quant.calibration.collect import collect
+from keras_quant.calibration.quantize import quantize
+from keras_quant.pixels import normalize, pixel_grid
+from keras_quant.prepare import plan
+from keras_quant.preprocessing import UNIT
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
@@ -22,8 +25,7 @@ def fake_quantized(source: keras.Model, bits: str, images: np.ndarray) -> keras.
         bits: as of `kq train --bits`.
         images: uint8 (images, height, width, channels) to calibrate on.
     """
-    reals = normalize(images)
-    planned = plan(source, scheme_from_bits(bits))
-    planned = with_steps(planned, calibrate(planned, source, reals, fresh=False))
-    grid = input_grid(reals, bits=planned.input_spec.bits, pixel_scale=1 / 255)
-    return wrap(planned, source, load_method("qkeras"), grid)
+    scheme = scheme_from_bits(bits)
+    reals, pixels = partial(normalize, preprocessing=UNIT), pixel_grid(UNIT, images.shape[-1])
+    statistics = collect(plan(source, scheme), source, images, reals=reals, pixels=pixels)
+    return quantize(source, scheme, statistics)

@@ -87,7 +87,9 @@ def traced_step(
     model: keras.Model, *, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], object]:
     """Compiles a model as keras_quant.training.fit does, and runs its step once."""
-    optimizer = make_optimizer(OptimizerSettings(), steps_per_epoch=1000, epochs=1)
+    optimizer = make_optimizer(
+        OptimizerSettings(), model.trainable_variables, steps_per_epoch=1000, epochs=1
+    )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
     x = tf.constant(images, tf.float32) / 255

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
@@ -14,6 +15,15 @@ class KerasQuantError(Exception):
     """
 
     exit_code = 1
+
+
+class KerasQuantWarning(UserWarning):
+    """Something that a user should know of what was made of his input; commands print it."""
+
+
+def warn(text: str) -> None:
+    """Tells the caller of the library, or the user of a command, one thing that is not an error."""
+    warnings.warn(text, KerasQuantWarning, stacklevel=3)
 
 
 class UsageError(KerasQuantError):

@@ -10,6 +10,37 @@ import numpy as np
 INT8_CODES = 256
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridSpec:
+    """Which codes a tensor of activations may hold, before its scale and zero point are known.
+
+    Attributes:
+        bits: 1 to 8.
+        signed: the values reach below zero.
+        narrow_range: symmetric codes of signed values leave out the lowest one.
+        symmetric: real 0 is code 0; else codes are 0 .. 2**bits - 1, of which one is real 0.
+        power_of_two: the scale is one, unless it gives the bound the highest code.
+        bound: the largest value there is, behind a ReLU6; None where there is none, or where
+            only powers of two will do for the scale.
+    """
+
+    bits: int
+    signed: bool
+    narrow_range: bool = False
+    symmetric: bool = True
+    power_of_two: bool = True
+    bound: float | None = None
+
+    def at(self, scale: float = 1.0, zero_point: int = 0) -> QParams:
+        """The codes, on a scale; the zero point counts where codes are not symmetric."""
+        if not self.symmetric:
+            qmax = 2**self.bits - 1
+            return QParams(scale=scale, zero_point=zero_point, qmin=0, qmax=qmax, bits=self.bits)
+        if self.signed:
+            return signed(self.bits, scale, narrow_range=self.narrow_range)
+        return unsigned(self.bits, scale)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class QParams:
     """Quantization parameters of one tensor of activations.

@@ -32,7 +32,7 @@ def prove(net: Net) -> None:
     images = images_of(net, IMAGES)
     model = quantized(net, images)
     snap = lower_exactly(model)
-    logits = LogitFunction(model)(images)
+    logits = LogitFunction(model, None)(images)
     inputs = {snap.graph.inputs[0]: images}
     files = list(_files(snap.graph))
     different, compared = count_differences(model, snap.graph, images)
@@ -50,7 +50,7 @@ def _files(graph: Graph) -> Iterator[tuple[Format, bytes]]:
     """Files of all formats; one may refuse scales far apart, or what it could not do exactly."""
     for form in FORMATS.values():
         try:
-            yield form, form.emitted(graph)
+            yield form, form.definition.emit(graph)
         except EmitError as error:
             assert form.name not in EXACT_FORMATS or "Calibrate the output's scale" in str(error)
             note(f"{form.name}: {error}")

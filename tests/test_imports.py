@@ -28,6 +28,7 @@ def loaded_by(code: str) -> set[str]:
         HELP,
         "import keras_quant.runs.records",
         "import keras_quant.cli.output",
+        "import keras_quant.proof.formats",
     ],
 )
 def test_light_part_loads_no_heavy_package(code: str) -> None:

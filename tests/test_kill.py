@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The .keras.constraints.serialize"),
 ]
 
+from keras_quant.calibration.store import load_statistics  # noqa: E402
 from keras_quant.jobs.evaluate import evaluate  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
 from keras_quant.runners.litert import LiteRTRunner  # noqa: E402
@@ -68,7 +69,7 @@ def assert_whole(path: Path) -> None:
     """Checks that each file under its final name can be read to its end."""
     readers = {
         "run.json": lambda file: json.loads(file.read_text()),
-        "calibration.json": lambda file: json.loads(file.read_text()),
+        "statistics.npz": load_statistics,
         "parity.json": lambda file: json.loads(file.read_text()),
         "scheme.yaml": lambda file: load_scheme(str(file)),
         "history.csv": lambda file: [float(cell) for row in rows_of(file) for cell in row],

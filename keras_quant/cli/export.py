@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.options import preprocess_option
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.targets.jetson import BOARDS
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     "--to", "targets", default="tflite", show_default=True, help="Some of tflite,onnx,tensorrt."
 )
 @click.option("--dataset", help="Images to prove the files on [default: those of the run].")
+@preprocess_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: RUN/export].")
 @click.option(
     "--images",
@@ -48,6 +50,7 @@ def export(
     path: Path,
     targets: str,
     dataset: str | None,
+    preprocess: str | None,
     out: Path | None,
     images: int,
     layers: bool,
@@ -82,6 +85,7 @@ def export(
         path,
         formats,
         dataset=dataset,
+        preprocess=preprocess,
         out=out,
         images=images,
         baselines=baselines,

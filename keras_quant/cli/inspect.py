@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.options import parse_shape
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -26,10 +27,22 @@ _COLUMNS = (
 @click.option("--scheme", help="Preset or scheme file for a zoo model.")
 @click.option("--set", "overrides", multiple=True, metavar="PATTERN=BITS", help="On top of it.")
 @click.option("--dataset", help="Whose image shape and classes a zoo model gets [default: digits].")
+@click.option(
+    "--input-shape",
+    metavar="H,W,C",
+    callback=parse_shape,
+    help="Of a Keras file that takes images of any size.",
+)
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
 def inspect(
-    target: str, as_graph: bool, as_json: bool, trust: bool, dataset: str | None, **bits: Any
+    target: str,
+    as_graph: bool,
+    as_json: bool,
+    trust: bool,
+    dataset: str | None,
+    input_shape: tuple[int, ...] | None,
+    **bits: Any,
 ) -> None:
     """Show what each layer costs: parameters, MACs, bits, bytes, memory, energy; or the graph.
 
@@ -53,7 +66,9 @@ def inspect(
     scheme = None
     if bits["bits"] or bits["scheme"] or bits["overrides"]:
         scheme = choose_scheme(**bits)
-    graph = graph_of(target, scheme=scheme, dataset=dataset, trust=trust)
+    graph = graph_of(
+        target, scheme=scheme, dataset=dataset, input_shape=input_shape, trust=trust, say=note
+    )
     if as_graph:
         print_json(describe_nodes(graph)) if as_json else click.echo(format_graph(graph))
         return

@@ -1,18 +1,24 @@
 """The command `kq`: finds a command's module when it is called, and ends with its exit code.
 
-Exit codes: 0 done, 1 failed, 2 not understood, 3 a gate was not met, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 not understood, 3 a gate was not met, 130 interrupted,
+143 terminated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from keras_quant import __version__
+from keras_quant.cli.output import warnings_noted
 from keras_quant.errors import KerasQuantError, close_names
+from keras_quant.version import __version__
 
 # name: (where its click command is, the first paragraph of its help)
 COMMANDS = {
@@ -58,6 +64,27 @@ class Failure(click.ClickException):
         click.echo(f"error: {self.message}", file=file, err=True)
 
 
+class Terminated(KeyboardInterrupt):
+    """The system asked the process to end; what cleans up behind Ctrl-C does so here too."""
+
+
+@contextlib.contextmanager
+def termination_raised() -> Iterator[None]:
+    """Turns SIGTERM into an exception, where signals can be caught: in the main thread."""
+
+    def end(signal_number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they run, not when they are listed."""
 
@@ -90,11 +117,14 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; turns what it raises into one message and an exit code."""
         try:
-            return super().invoke(ctx)
+            with warnings_noted(), termination_raised():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except Terminated:
+            raise Failure("terminated", 128 + signal.SIGTERM) from None
         except KeyboardInterrupt:
-            raise Failure("interrupted", 130) from None
+            raise Failure("interrupted", 128 + signal.SIGINT) from None
         except KerasQuantError as error:
             self._trace(ctx)
             raise Failure(str(error), error.exit_code) from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.errors import KerasQuantWarning
 from keras_quant.json_codec import to_json
 
 if TYPE_CHECKING:
@@ -50,6 +53,24 @@ def print_table(
     with console.capture() as plain:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in plain.get().splitlines()))
+
+
+@contextlib.contextmanager
+def warnings_noted() -> Iterator[None]:
+    """Prints what the library warns of, each text once, on stderr."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, KerasQuantWarning):
+            shown(message, category, *where, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            note(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", KerasQuantWarning)
+        shown, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def note(text: str) -> None:

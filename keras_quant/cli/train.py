@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
+from keras_quant.cli.options import preprocess_option
 from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.methods import DEFAULT_METHOD, METHODS
 
 
 @click.command()
@@ -23,6 +25,7 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 @click.option(
     "--dataset", default="digits", show_default=True, help="Name, .npz file or image folder."
 )
+@preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
 @click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
 @click.option(
@@ -32,7 +35,12 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
     metavar="PATTERN=BITS",
     help="Bits of some layers on top of the scheme, as in --set conv1=w8a8.",
 )
-@click.option("--method", default="qkeras", show_default=True, help="qkeras, or float.")
+@click.option(
+    "--method",
+    default=DEFAULT_METHOD,
+    show_default=True,
+    help=f"{', '.join(METHODS)}, or float; a rule of a scheme may name another.",
+)
 @click.option("--epochs", default=20, show_default=True, help="Passes over the training images.")
 @click.option("--batch-size", default=128, show_default=True, help="Images a training step.")
 @click.option("--optimizer", default="adam", show_default=True, help="adam or sgd.")
@@ -54,6 +62,11 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 @click.option(
     "--distill", default=0.0, show_default=True, help="Share of the parent's answers in the loss."
 )
+@click.option(
+    "--loss-weights",
+    metavar="W,W,...",
+    help="Of the losses of several outputs, in their order [default: 1 each].",
+)
 @click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same result.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
 @click.option(
@@ -66,7 +79,7 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 def train(as_json: bool, **options: Any) -> None:
     """Train a quantized model, export it as TFLite and prove the file.
 
-    Writes models/RUN/: run.json, scheme.yaml, calibration.json, history.csv, model.keras; in its
+    Writes models/RUN/: run.json, scheme.yaml, statistics.npz, history.csv, model.keras; in its
     folder export/ model.tflite, model.kqgraph (the integer graph) and parity.json.
 
     \b

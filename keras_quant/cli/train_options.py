@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_quant.errors import UsageError
+from keras_quant.methods import DEFAULT_METHOD
 from keras_quant.schemes.bits import scheme_from_bits, with_overrides
 from keras_quant.schemes.file import load_scheme
 from keras_quant.schemes.scheme import Scheme, is_float
@@ -20,6 +21,7 @@ DEFAULT_BITS = "4"
 _FIELDS = (
     *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
     *("augment", "patience", "precision", "parent", "distill", "tensorboard"),
+    "preprocess",
 )
 
 
@@ -40,7 +42,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     )
     return TrainSettings(
         scheme=scheme,
-        method="qkeras" if is_float(scheme) else options["method"],
+        method=DEFAULT_METHOD if is_float(scheme) else options["method"],
         model_options=parse_options(options["model_options"]),
         optimizer=OptimizerSettings(
             name=options["optimizer"],
@@ -49,12 +51,13 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
             schedule=options["schedule"],
             warmup_epochs=options["warmup"],
         ),
+        loss_weights=parse_weights(options["loss_weights"]),
         **{name: options[name] for name in _FIELDS},
     )
 
 
 def choose_scheme(
-    *, bits: str | None, scheme: str | None, overrides: Sequence[str], method: str = "qkeras"
+    *, bits: str | None, scheme: str | None, overrides: Sequence[str], method: str = DEFAULT_METHOD
 ) -> Scheme:
     """The scheme that --bits, --scheme, --set and --method ask for together.
 
@@ -70,6 +73,18 @@ def choose_scheme(
         return load_scheme("float")
     base = load_scheme(scheme) if scheme else scheme_from_bits(bits or DEFAULT_BITS)
     return with_overrides(base, overrides)
+
+
+def parse_weights(text: str | None) -> tuple[float, ...]:
+    """Reads "0.3,1"; () where nothing was given.
+
+    Raises:
+        UsageError: a part is no number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else ()
+    except ValueError as error:
+        raise UsageError(f"--loss-weights {text!r}: write numbers, as in 0.3,1") from error
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, int | float | str]:

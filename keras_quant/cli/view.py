@@ -10,8 +10,9 @@ import click
 
 from keras_quant.cli.output import json_option, note, print_json
 from keras_quant.errors import MissingDependencyError, RunError, UsageError
+from keras_quant.model.suffixes import KERAS_SUFFIXES
 
-SUFFIXES = (".tflite", ".onnx", ".keras", ".h5")
+SUFFIXES = (".tflite", ".onnx", *KERAS_SUFFIXES)
 
 
 @click.command()
@@ -57,7 +58,7 @@ def _file_to_draw(target: Path) -> Path:
         return file
     if not target.is_file():
         raise RunError(f"{target}: no such run or file")
-    if target.suffix not in SUFFIXES:
+    if target.suffix.lower() not in SUFFIXES:
         hint = "; kq inspect --graph prints graphs" if target.suffix == ".kqgraph" else ""
         raise UsageError(
             f"{target}: ends with {target.suffix!r}; {', '.join(SUFFIXES)} files are drawn{hint}"

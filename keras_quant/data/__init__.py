@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from keras_quant.data.catalog import DATASETS, DatasetInfo, is_available
-from keras_quant.data.dataset import Dataset, Split, normalize
+from keras_quant.data.dataset import Dataset, Split
 from keras_quant.data.load import load_dataset
 
 __all__ = [
@@ -16,5 +16,4 @@ __all__ = [
     "Split",
     "is_available",
     "load_dataset",
-    "normalize",
 ]

@@ -1,4 +1,4 @@
-"""What a dataset is: three splits kept apart, and how pixels become reals."""
+"""What a dataset is: three splits kept apart, and what a model is given of their images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PIXEL_MAX = np.float32(255)
+from keras_quant.errors import DataError
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +39,11 @@ class Dataset:
         class_names: one a class; position is the class number.
         source: where the arrays came from, for the record of a run.
         augment: whether random flips and crops are the default while training.
+        preprocessing: what becomes of pixels; None for float images whose range nobody declared,
+            which are given to the model as they are in any case.
+
+    Raises:
+        DataError: images are pixels, and nothing says what they become.
     """
 
     name: str
@@ -46,6 +53,14 @@ class Dataset:
     class_names: tuple[str, ...]
     source: str
     augment: bool = False
+    preprocessing: Preprocessing | None = None
+
+    def __post_init__(self) -> None:
+        if self.has_pixels and self.preprocessing is None:
+            raise DataError(
+                f"dataset {self.name}: images are 8-bit pixels, and nothing says what they become: "
+                "give a preprocessing, as UNIT of keras_quant.preprocessing for 0 to 1"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -59,16 +74,10 @@ class Dataset:
         return height, width, channels
 
     @property
-    def input_scale(self) -> float | None:
-        """Real distance of two neighbouring pixel codes; None for float images."""
-        return 1 / 255 if self.train.x.dtype == np.uint8 else None
+    def has_pixels(self) -> bool:
+        """Whether images are 8-bit pixels; else they are floats."""
+        return self.train.x.dtype == np.uint8
 
-
-def normalize(x: np.ndarray) -> np.ndarray:
-    """Gives the reals that a model sees: pixels divided by 255, float images as they are.
-
-    Args:
-        x: uint8 or float32 of any shape.
-    Returns: float32 of x's shape; for uint8 exactly float32(k) / float32(255).
-    """
-    return x.astype(np.float32) / PIXEL_MAX if x.dtype == np.uint8 else x
+    def reals(self, x: np.ndarray) -> np.ndarray:
+        """Gives some of the images as the model takes them, see `pixels.normalize`."""
+        return normalize(x, self.preprocessing)

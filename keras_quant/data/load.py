@@ -14,6 +14,7 @@ from keras_quant.data.named import read_named
 from keras_quant.data.npz import read_npz
 from keras_quant.data.split import stratified_split
 from keras_quant.errors import DataError, UsageError, close_names
+from keras_quant.preprocessing import UNIT
 
 
 def load_dataset(
@@ -24,6 +25,8 @@ def load_dataset(
     image_size: tuple[int, int] | None = None,
 ) -> Dataset:
     """Loads a dataset and splits it into train, validation and test.
+
+    Pixels are declared to become reals of 0 to 1, until somebody says otherwise.
 
     Args:
         name_or_path: a key of DATASETS, a .npz file (see read_npz), or a folder of images (see
@@ -50,6 +53,7 @@ def load_dataset(
         class_names=_class_names(name_or_path, arrays),
         source=source,
         augment=name_or_path in DATASETS and DATASETS[name_or_path].augment,
+        preprocessing=UNIT if train.x.dtype == np.uint8 else None,
     )
 
 

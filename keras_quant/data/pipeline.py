@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_quant.data.dataset import PIXEL_MAX, Dataset
+from keras_quant.data.dataset import Dataset
+from keras_quant.pixels import constants
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.tf import tf
 
 CROP_PADDING = 4  # pixels on each side, He et al. 2016, section 4.2
@@ -28,6 +30,7 @@ class TrainBatches:
         self._count = len(dataset.train)
         self._batch_size = min(batch_size, self._count)
         self._seed, self._augment = seed, augment
+        self._preprocessing = dataset.preprocessing
         # Kept for all epochs: what a dataset's function captures is not freed with it.
         with tf.device("/CPU:0"):
             self._images, self._labels = tf.constant(dataset.train.x), tf.constant(dataset.train.y)
@@ -46,7 +49,8 @@ class TrainBatches:
         with tf.device("/CPU:0"):
             batches = tf.data.Dataset.from_tensor_slices(picks)
             batches = batches.batch(self._batch_size, drop_remainder=True)
-        return _to_float(batches.map(self._load, num_parallel_calls=tf.data.AUTOTUNE))
+        batches = batches.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
+        return _to_float(batches, self._preprocessing)
 
     def _load(self, order: tf.Tensor, *window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x = tf.gather(self._images, order)
@@ -76,12 +80,17 @@ def _crop(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.gather(x, rows, batch_dims=1), columns, axis=2, batch_dims=1)
 
 
-def _to_float(batches: tf.data.Dataset) -> tf.data.Dataset:
+def _to_float(batches: tf.data.Dataset, preprocessing: Preprocessing | None) -> tf.data.Dataset:
+    """What `pixels.normalize` does, to the last bit."""
     if batches.element_spec[0].dtype == tf.uint8:
+        assert preprocessing is not None, "uint8 images have a preprocessing"
+        mean, std = constants(preprocessing)
+
         # As exact as normalize only within tf.data: in a tf.function, Grappler multiplies by
         # the reciprocal of a constant divisor, which rounds 126 of the 256 pixels differently.
-        batches = batches.map(
-            lambda x, y: (tf.cast(x, tf.float32) / PIXEL_MAX, y),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        def scaled(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            x = tf.cast(x[..., ::-1] if preprocessing.order == "bgr" else x, tf.float32)
+            return (x - mean if mean.any() else x) / std, y
+
+        batches = batches.map(scaled, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)

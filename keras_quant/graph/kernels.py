@@ -6,6 +6,7 @@ node reads and writes, and returns a function of the input arrays to the output 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import ACTIVATIONS, Kernel, code_dtype, offsets, to_codes
 from keras_quant.graph.windows import pad_image, taps, window_of
-from keras_quant.qparams import QParams
+from keras_quant.qparams import INT8_CODES, QParams
 
 Array = np.ndarray
 
@@ -46,14 +47,36 @@ def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
         activate = ACTIVATIONS[node.attrs.get("activation", "none")]
         return lambda a, b: activate(a + b)
     first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
+    if _adds_alike_in_float32(first, second, target):
+        return lambda a, b: _add_in_float32(a, b, first, second, target)
+    return lambda a, b: _add(a, b, first, second, target)
 
-    def kernel(a: Array, b: Array) -> Array:
-        real = (a - np.float64(first.zero_point)) * first.scale
-        real += (b - np.float64(second.zero_point)) * second.scale
-        real /= target.scale
-        return to_codes(real, target)
 
-    return kernel
+def _add(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -> Array:
+    real = (a - np.float64(first.zero_point)) * first.scale
+    real = real + (b - np.float64(second.zero_point)) * second.scale
+    real /= target.scale
+    return to_codes(real, target)
+
+
+def _add_in_float32(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -> Array:
+    """As `_add`, in half the time."""
+    steps, more = offsets(a, first), offsets(b, second)
+    steps *= np.float32(first.scale / target.scale)
+    more *= np.float32(second.scale / target.scale)
+    return to_codes(steps + more, target)
+
+
+@functools.lru_cache(maxsize=1024)
+def _adds_alike_in_float32(first: QParams, second: QParams, target: QParams) -> bool:
+    """Whether float32 gives every pair of codes the sum that float64 gives it; all are tried."""
+    counts = [qparams.qmax - qparams.qmin + 1 for qparams in (first, second)]
+    if max(counts) > INT8_CODES:
+        return False
+    a = np.arange(first.qmin, first.qmax + 1)[:, np.newaxis]
+    b = np.arange(second.qmin, second.qmax + 1)
+    grids = (first, second, target)
+    return np.array_equal(_add(a, b, *grids), _add_in_float32(a, b, *grids))
 
 
 def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:

@@ -14,10 +14,23 @@ from keras_quant.graph.exact import (
 )
 from keras_quant.graph.ir import Node, Tensor, Weight
 from keras_quant.graph.rounding import ACTIVATIONS, Kernel, offsets, to_codes
-from keras_quant.graph.windows import overlap, patches, taps, window_of
+from keras_quant.graph.windows import (
+    Window,
+    overlap,
+    pad_image,
+    padding_of,
+    patches,
+    taps,
+    window_of,
+)
 from keras_quant.qparams import QParams
 
 Array = np.ndarray
+
+# A product with so few channels waits for its pixels. Laid out for each row of a window, and not
+# for each window, they are a third as many: 1.7 times as fast with 16 channels, 1.1 with 32 to 64,
+# and slower from 128 on, where a product of all images at a time gains more.
+_NARROW = 64
 
 
 def bind_linear(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -42,6 +55,8 @@ def dequantized(weight: Weight) -> Array:
 
 def _conv2d(node: Node, source: QParams | None) -> Callable[[Array], Array]:
     window, kernel = window_of(node), _kernel(node, source)
+    if lays_out_rows(node):
+        return _conv2d_by_rows(node, source, window, kernel)
     groups = node.attrs.get("groups", 1)
     matrix = kernel.reshape(-1, kernel.shape[-1])
     rows, channels = matrix.shape
@@ -60,13 +75,44 @@ def _conv2d(node: Node, source: QParams | None) -> Callable[[Array], Array]:
     return accumulate
 
 
+def lays_out_rows(node: Node) -> bool:
+    """Whether a convolution is computed row by row of its window, one product for each."""
+    assert node.weight is not None, node.name
+    high, _, _, channels = node.weight.values.shape
+    by_ones = node.attrs.get("strides", (1, 1))[0] == 1
+    return high > 1 and by_ones and channels <= _NARROW and node.attrs.get("groups", 1) == 1
+
+
+def _conv2d_by_rows(
+    node: Node, source: QParams | None, window: Window, kernel: Array
+) -> Callable[[Array], Array]:
+    """Adds up what each row of a window sees, in the sum's own type: each part fits it too."""
+    high, wide, taken, channels = kernel.shape
+    step, across = window.dilation
+    row = Window(size=(1, wide), strides=(1, window.strides[1]), dilation=(1, across))
+    products = [_product(part.reshape(wide * taken, channels), node, source) for part in kernel]
+    dtype = _sum_dtype(kernel, node, source)
+
+    def accumulate(x: Array) -> Array:
+        padded = pad_image(x, padding_of(window, x.shape[1:3]), 0)
+        seen = patches(padded, row, 0)
+        images, length, columns = seen.shape[:3]
+        laid = seen.reshape(images, length, columns, wide * taken)
+        rows = length - (high - 1) * step
+        total = np.zeros((images, rows * columns, channels), dtype)
+        for tap, product in enumerate(products):
+            part = laid[:, tap * step : tap * step + rows]
+            total += product(part.reshape(images, rows * columns, wide * taken))
+        return total.reshape(images, rows, columns, channels)
+
+    return accumulate
+
+
 def _conv2d_transpose(node: Node, source: QParams | None) -> Callable[[Array], Array]:
     window, kernel = window_of(node), _kernel(node, source)
     height, width, rows, channels = kernel.shape
     product = _product(kernel.transpose(2, 0, 1, 3).reshape(rows, -1), node, source)
-    dtype: type[np.floating] = np.float64
-    if source is not None:
-        dtype = exact_dtype(_largest(kernel, source) + _headroom(node))
+    dtype = _sum_dtype(kernel, node, source)
 
     def accumulate(x: Array) -> Array:
         terms = product(x.reshape(-1, rows)).astype(dtype, copy=False)
@@ -81,8 +127,7 @@ def _dense(node: Node, source: QParams | None) -> Callable[[Array], Array]:
 
 def _depthwise(node: Node, source: QParams | None) -> Callable[[Array], Array]:
     window, kernel = window_of(node), _kernel(node, source)
-    if source is not None:
-        kernel = kernel.astype(exact_dtype(_largest(kernel, source) + _headroom(node)))
+    kernel = kernel.astype(_sum_dtype(kernel, node, source))
 
     def accumulate(x: Array) -> Array:
         terms = (pixels * kernel[tap] for tap, pixels in taps(x, window, 0))
@@ -114,9 +159,12 @@ def _product(kernel: Array, node: Node, source: QParams | None) -> Product:
     return exact_product(kernel, source, headroom=_headroom(node))
 
 
-def _largest(kernel: Array, source: QParams) -> int:
+def _sum_dtype(kernel: Array, node: Node, source: QParams | None) -> type[np.floating]:
+    """What holds each sum of codes, and its bias, exactly; float64 for sums of reals."""
+    if source is None:
+        return np.float64
     low, high = accumulator_range(kernel, source)
-    return int(max(high.max(), -low.min()))
+    return exact_dtype(int(max(high.max(), -low.min())) + _headroom(node))
 
 
 def _headroom(node: Node) -> int:
@@ -127,7 +175,7 @@ def _headroom(node: Node) -> int:
 
 
 def _finish(node: Node, source: QParams | None, output: QParams | None) -> Callable:
-    """What turns accumulators into the node's output."""
+    """What turns accumulators, which it may overwrite, into the node's output."""
     if output is None:
         return _finish_real(node, source)
     assert node.weight is not None and node.weight.scale is not None, node.name
@@ -171,7 +219,9 @@ def _finish_realized(node: Node, source: QParams, output: QParams) -> Callable[[
     bias = np.int32(0) if node.bias is None else node.bias
 
     def finish(n: Array) -> Array:
-        total = n + bias.astype(n.dtype)
-        return to_codes(total.astype(np.float32) * multiplier, output)
+        n += bias.astype(n.dtype)  # exact, see _headroom
+        steps = n.astype(np.float32, copy=False)
+        steps *= multiplier
+        return to_codes(steps, output)
 
     return finish

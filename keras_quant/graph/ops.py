@@ -11,7 +11,7 @@ All arrays are channels-last with a leading batch axis; shapes in a graph have n
 | add | clip(rint((real_a + real_b) / s_out) + zero_point), float64 |
 | multiply | clip(rint(float32(code_a * code_b) * M) + zero_point), codes less zero points |
 | lookup | table[code - qmin], or table[channel, code - qmin] |
-| max_pool | greatest code or real of each window |
+| max_pool | greatest code or real of each window; padded pixels never win |
 | avg_pool, mean | clip(rint(float32(sum) * M) + zero_point), see `graph.kernels` |
 | pad, reshape, upsample | codes and reals pass unchanged; padded pixels are real 0 |
 | concat | codes of one scale and zero point, or reals, pass unchanged |
@@ -99,6 +99,10 @@ _OUTPUT_PADDING = Attr(
     accepts=lambda v: v is None or _is_pair(v, 0),
 )
 _SAME_OR_VALID = Attr(allowed='"same" or "valid"', accepts=lambda v: v in ("same", "valid"))
+_PADDING = Attr(
+    allowed='"same", "valid", or ((top, bottom), (left, right)), all at least 0',
+    accepts=lambda v: v in ("same", "valid") or (_is_padding(v) and min(map(min, v)) >= 0),
+)
 _GROUPS = Attr(allowed="at least 1", accepts=lambda v: isinstance(v, int) and v >= 1)
 _MARGINS = Attr(
     allowed="((top, bottom), (left, right)), all at least 0 to pad, or all at most 0 to crop",
@@ -120,11 +124,11 @@ _FUNCTION = Attr(
 
 _CONV = {
     "strides": _STRIDES,
-    "padding": _SAME_OR_VALID,
+    "padding": _PADDING,
     "dilation": _STRIDES,
     "activation": _ACTIVATION,
 }
-_POOL = {"pool_size": _SIZE, "strides": _SIZE, "padding": _SAME_OR_VALID}
+_POOL = {"pool_size": _SIZE, "strides": _SIZE, "padding": _PADDING}
 
 OPS: dict[str, OpDef] = {
     "quantize": OpDef(
@@ -160,8 +164,12 @@ OPS: dict[str, OpDef] = {
         shape=rules.transpose_shape,
         qparams=rules.linear_forms,
         bind=bind_linear,
-        attrs={name: _CONV[name] for name in ("strides", "padding", "activation")}
-        | {"output_padding": _OUTPUT_PADDING},
+        attrs={
+            "strides": _STRIDES,
+            "padding": _SAME_OR_VALID,
+            "activation": _ACTIVATION,
+            "output_padding": _OUTPUT_PADDING,
+        },
         weight_rank=4,
     ),
     "dense": OpDef(

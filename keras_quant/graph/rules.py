@@ -15,6 +15,8 @@ from keras_quant.errors import GraphError
 from keras_quant.graph.ir import Node, Shape, Tensor
 from keras_quant.graph.windows import (
     Window,
+    extent,
+    meets_pixels,
     output_size,
     padding_of,
     transposed_size,
@@ -97,9 +99,13 @@ def pool_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 
 def avg_pool_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
-    """As pool_shape; padding would make the divisor depend on the place, so there is none."""
+    """As pool_shape; margins count as pixels.
+
+    Those of padding "same" do not, and would make the divisor depend on the place: there are none.
+    """
     height, width, _ = _image(shapes[0])
-    if padding_of(window_of(node), (height, width)) != ((0, 0), (0, 0)):
+    window = window_of(node)
+    if window.padding == "same" and padding_of(window, (height, width)) != ((0, 0), (0, 0)):
         raise GraphError(
             f'padding "same" pads the input of {shapes[0]}; avg_pool takes only windows that '
             'pad nothing. Use padding "valid", or an input size that the strides divide.'
@@ -284,6 +290,11 @@ def _slide(window: Window, shape: Shape, channels: int) -> tuple[int, int]:
     if given != channels:
         raise GraphError(f"input has {given} channels; the kernel takes {channels}")
     size = output_size(window, (height, width))
+    if not isinstance(window.padding, str) and not meets_pixels(window, window.padding):
+        raise GraphError(
+            f"padding is {window.padding}; a window that covers {extent(window)} needs less on "
+            "each side, or it would meet no pixel there"
+        )
     if min(size) < 1:
         raise GraphError(f"a window of {window.size} does not fit on {(height, width)}")
     return size

@@ -47,6 +47,9 @@ def _name_problems(graph: Graph) -> Iterator[str]:
         for name in names:
             if name not in graph.tensors:
                 yield f"{kind} {name!r} is not a tensor{close_names(name, graph.tensors)}"
+    for name, count in Counter((*graph.inputs, *graph.outputs)).items():
+        if count > 1:
+            yield f"{name!r} is {count} of the inputs and outputs; put a reshape node in between"
 
 
 def _order_problems(graph: Graph) -> Iterator[str]:

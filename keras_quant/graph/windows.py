@@ -11,6 +11,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from keras_quant.graph.ir import Node
 
 Pair = tuple[int, int]
+Margins = tuple[Pair, Pair]
+"""((top, bottom), (left, right)), in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +23,14 @@ class Window:
         size: (height, width) in taps.
         strides: (height, width) between neighbouring outputs.
         dilation: (height, width) between neighbouring taps.
-        padding: "same" or "valid", with TensorFlow's meaning.
+        padding: "same" or "valid", with TensorFlow's meaning; or the margins themselves.
         output_padding: of a transposed convolution, as `transposed_size` takes it.
     """
 
     size: Pair
     strides: Pair = (1, 1)
     dilation: Pair = (1, 1)
-    padding: str = "valid"
+    padding: str | Margins = "valid"
     output_padding: Pair | None = None
 
 
@@ -77,8 +79,8 @@ def transposed_size(window: Window, size: Pair) -> Pair:
     return height, width
 
 
-def padding_of(window: Window, size: Pair) -> tuple[Pair, Pair]:
-    """Gives ((top, bottom), (left, right)) that the window pads on an image of size.
+def padding_of(window: Window, size: Pair) -> Margins:
+    """Gives what the window pads on an image of (height, width).
 
     Of an odd total the larger half goes to the bottom and the right, as in TensorFlow
     (https://www.tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
@@ -86,7 +88,13 @@ def padding_of(window: Window, size: Pair) -> tuple[Pair, Pair]:
     return _margins(window, size[0], 0), _margins(window, size[1], 1)
 
 
-def pad_image(x: np.ndarray, padding: tuple[Pair, Pair], fill: float) -> np.ndarray:
+def meets_pixels(window: Window, margins: Margins) -> bool:
+    """Whether every position of a window meets a pixel of an image that has these margins."""
+    sizes = zip(margins, extent(window), strict=True)
+    return all(max(pair) < covered for pair, covered in sizes)
+
+
+def pad_image(x: np.ndarray, padding: Margins, fill: float) -> np.ndarray:
     """Pads (batch, height, width, channels) with fill; x itself where there is nothing to pad."""
     (top, bottom), (left, right) = padding
     if not any((top, bottom, left, right)):
@@ -110,7 +118,7 @@ def patches(x: np.ndarray, window: Window, fill: float) -> np.ndarray:
     """
     padded = pad_image(x, padding_of(window, x.shape[1:3]), fill)
     (stride_y, stride_x), (step_y, step_x) = window.strides, window.dilation
-    views = sliding_window_view(padded, (_reach(window, 0), _reach(window, 1)), axis=(1, 2))
+    views = sliding_window_view(padded, extent(window), axis=(1, 2))
     views = views[:, ::stride_y, ::stride_x, :, ::step_y, ::step_x]
     return views.transpose(0, 1, 2, 4, 5, 3)
 
@@ -146,8 +154,12 @@ def overlap(views: np.ndarray, window: Window) -> np.ndarray:
     return sums[:, top : top + height, left : left + width]
 
 
-def _reach(window: Window, axis: int) -> int:
-    """Pixels that a window covers along an axis, the gaps of its dilation included."""
+def extent(window: Window) -> Pair:
+    """(height, width) of pixels that a window covers, the gaps of its dilation included."""
+    return _extent(window, 0), _extent(window, 1)
+
+
+def _extent(window: Window, axis: int) -> int:
     return (window.size[axis] - 1) * window.dilation[axis] + 1
 
 
@@ -155,13 +167,16 @@ def _count(window: Window, length: int, axis: int) -> int:
     """Positions of a window along an axis."""
     if window.padding == "same":
         return -(-length // window.strides[axis])
-    return (length - _reach(window, axis)) // window.strides[axis] + 1
+    length += sum(_margins(window, length, axis))
+    return (length - _extent(window, axis)) // window.strides[axis] + 1
 
 
 def _margins(window: Window, length: int, axis: int) -> Pair:
     """Pixels padded before and after an axis."""
+    if not isinstance(window.padding, str):
+        return window.padding[axis]
     if window.padding == "valid":
         return 0, 0
     last = (_count(window, length, axis) - 1) * window.strides[axis]
-    total = max(last + _reach(window, axis) - length, 0)
+    total = max(last + _extent(window, axis) - length, 0)
     return total // 2, total - total // 2

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_quant.data import Dataset
 from keras_quant.errors import RunError, UsageError
 from keras_quant.files import make_folder, write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
-from keras_quant.jobs.evaluate import KERAS_SUFFIXES, check_fits, dataset_of
+from keras_quant.jobs.evaluate import check_fits, dataset_of, record_around
+from keras_quant.jobs.preprocess import TRIED_IMAGES, declare, guessing_warning
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model, save_model
+from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.logits import LogitFunction, accuracy
+from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.proof.baseline import BASELINES, without_quantizers
 from keras_quant.proof.formats import Format
-from keras_quant.proof.gate import Export, export_formats, gather
+from keras_quant.proof.gate import Evidence, Export, export_formats, gather
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
@@ -28,6 +33,7 @@ def export_path(
     formats: Sequence[Format],
     *,
     dataset: str | None,
+    preprocess: str | None = None,
     out: Path | None,
     images: int,
     baselines: bool,
@@ -41,6 +47,8 @@ def export_path(
         path: a run's folder, or a .keras or .h5 file.
         formats: what to write it as.
         dataset: name or path of the images to prove the file on; None means the run's.
+        preprocess: what pixels become, see `preprocessing.parse_preprocessing`; None means what
+            the run says, or the model's first layers.
         out: folder of the export; None means export/ in the run's folder. Where biases had to
             be moved, model.moved-biases.keras is left there too.
         images: how many test images to prove it on; 0 means all.
@@ -50,9 +58,11 @@ def export_path(
     Raises:
         KerasQuantError: a subclass says what is wrong.
     """
-    if path.suffix not in KERAS_SUFFIXES and not path.is_dir():
-        raise RunError(f"{path}: no such run; give a run's folder, a .keras or an .h5 file")
-    file = path if path.suffix in KERAS_SUFFIXES else model_of(path)
+    if not is_keras_file(path) and not path.is_dir():
+        raise RunError(
+            f"{path}: no such run; give a run's folder, or a {', '.join(KERAS_SUFFIXES)} file"
+        )
+    file = path if is_keras_file(path) else model_of(path)
     folder = out or (RunFolder(path).export if file != path else None)
     if folder is None:
         raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
@@ -63,15 +73,38 @@ def export_path(
     model = load_model(file, trust=trust)
     data = dataset_of(path, dataset)
     check_fits(file, model, data)
+    model = with_input_shape(model, data.input_shape)
+    run = record_around(path)
+    data = declare(
+        data,
+        asked=preprocess,
+        recorded=run and run.dataset.preprocess,
+        model=model,
+        say=progress.say,
+    )
     progress.say("lowering to the integer graph")
     snap = lower_exactly(model, limits=stored_limits(formats))
     if snap.moved:
         save_model(model, make_folder(folder) / MOVED_NAME)
     evidence = gather(model, data, images=images, scheme=_scheme_of(path))
+    if warning := _guessing_warning(model, data, evidence):
+        progress.say(f"warning: {warning}")
     exports = export_formats(snap, folder, formats, evidence, progress=progress)
     if baselines:
         _write_baselines(model, folder, formats, progress)
     return exports
+
+
+def _guessing_warning(model: keras.Model, data: Dataset, evidence: Evidence) -> str:
+    """Says that the model guesses; nothing where it does not."""
+    x, y = evidence.images[:TRIED_IMAGES], evidence.labels[:TRIED_IMAGES]
+    function = LogitFunction(model, None)
+    return guessing_warning(
+        evidence.keras_logits.argmax(axis=-1),
+        evidence.labels,
+        data,
+        lambda becomes: accuracy(function.with_preprocessing(becomes)(x), y),
+    )
 
 
 def stored_limits(formats: Sequence[Format]) -> StoredLimits:
@@ -80,9 +113,9 @@ def stored_limits(formats: Sequence[Format]) -> StoredLimits:
     def limits(graph: Graph) -> dict[str, int]:
         found: dict[str, int] = {}
         for form in formats:
-            if form.limits:
-                for name, limit in form.call("limits", graph).items():
-                    found[name] = min(limit, found.get(name, limit))
+            asked = form.definition.limits
+            for name, limit in asked(graph).items() if asked else ():
+                found[name] = min(limit, found.get(name, limit))
         return found
 
     return limits

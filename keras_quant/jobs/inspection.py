@@ -15,7 +15,9 @@ from keras_quant.graph.cost import GraphCost, cost
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.store import SUFFIX, load_graph
-from keras_quant.runs import RunFolder, model_of
+from keras_quant.jobs.preprocess import Say
+from keras_quant.preprocessing import describe
+from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.zoo import MODELS, build
 
@@ -62,7 +64,13 @@ def file_of(target: str) -> Path | None:
 
 
 def graph_of(
-    target: str, *, scheme: Scheme | None, dataset: str | None, trust: bool = False
+    target: str,
+    *,
+    scheme: Scheme | None,
+    dataset: str | None,
+    input_shape: tuple[int, ...] | None = None,
+    trust: bool = False,
+    say: Say = lambda text: None,
 ) -> Graph:
     """Reads or lowers what a user names.
 
@@ -72,7 +80,9 @@ def graph_of(
         scheme: bits of a zoo model; None means float. Runs and files have their own.
         dataset: name of the data whose image shape and classes a zoo model gets; None means
             digits.
+        input_shape: of a Keras file that takes inputs of any size; None where it has its own.
         trust: load a Keras file that holds code.
+        say: is told what the model takes, where a run or the first layers say it.
     Raises:
         UsageError: the target is nothing of that kind, or comes with options it cannot take.
         KerasQuantError: it cannot be loaded, built or lowered.
@@ -86,24 +96,43 @@ def graph_of(
             f"and files have theirs{close_names(target, MODELS)}"
         )
     if path.is_dir():
-        model = model_of(path)
-        saved = RunFolder(path).graph
-        return load_graph(saved) if saved.is_file() else _keras_graph(model, trust=trust)
+        model, recorded = model_of(path), records.load(path).dataset.preprocess
+        if recorded is not None:
+            say(f"the model takes {describe(recorded)}")
+        path = RunFolder(path).graph
+        if not path.is_file():
+            return _keras_graph(model, input_shape, trust=trust)
     if path.is_file():
-        return load_graph(path) if path.suffix == SUFFIX else _keras_graph(path, trust=trust)
+        if path.suffix == SUFFIX:
+            return load_graph(path)
+        return _keras_graph(path, input_shape, trust=trust, say=say)
     raise RunError(f"{target}: no such run, file or zoo model{close_names(target, MODELS)}")
 
 
-def _keras_graph(path: Path, *, trust: bool) -> Graph:
+def _keras_graph(
+    path: Path,
+    input_shape: tuple[int, ...] | None,
+    *,
+    trust: bool,
+    say: Say = lambda text: None,
+) -> Graph:
     from keras_quant.lower import lower
     from keras_quant.model.files import load_model
+    from keras_quant.model.inputs import with_input_shape
+    from keras_quant.model.preprocess import find_preprocessing
 
-    return lower(load_model(path, trust=trust))
+    model = load_model(path, trust=trust)
+    model = model if input_shape is None else with_input_shape(model, input_shape)
+    graph = lower(model)
+    found = find_preprocessing(model) if len(graph.inputs) == 1 else None
+    if found is not None:
+        say(str(found))
+    return graph
 
 
 def _zoo_graph(name: str, scheme: Scheme | None, dataset: str) -> Graph:
     from keras_quant.lower import lower
-    from keras_quant.methods import load_method
+    from keras_quant.methods import DEFAULT_METHOD, load_method
     from keras_quant.prepare import plan, wrap
     from keras_quant.qparams import unsigned
 
@@ -120,7 +149,7 @@ def _zoo_graph(name: str, scheme: Scheme | None, dataset: str) -> Graph:
     # Costs do not depend on the scales that calibration would find.
     bits = planned.input_spec.bits
     grid = None if planned.input_spec.is_float else unsigned(bits, 1 / (2**bits - 1))
-    return _with_distinct_biases(lower(wrap(planned, model, load_method("qkeras"), grid)))
+    return _with_distinct_biases(lower(wrap(planned, model, load_method(DEFAULT_METHOD), grid)))
 
 
 def _with_distinct_biases(graph: Graph) -> Graph:

@@ -1,47 +1,43 @@
 """The main job: from a model's name, a dataset and a scheme to a trained run, exported and proven.
 
 Each stage leaves its result in the run's folder before the next begins, so that a killed run
-goes on where it was: calibration.json, then checkpoint.npz after each epoch, then model.keras,
+goes on where it was: statistics.npz, then checkpoint.npz after each epoch, then model.keras,
 then the export.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant import runs
-from keras_quant.calibration.calibrate import CALIBRATION_IMAGES, calibrate, input_grid
-from keras_quant.data import Dataset, load_dataset, normalize
-from keras_quant.emit.tflite.emit import emit_tflite
-from keras_quant.errors import LoweringError, ModelError, RunError, TrainingError, UsageError
-from keras_quant.files import write_json, write_text
-from keras_quant.graph.cost import cost
-from keras_quant.jobs.export import stored_limits
+from keras_quant.calibration.collect import Statistics
+from keras_quant.calibration.quantize import quantize
+from keras_quant.data import Dataset, load_dataset
+from keras_quant.errors import RunError, TrainingError, UsageError
+from keras_quant.files import write_text
+from keras_quant.jobs.calibration import collect_statistics, read_statistics
+from keras_quant.jobs.finish import finish
+from keras_quant.jobs.preprocess import declare
+from keras_quant.jobs.source import build_float, tasks_of_model
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
-from keras_quant.lower import Snap, lower, lower_exactly
-from keras_quant.methods import load_method
-from keras_quant.model.files import load_model, save_model
-from keras_quant.model.logits import accuracy
-from keras_quant.model.topology import layers_by_name
-from keras_quant.prepare import Plan, copy_weights, plan, with_steps, wrap
-from keras_quant.proof.baseline import float_tflite
+from keras_quant.lower import lower
+from keras_quant.model.files import save_model
+from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.prepare import Plan, plan
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
-from keras_quant.proof.gate import Export, export_formats, gather
+from keras_quant.proof.gate import Export
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
-from keras_quant.runs.records import Figure, RunRecord
+from keras_quant.runs.records import RunRecord
 from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import is_float
 from keras_quant.tf import keras
 from keras_quant.training import checkpoint
 from keras_quant.training.fit import FitSettings, fit
-from keras_quant.zoo import build
-from keras_quant.zoo.user import build_from_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,50 +75,52 @@ def train(
         settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
     )
     keras.utils.set_random_seed(settings.seed)
-    source = _float_model(settings, dataset)
+    source = build_float(settings.model, settings.model_options, dataset, settings.parent)
+    _check_outputs(source, settings, dataset)
+    dataset = declare(
+        dataset,
+        asked=settings.preprocess,
+        recorded=_of_parent(settings.parent),
+        model=source,
+        say=progress.say,
+    )
     planned = plan(source, settings.scheme)
     record = begin_record(settings, dataset, planned.float_layers, command)
     folder, record = _open(path, record, settings, overwrite=overwrite, resume=resume)
-    planned = _calibrated(planned, source, dataset, settings, folder, progress)
-    model = _quantized(planned, source, dataset, settings)
+    statistics = _collected(planned, source, dataset, settings, folder, progress)
+    model = _quantized(source, settings, statistics)
     lower(model)  # what cannot be lowered is told before training, not after
-    _fit(model, source, planned, dataset, settings, folder, resume=resume, progress=progress)
-    return _finish(model, source, dataset, folder, record, progress=progress)
+    _fit(model, source, statistics, dataset, settings, folder, resume=resume, progress=progress)
+    record, (export,) = finish(
+        model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
+    )
+    # Last, so that no kill costs the epochs that are done.
+    (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    return TrainResult(folder=folder, record=record, export=export)
 
 
-def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
-    """Builds the float model, with the parent's weights where there is one."""
-    shape, classes = dataset.input_shape, dataset.num_classes
-    if ":" in settings.model:
-        model = build_from_file(settings.model, shape, classes)
-    else:
-        model = build(settings.model, shape, classes, **settings.model_options)
-    if model.output_shape != (None, classes):
-        raise ModelError(
-            f"model {settings.model} puts out {model.output_shape[1:]}; dataset "
-            f"{dataset.name} needs ({classes},), one number a class"
+def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset) -> None:
+    """Checks that settings are for the outputs that a model has.
+
+    Raises:
+        UsageError: they are for others.
+    """
+    tasks = tasks_of_model(model, dataset)
+    if settings.distill and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            f"--distill is for models with one output, of classes; {settings.model} has "
+            f"{', '.join(tasks)}"
         )
-    if settings.parent is not None:
-        _take_weights(model, settings.parent)
-    return model
-
-
-def _take_weights(model: keras.Model, parent: Path) -> None:
-    given = load_model(runs.model_of(parent))
-    shapes = {
-        name: [w.shape for w in layer.weights] for name, layer in layers_by_name(given).items()
-    }
-    missing = [
-        name
-        for name, layer in layers_by_name(model).items()
-        if layer.weights and shapes.get(name) != [w.shape for w in layer.weights]
-    ]
-    if missing:
-        raise RunError(
-            f"--from {parent}: that run's model ({given.name}) lacks these layers, or has them in "
-            f"another shape: {', '.join(missing)}. Start from a run of the same model and classes"
+    if len(settings.loss_weights) not in (0, len(tasks)):
+        raise UsageError(
+            f"--loss-weights has {len(settings.loss_weights)} numbers; {settings.model} has "
+            f"{len(tasks)} outputs: {', '.join(model.output_names)}"
         )
-    copy_weights(given, model)
+
+
+def _of_parent(parent: Path | None) -> Preprocessing | None:
+    """What pixels became in front of the model whose weights are taken."""
+    return None if parent is None else records.load(parent).dataset.preprocess
 
 
 def _open(
@@ -152,57 +150,37 @@ def _begun(path: Path, record: RunRecord) -> RunRecord:
     return begun
 
 
-def _calibrated(
+def _collected(
     planned: Plan,
     source: keras.Model,
     dataset: Dataset,
     settings: TrainSettings,
     folder: RunFolder,
     progress: Progress,
-) -> Plan:
-    """Finds the activations' steps, or reads those that an earlier start of the run found."""
-    if not planned.points:
-        return planned
-    if not folder.calibration.exists():
-        images = normalize(dataset.train.x[:CALIBRATION_IMAGES])
-        progress.say(f"calibrating activation scales on {len(images)} training images")
-        with progress.bar("calibrating", len(images)) as show:
-            steps = calibrate(
-                planned,
-                source,
-                images,
-                fresh=settings.parent is None,
-                on_images=lambda done: show(done, ""),
-            )
-        write_json(folder.calibration, {str(group): step for group, step in steps.items()})
-    try:
-        steps = {int(k): v for k, v in json.loads(folder.calibration.read_text()).items()}
-        return with_steps(planned, steps)
-    except (ValueError, AttributeError, KeyError) as error:
-        raise RunError(
-            f"{folder.calibration}: broken ({error!r}); remove it, and --resume calibrates again"
-        ) from error
+) -> Statistics | None:
+    """Collects statistics, or reads those of an earlier start of the run; a float run has none."""
+    if is_float(settings.scheme):
+        return None
+    if folder.statistics.exists():
+        return read_statistics(folder.statistics, planned, source)
+    fresh = settings.parent is None
+    return collect_statistics(
+        planned, source, dataset, folder.statistics, fresh=fresh, progress=progress
+    )
 
 
 def _quantized(
-    planned: Plan, source: keras.Model, dataset: Dataset, settings: TrainSettings
+    source: keras.Model, settings: TrainSettings, statistics: Statistics | None
 ) -> keras.Model:
-    if is_float(settings.scheme):
+    if statistics is None:
         return source
-    grid = None
-    if not planned.input_spec.is_float:
-        grid = input_grid(
-            normalize(dataset.train.x[:CALIBRATION_IMAGES]),
-            bits=planned.input_spec.bits,
-            pixel_scale=dataset.input_scale,
-        )
-    return wrap(planned, source, load_method(settings.method), grid)
+    return quantize(source, settings.scheme, statistics, settings.method)
 
 
 def _fit(
     model: keras.Model,
     source: keras.Model,
-    planned: Plan,
+    statistics: Statistics | None,
     dataset: Dataset,
     settings: TrainSettings,
     folder: RunFolder,
@@ -221,11 +199,14 @@ def _fit(
         patience=settings.patience,
         tensorboard=folder.tensorboard if settings.tensorboard else None,
         distill=settings.distill,
+        loss_weights=settings.loss_weights,
     )
     trained = model
     if settings.precision == "bf16":
         with _bfloat16():
-            trained = _quantized(planned, _float_model(settings, dataset), dataset, settings)
+            narrow = build_float(settings.model, settings.model_options, dataset, settings.parent)
+            narrow.set_weights(source.get_weights())
+            trained = _quantized(narrow, settings, statistics)
         trained.set_weights(model.get_weights())
     try:
         fit(
@@ -252,70 +233,3 @@ def _bfloat16() -> Iterator[None]:
         yield
     finally:
         keras.mixed_precision.set_global_policy(before)
-
-
-def _finish(
-    model: keras.Model,
-    source: keras.Model,
-    dataset: Dataset,
-    folder: RunFolder,
-    record: RunRecord,
-    *,
-    progress: Progress,
-) -> TrainResult:
-    """Snaps, saves, touches the test set once, exports and proves."""
-    progress.say("lowering to the integer graph")
-    formats = [FORMATS["tflite"]]
-    snap = lower_exactly(model, limits=stored_limits(formats))
-    save_model(model, folder.model)
-    evidence = gather(model, dataset, scheme=str(record.scheme["name"]))
-    keras_accuracy = accuracy(evidence.keras_logits, dataset.test.y)
-    record = dataclasses.replace(
-        record,
-        status="trained",
-        figures=(_percent("accuracy", keras_accuracy, "Keras model"), *_sizes(snap, source)),
-    )
-    records.save(record, folder.path)
-    (export,) = export_formats(snap, folder.export, formats, evidence, progress=progress)
-    figures = (
-        *record.figures,
-        _percent("accuracy", export.accuracy, "TFLite file"),
-        _percent("top-1 agreement", export.parity.keras_top1_agreement, "Keras and TFLite"),
-        Figure(name="size", value=export.size_bytes, unit="bytes", notes="integer TFLite file"),
-    )
-    record = dataclasses.replace(record, status="exported", figures=figures)
-    records.save(record, folder.path)
-    # Last, so that no kill costs the epochs that are done.
-    (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
-    return TrainResult(folder=folder, record=record, export=export)
-
-
-def _percent(name: str, share: float | None, notes: str) -> Figure:
-    assert share is not None
-    return Figure(name=name, value=100 * share, unit="%", split="test", notes=notes)
-
-
-def _sizes(snap: Snap, source: keras.Model) -> tuple[Figure, ...]:
-    total = cost(snap.graph)
-    return (
-        Figure(name="size", value=_float_bytes(source), unit="bytes", notes="float TFLite file"),
-        Figure(name="parameters", value=total.parameters),
-        Figure(
-            name="logical size",
-            value=total.kernel_bits,
-            unit="bits",
-            notes="kernels at the scheme's widths",
-        ),
-        Figure(name="MACs", value=total.macs, notes="one image"),
-    )
-
-
-def _float_bytes(source: keras.Model) -> int:
-    """Size of the float model's TFLite file: our own, as large as the converter's and soon made.
-
-    Some layers are lowered between codes only; models with these take the converter.
-    """
-    try:
-        return len(emit_tflite(lower(source)))
-    except LoweringError:
-        return len(float_tflite(source))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_quant import __version__
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError
-from keras_quant.methods import load_method
+from keras_quant.jobs.begin import describe_data, now
+from keras_quant.methods import DEFAULT_METHOD, load_method
+from keras_quant.methods.rules import check_methods
 from keras_quant.runs import records
-from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
+from keras_quant.runs.records import ModelRecord, RunRecord, TrainingRecord
 from keras_quant.schemes.file import scheme_to_dict
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.training.optimizer_settings import OptimizerSettings
+from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
@@ -39,6 +40,9 @@ class TrainSettings:
         precision: of the training step's arithmetic; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
         distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
+        preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
+            means as the parent, or the model's first layers, say.
+        loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
         tensorboard: write TensorBoard event files into the run's folder.
     """
 
@@ -47,7 +51,7 @@ class TrainSettings:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = "digits"
     validation_fraction: float = 0.1
-    method: str = "qkeras"
+    method: str = DEFAULT_METHOD
     epochs: int = 20
     batch_size: int = 128
     seed: int = 0
@@ -56,6 +60,8 @@ class TrainSettings:
     precision: str = "float32"
     parent: Path | None = None
     distill: float = 0.0
+    preprocess: str | None = None
+    loss_weights: tuple[float, ...] = ()
     tensorboard: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
@@ -76,6 +82,8 @@ class TrainSettings:
             found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
         if self.distill and (self.parent is None or is_float(self.scheme)):
             found.append("--distill needs a parent, given with --from RUN, and a scheme with bits")
+        if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
+            found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
         if not 0 <= self.seed <= MAX_SEED:
             found.append(f"--seed is {self.seed}; 0 to {MAX_SEED} is allowed")
         if ":" in self.model and self.model_options:
@@ -89,13 +97,14 @@ def check(settings: TrainSettings) -> None:
     """Tells everything that is wrong with settings.
 
     Raises:
-        UsageError: values that are out of range, or an unknown method.
+        UsageError: values that are out of range, or methods or options that are not known.
     """
     problems = settings.problems()
     if problems:
         raise UsageError("; ".join(problems))
     if not is_float(settings.scheme):
         load_method(settings.method)
+        check_methods(settings.scheme)
 
 
 def begin_record(
@@ -107,21 +116,12 @@ def begin_record(
     """The record of a run that is about to begin."""
     optimizer = dataclasses.asdict(settings.optimizer)
     schedule = {key: optimizer.pop(key) for key in ("schedule", "warmup_epochs")}
-    sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
     return RunRecord(
         command=command,
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        created=now(),
         kq_version=__version__,
         model=ModelRecord(name=settings.model, options=dict(settings.model_options)),
-        dataset=DatasetRecord(
-            name=dataset.name,
-            source=dataset.source,
-            sizes=sizes,
-            input_shape=dataset.input_shape,
-            num_classes=dataset.num_classes,
-            input_scale=dataset.input_scale,
-            validation_fraction=settings.validation_fraction,
-        ),
+        dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(
             method="float" if is_float(settings.scheme) else settings.method,
             seed=settings.seed,
@@ -134,6 +134,7 @@ def begin_record(
             patience=settings.patience,
             parent=None if settings.parent is None else str(settings.parent),
             distill=settings.distill,
+            loss_weights=settings.loss_weights,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
+from keras_quant.graph.ir import Graph, Node, Shape, Tensor
+from keras_quant.graph.passes.outputs import tell_apart
+from keras_quant.graph.passes.pads import fold_pads
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
@@ -27,9 +29,10 @@ from keras_quant.lower.layers import (
     op_of,
     op_shape,
 )
+from keras_quant.lower.origin import Origin, behind_norm, in_front_of_norms, with_kernel
 from keras_quant.lower.table import name_function, read_table
 from keras_quant.lower.values import Held, Pending, Value
-from keras_quant.lower.weights import Kernel, fold_batch_norm, read_kernel, unit_kernel
+from keras_quant.lower.weights import bias_of, kernel_of, unit_kernel
 from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
@@ -47,10 +50,19 @@ def lower(model: keras.Model) -> Graph:
     """Lowers a functional or sequential model.
 
     Args:
-        model: of the supported layers, with QKeras' quantizers, or in float, or in part.
+        model: of the supported layers, with a method's quantizers, or in float, or in part.
     Returns: the ideal graph; its inputs and outputs are the model's, in order.
     Raises:
         LoweringError: layers that are not supported or cannot be folded, all by name.
+    """
+    graph, _ = lower_with_origins(model)
+    return graph
+
+
+def lower_with_origins(model: keras.Model) -> tuple[Graph, dict[str, Origin]]:
+    """Lowers a model as `lower` does.
+
+    Returns: the graph, and by their names what the nodes with a kernel were made from.
     """
     steps = describe(model)
     lowering = _Lowering(steps)
@@ -66,9 +78,10 @@ def lower(model: keras.Model) -> Graph:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
     shapes = {step.name: step.shape for step in steps}
     outputs = [lowering.as_output(values[name], shapes[name]) for name in output_names(steps)]
-    graph = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    built = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
+    graph = tell_apart(fold_pads(built))
     verify(graph)
-    return graph
+    return graph, lowering.origins
 
 
 class _Lowering:
@@ -78,6 +91,7 @@ class _Lowering:
         self.built = GraphBuilder()
         self.readers = consumers(steps)
         self.closed: dict[int, str] = {}
+        self.origins: dict[str, Origin] = {}
 
     def step(self, step: Step, inputs: list[Value]) -> Value:
         """Lowers one step; `inputs` are the values of the steps that it reads."""
@@ -124,8 +138,8 @@ class _Lowering:
         if margins := margins_of(step):
             inputs = [self.built.padded(step, inputs[0], margins)]
         in_codes = [self.built.tensors[name].qparams is not None for name in inputs]
-        kernel = self._kernel(step, in_codes=in_codes[0])
-        if kernel is not None and not kernel.in_codes and in_codes[0]:
+        origin = _origin(step, in_codes=in_codes[0])
+        if origin is not None and origin.kernel[0].scale is None and in_codes[0]:
             inputs = [self.built.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
             inputs = [self.built.as_float(name) for name in inputs]
@@ -137,32 +151,27 @@ class _Lowering:
             shape=op_shape(step),
             final=layout(step.shape),
             attrs=attrs_of(step),
-            kernel=kernel,
+            origin=origin,
             layers=(step.layer_name,),
         )
-
-    def _kernel(self, step: Step, *, in_codes: bool) -> Kernel | None:
-        if step.kind == "batch_norm":
-            return fold_batch_norm(unit_kernel(step.shape[-1], in_codes=in_codes), step.layer)
-        return read_kernel(step) if step.kind in COMPUTE else None
 
     def _batch_norm(self, step: Step, value: Value) -> Pending:
         if (
             not isinstance(value, Pending)
-            or value.kernel is None
+            or value.origin is None
             or value.activation != "none"
             or not self._is_read_once(value)
         ):
             return self._open(step, [self.close(value)])
-        kernel = fold_batch_norm(value.kernel, step.layer)
+        origin = behind_norm(value.origin, step.layer)
         layers = (*value.layers, step.layer_name)
-        return dataclasses.replace(value, step=step, kernel=kernel, layers=layers)
+        return dataclasses.replace(value, step=step, origin=origin, layers=layers)
 
     def _relu(self, step: Step, value: Value) -> Value:
         activation = "relu" if step.max_value is None else "relu6"
         if (
             isinstance(value, Pending)
-            and (value.kernel is not None or value.op in ("add", "multiply"))
+            and (value.origin is not None or value.op in ("add", "multiply"))
             and value.activation == "none"
             and self._is_read_once(value)
         ):
@@ -231,18 +240,12 @@ class _Lowering:
         return self.closed[id(value)]
 
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
-        inputs, attrs, kernel = value.inputs, dict(value.attrs), value.kernel
+        inputs, attrs = value.inputs, dict(value.attrs)
         if qparams is None and value.op != "lookup":
             if value.op not in AVERAGE:
                 attrs["activation"] = value.activation
-            if kernel is None:
+            if value.origin is None:
                 inputs = tuple(self.built.as_float(name) for name in inputs)
-        weight, bias = None, None
-        if kernel is not None:
-            weight = Weight(values=kernel.values, scale=kernel.scale, bits=kernel.bits)
-            bias = kernel.bias
-            if bias is not None and qparams is None:
-                bias = bias.astype(np.float32)
         table = None
         if value.op == "lookup":
             table = read_table(value.step, self.built.tensors[inputs[0]], qparams)
@@ -252,11 +255,12 @@ class _Lowering:
             inputs=inputs,
             output=step.name,
             attrs=attrs,
-            weight=weight,
-            bias=bias,
             layers=(*value.layers, step.layer_name) if qparams else value.layers,
             table=table,
         )
+        if value.origin is not None:
+            node = with_kernel(node, value.origin.kernel, in_codes=qparams is not None)
+            self.origins[node.name] = value.origin
         self.built.nodes.append(node)
         self.built.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
         return self.built.reshaped(step.name, value.final)
@@ -292,6 +296,16 @@ class _Lowering:
     def as_output(self, value: Value, shape: Shape) -> str:
         """Gives a value in float, and in the model's shape."""
         return self.built.reshaped(self.built.as_float(self.close(value)), shape)
+
+
+def _origin(step: Step, *, in_codes: bool) -> Origin | None:
+    """The kernel that a step opens a node with; None where it has none."""
+    if step.kind == "batch_norm":
+        unit = unit_kernel(step.shape[-1], in_codes=in_codes)
+        return behind_norm(in_front_of_norms((unit, None), None), step.layer)
+    if step.kind in COMPUTE:
+        return in_front_of_norms((kernel_of(step), bias_of(step)), step.layer)
+    return None
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from keras_quant.graph.ir import Shape
-from keras_quant.lower.weights import Kernel
+from keras_quant.lower.origin import Origin
 from keras_quant.model.steps import Step
 
 
@@ -20,6 +20,7 @@ class Pending:
         step: the last that is folded into it.
         shape: of what the op gives.
         final: in which shape it is read, see `layers.layout`.
+        origin: its kernel, and what that was made from; None where there is none.
         layers: names of the layers that it computes.
     """
 
@@ -30,7 +31,7 @@ class Pending:
     shape: Shape
     final: Shape
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    kernel: Kernel | None = None
+    origin: Origin | None = None
     activation: str = "none"
     layers: tuple[str, ...] = ()
 

@@ -1,41 +1,23 @@
-"""Quantization methods: how a layer is fake-quantized in training, and what it is frozen to.
+"""Quantization methods: how a layer is fake-quantized in training, and what it is lowered to.
 
-A method is one module and one line of METHODS. `grid` needs no TensorFlow; the methods do.
+A method is one module and one line of METHODS. This module loads neither TensorFlow nor numpy; the
+methods do, and so do `readers`, which ask all of them what a layer computes with.
 """
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING
 
 from keras_quant.errors import UsageError, close_names
-from keras_quant.methods.grid import ActivationGrid, FrozenKernel
-from keras_quant.qparams import QParams
-from keras_quant.schemes.scheme import QuantSpec
 
-METHODS = {"qkeras": "keras_quant.methods.qkeras"}
+if TYPE_CHECKING:
+    from keras_quant.methods.method import Method
 
+METHODS = {"qkeras": "keras_quant.methods.qkeras:METHOD"}
+"""By the name of each method the module that makes it, and what it is called there."""
 
-class Method(Protocol):
-    """What a module named in METHODS offers.
-
-    The contract that every method keeps: the codes and scale of `freeze_kernel` dequantize to
-    exactly the kernel that the wrapped layer computes with in inference, and the QParams of
-    `freeze_activation` name exactly the values that its layer puts out.
-    """
-
-    def wrap(self, layer: Any, weight: QuantSpec) -> Any:
-        """Makes the quantized twin of a convolution or a Dense layer."""
-
-    def activation(self, name: str, grid: ActivationGrid) -> Any:
-        """Makes the layer that puts a tensor on a grid."""
-
-    def freeze_kernel(self, layer: Any) -> FrozenKernel | None:
-        """Reads a fitted layer's kernel as codes; None where it is in float."""
-
-    def freeze_activation(self, layer: Any) -> QParams | None:
-        """Reads what a layer rounds to; None where the layer is no quantizer."""
+DEFAULT_METHOD = "qkeras"
 
 
 def load_method(name: str) -> Method:
@@ -43,11 +25,13 @@ def load_method(name: str) -> Method:
 
     Raises:
         UsageError: there is no such method.
+        MissingDependencyError: a package that it needs is not installed.
     """
     if name not in METHODS:
         raise UsageError(
             f"method {name!r} is not known{close_names(name, METHODS)}; "
             f"methods are {', '.join(METHODS)}"
         )
-    module: ModuleType = importlib.import_module(METHODS[name])
-    return cast(Method, module)
+    module, _, attribute = METHODS[name].partition(":")
+    method: Method = getattr(importlib.import_module(module), attribute)
+    return method

@@ -7,9 +7,18 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
+from keras_quant.qparams import QParams
 from keras_quant.tf import keras, tf
 
+# What model files may name of this module.
+CLASSES = frozenset({"FixedGrid", "GroupStep", "InputGrid", "KeepFloat"})
+
 _FUSED = contextvars.ContextVar("keras_quant_fused_kernels", default=False)
+
+
+def variable_name(variable: tf.Variable) -> str:
+    """The last part of a variable's name, "kernel" of "conv1/kernel:0"."""
+    return str(variable.name).rpartition("/")[2].partition(":")[0]
 
 
 @contextlib.contextmanager
@@ -72,24 +81,44 @@ def _narrow(first: int, last: int) -> list[int]:
 
 @keras.utils.register_keras_serializable("keras_quant")
 class FixedGrid(keras.layers.Layer):
-    """Rounds values to codes of any step, where QKeras' activations have powers of two only.
+    """Rounds values to codes of any scale and zero point.
 
     Args:
         scale: real distance of two codes.
         qmin: lowest code.
         qmax: highest code.
+        zero_point: the code of real 0.
     """
 
-    def __init__(self, scale: float, qmin: int, qmax: int, **kwargs: Any) -> None:
+    def __init__(
+        self, scale: float, qmin: int, qmax: int, zero_point: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.scale, self.qmin, self.qmax = float(scale), int(qmin), int(qmax)
+        self.zero_point = int(zero_point)
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """The lowest and the highest code, counted from that of real 0."""
+        return self.qmin - self.zero_point, self.qmax - self.zero_point
+
+    @property
+    def qparams(self) -> QParams:
+        return QParams(
+            scale=self.scale,
+            zero_point=self.zero_point,
+            qmin=self.qmin,
+            qmax=self.qmax,
+            bits=(self.qmax - self.qmin).bit_length(),
+        )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return fake_quant(inputs, step=self.scale, qmin=self.qmin, qmax=self.qmax)
+        qmin, qmax = self.levels
+        return fake_quant(inputs, step=self.scale, qmin=qmin, qmax=qmax)
 
     def get_config(self) -> dict[str, Any]:
-        grid = {"scale": self.scale, "qmin": self.qmin, "qmax": self.qmax}
-        return {**super().get_config(), **grid}
+        names = ("scale", "qmin", "qmax", "zero_point")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.utils.register_keras_serializable("keras_quant")
@@ -102,7 +131,40 @@ class InputGrid(FixedGrid):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         scale = tf.cast(self.scale, inputs.dtype)
-        return tf.clip_by_value(tf.round(inputs / scale), self.qmin, self.qmax) * scale
+        return tf.clip_by_value(tf.round(inputs / scale), *self.levels) * scale
+
+
+@keras.utils.register_keras_serializable("keras_quant")
+class GroupStep(keras.layers.Layer):
+    """Owns the learned scale of all activations of a group; a part of each layer that rounds them.
+
+    A layer gives it in `get_config` as the object that it is, and takes it in its constructor
+    through `GroupStep.of`: then Keras saves it once, and all layers of a loaded model get the same.
+
+    Args:
+        scale: to begin with, > 0.
+    """
+
+    def __init__(self, scale: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.initial = float(scale)
+        # Not cast where layers compute in bfloat16, which would round to another grid.
+        self.scale = self.add_weight(
+            "scale",
+            shape=(),
+            dtype=tf.float32,
+            initializer=keras.initializers.Constant(self.initial),
+            experimental_autocast=False,
+        )
+        self.built = True
+
+    @staticmethod
+    def of(value: Any) -> GroupStep:
+        """The object itself, or what was saved of one."""
+        return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.initial}
 
 
 @keras.utils.register_keras_serializable("keras_quant")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -16,17 +17,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from keras_quant.errors import ModelError
+from keras_quant.errors import ModelError, warn
 from keras_quant.files import atomic_path
-from keras_quant.methods.qkeras.repair import custom_objects, repair_qkeras, settle
-from keras_quant.model.keras3_config import to_keras2, weight_groups
+from keras_quant.methods.readers import file_names
+from keras_quant.model.keras3_config import augmentations, to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
 from keras_quant.model.safety import archive_problems, config_problems
+from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.tf import keras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
-repair_qkeras()
 register_functions()
 
 
@@ -69,7 +70,7 @@ def save_model(model: keras.Model, path: str | Path) -> None:
 
 
 def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
-    """Reads a .keras file (of Keras 2 or 3) or an .h5 file, of Keras and QKeras layers.
+    """Reads a Keras file (of Keras 2 or 3; zip or HDF5), of Keras and QKeras layers.
 
     Args:
         trust: load also what could run code from the file: Lambda layers, custom classes.
@@ -81,7 +82,7 @@ def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
     path = Path(path)
     _check_path(path)
     try:
-        saved = _read_zip(path) if path.suffix == ".keras" else _read_h5(path)
+        saved = _read_h5(path) if h5py.is_hdf5(path) else _read_zip(path)
     except ModelError:
         raise
     except Exception as error:  # broken bytes can end in any error of zipfile, json or h5py
@@ -108,11 +109,13 @@ def _quantizers_taken_for_constraints() -> Iterator[None]:
 
 def _check_path(path: Path) -> None:
     if path.is_dir():
-        raise ModelError(f"{path}: is a folder; give a .keras or .h5 file")
+        raise ModelError(f"{path}: is a folder; give a {', '.join(KERAS_SUFFIXES)} file")
     if not path.exists():
         raise ModelError(f"{path}: there is no such file")
-    if path.suffix not in (".keras", ".h5"):
-        raise ModelError(f"{path}: ends with {path.suffix!r}; .keras and .h5 files are loaded")
+    if not is_keras_file(path):
+        raise ModelError(
+            f"{path}: ends with {path.suffix!r}; {', '.join(KERAS_SUFFIXES)} files are loaded"
+        )
 
 
 def _read_zip(path: Path) -> _Saved:
@@ -150,6 +153,12 @@ def _without_training(value: Any) -> Any:
 
 
 def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
+    dropped = augmentations(saved.config) if saved.is_keras3 else []
+    if dropped:
+        warn(
+            f"{path}: {', '.join(dropped)} changed images while the model was trained; left out "
+            "here, as Keras does in inference"
+        )
     try:
         config = to_keras2(saved.config) if saved.is_keras3 else saved.config
         model = _build(config, trust=trust)
@@ -160,22 +169,31 @@ def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
             f"{path}: its model cannot be rebuilt: {_reason(error)}.{trusted}"
         ) from error
     try:
-        if saved.is_keras3 and path.suffix == ".keras":
-            _set_keras3_weights(model, config, path)
+        if saved.is_keras3 and not h5py.is_hdf5(path):
+            _set_keras3_weights(model, saved.config, path)
         else:
-            model.load_weights(os.fspath(path))
+            _load_weights(model, path)
     except Exception as error:
         raise ModelError(f"{path}: its weights do not fit its layers: {_reason(error)}") from error
-    settle(model)
+    file_names().settle(model)
     return model
 
 
 def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
-    known = custom_objects()
-    with _quantizers_taken_for_constraints():
+    known = dict(file_names().objects())
+    sharing = keras.src.saving.serialization_lib.ObjectSharingScope()
+    with _quantizers_taken_for_constraints(), sharing:
         if "module" not in config:  # .h5 files
             return keras.models.model_from_config(config, known)
         return keras.saving.deserialize_keras_object(config, known, safe_mode=not trust)
+
+
+def _load_weights(model: keras.Model, path: Path) -> None:
+    """Has Keras load weights; it goes by the ending, and not by what is in the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / ("model.h5" if h5py.is_hdf5(path) else "model.keras")
+        link.symlink_to(path.resolve())
+        model.load_weights(os.fspath(link))
 
 
 def _set_keras3_weights(model: keras.Model, config: dict[str, Any], path: Path) -> None:

@@ -21,7 +21,24 @@ _ADDED = {
     "renorm_clipping": None,
     "renorm_momentum": 0.99,
 }
+# What only Keras 3's Resizing has, likewise.
+_ADDED_TO_RESIZING = {
+    "data_format": "channels_last",
+    "pad_to_aspect_ratio": False,
+    "fill_mode": "constant",
+    "fill_value": 0.0,
+    "antialias": False,
+}
+# They change images while a model is trained, and pass them on afterwards (Keras 3.15, each tried).
+AUGMENTATIONS = frozenset({
+    "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorJitter",
+    "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip",
+    "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective",
+    "RandomPosterization", "RandomRotation", "RandomSaturation", "RandomShear",
+    "RandomTranslation", "RandomZoom",
+})  # fmt: skip
 _RENAMED = {"batch_shape": "batch_input_shape"}
+_NO = object()  # equals nothing
 # Functions that Keras 2 lacks, or has under this name as another one; `methods.pointwise` has them.
 _ACTIVATIONS = {
     "hard_sigmoid": "keras_quant>hard_sigmoid_keras3",
@@ -36,18 +53,29 @@ def to_keras2(config: dict[str, Any]) -> dict[str, Any]:
     Args:
         config: of a functional or sequential model of layers, and of such models, that Keras 2
             has too.
-    Returns: what tf_keras deserializes.
+    Returns: what tf_keras deserializes; a linear Activation stands for each of AUGMENTATIONS.
     Raises:
         ValueError: a layer is called on something else than other layers' outputs.
     """
     return _translate(config, models=())
 
 
+def augmentations(config: dict[str, Any]) -> list[str]:
+    """Names the layers that `to_keras2` leaves out, of models inside too, as "NAME (CLASS)"."""
+    found = []
+    for layer in _layers(config):
+        if _is_model(layer):
+            found += augmentations(layer)
+        elif layer["class_name"] in AUGMENTATIONS:
+            found.append(f"{layer['config']['name']} ({layer['class_name']})")
+    return found
+
+
 def weight_groups(config: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Says where in model.weights.h5 Keras 3 keeps each layer's variables.
 
     Args:
-        config: of a model, as Keras 3 or as `to_keras2` words it.
+        config: of a model, as Keras 3 words it.
     Yields: the names of the models around a layer, from the outside in, and its own; and the path
         of its group.
     """
@@ -90,6 +118,12 @@ def _translate(value: Any, models: Collection[str]) -> Any:
     result = {_RENAMED.get(key, key): _translate(item, models) for key, item in value.items()}
     if isinstance(result.get("activation"), str):
         result["activation"] = _ACTIVATIONS.get(result["activation"], result["activation"])
+    if kind == "Resizing":
+        kept = {k: v for k, v in result["config"].items() if _ADDED_TO_RESIZING.get(k, _NO) != v}
+        result["config"] = kept
+    if kind in AUGMENTATIONS:
+        names = {"name": result["config"]["name"]}
+        result |= {"class_name": "Activation", "config": {**names, "activation": "linear"}}
     if kind == "LeakyReLU":
         result["config"]["alpha"] = result["config"].pop("negative_slope")
     result = {k: v for k, v in result.items() if k not in _ADDED or _ADDED[k] != v}

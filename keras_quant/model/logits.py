@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
-from keras_quant.data import normalize
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.tf import keras, tf
 
 BATCH_SIZE = 250
@@ -18,13 +20,23 @@ class LogitFunction:
 
     It answers as `model(x)` does, operation by operation, and where `model.predict(x)` differs, as
     it may for QKeras' quantizers (`sums_as_written`), not as that does.
+
+    Args:
+        preprocessing: what pixels become; None will do where images are floats.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, preprocessing: Preprocessing | None) -> None:
+        self._preprocessing = preprocessing
         self._run = tf.function(
             lambda x: model(x, training=False),
             input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
         )
+
+    def with_preprocessing(self, preprocessing: Preprocessing | None) -> LogitFunction:
+        """The same model, traced no second time, where pixels become something else."""
+        other = copy.copy(self)
+        other._preprocessing = preprocessing
+        return other
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Gives the outputs for all images.
@@ -36,7 +48,10 @@ class LogitFunction:
         starts = range(0, len(x), BATCH_SIZE)
         with sums_as_written():
             return np.concatenate(
-                [self._run(normalize(x[start : start + BATCH_SIZE])).numpy() for start in starts]
+                [
+                    self._run(normalize(x[start : start + BATCH_SIZE], self._preprocessing)).numpy()
+                    for start in starts
+                ]
             )
 
 

@@ -8,7 +8,7 @@
 | Rescaling, Normalization | BatchNormalization that is not trained |
 | Normalization of other axes than the last | the same, of pixels laid out as one vector |
 
-Likewise the layers of QKeras that `methods.qkeras.parts` lists.
+Likewise the layers of a method that its reader says stand for others.
 
 The two halves of a separable convolution get a kernel quantizer each, and their codes must meet
 on a grid, so values are rounded between them as behind any convolution without a ReLU.
@@ -23,12 +23,10 @@ from typing import Any
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.qkeras.parts import PARTS as QKERAS_PARTS
+from keras_quant.methods.method import Built
+from keras_quant.methods.readers import parts_maker
 from keras_quant.model.topology import Call, Shape, free_name
 from keras_quant.tf import keras
-
-# Layers with their weights, in the order in which they are called.
-_Built = list[tuple[keras.layers.Layer, list[np.ndarray]]]
 
 # With this variance and epsilon, both exact in float32, a batch norm multiplies by gamma alone.
 # TensorFlow raises smaller epsilons to 1.001e-5.
@@ -89,8 +87,8 @@ def why_whole(layer: keras.layers.Layer, input_shapes: Sequence[Shape]) -> str:
     return ""
 
 
-def _made(layer: keras.layers.Layer, input_shapes: Sequence[Shape]) -> _Built:
-    make = _PARTS.get(type(layer).__name__)
+def _made(layer: keras.layers.Layer, input_shapes: Sequence[Shape]) -> Built:
+    make = _PARTS.get(type(layer).__name__) or parts_maker(layer)
     return make(layer, input_shapes[0]) if make and _is_channels_last(layer) else []
 
 
@@ -126,7 +124,7 @@ def _is_channels_last(layer: keras.layers.Layer) -> bool:
     return getattr(layer, "data_format", "channels_last") == "channels_last"
 
 
-def _separable_2d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _separable_2d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     config = layer.get_config()
     depthwise = keras.layers.DepthwiseConv2D(
         **_picked(config, *_WINDOW, "depth_multiplier", *_prefixed("depthwise")),
@@ -138,7 +136,7 @@ def _separable_2d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     return [(depthwise, [first]), (pointwise, others)]
 
 
-def _separable_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _separable_1d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     config = layer.get_config()
     first, *others = layer.get_weights()
     depthwise = _grouped_1d(
@@ -148,18 +146,18 @@ def _separable_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     return [(depthwise, [_grouped(first)]), (pointwise, others)]
 
 
-def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     config = layer.get_config()
     kernel, *bias = layer.get_weights()
     own = _picked(config, "name", "activation", "use_bias", *_prefixed("bias"))
     return [(_grouped_1d(config, kernel.shape, **own), [_grouped(kernel), *bias])]
 
 
-def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     return _affine(layer, input_shape, gain=layer.scale, shift=layer.offset)
 
 
-def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     rank = 1 + len(input_shape)
     by_position = bool({axis % rank for axis in layer.axis} - {rank - 1})
     if by_position and None in input_shape:
@@ -172,15 +170,20 @@ def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     return _affine(layer, input_shape, gain=gain.ravel(), shift=shift.ravel())
 
 
-_PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], _Built]] = {
+_PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], Built]] = {
     "SeparableConv2D": _separable_2d,
     "SeparableConv1D": _separable_1d,
     "DepthwiseConv1D": _depthwise_1d,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
-    **QKERAS_PARTS,
 }
 SHORTHANDS = tuple(_PARTS)
+
+
+def is_shorthand(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is of the table, or one of a method that stands for others."""
+    return type(layer).__name__ in _PARTS or parts_maker(layer) is not None
+
 
 _WINDOW = ("kernel_size", "strides", "padding", "dilation_rate", "trainable")
 
@@ -226,7 +229,7 @@ def _grouped(kernel: np.ndarray) -> np.ndarray:
 
 def _affine(
     layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any, name: str = ""
-) -> _Built:
+) -> Built:
     """x * gain + shift, both scalars or (channels,), by a layer of the same or another name."""
     name = name or layer.name
     norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
@@ -252,7 +255,7 @@ def line_layer(
 
 def _affine_by_position(
     layer: keras.layers.Layer, input_shape: Shape, *, gain: np.ndarray, shift: np.ndarray
-) -> _Built:
+) -> Built:
     """x * gain + shift, both of a shape that broadcasts to (1, *input_shape)."""
     gain, shift = (np.broadcast_to(v, (1, *input_shape)).ravel() for v in (gain, shift))
     vector = keras.layers.Reshape((-1,), name=f"{layer.name}_vector")

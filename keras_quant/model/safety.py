@@ -1,9 +1,9 @@
 """What in a saved Keras model could run code when Keras loads it.
 
-Keras imports modules and calls functions that a file names, and unmarshals Python bytecode;
-QKeras looks names of quantizer strings up among its own globals, and calls them. So a file's
-content is compared with lists of what is known to be harmless, before Keras sees it. Refusing
-modules alone would not do: Keras' own hold functions that download files and load bytecode.
+Keras imports modules and calls functions that a file names, and unmarshals Python bytecode. So a
+file's content is compared with lists of what is known to be harmless, here and in each method
+(`methods.method.FileNames`), before Keras sees it. Refusing modules alone would not do: Keras' own
+hold functions that download files and load bytecode.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_quant.methods import layers
+from keras_quant.methods.method import FileNames
+from keras_quant.methods.readers import file_names
+from keras_quant.model.keras3_config import AUGMENTATIONS
+
 # fmt: off
 MODELS = frozenset({"Functional", "Model", "Sequential"})
 KERAS_LAYERS = frozenset({
@@ -29,7 +34,9 @@ KERAS_LAYERS = frozenset({
     "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GroupNormalization",
     "Identity", "InputLayer", "LSTM", "LayerNormalization", "LeakyReLU", "Masking", "MaxPooling1D",
     "MaxPooling2D", "MaxPooling3D", "Maximum", "Minimum", "Multiply", "Normalization", "PReLU",
-    "Permute", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing", "SeparableConv1D",
+    "Permute", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation",
+    "RandomTranslation", "RandomZoom", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing",
+    "SeparableConv1D",
     "SeparableConv2D", "SimpleRNN", "Softmax", "SpatialDropout1D", "SpatialDropout2D",
     "SpatialDropout3D", "Subtract", "ThresholdedReLU", "TimeDistributed", "UnitNormalization",
     "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D",
@@ -49,34 +56,18 @@ ACTIVATIONS = frozenset({
 # Of Keras 3 alone; `keras3_config` puts our own in their place.
 KERAS3_ACTIVATIONS = frozenset({"hard_silu", "hard_swish"})
 OWN_FUNCTIONS = frozenset({"hard_sigmoid_keras3", "hard_swish"})
-QUANTIZERS = frozenset({
-    "bernoulli", "binary", "quantized_bits", "quantized_hswish", "quantized_po2", "quantized_relu",
-    "quantized_relu_po2", "quantized_sigmoid", "quantized_tanh", "quantized_ulaw",
-    "stochastic_binary", "stochastic_ternary", "ternary",
-})
-QKERAS_FUNCTIONS = frozenset({
-    "binary_sigmoid", "binary_tanh", "hard_sigmoid", "hard_tanh", "smooth_sigmoid", "smooth_tanh",
-})
-QKERAS_CLASSES = frozenset({
-    "Clip", "QActivation", "QAdaptiveActivation", "QAveragePooling2D", "QBatchNormalization",
-    "QConv1D", "QConv2D", "QConv2DBatchnorm", "QConv2DTranspose", "QDense", "QDepthwiseConv2D",
-    "QDepthwiseConv2DBatchnorm", "QGlobalAveragePooling2D", "QInitializer", "QSeparableConv1D",
-    "QSeparableConv2D",
-})
-OWN_CLASSES = frozenset({"FixedGrid", "InputGrid", "KeepFloat", "fitted_bits"})
 VALUES = frozenset({
     "DTypePolicy", "Policy", "__bytes__", "__keras_tensor__", "__numpy__", "__tensor__",
 })
 # fmt: on
-
 _SETTINGS = INITIALIZERS | REGULARIZERS | CONSTRAINTS
-_CLASSES = MODELS | KERAS_LAYERS | _SETTINGS | QUANTIZERS | QKERAS_CLASSES | OWN_CLASSES | VALUES
-_FUNCTIONS = ACTIVATIONS | QKERAS_FUNCTIONS | OWN_FUNCTIONS
+_CLASSES = MODELS | KERAS_LAYERS | AUGMENTATIONS | layers.CLASSES | _SETTINGS | VALUES
+_FUNCTIONS = ACTIVATIONS | OWN_FUNCTIONS
 _NAMED_FUNCTIONS = (
     ACTIVATIONS | KERAS3_ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}
 )
 _SETTING_NAMES = {name.lower() for name in _SETTINGS}
-_MODULE = re.compile(r"(builtins|keras|tf_keras|qkeras|keras_quant)(\.\w+)*")
+_PACKAGES = ("builtins", "keras", "tf_keras", "keras_quant")
 _CODE = {
     "Lambda": "a Lambda layer holds Python code",
     "__lambda__": "a lambda is Python code",
@@ -101,7 +92,7 @@ def config_problems(config: Any) -> list[str]:
         config: the parsed JSON of config.json, or of an .h5 file's model_config.
     Returns: one sentence for each finding, with the layer's name.
     """
-    return list(dict.fromkeys(_walk(config, "the model")))
+    return list(dict.fromkeys(_walk(config, "the model", file_names())))
 
 
 def archive_problems(archive: zipfile.ZipFile) -> list[str]:
@@ -132,19 +123,19 @@ def _is_pickle(content: bytes) -> bool:
     return content.startswith(_PICKLE_STARTS)
 
 
-def _walk(value: Any, where: str) -> Iterator[str]:
+def _walk(value: Any, where: str, names: FileNames) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
-            yield from _walk(item, where)
+            yield from _walk(item, where, names)
     if not isinstance(value, dict):
         return
     if "class_name" in value:
         where = _name_of(value, where)
-        yield from (f"{where}: {problem}" for problem in _object_problems(value))
+        yield from (f"{where}: {problem}" for problem in _object_problems(value, names))
     for key, item in value.items():
-        if isinstance(item, str) and not _is_safe_string(key, item):
-            yield f"{where}: {key} {item!r} is none that Keras or QKeras defines"
-        yield from _walk(item, where)
+        if isinstance(item, str) and not _is_safe_string(key, item, names):
+            yield f"{where}: {key} {item!r} is none that is known to be safe"
+        yield from _walk(item, where, names)
 
 
 def _name_of(value: Mapping[str, Any], where: str) -> str:
@@ -155,12 +146,12 @@ def _name_of(value: Mapping[str, Any], where: str) -> str:
     return f"layer {config['name']}"
 
 
-def _object_problems(value: Mapping[str, Any]) -> Iterator[str]:
+def _object_problems(value: Mapping[str, Any], names: FileNames) -> Iterator[str]:
     """What is wrong with the names by which Keras finds a class or function."""
     name, module = str(value["class_name"]), value.get("module")
-    known, registered = _CLASSES, value.get("registered_name")
+    known, registered = _CLASSES | names.classes, value.get("registered_name")
     if name == "function":
-        name, known = str(value.get("config")), _FUNCTIONS
+        name, known = str(value.get("config")), _FUNCTIONS | names.functions
         registered = None if registered == "function" else registered
     if name in _CODE:
         yield _CODE[name]
@@ -172,17 +163,23 @@ def _object_problems(value: Mapping[str, Any]) -> Iterator[str]:
         alias = f" (registered as {registered})" if registered != name else ""
         origin = f" of module {module}" if module else ""
         yield f"{name!r}{alias}{origin} is no class or function that is known to be safe"
-    elif module is not None and not _MODULE.fullmatch(str(module)):
-        yield f"{name!r} is taken from module {module}, which is not Keras' or QKeras'"
+    elif module is not None and not _is_known_module(str(module), names):
+        packages = ", ".join((*_PACKAGES, *names.packages))
+        yield f"{name!r} is taken from module {module}, which is not of {packages}"
 
 
-def _is_safe_string(key: str, text: str) -> bool:
-    """Whether a setting that Keras or QKeras looks up by its text is one of theirs."""
+def _is_known_module(module: str, names: FileNames) -> bool:
+    words = module.split(".")
+    return words[0] in (*_PACKAGES, *names.packages) and all(re.fullmatch(r"\w+", w) for w in words)
+
+
+def _is_safe_string(key: str, text: str, names: FileNames) -> bool:
+    """Whether a setting that Keras or a method looks up by its text is one of theirs."""
     kind = key.rpartition("_")[2]
     if kind in ("activation", "quantizer"):
         call = _CALL.fullmatch(text)
         name = call["name"] if call else text
-        return name in QUANTIZERS | QKERAS_FUNCTIONS or (not call and name in _NAMED_FUNCTIONS)
+        return name in names.calls or (not call and name in _NAMED_FUNCTIONS)
     if kind in ("initializer", "regularizer", "constraint"):
         return text.replace("_", "").lower() in _SETTING_NAMES
     return True

@@ -1,30 +1,26 @@
 """A Keras model as a list of steps: one plain view for preparing and for lowering it.
 
-Fused activations become steps of their own, QKeras layers count as what they compute, and
+Fused activations become steps of their own, a method's layers count as what they compute, and
 everything that is not understood is told at once, by name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.qkeras import (
-    activation_of,
-    freeze_activation,
-    is_quantizer,
-    read_activation,
-)
-from keras_quant.model.parts import SHORTHANDS, line_layer, unfold_calls, why_whole
+from keras_quant.methods import METHODS
+from keras_quant.methods.method import Activation
+from keras_quant.methods.readers import class_name, read_activation
+from keras_quant.model.parts import SHORTHANDS, is_shorthand, line_layer, unfold_calls, why_whole
 from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
 from keras_quant.model.topology import Call, Shape, list_calls
 from keras_quant.qparams import QParams
-from keras_quant.tf import keras
-
-_T = TypeVar("_T")
+from keras_quant.tf import keras, tf
 
 COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
 AVERAGE = ("avg_pool", "mean")
@@ -32,6 +28,13 @@ AVERAGE = ("avg_pool", "mean")
 PASSING = (
     "max_pool", "global_max_pool", "reshape", "pad", "upsample", "concat", "dropout", "linear"
 )  # fmt: skip
+
+# They pass values on in inference.
+TRAINING_ONLY = (
+    *("AlphaDropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D"),
+    *("ActivityRegularization", "RandomBrightness", "RandomContrast", "RandomFlip"),
+    *("RandomRotation", "RandomTranslation", "RandomZoom"),
+)
 
 _KINDS = {
     "InputLayer": "input",
@@ -63,13 +66,14 @@ _KINDS = {
     "Resizing": "upsample",
     "Concatenate": "concat",
     "Dropout": "dropout",
+    **dict.fromkeys(TRAINING_ONLY, "dropout"),
     "Softmax": "softmax",
     **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
 }
 _NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
 SUPPORTED = (*_KINDS, *SHORTHANDS)
-SUPPORTED += ("Activation('softmax' or a function of one value)",)
-SUPPORTED += ("QActivation", "QAdaptiveActivation")
+SUPPORTED += ("Identity", "Activation('softmax' or a function of one value)")
+SUPPORTED += tuple(f"the layers of {name}" for name in METHODS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,15 +108,6 @@ class Step:
     input_shapes: tuple[Shape, ...] = ()
     shape: Shape = ()
     outputs: tuple[int, ...] = ()
-
-
-def class_name(layer: keras.layers.Layer) -> str:
-    """The layer's class, without the leading Q of the QKeras layers that are understood.
-
-    QBatchNormalization and the pooling layers of QKeras are not: they have quantizers inside.
-    """
-    name = type(layer).__name__
-    return name[1:] if name[:1] == "Q" and _KINDS.get(name[1:]) in COMPUTE else name
 
 
 def describe(model: keras.Model) -> tuple[Step, ...]:
@@ -193,21 +188,20 @@ def sources_of(name: str, by_name: Mapping[str, Step]) -> tuple[str, ...]:
 
 def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Step]:
     name, layer, cls = call.name, call.layer, class_name(call.layer)
+    if cls == "Identity":
+        return [Step(name=name, kind="linear", layer=layer, inputs=inputs)]
     if cls == "Activation":
         return _activation_steps(call, layer.activation, name, inputs, problems)
-    if cls in ("QActivation", "QAdaptiveActivation"):
-        function = layer.quantizer
-        return _activation_steps(call, function, name, inputs, problems)
-    qparams = _try(lambda: freeze_activation(layer), problems)
-    if qparams is not None:
-        return [Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)]
+    found = _read(layer, layer, problems)
+    if found is not None:
+        return _read_steps(call, found, name, inputs, problems)
     if cls == "KeepFloat":
         return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
     kind = _KINDS.get(cls)
-    if kind is None and cls in SHORTHANDS and (told := why_whole(layer, call.input_shapes)):
+    if kind is None and (told := why_whole(layer, call.input_shapes)):
         problems.append(told)
     else:
-        reason = "" if kind else _NO_PARTS if cls in SHORTHANDS else "not supported"
+        reason = "" if kind else _NO_PARTS if is_shorthand(layer) else "not supported"
         reason = reason or _limit(layer, cls, call)
         problems += [f"{call.layer_name} ({cls}: {reason})"] if reason else []
     if kind == "relu" and _is_bent(layer):
@@ -235,40 +229,22 @@ def _activation_steps(
     call: Call, function: Any, name: str, inputs: tuple[str, ...], problems: list[str]
 ) -> list[Step]:
     """What an activation does; the last step has the name."""
-    layer = call.layer
-    if is_quantizer(function):
-        return _quantizer_steps(call, function, name, inputs, problems)
-    known = {
-        keras.activations.linear: ("linear", None),
-        keras.activations.relu: ("relu", None),
-        keras.activations.softmax: ("softmax", None),
-    }
-    if function in known:
-        kind, max_value = known[function]
-    elif getattr(function, "__name__", "") == "relu6":
-        kind, max_value = "relu", 6.0
-    elif hasattr(function, "__name__") and is_pointwise(function):
-        return [Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)]
-    else:
-        kind, max_value = "linear", None
-        named = getattr(function, "__name__", type(function).__name__)
-        problems.append(
-            f"{call.layer_name} (activation {named}: a Keras layer, softmax, or a function of one "
-            "value is supported)"
-        )
-    return [Step(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)]
+    found = _read(function, call.layer, problems)
+    if found is not None:
+        return _read_steps(call, found, name, inputs, problems)
+    return [_function_step(call.layer, function, name, inputs, problems)]
 
 
-def _quantizer_steps(
-    call: Call, quantizer: Any, name: str, inputs: tuple[str, ...], problems: list[str]
+def _read_steps(
+    call: Call, found: Activation, name: str, inputs: tuple[str, ...], problems: list[str]
 ) -> list[Step]:
-    """A quantizer of QKeras: its function, where it has one, and its rounding."""
+    """What a method's activation does: its function, where it has one, and its rounding."""
     layer = call.layer
-    found = _try(lambda: activation_of(layer) or read_activation(quantizer, layer.name), problems)
-    rounding = Step(name=name, kind="quantizer", layer=layer, inputs=inputs)
-    if found is None or found.function is None:
-        return [dataclasses.replace(rounding, qparams=found and found.qparams)]
-    rounding = dataclasses.replace(rounding, inputs=(f"{name}/function",), qparams=found.qparams)
+    if found.qparams is None:
+        return [_function_step(layer, found.function, name, inputs, problems)]
+    rounding = Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=found.qparams)
+    if found.function is None:
+        return [rounding]
     first = Step(
         name=f"{name}/function", kind="lookup", layer=layer, inputs=inputs, function=found.function
     )
@@ -276,15 +252,76 @@ def _quantizer_steps(
         gain, shift = found.line
         line = line_layer(layer.name, call.shape, gain=gain, shift=shift)
         first = dataclasses.replace(first, kind="batch_norm", layer=line, function=None)
-    return [first, rounding]
+    return [first, dataclasses.replace(rounding, inputs=(first.name,))]
 
 
-def _try(read: Callable[[], _T], problems: list[str]) -> _T | None:
+def _read(activation: Any, layer: keras.layers.Layer, problems: list[str]) -> Activation | None:
+    """What a layer, or what it was given as its activation, computes if it is a method's."""
     try:
-        return read()
+        return read_activation(activation, layer.name)
     except LoweringError as error:
         problems.append(str(error))
-        return None
+        return Activation(function=keras.activations.linear)  # in place of what is told
+
+
+def _function_step(
+    layer: keras.layers.Layer,
+    function: Any,
+    name: str,
+    inputs: tuple[str, ...],
+    problems: list[str],
+) -> Step:
+    """What an activation does that is no method's."""
+    if isinstance(function, functools.partial):
+        problems.append(
+            f"{layer.name} (activation {function}: it is not saved with the model; write a layer "
+            "such as keras.layers.LeakyReLU(0.1), or a function with a name)"
+        )
+        return Step(name=name, kind="linear", layer=layer, inputs=inputs)
+    if isinstance(function, keras.layers.Layer):
+        return _layer_as_activation(function, name, layer, inputs, problems)
+    known = {
+        keras.activations.linear: ("linear", None),
+        keras.activations.relu: ("relu", None),
+        keras.activations.softmax: ("softmax", None),
+        tf.nn.softmax: ("softmax", None),
+    }
+    if function in known:
+        kind, max_value = known[function]
+    elif getattr(function, "__name__", "") == "relu6":
+        kind, max_value = "relu", 6.0
+    elif hasattr(function, "__name__") and is_pointwise(function):
+        return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
+    else:
+        kind, max_value = "linear", None
+        named = getattr(function, "__name__", type(function).__name__)
+        problems.append(
+            f"{layer.name} (activation {named}: a Keras layer, softmax, or a function of one "
+            "value is supported)"
+        )
+    return Step(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)
+
+
+def _layer_as_activation(
+    activation: keras.layers.Layer,
+    name: str,
+    layer: keras.layers.Layer,
+    inputs: tuple[str, ...],
+    problems: list[str],
+) -> Step:
+    """What a layer does that was given to another one as its activation."""
+    if isinstance(activation, keras.layers.ReLU) and not _is_bent(activation):
+        end = activation.max_value
+        limit = None if end is None else float(end)
+        return Step(name=name, kind="relu", layer=layer, inputs=inputs, max_value=limit)
+    if isinstance(activation, keras.layers.Softmax) and activation.axis == -1:
+        return Step(name=name, kind="softmax", layer=layer, inputs=inputs)
+    if not is_pointwise(activation):
+        problems.append(
+            f"{layer.name} (activation {type(activation).__name__}: no function of one value, "
+            "rectifier or softmax; put the layer behind it)"
+        )
+    return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=activation)
 
 
 def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.layers import variable_name
 from keras_quant.tf import keras, tf
 
 Shape = tuple[int | None, ...]
@@ -48,9 +49,11 @@ def list_calls(model: keras.Model) -> list[Call]:
 
     Returns: first the model's inputs, in the model's order.
     Raises:
-        LoweringError: the model, or models inside it, are subclassed or not built.
+        LoweringError: the model, or models inside it, are subclassed or not built, or its inputs
+            are of any size.
     """
     problems = [problem for inside in _models(model) for problem in _shortcomings(inside)]
+    problems = problems or list(_sizeless(model))
     if problems:
         raise LoweringError("; ".join(problems))
     walk = _Walk(model)
@@ -71,6 +74,25 @@ def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
         own = layer.name if counts[layer.name] == 1 or not path else "_".join((*path, layer.name))
         named[free_name(own, named)] = layer
     return named
+
+
+def variables_by_name(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Lists a layer's variables by the last part of their names, such as "kernel"."""
+    names = [variable_name(variable) for variable in layer.weights]
+    assert len(set(names)) == len(names), (layer.name, names)
+    return dict(zip(names, layer.weights, strict=True))
+
+
+def copy_variables(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Copies the variables that two layers have in common, by their names.
+
+    One of the layers may have more: those that a method adds to it.
+    """
+    theirs, ours = variables_by_name(source), variables_by_name(target)
+    common = [name for name in ours if name in theirs]
+    assert len(common) == min(len(theirs), len(ours)), (target.name, list(theirs), list(ours))
+    for name in common:
+        ours[name].assign(theirs[name])
 
 
 class _Walk:
@@ -145,6 +167,16 @@ def _shortcomings(model: keras.Model) -> Iterator[str]:
             f"model {model.name} is a subclassed model: its layers cannot be followed; "
             "build it with the functional API"
         )
+
+
+def _sizeless(model: keras.Model) -> Iterator[str]:
+    for tensor in model.inputs:
+        if None in tensor.shape[1:]:
+            yield (
+                f"model {model.name} takes inputs of any size, {tuple(tensor.shape[1:])}, where "
+                "one is needed: give --dataset or --input-shape, or "
+                "keras_quant.model.inputs.with_input_shape(model, shape)"
+            )
 
 
 def _layers_inside(

@@ -24,7 +24,7 @@ def accuracy_against_size(records: Sequence[RunRecord], *, title: str) -> Figure
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.add_subplot()
     for record in records:
-        is_float = record.training.method == "float"
+        is_float = record.training is not None and record.training.method == "float"
         size = _value(record, "logical size", "kernels at the scheme's widths") / BITS_PER_KB
         accuracy = _value(record, "accuracy", "TFLite file")
         colour = FLOAT_COLOUR if is_float else QUANTIZED_COLOUR

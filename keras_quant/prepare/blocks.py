@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_quant.model.steps import COMPUTE, PASSING, Step, class_name, consumers
+from keras_quant.methods.readers import class_name
+from keras_quant.model.steps import COMPUTE, PASSING, Step, consumers
 from keras_quant.schemes.scheme import Block
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.readers import is_quantized
+from keras_quant.methods.rules import check_methods
 from keras_quant.model.steps import COMPUTE, Step, describe
 from keras_quant.prepare.blocks import as_scheme_block, group_blocks
 from keras_quant.prepare.points import Point, find_points
-from keras_quant.schemes.scheme import QuantSpec, Scheme, resolve
+from keras_quant.qparams import QParams
+from keras_quant.schemes.scheme import MethodSpec, QuantSpec, Scheme, resolve
 from keras_quant.tf import keras
-
-QKERAS_CLASSES = ("QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D", "QDense")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,6 +27,8 @@ class Plan:
         steps: the float model's.
         weights: for the name of each layer with a kernel what the kernel gets.
         points: where activations are rounded.
+        methods: by the name of each layer whose rule names a method that method.
+        grids: by the number of a group of points its scale and zero point, where calibrated.
         input_spec: width of the model's inputs.
         in_float: names of the layers that compute in float whatever they read.
     """
@@ -33,6 +38,13 @@ class Plan:
     points: tuple[Point, ...]
     input_spec: QuantSpec
     in_float: frozenset[str] = frozenset()
+    methods: Mapping[str, MethodSpec] = field(default_factory=dict)
+    grids: Mapping[int, QParams] = field(default_factory=dict)
+
+    def grid_of(self, point: Point) -> QParams:
+        """What a point rounds to; of scale 1 where it is not calibrated."""
+        found = self.grids.get(point.group)
+        return point.spec.at(found.scale, found.zero_point) if found else point.spec.at()
 
     @property
     def float_layers(self) -> tuple[str, ...]:
@@ -45,11 +57,12 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
     """Applies a scheme to a float model.
 
     Raises:
-        SchemeError: rules that match nothing.
+        SchemeError: rules that match nothing, or name a method or options that are not known.
         LoweringError: the model has layers that are not supported, or is quantized already.
     """
+    check_methods(scheme)
     steps = describe(model)
-    quantized = [s.name for s in steps if s.qparams or type(s.layer).__name__ in QKERAS_CLASSES]
+    quantized = [s.name for s in steps if s.qparams or is_quantized(s.layer)]
     if quantized:
         raise LoweringError(
             f"model {model.name} is quantized already ({', '.join(quantized)}): give the float "
@@ -65,13 +78,24 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
         points=find_points(steps, blocks, bits, in_float),
         input_spec=bits[steps[0].layer_name].activation,
         in_float=in_float,
+        methods={name: found.method for name, found in bits.items() if found.method},
     )
 
 
-def with_steps(plan: Plan, step_of: Mapping[int, float]) -> Plan:
-    """Puts calibrated steps (real distance of two codes, by group) into a plan."""
-    points = [
-        dataclasses.replace(p, grid=dataclasses.replace(p.grid, step=step_of[p.group]))
-        for p in plan.points
-    ]
-    return dataclasses.replace(plan, points=tuple(points))
+def with_grids(plan: Plan, grids: Mapping[int, QParams]) -> Plan:
+    """Puts calibrated grids into a plan.
+
+    Args:
+        methods: by the name of each layer whose rule names a method that method.
+        grids: by the number of each group of points its scale, rounded to float32 as Keras
+            computes with it, and its zero point; the codes are those of each point's spec.
+    Raises:
+        KeyError: a group is missing.
+    """
+    rounded = {
+        point.group: dataclasses.replace(
+            grids[point.group], scale=float(np.float32(grids[point.group].scale))
+        )
+        for point in plan.points
+    }
+    return dataclasses.replace(plan, grids=rounded)

@@ -7,10 +7,10 @@ input of the model with codes; and in front of a layer whose input is to have fe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from keras_quant.methods.grid import ActivationGrid
 from keras_quant.model.pointwise import find_named, is_nonnegative
 from keras_quant.model.steps import (
     AVERAGE,
@@ -21,8 +21,9 @@ from keras_quant.model.steps import (
     readers_of,
     sources_of,
 )
-from keras_quant.prepare.ties import tie
-from keras_quant.schemes.scheme import BlockBits
+from keras_quant.prepare.ties import tie, widened
+from keras_quant.qparams import GridSpec
+from keras_quant.schemes.scheme import BlockBits, MethodSpec, QuantSpec
 
 # An integer kernel ends at the highest code of 8 bits by itself, so a bound there costs nothing.
 BOUNDED_BITS = 8
@@ -35,18 +36,20 @@ class Point:
 
     Attributes:
         after: name of the step whose output it rounds.
-        grid: bits and sign; its step is what calibration finds.
-        group: points of one group share their step.
+        spec: which codes it may give.
+        group: points of one group share their scale and zero point, which calibration finds.
         is_branch: feeds additions only, so it follows the step of their sum.
         readers: names of the only steps that read the rounded values; () means all that come
             after.
+        method: that rounds it; None means the run's.
     """
 
     after: str
-    grid: ActivationGrid
+    spec: GridSpec
     group: int
     is_branch: bool = False
     readers: tuple[str, ...] = ()
+    method: MethodSpec | None = None
 
 
 def find_points(
@@ -63,23 +66,30 @@ def find_points(
         bits: what the scheme says, by layer name.
         in_float: names of layers that compute in float.
     """
-    tied = tie(steps, blocks, _grids(steps, blocks, bits), in_float)
+    tied = tie(steps, blocks, _specs(steps, blocks, bits), in_float)
+    method_of = {block[-1].name: bits[block[0].layer_name].method for block in blocks}
     points = tuple(
-        Point(after=name, grid=found.grid, group=found.group, is_branch=found.is_branch)
+        Point(
+            after=name,
+            spec=found.spec,
+            group=found.group,
+            is_branch=found.is_branch,
+            method=method_of[name],
+        )
         for name, found in tied.items()
     )
     points += _joined_inputs(steps, points)
     return points + _input_points(steps, points, bits)
 
 
-def _grids(
+def _specs(
     steps: Sequence[Step], blocks: Sequence[Sequence[Step]], bits: Mapping[str, BlockBits]
-) -> dict[str, ActivationGrid]:
+) -> dict[str, GridSpec]:
     """What the scheme says of each step behind which values are rounded."""
     reads = consumers(steps)
     nonnegative = _nonnegative(steps)
     by_name = {step.name: step for step in steps}
-    grids = {}
+    found = {}
     for block in blocks:
         spec, tail = bits[_width_of(block, by_name)].activation, block[-1]
         readers = readers_of(tail, reads)
@@ -88,25 +98,38 @@ def _grids(
             continue
         looked_up = any(r.kind == "lookup" and not bits[r.layer_name].in_float for r in readers)
         bits_of_tail = LOOKUP_BITS if looked_up else spec.bits
-        bound = _bound(tail, readers, bits) if bits_of_tail == BOUNDED_BITS else None
-        grid = ActivationGrid(bits=bits_of_tail, signed=False, bound=bound)
-        if tail.name not in nonnegative:
-            # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
-            width = max(2, bits_of_tail)
-            grid = ActivationGrid(bits=width, signed=True, narrow_range=width < 8)
-        grids[tail.name] = grid
-    return grids
+        signed = tail.name not in nonnegative
+        codes = _codes(dataclasses.replace(spec, bits=bits_of_tail), signed=signed)
+        bound = None if signed else _bound(tail, readers, bits, codes)
+        found[tail.name] = dataclasses.replace(codes, bound=bound)
+    return found
 
 
-def _bound(step: Step, readers: Sequence[Step], bits: Mapping[str, BlockBits]) -> float | None:
-    """Where a ReLU6 ends, if its values are read by kernels alone.
+def _codes(spec: QuantSpec, *, signed: bool) -> GridSpec:
+    """What a scheme's spec means for values that reach below zero, or do not."""
+    # One signed bit would be 0 alone; two in narrow range are -1, 0, +1.
+    bits = max(2, spec.bits) if signed and spec.symmetric else spec.bits
+    return GridSpec(
+        bits=bits,
+        signed=signed,
+        narrow_range=signed and spec.symmetric and bits < 8,
+        symmetric=spec.symmetric,
+        power_of_two=spec.power_of_two,
+    )
 
-    Kernels take any step. What adds, averages or rounds codes again wants powers of two.
+
+def _bound(
+    step: Step, readers: Sequence[Step], bits: Mapping[str, BlockBits], codes: GridSpec
+) -> float | None:
+    """Where a ReLU6 ends, if its scale may be any, or its values are read by kernels alone.
+
+    Kernels take any scale. What adds, averages or rounds codes again wants powers of two.
     """
-    to_kernels = all(
+    to_kernels = codes.bits == BOUNDED_BITS and all(
         r.kind in COMPUTE and bits[r.layer_name].input.bits >= BOUNDED_BITS for r in readers
     )
-    return step.max_value if step.kind == "relu" and to_kernels else None
+    free = to_kernels or not codes.power_of_two
+    return step.max_value if step.kind == "relu" and free else None
 
 
 def _width_of(block: Sequence[Step], by_name: Mapping[str, Step]) -> str:
@@ -149,10 +172,13 @@ def _joined_inputs(steps: Sequence[Step], points: Sequence[Point]) -> tuple[Poin
         members = [point_of[n] for names in sources.values() for n in names if n in point_of]
         if step.kind != "concat" or not members:
             continue
-        bits = max(2, *(point.grid.bits for point in members))
-        grid = ActivationGrid(bits=bits, signed=True, narrow_range=bits < 8)
+        shared = members[0].spec
+        bits = max(point.spec.bits for point in members)
+        spec = widened(shared, max(2, bits) if shared.symmetric else bits, signed=True)
         found += [
-            Point(after=name, grid=grid, group=members[0].group, readers=(step.name,))
+            dataclasses.replace(
+                members[0], after=name, spec=spec, is_branch=False, readers=(step.name,)
+            )
             for name, names in sources.items()
             if all(by_name[source].kind == "input" for source in names)
         ]
@@ -164,21 +190,20 @@ def _input_points(
 ) -> tuple[Point, ...]:
     """Where values are rounded again because they are wider than their reader's input."""
     by_name = {step.name: step for step in steps}
-    grid_of = {point.after: point.grid for point in points if not point.readers}
-    found: dict[tuple[str, ActivationGrid], list[str]] = {}
+    spec_of = {point.after: point.spec for point in points if not point.readers}
+    found: dict[tuple[str, GridSpec, MethodSpec | None], list[str]] = {}
     for step in steps:
         if step.kind not in COMPUTE:
             continue
-        spec, sources = bits[step.layer_name].input, sources_of(step.inputs[0], by_name)
-        grids = [grid_of[name] for name in sources if name in grid_of]
-        if not grids or spec.bits >= max(grid.bits for grid in grids):
+        wanted, sources = bits[step.layer_name].input, sources_of(step.inputs[0], by_name)
+        given = [spec_of[name] for name in sources if name in spec_of]
+        if not given or wanted.bits >= max(spec.bits for spec in given):
             continue
-        signed = any(grid.signed for grid in grids)
-        width = max(2, spec.bits) if signed else spec.bits
-        grid = ActivationGrid(bits=width, signed=signed, narrow_range=signed)
-        found.setdefault((step.inputs[0], grid), []).append(step.name)
+        spec = _codes(wanted, signed=any(spec.signed for spec in given))
+        key = step.inputs[0], spec, bits[step.layer_name].method
+        found.setdefault(key, []).append(step.name)
     first = 1 + max((point.group for point in points), default=-1)
     return tuple(
-        Point(after=after, grid=grid, group=first + number, readers=tuple(readers))
-        for number, ((after, grid), readers) in enumerate(found.items())
+        Point(after=after, spec=spec, group=first + number, readers=tuple(readers), method=method)
+        for number, ((after, spec, method), readers) in enumerate(found.items())
     )

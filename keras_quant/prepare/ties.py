@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from keras_quant.methods.grid import ActivationGrid
 from keras_quant.model.steps import COMPUTE, Step, consumers, readers_of, sources_of
+from keras_quant.qparams import GridSpec
 
 BRANCH_BITS = 8
-_BRANCH = ActivationGrid(bits=BRANCH_BITS, signed=True)
+_BRANCH = GridSpec(bits=BRANCH_BITS, signed=True)
 
-Grids = Mapping[str, ActivationGrid]
+Specs = Mapping[str, GridSpec]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,20 +26,20 @@ class Tied:
     """What ties make of a rounded activation.
 
     Attributes:
-        group: activations of one group share their step.
-        grid: their codes, for that step.
+        group: activations of one group share their scale and zero point.
+        spec: the codes that they then get.
         is_branch: feeds additions only, so it follows the step of their sum.
     """
 
     group: int
-    grid: ActivationGrid
+    spec: GridSpec
     is_branch: bool
 
 
 def tie(
     steps: Sequence[Step],
     blocks: Sequence[Sequence[Step]],
-    grids: Grids,
+    specs: Specs,
     in_float: Collection[str],
 ) -> dict[str, Tied]:
     """Ties rounded activations.
@@ -47,53 +47,55 @@ def tie(
     Args:
         steps: the model's.
         blocks: steps that are quantized as one; a layer with its batch norm, say.
-        grids: by the name of the step that is rounded, in order, what its scheme says.
+        specs: by the name of the step that is rounded, in order, what its scheme says.
         in_float: names of layers that compute in float, and tie nothing.
-    Returns: for each name in grids what becomes of it.
+    Returns: for each name in specs what becomes of it.
     """
     by_name = {step.name: step for step in steps}
     reads = consumers(steps)
     sums = {
-        step.name: _around_addition(step, by_name, reads, grids)
+        step.name: _around_addition(step, by_name, reads, specs)
         for step in steps
         if step.kind == "add" and step.layer_name not in in_float
     }
-    sums = {name: around for name, around in sums.items() if _all_in(grids, around)}
+    sums = {name: around for name, around in sums.items() if _all_in(specs, around)}
     joined = [_joined(step, by_name) for step in steps if step.kind == "concat"]
-    joined = [names for names in joined if _all_in(grids, names)]
-    group = _groups(grids, [*sums.values(), *joined, *_around_calls(blocks, by_name, grids)])
+    joined = [names for names in joined if _all_in(specs, names)]
+    group = _groups(specs, [*sums.values(), *joined, *_around_calls(blocks, by_name, specs)])
     branches = {
         name
-        for name, grid in grids.items()
-        if grid.signed and all(r.name in sums for r in readers_of(by_name[name], reads))
+        for name, spec in specs.items()
+        if spec.signed and all(r.name in sums for r in readers_of(by_name[name], reads))
     }
-    beside_signed = _beside_signed(steps, by_name, grids)
-    widest: dict[int, int] = defaultdict(int)
-    for name in grids.keys() - branches:
-        widest[group[name]] = max(widest[group[name]], grids[name].bits)
-    return {
-        name: Tied(
+    beside_signed = _beside_signed(steps, by_name, specs)
+    common = {}
+    for number in set(group.values()):
+        members = {name for name in specs if group[name] == number}
+        common[number] = _common([specs[name] for name in members - branches or members])
+    tied = {}
+    for name, spec in specs.items():
+        shared = common[group[name]]
+        fewer = shared.symmetric and name in beside_signed
+        codes = widened(shared, max(1, shared.bits - fewer), signed=spec.signed)
+        tied[name] = Tied(
             group=group[name],
-            grid=_BRANCH
-            if name in branches
-            else _widened(grid, max(1, widest[group[name]] - (name in beside_signed))),
+            spec=replace(_BRANCH, power_of_two=shared.power_of_two) if name in branches else codes,
             is_branch=name in branches,
         )
-        for name, grid in grids.items()
-    }
+    return tied
 
 
-def _all_in(grids: Grids, names: Sequence[str]) -> bool:
-    return all(name in grids for name in names)
+def _all_in(specs: Specs, names: Sequence[str]) -> bool:
+    return all(name in specs for name in names)
 
 
 def _around_addition(
-    step: Step, by_name: Mapping[str, Step], reads: Mapping[str, Sequence[Step]], grids: Grids
+    step: Step, by_name: Mapping[str, Step], reads: Mapping[str, Sequence[Step]], specs: Specs
 ) -> list[str]:
     """What an addition reads, and the step behind which its sum is rounded: it or its ReLU."""
     names = [name for read in step.inputs for name in sources_of(read, by_name)]
     readers = reads[step.name]
-    if step.name not in grids and len(readers) == 1 and readers[0].kind == "relu":
+    if step.name not in specs and len(readers) == 1 and readers[0].kind == "relu":
         return [*names, readers[0].name]
     return [*names, step.name]
 
@@ -105,7 +107,7 @@ def _joined(step: Step, by_name: Mapping[str, Step]) -> list[str]:
 
 
 def _around_calls(
-    blocks: Sequence[Sequence[Step]], by_name: Mapping[str, Step], grids: Grids
+    blocks: Sequence[Sequence[Step]], by_name: Mapping[str, Step], specs: Specs
 ) -> Iterator[list[str]]:
     """What the calls read that share a bias, and what they put out."""
     calls: dict[str, list[Sequence[Step]]] = defaultdict(list)
@@ -116,19 +118,19 @@ def _around_calls(
     for sharing in (blocks for blocks in calls.values() if len(blocks) > 1):
         read = [name for block in sharing for name in sources_of(block[0].inputs[0], by_name)]
         for names in (read, [block[-1].name for block in sharing]):
-            yield [name for name in names if name in grids]
+            yield [name for name in names if name in specs]
 
 
-def _groups(grids: Grids, ties: Sequence[Sequence[str]]) -> dict[str, int]:
+def _groups(specs: Specs, ties: Sequence[Sequence[str]]) -> dict[str, int]:
     """The number of each name's group, equal for those that are tied, however far round."""
-    group = {name: number for number, name in enumerate(grids)}
+    group = {name: number for number, name in enumerate(specs)}
     for names in ties:
         numbers = {group[name] for name in names}
         group = {n: min(numbers) if g in numbers else g for n, g in group.items()}
     return group
 
 
-def _beside_signed(steps: Sequence[Step], by_name: Mapping[str, Step], grids: Grids) -> set[str]:
+def _beside_signed(steps: Sequence[Step], by_name: Mapping[str, Step], specs: Specs) -> set[str]:
     """Activations without negative codes that are joined with some that have them.
 
     They get one bit less: both then end at one code, and together have the signed ones' bits.
@@ -137,12 +139,29 @@ def _beside_signed(steps: Sequence[Step], by_name: Mapping[str, Step], grids: Gr
     for step in steps:
         if step.kind == "concat":
             names = [name for read in step.inputs for name in sources_of(read, by_name)]
-            unsigned = {name for name in names if name in grids and not grids[name].signed}
+            unsigned = {name for name in names if name in specs and not specs[name].signed}
             found |= unsigned if len(unsigned) < len({*names}) else set()
     return found
 
 
-def _widened(grid: ActivationGrid, bits: int) -> ActivationGrid:
-    """A grid as wide as the widest of its group: one step for all leaves no other choice."""
-    narrow_range = grid.signed and bits < 8
-    return replace(grid, bits=bits, narrow_range=narrow_range)
+def _common(members: Sequence[GridSpec]) -> GridSpec:
+    """What the codes of one group have in common; a word that frees one member frees them all."""
+    bounds = {spec.bound for spec in members}
+    return GridSpec(
+        bits=max(spec.bits for spec in members),
+        signed=any(spec.signed for spec in members),
+        symmetric=all(spec.symmetric for spec in members),
+        power_of_two=all(spec.power_of_two for spec in members),
+        bound=bounds.pop() if len(bounds) == 1 else None,
+    )
+
+
+def widened(spec: GridSpec, bits: int, *, signed: bool) -> GridSpec:
+    """The same kind of codes, of other bits or signs: one scale for all leaves no other choice."""
+    return replace(
+        spec,
+        bits=bits,
+        signed=signed,
+        narrow_range=signed and spec.symmetric and bits < 8,
+        bound=None if signed else spec.bound,
+    )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_quant.methods import Method
+from keras_quant.errors import SchemeError
+from keras_quant.methods import load_method
 from keras_quant.methods.layers import InputGrid, KeepFloat
-from keras_quant.model.parts import SHORTHANDS, unfold_calls
+from keras_quant.methods.method import Maker, Method
+from keras_quant.methods.rules import options_of
+from keras_quant.model.parts import is_shorthand, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
-from keras_quant.model.topology import free_name, layers_by_name, list_calls
+from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import QParams
+from keras_quant.schemes.scheme import MethodSpec
 from keras_quant.tf import keras
 
 
@@ -42,15 +47,24 @@ def wrap(
     Args:
         input_qparams: the grid of the model's inputs, one for all or by the input's name; None
             leaves them in float, and so does a name that is missing.
+        method: of the layers whose rule names none.
+    Raises:
+        SchemeError: activations that share a scale are to be of several methods.
     Returns: a functional model with the same layer names, models inside it opened; quantizers
-        that replace no ReLU are called "LAYER_quant", that of an only input "input_quant".
+        that replace no ReLU are called "LAYER_quant", that of an only input "input_quant", with a
+        number where a layer has that name; batch norms have a beta, of 0 where they had none.
     """
-    names = _quantizer_names(plan)
-    quantizers = {point: method.activation(names[point], point.grid) for point in plan.points}
+    makers = _Makers(method)
+    quantizers = _quantizers(plan, makers)
 
     def make_kernel(step: Step) -> keras.layers.Layer:
         spec, layer = plan.weights[step.layer_name], _clone(step)
-        return layer if spec.is_float else method.wrap(layer, spec)
+        if spec.is_float:
+            return layer
+        maker, options = makers.of(plan.methods.get(step.layer_name))
+        layer.build((None, *step.input_shapes[0]))
+        copy_variables(step.layer, layer)
+        return maker.wrap(layer, spec, options)
 
     grids = _input_grids(plan, input_qparams)
     tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
@@ -63,6 +77,47 @@ def wrap(
     return model
 
 
+class _Makers:
+    """The methods that rules name, and the run's, with their options."""
+
+    def __init__(self, default: Method) -> None:
+        self._default = default
+
+    def of(self, spec: MethodSpec | None) -> tuple[Maker, Any]:
+        if spec is None:
+            return self._default.maker, options_of(self._default)
+        method = load_method(spec.name)
+        return method.maker, options_of(method, spec.options)
+
+
+def _quantizers(plan: Plan, makers: _Makers) -> dict[Point, keras.layers.Layer]:
+    """Makes the quantizer of each point; those of one group share one step object.
+
+    Raises:
+        SchemeError: points of one group are to be of several methods.
+    """
+    names, groups = _quantizer_names(plan), defaultdict(list)
+    for point in plan.points:
+        groups[point.group].append(point)
+    found = {}
+    for group, points in groups.items():
+        (maker, options), *others = [makers.of(point.method) for point in points]
+        if any(other != (maker, options) for other in others):
+            raise SchemeError(
+                "these activations share one scale, since they are added, concatenated or go "
+                f"through calls of one layer, and need one method: {_named_methods(points)}"
+            )
+        leading = next((point for point in points if not point.is_branch), points[0])
+        step = maker.step(f"group{group}_step", plan.grid_of(leading), options)
+        for point in points:
+            found[point] = maker.activation(names[point], plan.grid_of(point), step, options)
+    return found
+
+
+def _named_methods(points: Sequence[Point]) -> str:
+    return ", ".join(f"{point.after} ({point.method or 'that of the run'})" for point in points)
+
+
 def _bare(items: list[Any]) -> Any:
     """The only item, which then is no list for Keras either; or all of them."""
     return items if len(items) > 1 else items[0]
@@ -71,10 +126,15 @@ def _bare(items: list[Any]) -> Any:
 def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> dict[str, InputGrid]:
     """The layers that round the model's inputs, by the input's name."""
     names = input_names(plan.steps)
+    taken = {step.layer_name for step in plan.steps} | set(_quantizer_names(plan).values())
     grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
     return {
         name: InputGrid(
-            grid.scale, grid.qmin, grid.qmax, name=f"{name if len(names) > 1 else 'input'}_quant"
+            grid.scale,
+            grid.qmin,
+            grid.qmax,
+            grid.zero_point,
+            name=free_name(f"{name if len(names) > 1 else 'input'}_quant", taken),
         )
         for name, grid in grids.items()
     }
@@ -88,7 +148,7 @@ def _quantizer_names(plan: Plan) -> dict[Point, str]:
     for point in plan.points:
         wanted = _layer_name(by_name[point.after])
         if point.readers:
-            wanted += f"_a{point.grid.bits}"
+            wanted += f"_a{point.spec.bits}"
         elif point.after not in replaced:
             wanted += "_quant"
         names[point] = free_name(wanted, taken)
@@ -160,15 +220,25 @@ def _clone_step(step: Step) -> keras.layers.Layer:
     if step.kind == "softmax":
         return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
     if step.kind == "lookup" and step.function is not step.layer:
-        return keras.layers.Activation(step.function, name=_layer_name(step))
-    return type(step.layer).from_config({**step.layer.get_config(), "name": step.layer_name})
+        if not isinstance(step.function, keras.layers.Layer):
+            return keras.layers.Activation(step.function, name=_layer_name(step))
+        config = {**step.function.get_config(), "name": _layer_name(step)}
+        return type(step.function).from_config(config)
+    config = {**step.layer.get_config(), "name": step.layer_name}
+    if step.kind == "batch_norm":
+        config["center"] = True  # of 0: without it no bias can be moved to what integers say
+    return type(step.layer).from_config(config)
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copies the weights of layers, or of their parts, that have one name in both models."""
+    """Copies the weights of layers, or of their parts, that have one name in both models.
+
+    Variables are found by their names, so that those which a method adds to a layer stay what
+    they are.
+    """
     layers = layers_by_name(source)
     parts = {call.layer_name: call.layer for call in unfold_calls(list_calls(source))}
     for name, layer in layers_by_name(target).items():
-        given = (layers if type(layer).__name__ in SHORTHANDS else parts).get(name)
-        if given is not None and layer.weights:
-            layer.set_weights(given.get_weights())
+        given = (layers if is_shorthand(layer) else parts).get(name)
+        if given is not None:
+            copy_variables(given, layer)

@@ -11,16 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_quant.calibration.calibrate import CALIBRATION_IMAGES
-from keras_quant.data import Dataset, normalize
+from keras_quant.calibration.collect import CALIBRATION_IMAGES
+from keras_quant.data import Dataset
 from keras_quant.errors import ParityError
 from keras_quant.files import make_folder, write_bytes, write_json
 from keras_quant.graph.ir import Graph
+from keras_quant.graph.passes.pixels import takes_pixels
 from keras_quant.graph.store import save_graph
 from keras_quant.lower import Snap
 from keras_quant.model.logits import LogitFunction
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import RAW, Preprocessing
 from keras_quant.proof.answers import run_logits
 from keras_quant.proof.formats import Format
+from keras_quant.proof.formats.definition import Card, Package
 from keras_quant.proof.parity import Parity, prove_all
 from keras_quant.proof.tally import KERAS_TOLERANCE
 from keras_quant.runs import GRAPH_NAME
@@ -65,6 +69,7 @@ class Evidence:
         calibration: training images, over which the range of int8 logits is measured.
         class_names: in the order of the logits, for what files say of themselves.
         scheme: how the model was quantized, likewise.
+        preprocessing: what becomes of pixels in front of the model; None for images of floats.
     """
 
     images: np.ndarray
@@ -73,6 +78,20 @@ class Evidence:
     calibration: np.ndarray
     class_names: tuple[str, ...] = ()
     scheme: str = ""
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether images are 8-bit pixels; else they are floats."""
+        return self.images.dtype == np.uint8
+
+    def taken_by(self, graph: Graph) -> Preprocessing | None:
+        """What becomes of pixels in front of a graph; some take the pixels themselves."""
+        return RAW if self.preprocessing and takes_pixels(graph) else self.preprocessing
+
+    def inputs(self, graph: Graph, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Some images as a graph takes them, by the name of its input."""
+        return {graph.inputs[0]: normalize(images, self.taken_by(graph))}
 
 
 def gather(model: keras.Model, data: Dataset, *, images: int = 0, scheme: str = "") -> Evidence:
@@ -86,10 +105,11 @@ def gather(model: keras.Model, data: Dataset, *, images: int = 0, scheme: str = 
     return Evidence(
         images=x,
         labels=data.test.y[: images or None],
-        keras_logits=LogitFunction(model)(x),
+        keras_logits=LogitFunction(model, data.preprocessing)(x),
         calibration=data.train.x[:CALIBRATION_IMAGES],
         class_names=data.class_names,
         scheme=scheme,
+        preprocessing=data.preprocessing,
     )
 
 
@@ -112,8 +132,7 @@ def export_formats(
             model.failed-parity.* beside parity.json, and an older model.* is removed.
         EmitError: a target cannot compute the graph exactly, or not as fast as it should.
     """
-    calibration = {snap.graph.inputs[0]: normalize(evidence.calibration)}
-    graphs = {form: form.rewritten(snap.graph, calibration) for form in formats}
+    graphs = {form: _rewritten(snap.graph, form, evidence) for form in formats}
     contents = {form: _emitted(graphs[form], form, evidence) for form in formats}
     proven = _proven(snap.graph, graphs, contents, evidence, folder, progress)
     _write(folder, contents, proven, snap, evidence)
@@ -134,10 +153,23 @@ def export_formats(
     )
 
 
+def _rewritten(graph: Graph, form: Format, evidence: Evidence) -> Graph:
+    """The graph that a format's file is of; the given one itself in most cases."""
+    rewrite = form.definition.rewrite
+    if rewrite is None:
+        return graph
+    calibration = evidence.inputs(graph, evidence.calibration)
+    return rewrite(graph, calibration, evidence.preprocessing)
+
+
 def _emitted(graph: Graph, form: Format, evidence: Evidence) -> bytes:
-    content = form.emitted(graph, name=graph.name, labels=evidence.class_names)
-    if form.check:
-        form.call("check", graph, content)
+    definition = form.definition
+    card = Card(
+        name=graph.name, labels=evidence.class_names, preprocessing=evidence.taken_by(graph)
+    )
+    content = definition.emit(graph, card=card)
+    if definition.check is not None:
+        definition.check(graph, content)
     return content
 
 
@@ -160,23 +192,32 @@ def _proven(
             found = prove_all(
                 graph,
                 files,
-                {graph.inputs[0]: normalize(evidence.images)},
+                evidence.inputs(graph, evidence.images),
                 keras_logits=evidence.keras_logits,
-                judge_keras=graph is model_graph,
+                judge_keras=graph is model_graph or _takes_but_pixels(graph),
                 on_images=lambda done, show=show: show(done, ""),
             )
         proven |= dict(zip((form for form, _ in files), found, strict=True))
     return {form: proven[form] for form in graphs}
 
 
-def _package(graph: Graph, form: Format, folder: Path, content: bytes, evidence: Evidence) -> None:
+def _takes_but_pixels(graph: Graph) -> bool:
+    """Whether nothing but the input of the model's graph was changed."""
+    answers = [graph.tensors[name].qparams for name in graph.outputs]
+    return takes_pixels(graph) and answers == [None] * len(answers)
+
+
+def _package(
+    graph: Graph, write: Package, folder: Path, content: bytes, evidence: Evidence
+) -> None:
     """Writes a file that passed, with what belongs beside it."""
-    form.call(
-        "package",
+    write(
         graph,
-        folder / form.folder,
+        folder,
         model=content,
-        samples={graph.inputs[0]: normalize(evidence.images[:SAMPLES])},
+        samples=evidence.inputs(graph, evidence.images[:SAMPLES]),
+        pixels={graph.inputs[0]: evidence.images[:SAMPLES]} if evidence.has_pixels else None,
+        preprocessing=evidence.preprocessing,
         labels=evidence.class_names,
         scheme=evidence.scheme,
     )
@@ -205,8 +246,9 @@ def _write(
     write_json(folder / PARITY_NAME, _other_records(folder, made) | made)
     save_graph(snap.graph, folder / GRAPH_NAME)
     for form, content in contents.items():
-        if form.package and proven[form].passed:
-            _package(snap.graph, form, folder, content, evidence)
+        package = form.definition.package
+        if package is not None and proven[form].passed:
+            _package(snap.graph, package, folder / form.folder, content, evidence)
         else:
             make_folder(paths[form].parent)
             write_bytes(paths[form], content)
@@ -226,7 +268,7 @@ def _other_records(folder: Path, made: Mapping[str, object]) -> dict[str, object
 
 
 def _accuracy(form: Format, content: bytes, evidence: Evidence) -> float:
-    logits = run_logits(form.load("runner")(content), evidence.images)
+    logits = run_logits(form.definition.runner(content), evidence.images, evidence.preprocessing)
     return float(np.mean(logits.argmax(axis=-1) == evidence.labels))
 
 

@@ -179,15 +179,15 @@ class _Trial:
 
     @classmethod
     def start(cls, graph: Graph, form: Format, content: bytes, codes: Sequence[str]) -> _Trial:
-        runner = form.load("runner")
-        own = form.call("tolerance", graph) if form.tolerance else 0.0
+        definition = form.definition
+        own = 0.0 if definition.tolerance is None else definition.tolerance(graph)
         return cls(
             graph=graph,
             codes=codes,
             tolerance=max(own, codes_tolerance(graph)),
-            file=runner(content),
-            probe=runner(form.emitted(graph, outputs=codes)) if codes else None,
-            stored_offset=form.load("stored_offset"),
+            file=definition.runner(content),
+            probe=definition.runner(definition.emit(graph, outputs=codes)) if codes else None,
+            stored_offset=definition.stored_offset,
             tally=Tally(),
         )
 

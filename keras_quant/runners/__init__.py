@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+from keras_quant.preprocessing import Preprocessing
+
+Step = Callable[[], dict[str, np.ndarray]]
+"""Computes the batch that was prepared: by name, (batch, *shape), in the dtype of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,14 +19,19 @@ class RunnerInfo:
     """What computed an answer.
 
     Attributes:
-        name: a key of RUNNERS.
+        name: of the runtime.
         kernels: kernel libraries in use, with the operators each was given where several.
         versions: package name to version.
+        takes_pixels: its input is uint8: raw pixels, whatever the model was trained on.
+        preprocessing: what pixels become in front of a float input, as the file says; None where
+            it says nothing.
     """
 
     name: str
     kernels: tuple[str, ...]
     versions: Mapping[str, str]
+    takes_pixels: bool = False
+    preprocessing: Preprocessing | None = None
 
 
 class Runner(Protocol):
@@ -34,23 +44,21 @@ class Runner(Protocol):
         """Names of the inputs."""
         ...
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Computes a batch.
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+        """Takes a batch, and does what need not be done again to compute it again.
 
         Args:
             inputs: by name, float32 (batch, *shape).
-        Returns: by name, (batch, *shape), in the dtype that the model gives.
+        Returns: what computes it, as often as it is called before the next batch is prepared; a
+            timer calls that alone.
         """
         ...
 
-    def close(self) -> None:
-        """Releases the model; run may not be called afterwards."""
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes a batch, once.
+
+        Args:
+            inputs: by name, float32 (batch, *shape).
+        Returns: by name, in the model's order, (batch, *shape), in the dtype that it gives.
+        """
         ...
-
-
-RUNNERS = {
-    "reference": "keras_quant.runners.reference:ReferenceRunner",
-    "litert": "keras_quant.runners.litert:LiteRTRunner",
-    "onnxruntime": "keras_quant.runners.onnxruntime:OnnxRuntimeRunner",
-}
-"""Runner name to "module:class"."""

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_quant.errors import DataError, ModelError
+from keras_quant.preprocessing import METADATA_KEY, Preprocessing, preprocessing_from_json
 from keras_quant.quiet import native_logs_hidden
-from keras_quant.runners import RunnerInfo
+from keras_quant.runners import RunnerInfo, Step
+from keras_quant.runners.batches import in_batches
 
 _PACKAGE = "ai-edge-litert"
 _DELEGATE = "DELEGATE"
 
 
 class LiteRTRunner:
-    """A loaded .tflite file; inputs and outputs are named as in its signature."""
+    """A loaded .tflite file; inputs and outputs are named as in its signature.
+
+    A file of a fixed batch is called with so many images, however many are given.
+    """
 
     def __init__(self, model: bytes | Path, *, num_threads: int = 1) -> None:
         """Loads a model.
@@ -30,13 +37,18 @@ class LiteRTRunner:
         Raises:
             ModelError: the file cannot be read, or is damaged, or no TFLite file.
         """
-        self._interpreter = _load(model, num_threads)
+        self._where = "the given bytes" if isinstance(model, bytes) else str(model)
+        content, self._interpreter = _load(self._where, model, num_threads)
         self._inputs, self._outputs = _signature(self._interpreter)
+        self._shapes: dict[int, tuple[int, ...]] = {}
         self.info = RunnerInfo(
             name="litert",
             kernels=_kernels(self._interpreter),
             versions={_PACKAGE: version(_PACKAGE)},
+            takes_pixels=all(d["dtype"] == np.uint8 for d in self._inputs.values()),
+            preprocessing=_preprocessing(content, self._where),
         )
+        self._batch = _fixed_batch(self._inputs)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -44,32 +56,56 @@ class LiteRTRunner:
         return tuple(self._inputs)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Computes a batch, see Runner; int8 outputs come as they are stored.
+        """Computes a batch, once, see `prepare`."""
+        return self.prepare(inputs)()
+
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+        """Takes a batch, see Runner; int8 outputs come as they are stored.
 
         Floats for an input of codes are rounded on the grid that the file tells.
 
         Raises:
             DataError: an input is missing or of another shape than the model takes.
+            ModelError: LiteRT cannot compute the file.
         """
         self._check(inputs)
+        images = len(next(iter(inputs.values())))
+        if self._batch not in (None, images):
+            return partial(in_batches, self.run, inputs, self._batch)
         arrays = {
             details["index"]: _stored(np.asarray(inputs[name]), details)
             for name, details in self._inputs.items()
         }
-        for index, array in arrays.items():
-            self._interpreter.resize_tensor_input(index, array.shape)
-        self._interpreter.allocate_tensors()
+        try:
+            self._fit({index: array.shape for index, array in arrays.items()})
+        except (ValueError, RuntimeError) as error:
+            raise self._broken(error) from error
         for index, array in arrays.items():
             self._interpreter.set_tensor(index, array)
-        self._interpreter.invoke()
+        return self._step
+
+    def _step(self) -> dict[str, np.ndarray]:
+        try:
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise self._broken(error) from error
         return {
             name: self._interpreter.get_tensor(details["index"])
             for name, details in self._outputs.items()
         }
 
-    def close(self) -> None:
-        """Releases the model."""
-        del self._interpreter
+    def _fit(self, shapes: Mapping[int, tuple[int, ...]]) -> None:
+        """Makes room for inputs of other shapes than the last ones."""
+        if shapes == self._shapes:
+            return
+        self._shapes = {}
+        for index, shape in shapes.items():
+            self._interpreter.resize_tensor_input(index, shape)
+        self._interpreter.allocate_tensors()
+        self._shapes = dict(shapes)
+
+    def _broken(self, error: Exception) -> ModelError:
+        return ModelError(f"{self._where}: LiteRT cannot compute it ({error}). Export it again.")
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         problems = []
@@ -90,8 +126,7 @@ class LiteRTRunner:
             raise DataError("; ".join(problems))
 
 
-def _load(model: bytes | Path, num_threads: int) -> Interpreter:
-    where = "the given bytes" if isinstance(model, bytes) else str(model)
+def _load(where: str, model: bytes | Path, num_threads: int) -> tuple[bytes, Interpreter]:
     try:
         content = model if isinstance(model, bytes) else model.read_bytes()
         with native_logs_hidden():
@@ -102,7 +137,19 @@ def _load(model: bytes | Path, num_threads: int) -> Interpreter:
             f"{where}: not a TFLite model that LiteRT can load ({error}). "
             "Give a complete .tflite file; export it again where it was cut short."
         ) from error
-    return interpreter
+    return content, interpreter
+
+
+def _preprocessing(content: bytes, where: str) -> Preprocessing | None:
+    """What the file says that becomes of pixels in front of it."""
+    model = schema.Model.GetRootAs(content, 0)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == METADATA_KEY.encode():
+            buffer = model.Buffers(entry.Buffer())
+            data = buffer.DataAsNumpy() if buffer.DataLength() else np.empty(0, np.uint8)
+            return preprocessing_from_json(data.tobytes().decode(errors="replace"), where)
+    return None
 
 
 def _stored(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
@@ -115,15 +162,27 @@ def _stored(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
     return np.clip(codes, limits.min, limits.max).astype(details["dtype"])
 
 
+def _fixed_batch(inputs: Mapping[str, Any]) -> int | None:
+    """How many images a call takes; None where the file leaves that open."""
+    lengths = {int(details["shape_signature"][0]) for details in inputs.values()}
+    return max(lengths) if lengths and min(lengths) > 0 else None
+
+
 def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Details of inputs and of outputs by name; old files without a signature name tensors."""
-    if interpreter.get_signature_list():
-        runner = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
-        return runner.get_input_details(), runner.get_output_details()
-    return (
-        {details["name"]: details for details in interpreter.get_input_details()},
-        {details["name"]: details for details in interpreter.get_output_details()},
-    )
+    """Details of inputs and of outputs by name, in the file's order.
+
+    A signature gives them in the order of their names; old files without one name tensors.
+    """
+    given, found = interpreter.get_input_details(), interpreter.get_output_details()
+    if not interpreter.get_signature_list():
+        return {d["name"]: d for d in given}, {d["name"]: d for d in found}
+    runner = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
+    return _ordered(runner.get_input_details(), given), _ordered(runner.get_output_details(), found)
+
+
+def _ordered(named: Mapping[str, Any], tensors: list[Any]) -> dict[str, Any]:
+    place = {details["index"]: index for index, details in enumerate(tensors)}
+    return dict(sorted(named.items(), key=lambda item: place[item[1]["index"]]))
 
 
 def _kernels(interpreter: Interpreter) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from keras_quant.errors import DataError, ModelError
-from keras_quant.runners import RunnerInfo
+from keras_quant.preprocessing import METADATA_KEY, preprocessing_from_json
+from keras_quant.runners import RunnerInfo, Step
+from keras_quant.runners.batches import in_batches
 
 _PACKAGE = "onnxruntime"
 _PROVIDER = "CPUExecutionProvider"
@@ -31,10 +34,13 @@ _LOAD_ERRORS = (
     *(native.Fail, native.InvalidArgument, native.InvalidGraph, native.InvalidProtobuf),
     *(native.NotImplemented, native.RuntimeException),
 )
+_RUN_ERRORS = (native.Fail, native.InvalidArgument, native.RuntimeException)
 
 
 class OnnxRuntimeRunner:
     """A loaded .onnx file; inputs and outputs are named as in the file.
+
+    A file of a fixed batch is called with so many images, however many are given.
 
     Attributes:
         operators: how often the optimized graph has each operator, by "domain:type"; those of
@@ -45,27 +51,31 @@ class OnnxRuntimeRunner:
         """Loads a model, with the session options that its metadata name.
 
         Args:
-            model: a file's bytes, or its path.
+            model: a file's bytes, or its path, beside which its weights may lie.
             num_threads: how many threads the kernels may use.
             optimize: False runs each node by itself, in floats, as another runtime may.
         Raises:
             ModelError: the file cannot be read, or is damaged, or no ONNX file.
         """
-        where = "the given bytes" if isinstance(model, bytes) else str(model)
+        self._where = "the given bytes" if isinstance(model, bytes) else str(model)
         try:
             content = model if isinstance(model, bytes) else model.read_bytes()
             options = _options(content, num_threads=num_threads, optimize=optimize)
-            self._session, self.operators = _load(content, options)
+            self._session, self.operators = _load(model, options)
         except _LOAD_ERRORS as error:
             raise ModelError(
-                f"{where}: not an ONNX model that ONNX Runtime can load ({error}). "
+                f"{self._where}: not an ONNX model that ONNX Runtime can load ({error}). "
                 "Give a complete .onnx file; export it again where it was cut short."
             ) from error
+        said = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.info = RunnerInfo(
             name="onnxruntime",
             kernels=tuple(f"{n} {op.rpartition(':')[2]}" for op, n in self.operators.most_common()),
             versions={_PACKAGE: version(_PACKAGE)},
+            preprocessing=None if said is None else preprocessing_from_json(said, self._where),
         )
+        self._outputs = [given.name for given in self._session.get_outputs()]
+        self._batch = _fixed_batch(self._session.get_inputs())
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -73,19 +83,29 @@ class OnnxRuntimeRunner:
         return tuple(given.name for given in self._session.get_inputs())
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Computes a batch, see Runner; uint8 outputs come as they are stored.
+        """Computes a batch, once, see `prepare`."""
+        return self.prepare(inputs)()
+
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+        """Takes a batch, see Runner; uint8 outputs come as they are stored.
 
         Raises:
             DataError: an input is missing or of another shape than the model takes.
         """
         self._check(inputs)
-        names = [given.name for given in self._session.get_outputs()]
+        images = len(next(iter(inputs.values())))
+        if self._batch not in (None, images):
+            return partial(in_batches, self.run, inputs, self._batch)
         arrays = {name: np.asarray(inputs[name]) for name in self.inputs}
-        return dict(zip(names, self._session.run(names, arrays), strict=True))
+        return partial(self._step, arrays)
 
-    def close(self) -> None:
-        """Releases the model."""
-        del self._session
+    def _step(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return dict(zip(self._outputs, self._session.run(self._outputs, arrays), strict=True))
+        except _RUN_ERRORS as error:
+            raise ModelError(
+                f"{self._where}: ONNX Runtime cannot compute it ({error}). Export it again."
+            ) from error
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         problems = []
@@ -98,12 +118,26 @@ class OnnxRuntimeRunner:
                     f"input {name!r} of the file is {given.type}; tensor(float) is supported: "
                     "export it with float inputs"
                 )
-            elif inputs[name].shape[1:] != shape:
+            elif not _is_shape(inputs[name].shape[1:], shape):
                 problems.append(
                     f"input {name!r} has shape {inputs[name].shape}; (batch, *{shape}) is needed"
                 )
         if problems:
             raise DataError("; ".join(problems))
+
+
+def _is_shape(shape: tuple[int, ...], wanted: tuple[int | str | None, ...]) -> bool:
+    """Whether lengths are the wanted ones; a name, or None, stands for any."""
+    return len(shape) == len(wanted) and all(
+        want in (have, None) or isinstance(want, str)
+        for have, want in zip(shape, wanted, strict=True)
+    )
+
+
+def _fixed_batch(inputs: Sequence[onnxruntime.NodeArg]) -> int | None:
+    """How many images a call takes; None where the file leaves that open."""
+    lengths = [given.shape[0] for given in inputs if given.shape]
+    return max(lengths) if lengths and all(isinstance(n, int) for n in lengths) else None
 
 
 class UnoptimizedRunner(OnnxRuntimeRunner):
@@ -150,12 +184,13 @@ def products_saturate() -> bool:
 
 
 def _load(
-    content: bytes, options: onnxruntime.SessionOptions
+    model: bytes | Path, options: onnxruntime.SessionOptions
 ) -> tuple[onnxruntime.InferenceSession, Counter[str]]:
     """A session, and the operators of its graph, which only a file can tell."""
+    given = model if isinstance(model, bytes) else str(model)
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(optimized)
-        session = onnxruntime.InferenceSession(content, options, providers=[_PROVIDER])
-        nodes = onnx.load(optimized).graph.node
+        session = onnxruntime.InferenceSession(given, options, providers=[_PROVIDER])
+        nodes = onnx.load(optimized, load_external_data=False).graph.node
     return session, Counter(":".join(filter(None, (n.domain, n.op_type))) for n in nodes)

@@ -28,8 +28,8 @@ class RunFolder:
         return self.path / "model.keras"
 
     @property
-    def calibration(self) -> Path:
-        return self.path / "calibration.json"
+    def statistics(self) -> Path:
+        return self.path / "statistics.npz"
 
     @property
     def export(self) -> Path:
@@ -94,10 +94,10 @@ def model_of(path: Path) -> Path:
     Raises:
         RunError: there is no run, or it was stopped before it had a model.
     """
-    records.load(path)
-    model = RunFolder(path).model
+    record, model = records.load(path), RunFolder(path).model
     if not model.exists():
-        raise RunError(f"{path}: has no model yet; finish it with kq train --resume")
+        remedy = "train --resume" if record.training else "quantize --overwrite"
+        raise RunError(f"{path}: has no model yet; finish it with kq {remedy}")
     return model
 
 

@@ -25,8 +25,8 @@ class Progress:
     def epoch(self, row: Epoch, epochs: int) -> None:
         """Writes one finished epoch's line."""
         self.say(
-            f"epoch {row.epoch}/{epochs}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
-            f"val_loss {row.val_loss:.4f}  val_accuracy {row.val_accuracy:.4f}  "
+            f"epoch {row.epoch}/{epochs}  loss {row.loss:.4f}  {row.metric} {row.score:.4f}  "
+            f"val_loss {row.val_loss:.4f}  val_{row.metric} {row.val_score:.4f}  "
             f"{row.seconds:.1f} s"
         )
 

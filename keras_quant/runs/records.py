@@ -14,12 +14,13 @@ from typing import Any
 from keras_quant.errors import RunError
 from keras_quant.files import write_json
 from keras_quant.json_codec import from_plain, to_json
+from keras_quant.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
 FILE_NAME = "run.json"
 # What a run is trained with; runs that agree in them can be taken for each other.
-SETTINGS = ("model", "dataset", "training", "scheme")
-STATUSES = ("training", "trained", "exported")
+SETTINGS = ("model", "dataset", "training", "quantization", "scheme")
+STATUSES = ("training", "trained", "quantizing", "quantized", "exported")
 
 # Whatever can change a figure; the names that the package index knows.
 RECORDED_PACKAGES = (
@@ -82,7 +83,7 @@ class DatasetRecord:
         sizes: number of images of each split.
         input_shape: (height, width, channels).
         num_classes: labels are 0 .. num_classes - 1.
-        input_scale: real value of one step of an integer pixel; None for float data.
+        preprocess: what becomes of pixels in front of the model; None for float data as they are.
         validation_fraction: share of the training images that was held out.
     """
 
@@ -91,7 +92,7 @@ class DatasetRecord:
     sizes: Mapping[str, int]
     input_shape: tuple[int, ...]
     num_classes: int
-    input_scale: float | None = None
+    preprocess: Preprocessing | None = None
     validation_fraction: float = 0.1
 
 
@@ -109,6 +110,7 @@ class TrainingRecord:
         patience: epochs without gain after which training stopped; 0 for never.
         parent: the run whose weights training started from.
         distill: share of the parent's answers in the loss; 0 for the labels alone.
+        loss_weights: of the outputs' losses; () where all have 1.
     """
 
     method: str
@@ -122,6 +124,27 @@ class TrainingRecord:
     patience: int = 0
     parent: str | None = None
     distill: float = 0.0
+    loss_weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationRecord:
+    """How a run's model was quantized without training.
+
+    Attributes:
+        source: what was quantized: a run, a Keras file, or a model's name.
+        method: "qkeras", ...
+        calibrator: what chose the scales and zero points of activations.
+        images: how many training images these were chosen on.
+        statistics: the file in which their statistics were given; None where they were collected.
+    """
+
+    source: str
+    method: str
+    calibrator: str
+    images: int
+    seed: int
+    statistics: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +155,8 @@ class RunRecord:
         command: the arguments of the process that made the run.
         created: local time with offset, ISO 8601.
         kq_version: version of keras_quant that wrote the record.
+        training: None for a run that was quantized only.
+        quantization: None for a run that was trained.
         scheme: the resolved scheme, as its YAML file has it.
         float_layers: layers that the scheme left in float.
         status: one of STATUSES.
@@ -144,14 +169,22 @@ class RunRecord:
     kq_version: str
     model: ModelRecord
     dataset: DatasetRecord
-    training: TrainingRecord
     scheme: Mapping[str, Any]
     status: str
+    training: TrainingRecord | None = None
+    quantization: QuantizationRecord | None = None
     float_layers: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    @property
+    def seed(self) -> int:
+        """What chose the validation images."""
+        made = self.training or self.quantization
+        assert made is not None
+        return made.seed
 
 
 def save(record: RunRecord, folder: str | Path) -> Path:
@@ -184,6 +217,11 @@ def load(folder: str | Path) -> RunRecord:
     record = from_plain(content, RunRecord, problems)
     if record is not None and record.status not in STATUSES:
         problems.append(f"status: is {record.status!r}; allowed are {', '.join(STATUSES)}")
+    if record is not None and (record.training is None) == (record.quantization is None):
+        problems.append("one of training and quantization is needed, and not the other")
+    if record is not None and record.dataset.preprocess is not None:
+        wrong = record.dataset.preprocess.problems()
+        problems += [f"dataset.preprocess.{problem}" for problem in wrong]
     if record is None or problems:
         raise RunError("\n".join(f"{path}: {problem}" for problem in problems))
     return record

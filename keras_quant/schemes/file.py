@@ -5,9 +5,10 @@ name: w4a4
 rules:
   - match: "*"                  # a name pattern, type:Conv2D, @first, @last or @input
     weight: {bits: 4}
-    activation: {bits: 4}
+    activation: {bits: 4}       # power_of_two: false for any scale, symmetric: false for any zero
   - match: "@first"
     weight: {bits: 8}
+    method: lsq                 # in place of the run's; {name: lsq, OPTION: VALUE} for options
 float: [attention_*]            # these layers stay in float, whatever the rules say
 """
 
@@ -18,12 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from keras_quant.errors import SchemeError, close_names
-from keras_quant.schemes.scheme import BINARY, FLOAT, SELECTORS, TERNARY, QuantSpec, Rule, Scheme
+from keras_quant.schemes.scheme import (
+    BINARY,
+    FLOAT,
+    SELECTORS,
+    TERNARY,
+    MethodSpec,
+    OptionValue,
+    QuantSpec,
+    Rule,
+    Scheme,
+)
 
 FORMAT = 1
 PRESETS = Path(__file__).with_name("presets")
 FLOAT_SELECTORS = tuple(selector for selector in SELECTORS if selector != "@input")
 
+_WEIGHT_FLAGS = ("narrow_range", "per_channel")
+_ACTIVATION_FLAGS = ("power_of_two", "symmetric")
 _WORDS = {"float": FLOAT, "binary": BINARY, "ternary": TERNARY}
 
 
@@ -115,7 +128,8 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
     if not isinstance(data, Mapping) or not isinstance(data.get("match"), str):
         problems.append(f"{where}: a mapping with 'match' (a name pattern) is expected")
         return Rule(match="*")
-    problems += _unknown_keys(data, ("match", "weight", "activation", "input", "optional"), where)
+    keys = ("match", "weight", "activation", "input", "method", "optional")
+    problems += _unknown_keys(data, keys, where)
     match = data["match"]
     if match.startswith("@") and match not in SELECTORS:
         problems.append(f"{where}.match is {match!r}; selectors are {', '.join(SELECTORS)}")
@@ -127,8 +141,25 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
         weight=_parse_spec(data.get("weight"), f"{where}.weight", problems),
         activation=_parse_spec(data.get("activation"), f"{where}.activation", problems),
         input=_parse_spec(data.get("input"), f"{where}.input", problems),
+        method=_parse_method(data.get("method"), f"{where}.method", problems),
         optional=bool(optional),
     )
+
+
+def _parse_method(data: Any, where: str, problems: list[str]) -> MethodSpec | None:
+    """Its name and options are compared with what there is by `methods.rules`."""
+    if data is None or isinstance(data, str):
+        return None if data is None else MethodSpec(name=data)
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+        problems.append(f"{where} is {data!r}; a name, or {{name: lsq, OPTION: VALUE}} is expected")
+        return None
+    options = {str(key): value for key, value in data.items() if key != "name"}
+    wrong = [name for name, value in options.items() if not isinstance(value, OptionValue)]
+    problems += [
+        f"{where}.{name} is {options[name]!r}; a number, a word, true or false is expected"
+        for name in wrong
+    ]
+    return None if wrong else MethodSpec(name=data["name"], options=tuple(options.items()))
 
 
 def _parse_spec(data: Any, where: str, problems: list[str]) -> QuantSpec | None:
@@ -141,22 +172,25 @@ def _parse_spec(data: Any, where: str, problems: list[str]) -> QuantSpec | None:
     if not isinstance(data, Mapping):
         problems.append(f"{where} is {data!r}; a mapping as {{bits: 4}} or {words} is expected")
         return None
-    keys = ("bits", "narrow_range", "per_channel") if weight else ("bits",)
-    problems += _unknown_keys(data, keys, where)
+    flags = _WEIGHT_FLAGS if weight else _ACTIVATION_FLAGS
+    problems += _unknown_keys(data, ("bits", *flags), where)
     bits = data.get("bits")
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
         problems.append(f"{where}: bits is {bits!r}; 1 to 8 are allowed (or {words})")
         return None
-    narrow_range = data.get("narrow_range", weight and bits != 2)
-    per_channel = data.get("per_channel", True)
-    for key, value in (("narrow_range", narrow_range), ("per_channel", per_channel)):
-        if not isinstance(value, bool):
-            problems.append(f"{where}.{key} is {value!r}; true or false is expected")
-            return None
-    if weight and bits in (1, 8) and not narrow_range:
+    given = {"narrow_range": weight and bits != 2, **{f: data[f] for f in flags if f in data}}
+    wrong = [
+        f"{where}.{k} is {v!r}; true or false is expected"
+        for k, v in given.items()
+        if not isinstance(v, bool)
+    ]
+    if wrong:
+        problems += wrong
+        return None
+    if weight and bits in (1, 8) and not given["narrow_range"]:
         # Binary has no lowest code to leave out; int8 kernels take weights in -127..127.
         problems.append(f"{where}: {bits}-bit weights are always narrow_range: true")
-    return QuantSpec(bits=bits, narrow_range=narrow_range, per_channel=per_channel)
+    return QuantSpec(bits=bits, **given)
 
 
 def _unknown_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
@@ -179,6 +213,9 @@ def scheme_to_dict(scheme: Scheme) -> dict[str, Any]:
             data["activation"] = _spec_to_data(rule.activation, weight=False)
         if rule.input:
             data["input"] = _spec_to_data(rule.input, weight=False)
+        if rule.method:
+            options = dict(rule.method.options)
+            data["method"] = {"name": rule.method.name, **options} if options else rule.method.name
         if rule.optional:
             data["optional"] = True
         rules.append(data)
@@ -193,9 +230,8 @@ def _spec_to_data(spec: QuantSpec, *, weight: bool) -> Any:
     data: dict[str, Any] = {"bits": spec.bits}
     if weight and (spec.bits == 2 or not spec.narrow_range):
         data["narrow_range"] = spec.narrow_range
-    if weight and not spec.per_channel:
-        data["per_channel"] = False
-    return data
+    others = ("per_channel",) if weight else _ACTIVATION_FLAGS
+    return data | {flag: False for flag in others if not getattr(spec, flag)}
 
 
 def scheme_to_yaml(scheme: Scheme) -> str:

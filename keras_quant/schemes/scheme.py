@@ -27,11 +27,17 @@ class QuantSpec:
             at 4 bits, and -1, 0, +1 (ternary) at 2. Without it 2 bits mean -2, -1, 0, +1.
             Always False for activations: a ReLU's use 0 .. 2**bits - 1.
         per_channel: weights have one scale an output channel, else one a tensor.
+        power_of_two: scales of activations are powers of two, else any real numbers.
+        symmetric: real 0 is code 0 of activations; else codes are 0 .. 2**bits - 1, and a
+            zero point says which one is real 0, so that none are lost on ranges that reach
+            further to one side. What a ReLU gives has code 0 for 0 either way.
     """
 
     bits: int
     narrow_range: bool = True
     per_channel: bool = True
+    power_of_two: bool = True
+    symmetric: bool = True
 
     @property
     def is_float(self) -> bool:
@@ -49,6 +55,21 @@ TERNARY = QuantSpec(bits=2)
 ACTIVATION_8 = QuantSpec(bits=8, narrow_range=False)
 
 
+OptionValue = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """How scales are found: a method by its name, and its options by theirs, in order."""
+
+    name: str
+    options: tuple[tuple[str, OptionValue], ...] = ()
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{name}={value}" for name, value in self.options)
+        return f"{self.name}({options})" if options else self.name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """What layers that match get; a key that is None leaves what earlier rules said.
@@ -60,6 +81,7 @@ class Rule:
         activation: for the layer's output, after the batch norm and ReLU that follow it.
         input: what a layer with weights reads at most: wider values, such as the sum of a
             residual net, are rounded again in front of it.
+        method: that quantizes the layer, in place of the run's.
         optional: the rule may match nothing (presets use it); else that is an error.
     """
 
@@ -67,6 +89,7 @@ class Rule:
     weight: QuantSpec | None = None
     activation: QuantSpec | None = None
     input: QuantSpec | None = None
+    method: MethodSpec | None = None
     optional: bool = False
 
 
@@ -90,7 +113,7 @@ class Block:
 
     Attributes:
         names: Keras layer names; the first one names the block.
-        types: their class names without QKeras' leading Q.
+        types: names of the Keras classes that they compute.
         has_weights: whether there is a kernel to quantize.
         is_input: whether this is the model's input.
     """
@@ -110,12 +133,14 @@ class BlockBits:
         activation: of what the block puts out.
         input: of what it reads, at most.
         in_float: it computes in float32, whatever it reads.
+        method: of the kernel and of what the block puts out; None means the run's.
     """
 
     weight: QuantSpec
     activation: QuantSpec
     input: QuantSpec = FLOAT
     in_float: bool = False
+    method: MethodSpec | None = None
 
 
 def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
@@ -145,6 +170,7 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
                 weight=rule.weight if rule.weight and block.has_weights else old.weight,
                 activation=rule.activation or old.activation,
                 input=rule.input or old.input,
+                method=rule.method or old.method,
             )
     for index, pattern in enumerate(scheme.keep_float):
         matched = [b for b in blocks if _matches(pattern, b, blocks)]

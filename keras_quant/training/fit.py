@@ -7,7 +7,7 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,23 @@ from keras_quant.data.pipeline import TrainBatches
 from keras_quant.errors import RunError, TrainingError
 from keras_quant.files import write_text
 from keras_quant.methods.layers import fused_kernels
-from keras_quant.model.logits import LogitFunction, accuracy, cross_entropy
+from keras_quant.methods.readers import tuned_variables
+from keras_quant.model.tasks import CLASSIFICATION, tasks_of
+from keras_quant.model.topology import layers_by_name
+from keras_quant.pixels import normalize
 from keras_quant.runs.history import Epoch, best
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras, tf
 from keras_quant.training import checkpoint as checkpoints
 from keras_quant.training import distill
 from keras_quant.training.checkpoint import Checkpoint
+from keras_quant.training.objectives import OBJECTIVES, Objective
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer
+
+VALIDATION_BATCH = 250
+_PART = "score_part"  # how Keras calls what the mean of a score is taken of
+_NUMBERS = tuple(name for name in Epoch.__slots__ if name != "metric")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +43,12 @@ class FitSettings:
     """How long and on what a model is trained.
 
     Attributes:
-        patience: stop when validation accuracy has not risen for this many epochs, and keep
+        patience: stop when the validation score has not risen for this many epochs, and keep
             the best epoch's weights; 0 trains all epochs and keeps the last one's.
         tensorboard: folder for TensorBoard's event files, or None.
         distill: share of the teacher's answers in the loss, see `distill.distilled_loss`; 0 is
             the labels alone.
+        loss_weights: of the outputs' losses, in their order; () weighs all by 1.
     """
 
     epochs: int
@@ -50,6 +59,7 @@ class FitSettings:
     patience: int = 0
     tensorboard: Path | None = None
     distill: float = 0.0
+    loss_weights: tuple[float, ...] = ()
 
 
 def fit(
@@ -79,29 +89,36 @@ def fit(
         dataset, batch_size=settings.batch_size, seed=settings.seed, augment=settings.augment
     )
     optimizer = make_optimizer(
-        settings.optimizer, steps_per_epoch=batches.steps_per_epoch, epochs=settings.epochs
+        settings.optimizer,
+        trained.trainable_variables,
+        steps_per_epoch=batches.steps_per_epoch,
+        epochs=settings.epochs,
+        tunings=tuned_variables(layers_by_name(trained).values()),
     )
-    loss, metric = _loss, "accuracy"
-    if settings.distill:
-        loss, metric = distill.distilled_loss(settings.distill), distill.accuracy
-    trained.compile(optimizer=optimizer, loss=loss, metrics=[metric])
-    optimizer.build(trained.trainable_variables)
+    outputs = _Outputs.of(model, dataset, settings)
+    outputs.compile(trained, optimizer)
     state = checkpoints.load(folder) if resume else None
     if state:
         _restore(trained, optimizer, state, folder)
         write_text(folder / "history.csv", _as_csv(state.history))
     history = state.history if state else ()
     best_weights = state.best_weights if state else trained.get_weights()
-    logits = LogitFunction(model)
+    answer = _answer_function(model)
     while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
         before = trained.get_weights()
         try:
             _restart_random_layers(trained, seed=settings.seed, epoch=len(history))
             row = _epoch(
-                trained, teacher, batches, len(history), epochs=settings.epochs, progress=progress
+                trained,
+                teacher,
+                batches,
+                outputs,
+                epoch=len(history),
+                epochs=settings.epochs,
+                progress=progress,
             )
             model.set_weights(trained.get_weights())
-            row = _validated(row, logits, dataset)
+            row = _validated(row, answer, outputs, dataset)
         except TrainingError:
             trained.set_weights(before)
             model.set_weights(before)
@@ -137,11 +154,60 @@ def _restore(
         ) from error
 
 
-def _loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    # In float32 even where the model computes in bfloat16.
-    return keras.losses.sparse_categorical_crossentropy(
-        labels, tf.cast(logits, tf.float32), from_logits=True
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outputs:
+    """What is asked of a model's outputs, in their order.
+
+    Attributes:
+        tasks: see `model.tasks`.
+        weights: of their losses.
+        distill: share of a teacher's answers in the loss of an only output.
+    """
+
+    tasks: tuple[str, ...]
+    weights: tuple[float, ...]
+    distill: float
+
+    @classmethod
+    def of(cls, model: keras.Model, dataset: Dataset, settings: FitSettings) -> _Outputs:
+        shapes = [output.shape[1:] for output in model.outputs]
+        tasks = tasks_of(shapes, dataset.input_shape, dataset.num_classes, name=model.name)
+        weights = settings.loss_weights or (1.0,) * len(tasks)
+        return cls(tasks=tasks, weights=weights, distill=settings.distill)
+
+    @property
+    def last(self) -> Objective:
+        return OBJECTIVES[self.tasks[-1]]
+
+    def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        if self.distill:
+            loss, part = distill.distilled_loss(self.distill), distill.accuracy
+            model.compile(optimizer, loss=loss, metrics=[_named(part)])
+            return
+        objectives = [OBJECTIVES[task] for task in self.tasks]
+        model.compile(
+            optimizer,
+            loss=[objective.loss for objective in objectives],
+            loss_weights=list(self.weights),
+            metrics=[[_named(objective.part)] for objective in objectives],
+        )
+
+    def targets(self, images: Any, labels: Any) -> list[Any]:
+        """What each output is compared with."""
+        return [labels if task == CLASSIFICATION else images for task in self.tasks]
+
+
+def _named(part: Any) -> keras.metrics.Metric:
+    return keras.metrics.MeanMetricWrapper(part, name=_PART)
+
+
+def _answer_function(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A model as a function of float32 images, traced once; follows the model's weights."""
+    run = tf.function(
+        lambda x: tf.nest.flatten(model(x, training=False)),
+        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
     )
+    return lambda x: [output.numpy() for output in run(x)]
 
 
 def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
@@ -157,8 +223,9 @@ def _epoch(
     model: keras.Model,
     teacher: keras.Model | None,
     batches: TrainBatches,
-    epoch: int,
+    outputs: _Outputs,
     *,
+    epoch: int,
     epochs: int,
     progress: Progress,
 ) -> Epoch:
@@ -167,31 +234,40 @@ def _epoch(
     examples = batches(epoch)
     if teacher is not None:
         examples = distill.with_answers(examples, teacher)
+    elif outputs.tasks != (CLASSIFICATION,):
+        examples = examples.map(lambda x, y: (x, tuple(outputs.targets(x, y))))
     with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():
         fitted = model.fit(
             examples,
             epochs=epoch + 1,
             initial_epoch=epoch,
             verbose=0,
-            callbacks=[_Watch(show, epoch + 1)],
+            callbacks=[_Watch(show, epoch + 1, outputs.last)],
         )
     return Epoch(
         epoch=epoch + 1,
         loss=float(fitted.history["loss"][0]),
-        accuracy=float(fitted.history["accuracy"][0]),
+        score=_last_score({key: values[0] for key, values in fitted.history.items()}, outputs.last),
         val_loss=math.nan,
-        val_accuracy=math.nan,
+        val_score=math.nan,
         learning_rate=float(model.optimizer.learning_rate),
         seconds=time.perf_counter() - started,
+        metric=outputs.last.score,
     )
+
+
+def _last_score(logs: Mapping[str, float], objective: Objective) -> float:
+    """The score of the last output, by which Keras lists what it measured last."""
+    parts = [value for key, value in logs.items() if key.endswith(_PART)]
+    return objective.to_score(float(parts[-1])) if parts else math.nan
 
 
 class _Watch(keras.callbacks.Callback):
     """Moves the progress bar, and stops at the first loss that is not finite."""
 
-    def __init__(self, show: Callable[[int, str], None], epoch: int) -> None:
+    def __init__(self, show: Callable[[int, str], None], epoch: int, objective: Objective) -> None:
         super().__init__()
-        self.show, self.epoch = show, epoch
+        self.show, self.epoch, self.objective = show, epoch, objective
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
@@ -200,16 +276,32 @@ class _Watch(keras.callbacks.Callback):
             raise _diverged(f"the loss became {logs['loss']} in {where}")
         self.show(
             batch + 1,
-            f"loss {logs.get('loss', 0.0):.4f}  accuracy {logs.get('accuracy', 0.0):.4f}",
+            f"loss {logs.get('loss', 0.0):.4f}  "
+            f"{self.objective.score} {_last_score(logs, self.objective):.4f}",
         )
 
 
-def _validated(row: Epoch, logits: LogitFunction, dataset: Dataset) -> Epoch:
-    values, labels = logits(dataset.validation.x), dataset.validation.y
-    loss = cross_entropy(values, labels)
+def _validated(
+    row: Epoch,
+    answer: Callable[[np.ndarray], list[np.ndarray]],
+    outputs: _Outputs,
+    dataset: Dataset,
+) -> Epoch:
+    """Fills in what a row lacks: means over the validation images, a batch at a time."""
+    split, loss, part = dataset.validation, 0.0, 0.0
+    for start in range(0, len(split), VALIDATION_BATCH):
+        now = slice(start, start + VALIDATION_BATCH)
+        images = normalize(split.x[now], dataset.preprocessing)
+        targets, share = outputs.targets(images, split.y[now]), len(images) / len(split)
+        for task, weight, target, output in zip(
+            outputs.tasks, outputs.weights, targets, answer(images), strict=True
+        ):
+            mean_loss, mean_part = OBJECTIVES[task].measure(target, output)
+            loss += share * weight * mean_loss
+        part += share * mean_part  # of the last output
     if not math.isfinite(loss):
         raise _diverged(f"the validation loss became {loss} in epoch {row.epoch}")
-    return dataclasses.replace(row, val_loss=loss, val_accuracy=accuracy(values, labels))
+    return dataclasses.replace(row, val_loss=loss, val_score=outputs.last.to_score(part))
 
 
 def _diverged(what: str) -> TrainingError:
@@ -222,16 +314,21 @@ def _diverged(what: str) -> TrainingError:
 def _has_stalled(history: Sequence[Epoch], patience: int) -> bool:
     if not patience or not history:
         return False
-    first_best = max(history, key=lambda row: row.val_accuracy)  # max gives the first of equals
+    first_best = max(history, key=lambda row: row.val_score)  # max gives the first of equals
     return history[-1].epoch - first_best.epoch >= patience
 
 
 def _as_csv(history: Sequence[Epoch]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Epoch.__slots__)
-    writer.writerows([f"{getattr(row, name):.6g}" for name in Epoch.__slots__] for row in history)
+    writer.writerow(_columns(history[0]) if history else [])
+    writer.writerows([f"{getattr(row, name):.6g}" for name in _NUMBERS] for row in history)
     return text.getvalue()
+
+
+def _columns(row: Epoch) -> list[str]:
+    """Names of a row's numbers, with that of its metric in place of "score"."""
+    return [name.replace("score", row.metric) for name in _NUMBERS]
 
 
 def _log(folder: Path | None, row: Epoch) -> None:
@@ -241,6 +338,6 @@ def _log(folder: Path | None, row: Epoch) -> None:
     plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
     metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
     with tf.summary.create_file_writer(str(folder)).as_default():
-        for name in Epoch.__slots__[1:]:
+        for name, title in zip(_NUMBERS[1:], _columns(row)[1:], strict=True):
             value = np.float32(getattr(row, name))
-            tf.summary.write(name, value, step=row.epoch, metadata=metadata)
+            tf.summary.write(title, value, step=row.epoch, metadata=metadata)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from keras_quant.methods.layers import variable_name
+from keras_quant.methods.method import Tuning
 from keras_quant.tf import keras, tf
 from keras_quant.training.optimizer_settings import OptimizerSettings
 
@@ -39,14 +42,50 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_optimizer(
-    settings: OptimizerSettings, *, steps_per_epoch: int, epochs: int
+    settings: OptimizerSettings,
+    variables: Sequence[Any],
+    *,
+    steps_per_epoch: int,
+    epochs: int,
+    tunings: Sequence[tuple[Any, Tuning]] = (),
 ) -> keras.optimizers.Optimizer:
-    """Makes a Keras optimizer whose learning rate follows the schedule."""
+    """Makes a Keras optimizer whose learning rate follows the schedule.
+
+    Args:
+        variables: all that are trained.
+        tunings: variables of a method, each with how it is trained; weight decay spares them, if
+            it is not said otherwise, as it does biases and batch norm.
+    """
     rate = Schedule(settings, steps_per_epoch=steps_per_epoch, epochs=epochs)
     decay = settings.weight_decay or None
+    tuned = {variable._unique_id: tuning for variable, tuning in tunings}
     if settings.name == "sgd":
         optimizer = keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
     else:
         optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
-    optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    spared = [v for v in variables if not _decays(v, tuned.get(v._unique_id))]
+    optimizer.exclude_from_weight_decay(var_list=spared)
+    optimizer.build(variables)
+    _scale_rates(optimizer, [(v, tuning.rate) for v, tuning in tunings if tuning.rate != 1])
     return optimizer
+
+
+def _decays(variable: Any, tuning: Tuning | None) -> bool:
+    if tuning is not None:
+        return tuning.decays
+    return variable_name(variable) not in NOT_DECAYED
+
+
+def _scale_rates(optimizer: keras.optimizers.Optimizer, rates: Sequence[tuple[Any, float]]) -> None:
+    """Multiplies the learning rates of some variables, whatever the optimizer does with them."""
+    if not rates:
+        return
+    update, factors = optimizer.update_step, {v._unique_id: rate for v, rate in rates}
+
+    def update_step(gradient: tf.Tensor, variable: Any) -> None:
+        factor, before = factors.get(variable._unique_id, 1.0), tf.identity(variable)
+        update(gradient, variable)
+        if factor != 1:
+            variable.assign(before + factor * (variable - before))
+
+    optimizer.update_step = update_step

@@ -46,7 +46,7 @@ def test_files_are_proven_by_another_process(
     form: Format, emulator: Emulator, builder: GraphBuilder
 ) -> None:
     graph, images = builder.graph(), builder.images(3)
-    content = form.load("emit")(graph)
+    content = form.definition.emit(graph)
     there = prove(graph, emulated(form, emulator), content, images)
     here = prove(graph, form, content, images)
     assert there.passed
@@ -56,7 +56,7 @@ def test_files_are_proven_by_another_process(
 
 def test_a_file_that_cannot_be_loaded_there_is_a_model_error(emulator: Emulator) -> None:
     with pytest.raises(ModelError, match="Haswell: ModelError: .* not a TFLite model"):
-        emulated(EXACT_FORMATS["tflite"], emulator).load("runner")(b"garbage")
+        emulated(EXACT_FORMATS["tflite"], emulator).definition.runner(b"garbage")
 
 
 def test_a_process_that_dies_leaves_its_last_words(

@@ -58,7 +58,7 @@ def rounds_sums(graph: Graph) -> bool:
 def emitted(form: Format, graph: Graph) -> bytes:
     """What a format refuses is another test's subject."""
     try:
-        content: bytes = form.load("emit")(graph)
+        content: bytes = form.definition.emit(graph)
     except EmitError:
         assume(False)
     return content
@@ -113,7 +113,7 @@ def halves() -> tuple[Graph, np.ndarray]:
 def test_onnx_runtime_rounds_half_sums_up_on_arm(emulator: Emulator) -> None:
     """Its kernel there does (MLAS, qladd.cpp, NEON), which docs/portability.md tells."""
     graph, codes = halves()
-    runner = emulated(EXACT_FORMATS["onnx"], emulator).load("runner")(emit_onnx_x86(graph))
+    runner = emulated(EXACT_FORMATS["onnx"], emulator).definition.runner(emit_onnx_x86(graph))
     found = runner.run({"image": (codes * 0.25).astype(np.float32)[np.newaxis]})["sum"][0]
     on_arm = emulator.processor.architecture == "aarch64"
     np.testing.assert_array_equal(

@@ -88,7 +88,7 @@ def test_failed_gate_is_exit_code_3(
 ) -> None:
     other = lower(build("mlp", (8, 8, 1), 10))  # the same net with other weights
     monkeypatch.setattr(
-        "keras_quant.emit.tflite.emit.emit_tflite",
+        "keras_quant.proof.formats.tflite.emit_tflite",
         lambda graph, **options: emit_tflite(other, **options),
     )
     result = kq("export", model, "--dataset", "digits", "--out", tmp_path / "out")

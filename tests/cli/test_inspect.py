@@ -104,3 +104,9 @@ def test_bad_argument_is_explained(
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert helpful in result.stderr
     assert "bug of kq" not in result.stderr
+
+
+def test_input_shape_that_is_none_is_explained() -> None:
+    result = CliRunner().invoke(main, ["inspect", "net.keras", "--input-shape", "32,zero,1"])
+    assert result.exit_code == 2
+    assert "'32,zero,1' is no shape; write its sizes, as in 32,32,3" in result.stderr

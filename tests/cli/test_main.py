@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from keras_quant import __version__
 from keras_quant.cli.main import COMMANDS, main
-from keras_quant.errors import KerasQuantError, ParityError, RunError, SchemeError
+from keras_quant.errors import KerasQuantError, ParityError, RunError, SchemeError, warn
 
 ROOT = Path(__file__).parents[2]
 RUN_KQ = [sys.executable, "-c", "from keras_quant.cli.main import main; main(prog_name='kq')"]
@@ -71,6 +74,19 @@ def test_debug_can_be_asked_for_by_the_environment(
     assert "Traceback" in run_raising(TypeError("bits")).stderr
 
 
+def test_termination_ends_with_143_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def slow() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(main, "get_command", lambda *_: slow)
+    result = CliRunner().invoke(main, ["models"])
+    assert (result.exit_code, result.stderr) == (143, "error: terminated\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_interrupt_ends_with_130_and_one_line(run_raising) -> None:
     result = run_raising(KeyboardInterrupt())
     assert (result.exit_code, result.stderr) == (130, "error: interrupted\n")
@@ -108,3 +124,14 @@ def test_closed_pipe_is_no_error_to_talk_about(options: list[str]) -> None:
     process.wait()
     assert "Traceback" not in told
     assert "error" not in told.lower()
+
+
+def test_a_warning_of_the_library_is_one_line_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def two_warnings() -> None:
+        warn("layers were left out")
+        warn("layers were left out")
+
+    monkeypatch.setattr(main, "get_command", lambda *_: two_warnings)
+    result = CliRunner().invoke(main, ["models"])
+    assert (result.exit_code, result.stderr) == (0, "warning: layers were left out\n")

@@ -24,7 +24,7 @@ from keras_quant.schemes.file import load_scheme, scheme_to_dict  # noqa: E402
 
 QUICK = ("--model", "mlp", "--option", "units=16", "--epochs", "1")
 FILES = {
-    *("run.json", "scheme.yaml", "history.csv", "calibration.json", "model.keras"),
+    *("run.json", "scheme.yaml", "history.csv", "statistics.npz", "model.keras"),
     *("export/model.tflite", "export/model.kqgraph", "export/parity.json"),
 }
 SCHEME = """\
@@ -45,7 +45,7 @@ def small(input_shape, num_classes):
 def odd(input_shape, num_classes):
     x = image = keras.Input(input_shape)
     x = keras.layers.Flatten()(keras.layers.LayerNormalization(name="layer_norm")(x))
-    x = keras.layers.GaussianNoise(0.1, name="noise")(x)
+    x = keras.layers.UnitNormalization(name="unit_norm")(x)
     return keras.Model(image, keras.layers.Dense(num_classes)(x))
 """
 
@@ -173,7 +173,7 @@ def test_other_seed_gives_other_weights(run: Path) -> None:
 
 
 def test_float_run_is_all_float_and_proven(float_run: Path) -> None:
-    assert files_below(float_run) == FILES - {"calibration.json"}
+    assert files_below(float_run) == FILES - {"statistics.npz"}
     record = record_of(float_run)
     assert record["training"]["method"] == "float"
     assert record["float_layers"] == ["dense1", "dense2", "logits"]
@@ -354,7 +354,7 @@ def test_layers_that_are_not_supported_are_all_listed_before_training(tmp_path: 
     model = f"{tmp_path / 'nets.py'}:odd"
     result = kq("train", "--model", model, "--bits", "4", "--out", tmp_path / "models")
     assert_explained(result, 1, "layer_norm")
-    assert "noise" in result.stderr
+    assert "unit_norm" in result.stderr
     assert not (tmp_path / "models").exists()
 
 
@@ -389,8 +389,7 @@ def test_finished_run_is_not_resumed(run: Path) -> None:
     ("name", "content", "helpful"),
     [
         ("checkpoint.npz", b"PK\x03\x04 half", "checkpoint.npz: broken"),
-        ("calibration.json", b'{"0": ', "calibration.json: broken"),
-        ("calibration.json", b"{}", "calibration.json: broken"),
+        ("statistics.npz", b"PK\x03\x04 half", "statistics.npz: is no whole .npz file"),
         ("run.json", b'{"format_version": 99}', "written by a newer kq (format 99"),
         ("run.json", b'{"format_version": 1', "run.json: not JSON"),
         ("run.json", b"{}", "run.json: command: missing"),

@@ -93,7 +93,7 @@ def test_taken_port_is_explained(tmp_path: Path, netron: Netron) -> None:
         ("folder", 1, "not a run folder"),
         ("run", 1, "has no TFLite file yet; write it with kq export"),
         ("model.kqgraph", 2, "kq inspect --graph prints graphs"),
-        ("notes.txt", 2, "ends with '.txt'; .tflite, .onnx, .keras, .h5 files are drawn"),
+        ("notes.txt", 2, "ends with '.txt'; .tflite, .onnx, .keras, .h5, .hdf5 files are drawn"),
     ],
 )
 def test_target_that_cannot_be_drawn_is_explained(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_quant.data import DATASETS, is_available, load_dataset, normalize
+from keras_quant.data import DATASETS, is_available, load_dataset
 from keras_quant.data.catalog import npz_places
 from keras_quant.errors import DataError, UsageError
+from keras_quant.preprocessing import UNIT
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_named_set_knows_its_classes_without_seeing_all(data_folder: Path) -> No
     assert is_available("fashion_mnist") and not is_available("cifar100")
     assert dataset.class_names[9] == "Ankle boot"
     assert dataset.source == str(data_folder / "fashion_mnist.npz")
-    assert dataset.input_scale == 1 / 255 and not dataset.augment
+    assert dataset.preprocessing == UNIT and not dataset.augment
 
 
 def test_own_npz_keeps_its_validation_part(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_own_npz_keeps_its_validation_part(tmp_path: Path) -> None:
     np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y, x_val=x[:2], y_val=y[:2])
     dataset = load_dataset(str(path))
     assert (len(dataset.train), len(dataset.validation)) == (4, 2)
-    assert dataset.class_names == ("0", "1") and dataset.input_scale is None
+    assert dataset.class_names == ("0", "1") and dataset.preprocessing is None
 
 
 def test_folder_of_images_is_loaded_in_the_size_asked_for(tmp_path: Path) -> None:
@@ -90,14 +91,6 @@ def test_folder_of_images_is_loaded_in_the_size_asked_for(tmp_path: Path) -> Non
             Image.new("L", (5, 5)).save(tmp_path / name / f"{number}.png")
     dataset = load_dataset(str(tmp_path), image_size=(8, 6))
     assert dataset.input_shape == (8, 6, 1) and dataset.class_names == ("cat", "dog")
-
-
-def test_pixels_are_divided_by_255_and_floats_left_alone() -> None:
-    pixels = np.arange(256, dtype=np.uint8)
-    expected = [np.float32(k) / np.float32(255) for k in range(256)]
-    assert normalize(pixels).tolist() == expected
-    floats = np.array([-3.5, 700], np.float32)
-    assert np.array_equal(normalize(floats), floats)
 
 
 def test_unknown_name_suggests_close_ones() -> None:

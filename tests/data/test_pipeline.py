@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_quant.data import Dataset, Split, normalize
+from keras_quant.data import Dataset, Split
+from keras_quant.preprocessing import PREPROCESSINGS, UNIT
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
@@ -19,7 +20,13 @@ def make_dataset(count: int = 20, dtype: type = np.uint8) -> Dataset:
     split = Split(x=x, y=np.arange(count, dtype=np.int32))
     names = tuple(map(str, range(count)))
     return Dataset(
-        name="toy", train=split, validation=split, test=split, class_names=names, source="toy"
+        name="toy",
+        train=split,
+        validation=split,
+        test=split,
+        class_names=names,
+        source="toy",
+        preprocessing=UNIT if dtype == np.uint8 else None,
     )
 
 
@@ -34,15 +41,16 @@ def test_every_image_comes_once_with_its_label() -> None:
     dataset = make_dataset()
     x, y = epoch_of(dataset)
     assert sorted(y) == list(range(20)) and list(y) != sorted(y)
-    assert np.array_equal(x, normalize(dataset.train.x)[y])
+    assert np.array_equal(x, dataset.reals(dataset.train.x)[y])
 
 
-def test_pixels_are_those_of_normalize_to_the_last_bit() -> None:
-    pixels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1)
-    split = Split(x=pixels, y=np.zeros(4, np.int32))
-    dataset = dataclasses.replace(make_dataset(), train=split)
-    x, _ = epoch_of(dataset)
-    assert sorted(x.reshape(-1)) == sorted(normalize(pixels).reshape(-1))
+@pytest.mark.parametrize("name", PREPROCESSINGS)
+def test_pixels_are_those_of_normalize_to_the_last_bit(name: str) -> None:
+    pixels = np.repeat(np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1), 3, axis=-1)
+    split = Split(x=pixels, y=np.arange(4, dtype=np.int32))
+    dataset = dataclasses.replace(make_dataset(), train=split, preprocessing=PREPROCESSINGS[name])
+    x, y = epoch_of(dataset)
+    assert np.array_equal(x, dataset.reals(pixels)[y])
 
 
 @pytest.mark.parametrize("augment", [False, True])
@@ -72,7 +80,7 @@ def test_augmented_image_is_a_crop_of_the_padded_image_or_its_mirror() -> None:
     mirrored_images = 0
     windows = set()
     for x, label in zip(*epoch_of(dataset, augment=True), strict=True):
-        padded = np.pad(normalize(dataset.train.x[label]), (margin, margin, (0, 0)))
+        padded = np.pad(dataset.reals(dataset.train.x[label]), (margin, margin, (0, 0)))
         matches = [
             (top, left, mirrored)
             for top in range(2 * CROP_PADDING + 1)

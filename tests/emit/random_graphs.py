@@ -139,7 +139,14 @@ class GraphBuilder:
         height, width = self.shape()[:2]
         if height < size[0] or width < size[1]:
             attrs["padding"] = "same"
+        elif rng.integers(3) == 0:
+            attrs["padding"] = self._margins(size)
         return attrs
+
+    def _margins(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Margins that are less than a window."""
+        rows, columns = (self._pair(0, taps - 1) for taps in size)
+        return rows, columns
 
     def _pair(self, low: int, high: int) -> tuple[int, int]:
         return tuple(int(value) for value in self._rng.integers(low, high, 2, endpoint=True))
@@ -187,7 +194,8 @@ class GraphBuilder:
 
     def _add_avg_pool(self) -> None:
         size = tuple(min(a, b) for a, b in zip(self._pair(1, 3), self.shape()[:2], strict=True))
-        attrs = {"pool_size": size, "strides": self._pair(1, 2), "padding": "valid"}
+        padding = "valid" if self._rng.integers(2) else self._margins(size)
+        attrs = {"pool_size": size, "strides": self._pair(1, 2), "padding": padding}
         self.add_node("avg_pool", qparams=self._regridded(), attrs=attrs)
 
     def _add_pad(self) -> None:

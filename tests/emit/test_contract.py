@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from keras_quant.emit.onnx_x86 import limits as onnx_x86_limits
 from keras_quant.emit.tflite import limits as tflite_limits
+from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.reference import run_reference
@@ -37,14 +38,14 @@ every_format = pytest.mark.parametrize("form", EXACT_FORMATS.values(), ids=list(
 
 
 def load(form: Format, graph: Graph, **options: object) -> Runner:
-    return form.load("runner")(form.load("emit")(graph, **options))
+    return form.definition.runner(form.definition.emit(graph, **options))
 
 
 def codes_different(form: Format, builder: GraphBuilder, *, images: int = 5) -> int:
     graph = builder.graph()
     verify(graph)
     assume(not FIND_PROBLEMS[form.name](graph))
-    content = form.load("emit")(graph)
+    content = form.definition.emit(graph)
     parity = prove(graph, form, content, builder.images(images), batch_size=3)
     assert parity.codes_compared > 0
     return parity.codes_different
@@ -69,7 +70,11 @@ def test_codes_of_each_op_are_the_references(
     assert codes_different(form, builder) == 0
 
 
-@every_format
+@pytest.mark.parametrize(
+    "form",
+    [*EXACT_FORMATS.values(), EXACT_FORMATS["tflite"].with_options(TFLiteOptions(batch=2))],
+    ids=[*EXACT_FORMATS, "tflite, two at a time"],
+)
 def test_what_was_cut_is_read_on_in_batches(form: Format) -> None:
     builder = GraphBuilder(np.random.default_rng(0), (4, 5, 2), power_of_two=True)
     attrs = {"padding": ((-1, 0), (0, -2))}
@@ -121,7 +126,7 @@ def test_accumulators_beyond_24_bits_are_the_references(form: Format) -> None:
             (40, 1, 1, 3000), np.linspace(0, 255, 40)[:, None, None, None] * scale, np.float32
         )
     }
-    assert prove(graph, form, form.load("emit")(graph), images).codes_different == 0
+    assert prove(graph, form, form.definition.emit(graph), images).codes_different == 0
 
 
 @every_format
@@ -153,7 +158,9 @@ def test_codes_saturate_at_both_ends_of_their_range(form: Format, qparams: QPara
     ramp = np.arange(-300, 300, dtype=np.float32)[np.newaxis]
     stored = load(form, graph).run({"image": ramp})["codes"]
     wanted = np.clip(ramp + qparams.zero_point, qparams.qmin, qparams.qmax)
-    np.testing.assert_array_equal(stored.astype(int) - form.load("stored_offset")(qparams), wanted)
+    np.testing.assert_array_equal(
+        stored.astype(int) - form.definition.stored_offset(qparams), wanted
+    )
 
 
 @every_format
@@ -166,7 +173,7 @@ def test_a_heads_widest_weight_survives(form: Format, value: int) -> None:
     head = graph.nodes[-1]
     weight = replace(head.weight, values=np.full((6, 3), value, np.int8))
     graph = replace(graph, nodes=(*graph.nodes[:-1], replace(head, weight=weight)))
-    assert prove(graph, form, form.load("emit")(graph), images).passed
+    assert prove(graph, form, form.definition.emit(graph), images).passed
 
 
 @every_format
@@ -181,6 +188,9 @@ def test_a_heads_activation_is_applied(form: Format, activation: str) -> None:
     np.testing.assert_allclose(
         answers, run_reference(graph, images)[graph.outputs[0]], atol=FLOAT32_ROUNDING
     )
+
+
+POOL = {"pool_size": (2, 2), "strides": (1, 1)}
 
 
 def float_graph(*, weight_only: bool) -> Graph:
@@ -201,8 +211,8 @@ def float_graph(*, weight_only: bool) -> Graph:
         ("add", (9, 7, 6), {"activation": "relu6"}, None, 0),
         ("pad", (10, 8, 6), {"padding": ((1, 0), (0, 1))}, None, 0),
         ("max_pool", (5, 4, 6), {"pool_size": (2, 2), "strides": (2, 2)}, None, 0),
-        ("avg_pool", (4, 3, 6), {"pool_size": (2, 2), "strides": (1, 1)}, None, 0),
-        ("relu", (4, 3, 6), {"max_value": 6.0}, None, 0),
+        ("avg_pool", (5, 3, 6), {**POOL, "padding": ((1, 0), (0, 0))}, None, 0),
+        ("relu", (5, 3, 6), {"max_value": 6.0}, None, 0),
         ("mean", (6,), {}, None, 0),
         ("dense", (5,), {}, weight(6, 5), 5),
         ("softmax", (5,), {}, None, 0),
@@ -246,7 +256,7 @@ def test_channels_that_are_zero_or_saturate_are_the_references(form: Format) -> 
     weight = replace(conv.weight, values=values)
     bias = np.array([-1, 2**20, -(2**20), 0], np.int32)
     graph = replace(graph, nodes=(*graph.nodes[:-1], replace(conv, weight=weight, bias=bias)))
-    parity = prove(graph, form, form.load("emit")(graph), builder.images(5))
+    parity = prove(graph, form, form.definition.emit(graph), builder.images(5))
     assert parity.codes_different == 0
 
 
@@ -263,7 +273,7 @@ def test_problems_of_a_graph_are_told_at_once(form: Format) -> None:
     nodes = (graph.nodes[0], replace(conv, weight=ideal, bias=None), replace(pool, op="maxpool"))
     broken = replace(graph, nodes=nodes, tensors={**graph.tensors, codes.name: wide})
     with pytest.raises(EmitError) as caught:
-        form.load("emit")(broken)
+        form.definition.emit(broken)
     for part in (
         "codes 0 to 511 do not fit",
         "'conv2d_1': weight.scale is float64, the graph is ideal",
@@ -288,7 +298,23 @@ def test_inputs_and_outputs_have_the_graphs_names(form: Format) -> None:
 
 @every_format
 def test_emitting_and_running_load_no_tensorflow(form: Format) -> None:
-    modules = ", ".join(part.partition(":")[0] for part in (form.emit, form.runner))
-    code = f"import sys, {modules}; print('tensorflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert "tensorflow" not in loaded_by(definition_of(form))
+
+
+def test_a_tflite_file_is_run_without_onnx() -> None:
+    loaded = loaded_by(definition_of(EXACT_FORMATS["tflite"]))
+    assert "ai_edge_litert" in loaded
+    assert loaded & {"onnx", "onnxruntime"} == set()
+
+
+def definition_of(form: Format) -> str:
+    return f"from keras_quant.proof.formats import FORMATS; FORMATS[{form.name!r}].definition"
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh Python has loaded after some code."""
+    report = "; import sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code + report], capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in done.stdout.split()}

@@ -27,6 +27,7 @@ BOTH = signed(8, 1.0, narrow_range=False)
 WIDE = QParams(scale=1.0, qmin=-128, qmax=255, bits=9)
 SQUARE = [[[1], [2]], [[3], [4]]]
 ROW = {"pool_size": (1, 2), "strides": (1, 2), "padding": "valid"}
+MARGINS = {"padding": ((0, 0), (1, 1))}
 
 # op, attributes, QParams of inputs and output, input values of one image, output values
 CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = [
@@ -67,6 +68,9 @@ CASES: list[tuple[str, dict[str, Any], list[QParams | None], list[Any], Any]] = 
     ("avg_pool", ROW, [UNIT, HALF], [[[[0], [1], [1], [2]]]], [[[1], [3]]]),
     ("avg_pool", ROW, [SHIFTED, SIGNED], [[[[8], [8], [15], [15]]]], [[[-2], [5]]]),
     ("avg_pool", ROW, [None, None], [[[[0.0], [1.0], [1.0], [2.0]]]], [[[0.5], [1.5]]]),
+    ("avg_pool", ROW | MARGINS, [None, None], [[[[4.0], [2.0]]]], [[[2.0], [1.0]]]),
+    ("avg_pool", ROW | MARGINS, [SHIFTED, SHIFTED], [[[[14], [8]]]], [[[12], [9]]]),
+    ("max_pool", ROW | MARGINS, [SIGNED, SIGNED], [[[[-4], [-2]]]], [[[-4], [-2]]]),
     ("mean", {}, [UNIT, UNIT], [SQUARE], [2]),
     ("mean", {}, [UNIT, HALF], [SQUARE], [5]),
     ("mean", {}, [UNIT, SHIFTED], [SQUARE], [15]),
@@ -174,3 +178,22 @@ def test_mean_is_what_a_depthwise_convolution_of_ones_computes(seed, scale, targ
         total = np.float32(int(codes[image, :, :, channel].astype(np.int64).sum()))
         expected = min(max(int(np.rint(total * multiplier)), 0), 255)
         assert found[image, channel] == expected
+
+
+@given(
+    st.lists(st.sampled_from([1.0, 0.5, 0.25, 0.1, 0.3, 1 / 3, 0.7]), min_size=3, max_size=3),
+    st.lists(st.integers(-128, 127), min_size=3, max_size=3),
+)
+def test_every_sum_of_two_codes_is_that_of_float64(scales: list[float], points: list[int]) -> None:
+    grids = [
+        QParams(scale=scale, zero_point=point, qmin=-128, qmax=127, bits=8)
+        for scale, point in zip(scales, points, strict=True)
+    ]
+    tensors = [Tensor(name="x", shape=(256,), qparams=qparams) for qparams in grids]
+    node = Node(name="add", op="add", inputs=("x", "x"), output="x")
+    codes = np.arange(-128, 128)
+    a, b = np.broadcast_to(codes[:, np.newaxis], (256, 256)), np.broadcast_to(codes, (256, 256))
+    found = OPS["add"].bind(node, tensors[:2], tensors[2])(a.astype(np.int8), b.astype(np.int8))
+    reals = (a - float(points[0])) * scales[0] + (b - float(points[1])) * scales[1]
+    wanted = np.clip(np.rint(reals / scales[2]) + points[2], -128, 127)
+    np.testing.assert_array_equal(found, wanted)

@@ -90,6 +90,14 @@ BROKEN: list[tuple[str, Change]] = [
         "output 'logit' is not a tensor; close names: logits",
         lambda g: replace(g, outputs=("logit",)),
     ),
+    (
+        "'logits' is 2 of the inputs and outputs; put a reshape node in between",
+        lambda g: replace(g, outputs=("logits", "logits")),
+    ),
+    (
+        "'image' is 2 of the inputs and outputs",
+        lambda g: replace(g, outputs=("logits", "image")),
+    ),
     ("tensor 'sums' is listed as 'means'", with_tensor("means", name="sums")),
     ("conv: reads 'pixels', which no earlier node writes", swapped),
     ("mean: writes 'features', which is written already", with_node("mean", output="features")),
@@ -105,6 +113,14 @@ BROKEN: list[tuple[str, Change]] = [
     ("strides is [2, 2]; allowed is (height, width)", with_node("conv", attrs={"strides": [2, 2]})),
     ("strides is (0, 1); allowed", with_node("conv", attrs={"strides": (0, 1)})),
     ("padding is 'SAME'; allowed is", with_node("conv", attrs={"padding": "SAME"})),
+    (
+        "padding is ((-1, 0), (0, 0)); allowed is",
+        with_node("conv", attrs={"padding": ((-1, 0), (0, 0))}),
+    ),
+    (
+        "padding is ((0, 3), (1, 1)); a window that covers (3, 3) needs less",
+        with_node("conv", attrs={"padding": ((0, 3), (1, 1))}),
+    ),
     ("attribute 'pool_size' is missing", with_node("mean", op="max_pool")),
     ("add reads 2 tensor(s); 1 are given", with_node("add", inputs=("features",))),
     ("mean takes no weight and no bias", with_node("mean", bias=np.zeros(4))),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from keras_quant.graph.windows import (
     Window,
+    meets_pixels,
     output_size,
     overlap,
     pad_image,
@@ -21,6 +22,7 @@ from keras_quant.graph.windows import (
 )
 
 SMALL = st.integers(1, 3)
+MARGINS = st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2)
 
 
 @st.composite
@@ -29,7 +31,7 @@ def windows(draw: st.DrawFn) -> Window:
         size=(draw(SMALL), draw(SMALL)),
         strides=(draw(SMALL), draw(SMALL)),
         dilation=(draw(SMALL), draw(SMALL)),
-        padding=draw(st.sampled_from(["same", "valid"])),
+        padding=draw(st.one_of(st.sampled_from(["same", "valid"]), MARGINS)),
     )
 
 
@@ -77,12 +79,21 @@ def test_patches_hold_the_pixels_that_the_taps_meet(window: Window, height: int,
 @given(window=windows(), rows=st.integers(1, 4), columns=st.integers(1, 4))
 def test_overlap_is_the_transpose_of_patches(window: Window, rows: int, columns: int):
     """<patches(x), views> = <x, overlap(views)>, on integers."""
-    window = replace(window, dilation=(1, 1))
+    named = "valid" if isinstance(window.padding, tuple) else window.padding
+    window = replace(window, dilation=(1, 1), padding=named)
     rng = np.random.default_rng(0)
     views = rng.integers(-9, 9, (2, rows, columns, *window.size, 3))
     x = rng.integers(-9, 9, (2, *transposed_size(window, (rows, columns)), 3))
     assert output_size(window, x.shape[1:3]) == (rows, columns)
     assert (patches(x, window, 0) * views).sum() == (x * overlap(views, window)).sum()
+
+
+@pytest.mark.parametrize(
+    ("margins", "meets"),
+    [(((2, 2), (2, 2)), True), (((3, 0), (0, 0)), False), (((0, 0), (0, 3)), False)],
+)
+def test_a_window_meets_pixels_where_margins_are_smaller_than_what_it_covers(margins, meets):
+    assert meets_pixels(Window(size=(2, 3), dilation=(2, 1)), margins) is meets
 
 
 def test_nothing_to_pad_copies_nothing():

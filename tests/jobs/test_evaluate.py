@@ -15,13 +15,15 @@ pytestmark = [
     ),
 ]
 
-from keras_quant.data import load_dataset, normalize  # noqa: E402
+from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.errors import DataError, ModelError, RunError, UsageError  # noqa: E402
 from keras_quant.jobs.evaluate import evaluate  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.lower import lower_exactly  # noqa: E402
 from keras_quant.model.files import save_model  # noqa: E402
+from keras_quant.pixels import normalize  # noqa: E402
+from keras_quant.preprocessing import UNIT  # noqa: E402
 from keras_quant.proof.answers import run_logits  # noqa: E402
 from keras_quant.proof.formats import format_of  # noqa: E402
 from keras_quant.runners.litert import LiteRTRunner  # noqa: E402
@@ -53,7 +55,7 @@ def save(model: keras.Model, path: Path) -> Path:
     """Writes a .keras, .h5 or exported file."""
     form = format_of(path)
     if form is not None:
-        path.write_bytes(form.load("emit")(lower_exactly(model).graph))
+        path.write_bytes(form.definition.emit(lower_exactly(model).graph))
     elif path.suffix == ".h5":
         model.save(path)
     else:
@@ -76,7 +78,9 @@ def test_run_answers_with_both_of_its_files(run: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_splits_are_those_that_the_run_was_trained_on(run: Path, split: str) -> None:
     data = getattr(load_dataset("digits", seed=3), split)
-    answers = run_logits(LiteRTRunner(run / "export" / "model.tflite"), data.x).argmax(axis=-1)
+    answers = run_logits(LiteRTRunner(run / "export" / "model.tflite"), data.x, UNIT).argmax(
+        axis=-1
+    )
     for found in evaluate(run, split=split):
         assert found.images == len(data)
         assert found.accuracy == np.mean(answers == data.y)
@@ -87,7 +91,7 @@ def test_file_is_judged_by_its_largest_output(
     tmp_path: Path, model: keras.Model, suffix: str
 ) -> None:
     test = load_dataset("digits").test
-    answers = model.predict(normalize(test.x), verbose=0).argmax(axis=-1)
+    answers = model.predict(normalize(test.x, UNIT), verbose=0).argmax(axis=-1)
     found = evaluate(save(model, tmp_path / f"model{suffix}"), dataset="digits")
     assert [row.accuracy for row in found] == [np.mean(answers == test.y)]
 

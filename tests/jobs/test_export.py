@@ -20,7 +20,7 @@ pytestmark = [
     ),
 ]
 
-from keras_quant.data import load_dataset, normalize  # noqa: E402
+from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.errors import (  # noqa: E402
     DataError,
@@ -41,6 +41,8 @@ from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.model.logits import LogitFunction  # noqa: E402
+from keras_quant.pixels import normalize  # noqa: E402
+from keras_quant.preprocessing import UNIT  # noqa: E402
 from keras_quant.proof.answers import run_logits  # noqa: E402
 from keras_quant.proof.baseline import without_quantizers  # noqa: E402
 from keras_quant.proof.formats import FORMATS, Format  # noqa: E402
@@ -197,7 +199,7 @@ def test_file_that_answers_otherwise_never_gets_the_final_name(
         is_probe = options["outputs"] is not None
         return (wrong_file if probe_too or not is_probe else emit_tflite)(graph, **options)
 
-    monkeypatch.setattr("keras_quant.emit.tflite.emit.emit_tflite", emit)
+    monkeypatch.setattr("keras_quant.proof.formats.tflite.emit_tflite", emit)
     with pytest.raises(ParityError, match="does not answer as the model does.*See parity.json"):
         export(run, overwrite=True)
     assert gate_files(run / "export") == ["model.failed-parity.tflite", "parity.json"]
@@ -213,7 +215,7 @@ def test_mended_export_takes_the_failed_file_away(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("keras_quant.emit.tflite.emit.emit_tflite", wrong_file)
+        patch.setattr("keras_quant.proof.formats.tflite.emit_tflite", wrong_file)
         with pytest.raises(ParityError):
             export(run, overwrite=True)
     export(run)
@@ -257,7 +259,7 @@ def test_a_later_format_keeps_the_proof_of_an_earlier_one(run: Path) -> None:
 def test_a_format_that_fails_does_not_keep_the_others_back(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keras_quant.emit.tflite.emit.emit_tflite", wrong_file)
+    monkeypatch.setattr("keras_quant.proof.formats.tflite.emit_tflite", wrong_file)
     with pytest.raises(ParityError, match="model.failed-parity.tflite: the file does not answer"):
         export_all(run, TFLITE, ONNX, overwrite=True)
     wanted = ["model.failed-parity.tflite", "model.onnx", PARITY]
@@ -266,15 +268,15 @@ def test_a_format_that_fails_does_not_keep_the_others_back(
 
 def test_float_files_of_the_model_are_written_beside(run: Path, tmp_path: Path) -> None:
     export_all(run, TFLITE, ONNX, out=tmp_path / "out", images=20, baselines=True)
-    images = normalize(load_dataset("digits").test.x[:1])
+    images = normalize(load_dataset("digits").test.x[:1], UNIT)
     answers = [
-        next(iter(run_logits(form.load("runner")(path), images)))
+        next(iter(run_logits(form.definition.runner(path), images, UNIT)))
         for form, path in (
             (form, tmp_path / "out" / f"model.float{form.suffix}") for form in (TFLITE, ONNX)
         )
     ]
     np.testing.assert_allclose(*answers, atol=FLOAT32_ROUNDING)
-    wanted = LogitFunction(without_quantizers(load_model(run / "model.keras")))(images)[0]
+    wanted = LogitFunction(without_quantizers(load_model(run / "model.keras")), UNIT)(images)[0]
     np.testing.assert_allclose(answers[0], wanted, atol=FLOAT32_ROUNDING)
 
 
@@ -299,9 +301,13 @@ def test_full_disk_leaves_no_file_without_its_proof(
 @pytest.mark.parametrize(
     ("name", "error", "helpful"),
     [
-        ("gone", RunError, "gone: no such run; give a run's folder, a .keras or an .h5 file"),
+        ("gone", RunError, "gone: no such run; give a run's folder, or a .keras, .h5, .hdf5 file"),
         ("gone.keras", ModelError, "gone.keras: there is no such file"),
-        ("model.tflite", RunError, "no such run; give a run's folder, a .keras or an .h5 file"),
+        (
+            "model.tflite",
+            RunError,
+            "no such run; give a run's folder, or a .keras, .h5, .hdf5 file",
+        ),
         ("empty", RunError, "not a run folder: it has no run.json"),
     ],
 )

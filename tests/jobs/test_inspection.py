@@ -95,7 +95,7 @@ def test_bits_are_for_models_of_the_zoo(tmp_path: Path) -> None:
     [
         ("resnet21", RunError, "no such run, file or zoo model; close names: .*resnet20"),
         ("models", RunError, "not a run folder: it has no run.json"),
-        ("model.tflite", ModelError, r"ends with '.tflite'; .keras and .h5 files are loaded"),
+        ("model.tflite", ModelError, r"ends with '.tflite'; .keras, .h5, .hdf5 files are loaded"),
     ],
 )
 def test_target_that_is_nothing_is_explained(

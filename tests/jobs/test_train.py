@@ -126,7 +126,7 @@ def test_history_that_a_stop_left_behind_the_checkpoint_is_made_up(
 
 
 def test_run_stopped_before_its_first_epoch_starts_again(begun: Path, whole: Path) -> None:
-    for name in ("checkpoint.npz", "history.csv", "scheme.yaml", "calibration.json"):
+    for name in ("checkpoint.npz", "history.csv", "scheme.yaml", "statistics.npz"):
         (begun / name).unlink()
     assert_same_run(run(begun, resume=True), whole)
     assert (begun / "scheme.yaml").exists()
@@ -174,7 +174,7 @@ def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
 ) -> None:
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("keras_quant.emit.tflite.emit.emit_tflite", wrong_file)
+        patch.setattr("keras_quant.proof.formats.tflite.emit_tflite", wrong_file)
         with pytest.raises(ParityError, match="does not answer as the model does"):
             run(path, ONE_EPOCH)
     names = sorted(file.name for file in (path / "export").iterdir())
@@ -246,7 +246,7 @@ def test_whichever_file_the_disk_has_no_room_for_the_run_goes_on(
         train(ONE_EPOCH, path, resume=resumable, progress=Progress(quiet=True))
         assert_same_run(path, expected)
     assert failed == [
-        *("run.json", "scheme.yaml", "calibration.json", "checkpoint.npz", "history.csv"),
+        *("run.json", "scheme.yaml", "statistics.npz", "checkpoint.npz", "history.csv"),
         *("model.keras", "run.json", "parity.json", "model.kqgraph", "model.tflite", "run.json"),
     ]
 

@@ -8,21 +8,22 @@ import numpy as np
 
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.reference import run_reference
-from keras_quant.methods.qkeras import freeze_activation
+from keras_quant.methods.readers import read_grid
 from keras_quant.tf import keras
 
 
 def keras_codes(model: keras.Model, images: Any) -> dict[str, np.ndarray]:
     """Codes of each quantizing layer, by its name."""
-    grids = {layer.name: freeze_activation(layer) for layer in model.layers}
-    scales = {name: qparams.scale for name, qparams in grids.items() if qparams is not None}
+    grids = {layer.name: read_grid(layer) for layer in model.layers}
+    found = {name: grid for name, grid in grids.items() if grid is not None}
     if isinstance(images, dict):
         images = [images[tensor.node.layer.name] for tensor in model.inputs]
-    probe = keras.Model(model.inputs, {name: model.get_layer(name).output for name in scales})
-    outputs = probe(images, training=False) if scales else {}
+    probe = keras.Model(model.inputs, {name: model.get_layer(name).output for name in found})
+    outputs = probe(images, training=False) if found else {}
     return {
-        name: np.rint(np.asarray(outputs[name], np.float64) / scale).astype(int)
-        for name, scale in scales.items()
+        name: np.rint(np.asarray(outputs[name], np.float64) / grid.scale).astype(int)
+        + grid.zero_point
+        for name, grid in found.items()
     }
 
 

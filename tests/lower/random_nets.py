@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from keras_quant.calibration.calibrate import calibrate
+from keras_quant.calibration.collect import collect
+from keras_quant.calibration.quantize import choose_grids
 from keras_quant.methods import load_method
 from keras_quant.model.pointwise import hard_swish
-from keras_quant.prepare import plan, with_steps, wrap
+from keras_quant.prepare import plan, with_grids, wrap
 from keras_quant.qparams import unsigned
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.schemes.scheme import Scheme
@@ -111,7 +112,7 @@ def quantized(net: Net, images: np.ndarray) -> keras.Model:
     source = _build(net)
     _randomize(source, net)
     planned = plan(source, net.scheme)
-    planned = with_steps(planned, calibrate(planned, source, images, fresh=False))
+    planned = with_grids(planned, choose_grids(planned, collect(planned, source, images)))
     if net.extreme:
         _saturate(source, net)
     return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))

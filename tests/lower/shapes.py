@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.calibration.calibrate import calibrate
+from keras_quant.calibration.collect import collect
+from keras_quant.calibration.quantize import choose_grids
 from keras_quant.methods import load_method
 from keras_quant.model.topology import layers_by_name
-from keras_quant.prepare import plan, with_steps, wrap
+from keras_quant.prepare import plan, with_grids, wrap
 from keras_quant.qparams import unsigned
 from keras_quant.schemes.scheme import Scheme
 from keras_quant.tf import keras
@@ -137,6 +138,13 @@ def branches() -> keras.Model:
     return keras.Model(inputs, [a, L.Dense(3)(L.Flatten()(x))])
 
 
+def passed_on() -> keras.Model:
+    """One tensor goes out twice, and so does the image."""
+    inputs = keras.Input((6, 6, 3), name="image")
+    logits = L.Dense(4, name="logits")(L.Flatten()(conv(inputs, 4)))
+    return keras.Model(inputs, [logits, inputs, logits])
+
+
 def sequences() -> keras.Model:
     """Sequences that are moved and joined in all ways; they come in, and go out."""
     inputs = keras.Input((9, 4), name="image")
@@ -209,6 +217,7 @@ NETS: dict[str, Callable[[], keras.Model]] = {
     "siamese": siamese,
     "recurrent": recurrent,
     "branches": branches,
+    "passed on": passed_on,
     "sequences": sequences,
     "more axes": more_axes,
     "shared shorthands": shared_shorthands,
@@ -242,5 +251,5 @@ def randomized(model: keras.Model) -> keras.Model:
 def quantized(source: keras.Model, scheme: Scheme, images: list[np.ndarray]) -> keras.Model:
     """The fake-quantized model of a float one, calibrated on the images."""
     planned = plan(source, scheme)
-    planned = with_steps(planned, calibrate(planned, source, images, fresh=False))
+    planned = with_grids(planned, choose_grids(planned, collect(planned, source, images)))
     return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))

@@ -10,13 +10,14 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.calibration.calibrate import calibrate  # noqa: E402
+from keras_quant.calibration.collect import collect  # noqa: E402
+from keras_quant.calibration.quantize import choose_grids  # noqa: E402
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
 from keras_quant.model.logits import LogitFunction  # noqa: E402
-from keras_quant.prepare import plan, with_steps, wrap  # noqa: E402
+from keras_quant.prepare import plan, with_grids, wrap  # noqa: E402
 from keras_quant.proof.formats import FORMATS  # noqa: E402
 from keras_quant.proof.parity import Parity, prove  # noqa: E402
 from keras_quant.qparams import unsigned  # noqa: E402
@@ -150,7 +151,7 @@ def proven(graph: Graph, images: np.ndarray, keras_logits: np.ndarray) -> Parity
 def quantized(name: str, bits: str) -> keras.Model:
     source, images = build(name), images_of(name)
     planned = plan(source, scheme_from_bits(bits))
-    planned = with_steps(planned, calibrate(planned, source, images, fresh=False))
+    planned = with_grids(planned, choose_grids(planned, collect(planned, source, images)))
     return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
 
 
@@ -159,7 +160,7 @@ def test_float_graph_answers_as_the_model(name: str) -> None:
     model, images = build(name), images_of(name, 4)
     graph = lower(model)
     assert all(tensor.qparams is None for tensor in graph.tensors.values())
-    logits = LogitFunction(model)(images)
+    logits = LogitFunction(model, None)(images)
     parity = proven(graph, images, logits)
     assert parity.passed
     assert parity.kernels == ("XNNPACK",)
@@ -169,7 +170,7 @@ def test_float_graph_answers_as_the_model(name: str) -> None:
 def check_file(name: str, bits: str) -> None:
     model, images = quantized(name, bits), images_of(name)
     snap = lower_exactly(model)
-    logits = LogitFunction(model)(images)
+    logits = LogitFunction(model, None)(images)
     parity = proven(snap.graph, images, logits)
     different, compared = count_differences(model, snap.graph, images)
     assert parity.codes_different == 0

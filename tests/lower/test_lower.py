@@ -123,6 +123,22 @@ BODIES = {
 }  # fmt: skip
 
 
+def test_pads_are_taken_in_by_the_windows_behind_them() -> None:
+    graph = assert_same(
+        net(
+            *[L.ZeroPadding2D(2, name="c_pad"), conv(4, 5, name="c", strides=2), relu("r")],
+            *[L.ZeroPadding2D(1, name="p_pad"), L.MaxPooling2D(3, 2, name="p")],
+            *[L.ZeroPadding2D(1, name="d_pad"), conv(2, name="d"), both_signs("s")],
+            *[L.ZeroPadding2D(1, name="q_pad"), L.MaxPooling2D(3, 2, name="q")],  # below 0
+        )
+    )
+    assert [node.name for node in graph.nodes if node.op == "pad"] == ["q_pad"]
+    assert [node_of(graph, name).attrs["padding"] for name in "cpdq"] == [
+        *[((2, 2), (2, 2)), ((1, 1), (1, 1)), "same", "valid"]
+    ]
+    assert [node_of(graph, name).layers for name in "cp"] == [("c", "r", "c_pad"), ("p", "p_pad")]
+
+
 @pytest.mark.parametrize("body", BODIES)
 def test_graph_has_the_codes_of_the_model(body: str) -> None:
     assert_same(net(*BODIES[body]()))

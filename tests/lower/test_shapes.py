@@ -17,7 +17,7 @@ from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.methods.layers import InputGrid  # noqa: E402
 from keras_quant.methods.qkeras.quantizers import fitted_bits  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
-from keras_quant.proof.formats import FORMATS  # noqa: E402
+from keras_quant.proof.formats import FORMATS, Format  # noqa: E402
 from keras_quant.proof.parity import Parity, prove  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.schemes.scheme import Scheme  # noqa: E402
@@ -58,7 +58,7 @@ def proven(model: keras.Model, scheme: Scheme) -> tuple[Graph, Parity]:
 
 # These hold all layers among them; a third of them at each width.
 QUICK = {
-    **dict.fromkeys(("unet", "siamese", "branches", "more axes", "gates"), "w4a4"),
+    **dict.fromkeys(("unet", "siamese", "branches", "passed on", "more axes", "gates"), "w4a4"),
     **dict.fromkeys(("inception", "nested", "lengths", "shared shorthands"), "w8a8"),
     "sequence gates": "w8a8",
     **dict.fromkeys(("densenet", "recurrent", "sequences"), "w1a2"),
@@ -82,6 +82,17 @@ def test_file_of_any_topology_answers_as_the_model(name: str, bits: str) -> None
         "reshape",
         "pointwise",
     }  # only what leaves the model
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
+def test_what_goes_out_twice_is_told_apart_in_every_format(form: Format) -> None:
+    graph = lower_exactly(NETS["passed on"]()).graph
+    assert graph.outputs == ("logits", "image/output_1", "logits/output_2")
+    image = np.random.default_rng(0).random((2, 6, 6, 3), np.float32)
+    found = form.definition.runner(form.definition.emit(graph)).run({"image": image})
+    assert tuple(found) == graph.outputs
+    np.testing.assert_array_equal(found["image/output_1"], image)
+    np.testing.assert_array_equal(found["logits/output_2"], found["logits"])
 
 
 def pixels(shape: tuple[int, ...] = (6, 5, 3)) -> tuple[keras.layers.Layer, keras.layers.Layer]:

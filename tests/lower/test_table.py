@@ -15,14 +15,15 @@ from keras_quant.proof.parity import Parity, prove
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.calibration.calibrate import calibrate  # noqa: E402
+from keras_quant.calibration.collect import collect  # noqa: E402
+from keras_quant.calibration.quantize import choose_grids  # noqa: E402
 from keras_quant.graph.ir import Graph, Tensor  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.lower.table import read_table  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
 from keras_quant.model.pointwise import hard_sigmoid_keras3, hard_swish  # noqa: E402
 from keras_quant.model.steps import Step, describe  # noqa: E402
-from keras_quant.prepare import plan, with_steps, wrap  # noqa: E402
+from keras_quant.prepare import plan, with_grids, wrap  # noqa: E402
 from keras_quant.qparams import signed, unsigned  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
@@ -48,7 +49,7 @@ def quantized(source: keras.Model, bits: str) -> keras.Model:
         if isinstance(layer, L.BatchNormalization):
             layer.moving_variance.assign(rng.uniform(0.5, 1.5, layer.moving_variance.shape))
     planned = plan(source, scheme_from_bits(bits))
-    planned = with_steps(planned, calibrate(planned, source, IMAGES, fresh=False))
+    planned = with_grids(planned, choose_grids(planned, collect(planned, source, IMAGES)))
     return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
 
 

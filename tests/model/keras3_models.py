@@ -44,6 +44,13 @@ def deep() -> keras.Model:
     return keras.Sequential([keras.Input((6,)), body, L.Dense(6, name="dense"), tail])
 
 
+def resized() -> keras.Model:
+    """Augmentation, which does nothing in inference, and a Resizing with all that Keras 3 has."""
+    layers = [L.RandomFlip("horizontal"), L.Resizing(16, 16, interpolation="nearest")]
+    layers += [L.RandomBrightness(0.2), L.Conv2D(4, 3, strides=2), L.Activation("relu")]
+    return keras.Sequential([keras.Input((8, 8, 3)), *layers, L.Flatten(), L.Dense(10)])
+
+
 def ends() -> keras.Model:
     """A model of two inputs and two outputs, called twice."""
     a, b = keras.Input((4,)), keras.Input((3,))
@@ -87,11 +94,13 @@ def write(make: Callable[[], keras.Model], folder: Path) -> None:
     arrays |= {f"y{number}": np.asarray(y) for number, y in enumerate(outputs)}
     np.savez(folder / f"{make.__name__}.npz", **arrays)
     model.save(folder / f"{make.__name__}.keras")
+    if make is resized:
+        return  # Keras 3.15 cannot write its own augmentation layers as .h5
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save(folder / f"{make.__name__}.h5")
 
 
 if __name__ == "__main__":
-    for make in (nested, twice, deep, ends, frozen, branches):
+    for make in (nested, twice, deep, resized, ends, frozen, branches):
         write(make, Path(sys.argv[1]))

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from keras_quant.errors import ModelError
-from keras_quant.methods import qkeras as method
-from keras_quant.methods.grid import ActivationGrid
 from keras_quant.methods.layers import InputGrid
+from keras_quant.methods.qkeras import twin as method
 from keras_quant.model.files import load_model, save_model
+from keras_quant.qparams import signed, unsigned
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
 
@@ -27,15 +27,15 @@ pytestmark = pytest.mark.tensorflow
 def quantized_model(bits: int, *, narrow_range: bool = True) -> keras.Model:
     """Each kind of layer that a scheme of one width makes, with random weights."""
     weight = QuantSpec(bits=bits, narrow_range=narrow_range)
-    fine = ActivationGrid(bits=bits, signed=False, step=2.0**-9)  # integer bits below zero
-    signed = ActivationGrid(bits=max(2, bits), signed=True, narrow_range=narrow_range, step=0.25)
+    fine = unsigned(bits, 2.0**-9)  # integer bits below zero
+    codes = signed(max(2, bits), 0.25, narrow_range=narrow_range)
     image = keras.Input((6, 6, 2), name="image")
     x = InputGrid(1 / 255, 0, 255, name="input_quant")(image)
     x = method.wrap(keras.layers.Conv2D(3, 3, name="conv"), weight)(x)
     x = keras.layers.BatchNormalization(name="norm")(x)
     x = method.activation("conv_quant", fine)(x)
     x = method.wrap(keras.layers.DepthwiseConv2D(3, name="depthwise"), weight)(x)
-    x = method.activation("depthwise_quant", signed)(x)
+    x = method.activation("depthwise_quant", codes)(x)
     x = keras.layers.Flatten(name="flatten")(x)
     x = method.wrap(keras.layers.Dense(4, name="head"), weight)(x)
     model = keras.Model(image, x, name="net")
@@ -214,7 +214,7 @@ def test_quantizer_text_with_anything_else_than_numbers_is_refused(
         layer.update(module="qkeras.qlayers", class_name="QDense", registered_name="QDense")
         layer["config"][key] = text.replace("MARKER", str(marker))
 
-    with pytest.raises(ModelError, match=f"layer head: {key} .* is none that Keras or QKeras"):
+    with pytest.raises(ModelError, match=f"layer head: {key} .* is none that is known to be safe"):
         load_model(edit_config(saved, put))
     assert not marker.exists()
 
@@ -339,8 +339,16 @@ def test_broken_file_is_told_with_its_fault(
         load_model(saved)
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.hdf5", "MODEL.H5"])
+def test_hdf5_is_read_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    model = float_model()
+    model.save(tmp_path / "given.h5")
+    path = (tmp_path / "given.h5").rename(tmp_path / name)
+    np.testing.assert_array_equal(answers(load_model(path)), answers(model))
+
+
 def test_wrong_suffix_tells_the_right_ones(saved: Path) -> None:
-    with pytest.raises(ModelError, match=r"ends with '\.zip'; \.keras and \.h5 files are loaded"):
+    with pytest.raises(ModelError, match=r"ends with '\.zip'; \.keras, \.h5, \.hdf5 files are"):
         load_model(saved.rename(saved.with_suffix(".zip")))
 
 

@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 
-from keras_quant.model import safety as keras_safety
-from keras_quant.model.safety import config_problems
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.methods import layers  # noqa: E402
+from keras_quant.methods.qkeras import names  # noqa: E402
+from keras_quant.model import safety as keras_safety  # noqa: E402
+from keras_quant.model.safety import config_problems  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -40,7 +45,7 @@ def test_only_quantizer_calls_and_activations_are_texts_of_quantizers(text: str)
 def test_names_of_initializers_regularizers_and_constraints_are_checked(key: str) -> None:
     assert config_problems({key: "l1_l2"}) == config_problems({key: "GlorotUniform"}) == []
     assert config_problems({key: "deserialize"}) == [
-        f"the model: {key} 'deserialize' is none that Keras or QKeras defines"
+        f"the model: {key} 'deserialize' is none that is known to be safe"
     ]
 
 
@@ -57,7 +62,8 @@ def test_class_name_that_is_no_text_is_refused(name: Any) -> None:
 
 
 def test_what_runs_code_is_on_no_list() -> None:
-    lists = [value for name, value in vars(keras_safety).items() if name.isupper()]
+    modules = (keras_safety, layers, names)
+    lists = [value for m in modules for name, value in vars(m).items() if name.isupper()]
     listed = frozenset().union(*(value for value in lists if isinstance(value, frozenset)))
     assert len(listed) > 100
     assert listed.isdisjoint(
@@ -70,9 +76,7 @@ def missing(names: Iterable[str], *modules: Any) -> set[str]:
     return {name for name in names if not any(hasattr(module, name) for module in modules)}
 
 
-@pytest.mark.tensorflow
-def test_every_listed_name_is_one_that_keras_or_qkeras_defines() -> None:
-    from keras_quant.methods import layers
+def test_every_listed_name_is_one_that_keras_or_a_method_defines() -> None:
     from keras_quant.methods.qkeras import quantizers
     from keras_quant.model import pointwise
     from keras_quant.tf import keras, qkeras, tf
@@ -82,8 +86,9 @@ def test_every_listed_name_is_one_that_keras_or_qkeras_defines() -> None:
     assert missing(keras_safety.REGULARIZERS, keras.regularizers) == set()
     assert missing(keras_safety.CONSTRAINTS, keras.constraints) == set()
     assert missing(keras_safety.ACTIVATIONS, keras.activations, tf.nn) == set()
-    assert missing(keras_safety.QKERAS_CLASSES, qkeras) == set()
-    assert missing(keras_safety.QUANTIZERS, qkeras.quantizers) == set()
-    assert missing(keras_safety.QKERAS_FUNCTIONS, qkeras.quantizers) == set()
-    assert missing(keras_safety.OWN_CLASSES, layers, quantizers) == set()
+    assert missing(names.CLASSES, qkeras) == set()
+    assert missing(names.QUANTIZERS, qkeras.quantizers) == set()
+    assert missing(names.FUNCTIONS, qkeras.quantizers) == set()
+    assert missing(names.OWN_CLASSES, quantizers) == set()
+    assert missing(layers.CLASSES, layers) == set()
     assert missing(keras_safety.OWN_FUNCTIONS, pointwise) == set()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from keras_quant.errors import LoweringError
@@ -7,8 +9,8 @@ from keras_quant.errors import LoweringError
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.methods.readers import class_name  # noqa: E402
 from keras_quant.model.steps import (  # noqa: E402
-    class_name,
     consumers,
     describe,
     input_names,
@@ -212,3 +214,33 @@ def test_subclassed_model_is_refused_with_the_remedy() -> None:
 def test_sequential_model_without_a_shape_is_refused_with_the_remedy() -> None:
     with pytest.raises(LoweringError, match="is not built: give its first layer an input_shape"):
         describe(keras.Sequential([L.Dense(3)]))
+
+
+@pytest.mark.parametrize(
+    ("activation", "kind", "max_value"),
+    [
+        (keras.layers.ReLU(), "relu", None),
+        (keras.layers.ReLU(6.0), "relu", 6.0),
+        (keras.layers.ReLU(3.0), "lookup", None),
+        (keras.layers.LeakyReLU(0.1), "lookup", None),
+        (keras.layers.Softmax(), "softmax", None),
+        (tf.nn.softmax, "softmax", None),
+    ],
+)
+def test_a_layer_given_as_activation_is_what_it_computes(
+    activation: object, kind: str, max_value: float | None
+) -> None:
+    step = describe(net(keras.layers.Dense(3, activation=activation, name="dense")))[-1]
+    assert (step.name, step.kind, step.max_value) == ("dense/activation", kind, max_value)
+
+
+def test_an_activation_that_is_not_saved_is_refused_with_what_to_write() -> None:
+    leaky = functools.partial(tf.nn.leaky_relu, alpha=0.1)
+    with pytest.raises(LoweringError, match=r"dense \(activation functools.*write a layer such"):
+        describe(net(keras.layers.Dense(3, activation=leaky, name="dense")))
+
+
+@pytest.mark.parametrize("layer", ["GaussianNoise", "SpatialDropout2D", "RandomZoom", "Identity"])
+def test_what_works_in_training_only_passes_values_on(layer: str) -> None:
+    made = getattr(keras.layers, layer)(*([] if layer == "Identity" else [0.1]), name="noise")
+    assert describe(net(made))[-1].kind in ("dropout", "linear")

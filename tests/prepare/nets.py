@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from keras_quant.methods import load_method
-from keras_quant.methods.grid import ActivationGrid
-from keras_quant.prepare import Plan, plan, with_steps, wrap
-from keras_quant.qparams import unsigned
+from keras_quant.prepare import Plan, plan, with_grids, wrap
+from keras_quant.qparams import GridSpec, unsigned
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
@@ -13,8 +12,8 @@ L = keras.layers
 W4A4 = scheme_from_bits("4")
 
 
-def unsigned_grid(bits: int) -> ActivationGrid:
-    return ActivationGrid(bits=bits, signed=False)
+def unsigned_grid(bits: int) -> GridSpec:
+    return GridSpec(bits=bits, signed=False)
 
 
 def chain() -> keras.Model:
@@ -55,15 +54,15 @@ def joins() -> keras.Model:
     return keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten()(x)), name="joins")
 
 
-def points_of(planned: Plan) -> dict[str, ActivationGrid]:
-    return {point.after: point.grid for point in planned.points}
+def points_of(planned: Plan) -> dict[str, GridSpec]:
+    return {point.after: point.spec for point in planned.points}
 
 
-def grids_and_groups(planned: Plan) -> dict[str, tuple[int, ActivationGrid]]:
-    return {p.after: (p.group, p.grid) for p in planned.points if not p.readers}
+def grids_and_groups(planned: Plan) -> dict[str, tuple[int, GridSpec]]:
+    return {p.after: (p.group, p.spec) for p in planned.points if not p.readers}
 
 
 def wrapped(source: keras.Model, bits: str = "4") -> keras.Model:
     planned = plan(source, scheme_from_bits(bits))
-    steps = {point.group: 0.25 for point in planned.points}
-    return wrap(with_steps(planned, steps), source, load_method("qkeras"), unsigned(8, 1 / 255))
+    grids = {point.group: point.spec.at(0.25) for point in planned.points}
+    return wrap(with_grids(planned, grids), source, load_method("qkeras"), unsigned(8, 1 / 255))

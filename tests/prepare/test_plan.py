@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from keras_quant.errors import LoweringError, SchemeError
-from keras_quant.methods.grid import ActivationGrid
+from keras_quant.qparams import GridSpec
 from keras_quant.schemes.bits import scheme_from_bits, with_overrides
 from keras_quant.schemes.scheme import FLOAT, QuantSpec, Rule, Scheme
 
@@ -27,7 +27,7 @@ from tests.prepare.nets import (  # noqa: E402
 )
 
 L = keras.layers
-BRANCH = ActivationGrid(bits=BRANCH_BITS, signed=True)
+BRANCH = GridSpec(bits=BRANCH_BITS, signed=True)
 
 
 def test_chain_is_rounded_once_a_block_and_not_behind_the_logits() -> None:
@@ -35,7 +35,7 @@ def test_chain_is_rounded_once_a_block_and_not_behind_the_logits() -> None:
         "relu1": unsigned_grid(4),
         "conv2/activation": unsigned_grid(4),
         "gap": unsigned_grid(8),
-        "hidden": ActivationGrid(bits=4, signed=True, narrow_range=True),
+        "hidden": GridSpec(bits=4, signed=True, narrow_range=True),
     }
 
 
@@ -94,7 +94,7 @@ def test_branches_of_an_addition_have_eight_signed_bits() -> None:
     grids = points_of(planned)
     assert all(grids[name] == BRANCH for name in branches)
     assert grids["sum1"] == unsigned_grid(4)
-    assert grids["add2"] == ActivationGrid(bits=4, signed=True, narrow_range=True)
+    assert grids["add2"] == GridSpec(bits=4, signed=True, narrow_range=True)
 
 
 def test_additions_in_a_row_share_one_step() -> None:
@@ -123,7 +123,7 @@ def test_batch_norm_that_no_kernel_takes_in_is_rounded_on_its_own() -> None:
 
 def test_one_bit_signed_activations_become_minus_one_zero_one() -> None:
     grids = points_of(plan(chain(), scheme_from_bits("w4a1")))
-    assert grids["hidden"] == ActivationGrid(bits=2, signed=True, narrow_range=True)
+    assert grids["hidden"] == GridSpec(bits=2, signed=True, narrow_range=True)
     assert grids["relu1"] == unsigned_grid(1)
 
 
@@ -146,11 +146,11 @@ def test_a_quantized_model_is_not_quantized_again() -> None:
 
 def test_wide_sums_are_rounded_again_in_front_of_their_readers() -> None:
     planned = plan(residual(), scheme_from_bits("w3a3"))
-    stream = {p.after: p.grid for p in planned.points if not p.readers}
+    stream = {p.after: p.spec for p in planned.points if not p.readers}
     again = {(p.after, p.readers): p for p in planned.points if p.readers}
     assert stream["sum1"] == stream["relu0"] == unsigned_grid(8)  # one step, so one width
     assert stream["relu3"] == unsigned_grid(3)
-    assert {key: p.grid.bits for key, p in again.items()} == {
+    assert {key: p.spec.bits for key, p in again.items()} == {
         ("relu0", ("conv1",)): 3,
         ("sum1", ("left2", "right2")): 3,
         ("add2", ("conv3",)): 3,
@@ -164,7 +164,7 @@ def test_wide_sums_are_rounded_again_in_front_of_their_readers() -> None:
 def test_what_is_joined_shares_one_step_and_its_highest_code() -> None:
     found = grids_and_groups(plan(joins(), W4A4))
     assert found["relu"] == (0, unsigned_grid(3))
-    assert found["b"] == (0, ActivationGrid(bits=4, signed=True, narrow_range=True))
+    assert found["b"] == (0, GridSpec(bits=4, signed=True, narrow_range=True))
 
 
 def test_one_bit_that_is_joined_with_an_image_stays_a_bit() -> None:
@@ -193,3 +193,35 @@ def test_calls_of_a_batch_norm_without_a_kernel_share_their_steps() -> None:
     found = grids_and_groups(plan(source, W4A4))
     assert found["relu0"][0] == found["relu1"][0]
     assert found["norm"][0] == found["norm_call2"][0]
+
+
+def free(scheme: Scheme, match: str, **words: bool) -> Scheme:
+    """A scheme whose activations of some layers are freed by words."""
+    spec = QuantSpec(bits=4, narrow_range=False, **words)
+    return dataclasses.replace(scheme, rules=(*scheme.rules, Rule(match=match, activation=spec)))
+
+
+def test_words_of_a_scheme_free_scales_and_zero_points() -> None:
+    scheme = free(scheme_from_bits("w4a4"), "*", power_of_two=False, symmetric=False)
+    specs = points_of(plan(chain(), scheme))
+    words = {"power_of_two": False, "symmetric": False}
+    assert specs["relu1"] == GridSpec(bits=4, signed=False, **words)
+    assert specs["hidden"] == GridSpec(bits=4, signed=True, **words)
+    assert dataclasses.astuple(specs["hidden"].at(0.3, 7)) == (0.3, 7, 0, 15, 4)
+
+
+def test_bound_counts_at_all_widths_where_scales_are_free() -> None:
+    scheme = free(scheme_from_bits("w4a4"), "conv", power_of_two=False)
+    assert points_of(plan(relu6_net(L.AveragePooling2D(name="reader")), scheme))["relu"].bound == 6
+
+
+def test_what_frees_one_member_of_a_group_frees_them_all() -> None:
+    specs = points_of(plan(residual(), free(W4A4, "conv0", power_of_two=False)))
+    assert not any(specs[name].power_of_two for name in ("relu0", "bn1", "sum1"))
+    assert all(specs[name].power_of_two for name in ("left2", "right2", "add2"))
+
+
+def test_what_is_joined_asymmetrically_has_all_codes() -> None:
+    found = grids_and_groups(plan(joins(), free(W4A4, "a", symmetric=False)))
+    assert found["relu"] == (0, GridSpec(bits=4, signed=False, symmetric=False))
+    assert found["b"] == (0, GridSpec(bits=4, signed=True, symmetric=False))

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from keras_quant.methods import load_method
-from keras_quant.methods.grid import ActivationGrid
-from keras_quant.qparams import unsigned
+from keras_quant.qparams import GridSpec, unsigned
 from keras_quant.schemes.bits import scheme_from_bits, with_overrides
 from keras_quant.schemes.scheme import Scheme
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.prepare import (  # noqa: E402
     copy_weights,
     plan,
     split_float,
-    with_steps,
+    with_grids,
     wrap,
 )
 from keras_quant.tf import keras  # noqa: E402
@@ -41,7 +43,7 @@ def test_both_halves_of_a_separable_convolution_follow_its_rules() -> None:
     planned = plan(model, with_overrides(W4A4, ["sep=w2a3"]))
     assert [planned.weights[name].bits for name in ("sep_depthwise", "sep")] == [2, 2]
     grids = points_of(planned)
-    between = ActivationGrid(bits=3, signed=True, narrow_range=True)
+    between = GridSpec(bits=3, signed=True, narrow_range=True)
     assert grids["sep_depthwise"] == grids["sep"] == between
     planned = plan(model, with_overrides(W4A4, ["sep_depthwise=w8"]))
     assert planned.weights["sep_depthwise"].bits == 8
@@ -88,7 +90,7 @@ def test_eight_bits_answer_nearly_as_the_float_model() -> None:
     """A step of 2**-5 and 8-bit weights: errors of a few steps at most."""
     source = residual()
     planned = plan(source, scheme_from_bits("8"))
-    planned = with_steps(planned, {point.group: 2.0**-5 for point in planned.points})
+    planned = with_grids(planned, {p.group: p.spec.at(2.0**-5) for p in planned.points})
     model = wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
     images = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(model(images), source(images), atol=4 * 2.0**-5)
@@ -130,8 +132,8 @@ def test_layers_read_the_values_that_were_rounded_for_them() -> None:
 
 def test_an_image_is_rounded_again_for_the_join_alone() -> None:
     planned = plan(joins(), W4A4)
-    again = [(p.after, p.readers, p.group, p.grid) for p in planned.points if p.readers]
-    signed = ActivationGrid(bits=4, signed=True, narrow_range=True)
+    again = [(p.after, p.readers, p.group, p.spec) for p in planned.points if p.readers]
+    signed = GridSpec(bits=4, signed=True, narrow_range=True)
     assert again == [("pool", ("late",), 0, signed)]
     model = wrapped(joins())
     assert model.get_layer("late").input[1] is model.get_layer("pool_a4").output
@@ -204,3 +206,39 @@ def test_weights_of_models_inside_are_copied_under_their_names() -> None:
     model = wrapped(source)
     for layer, name in ((inner.layers[0], "inner_logits"), (source.layers[-1], "logits")):
         np.testing.assert_array_equal(layer.kernel, model.get_layer(name).kernel)
+
+
+def test_zero_points_travel_from_the_plan_to_the_graph() -> None:
+    source = chain()
+    planned = plan(source, scheme_from_bits("w4a8"))
+    point = next(point for point in planned.points if point.after == "hidden")
+    free = dataclasses.replace(point, spec=GridSpec(bits=8, signed=True, symmetric=False))
+    points = tuple(free if p is point else p for p in planned.points)
+    grids = {p.group: p.spec.at(0.1, 131 if p is free else 0) for p in points}
+    planned = with_grids(dataclasses.replace(planned, points=points), grids)
+    pixels = GridSpec(bits=8, signed=True, symmetric=False).at(1 / 128, 128)
+    graph = lower(wrap(planned, source, load_method("qkeras"), pixels))
+    found = {name: tensor.qparams for name, tensor in graph.tensors.items() if tensor.qparams}
+    assert dataclasses.astuple(found["input_quant"]) == (1 / 128, 128, 0, 255, 8)
+    assert dataclasses.astuple(found["hidden_quant"]) == (float(np.float32(0.1)), 131, 0, 255, 8)
+
+
+def test_an_input_grid_leaves_a_layer_its_name() -> None:
+    inputs = keras.Input((6, 6, 1), name="image")
+    x = L.Conv2D(2, 3, activation="relu", name="input_quant")(inputs)
+    model = wrapped(keras.Model(inputs, L.Dense(3, name="logits")(L.Flatten()(x))))
+    kinds = {layer.name: type(layer).__name__ for layer in model.layers}
+    assert (kinds["input_quant"], kinds["input_quant_2"]) == ("QConv2D", "InputGrid")
+
+
+def test_a_norm_without_beta_gets_one_that_integers_can_move() -> None:
+    inputs = keras.Input((6, 6, 1), name="image")
+    x = L.Conv2D(4, 3, use_bias=False, name="conv")(inputs)
+    norm = L.BatchNormalization(center=False, name="norm")
+    x = L.ReLU(name="relu")(norm(x))
+    source = keras.Model(inputs, L.Dense(3, name="logits")(L.Flatten()(x)))
+    norm.moving_mean.assign([0.1, -0.2, 0.3, 0.7])
+    model = wrapped(source, "w8a8")
+    np.testing.assert_array_equal(model.get_layer("norm").beta, np.zeros(4))
+    np.testing.assert_array_equal(model.get_layer("norm").moving_mean, norm.moving_mean)
+    assert lower_exactly(model).moved > 0

@@ -79,7 +79,7 @@ def test_files_of_all_formats_are_proven_by_one_run_of_the_reference(
         "keras_quant.proof.parity.iterate_reference",
         lambda *a, **o: (batches.append(b) or b for b in iterate_reference(*a, **o)),
     )
-    files = [(form, form.emitted(graph)) for form in FORMATS.values()]
+    files = [(form, form.definition.emit(graph)) for form in FORMATS.values()]
     proofs = prove_all(graph, files, images, batch_size=5)
     assert len(batches) == 2
     assert all(proof.passed and proof.images == IMAGES for proof in proofs)
@@ -107,7 +107,7 @@ def test_codes_that_kernels_round_otherwise_are_counted_and_named(
     conv = graph.nodes[2]
     shifted = with_node(graph, 2, bias=conv.weight.values.sum((0, 1, 2), dtype=np.int32) + 1000)
     monkeypatch.setattr(
-        "keras_quant.emit.tflite.emit.emit_tflite",
+        "keras_quant.proof.formats.tflite.emit_tflite",
         lambda _, **options: emit_tflite(shifted, **options),
     )
     parity = prove(graph, TFLITE, emit_tflite(graph), images)

@@ -8,9 +8,9 @@ from keras_quant.runs.progress import Progress
 ROW = Epoch(
     epoch=3,
     loss=0.25,
-    accuracy=0.9,
+    score=0.9,
     val_loss=0.5,
-    val_accuracy=0.8,
+    val_score=0.8,
     learning_rate=1e-3,
     seconds=1.25,
 )

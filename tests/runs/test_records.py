@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 
 from keras_quant.errors import RunError
+from keras_quant.preprocessing import PREPROCESSINGS
 from keras_quant.runs import records
-from keras_quant.runs.records import DatasetRecord, Figure, ModelRecord, RunRecord, TrainingRecord
+from keras_quant.runs.records import (
+    DatasetRecord,
+    Figure,
+    ModelRecord,
+    QuantizationRecord,
+    RunRecord,
+    TrainingRecord,
+)
 
 RECORD = RunRecord(
     command=("kq", "train", "--bits", "4"),
@@ -22,7 +30,7 @@ RECORD = RunRecord(
         sizes={"train": 1257, "validation": 180, "test": 360},
         input_shape=(8, 8, 1),
         num_classes=10,
-        input_scale=1 / 255,
+        preprocess=PREPROCESSINGS["torch"],
     ),
     training=TrainingRecord(
         method="qkeras", seed=0, epochs=10, batch_size=64, optimizer={"name": "adam"}
@@ -45,6 +53,23 @@ def edit(folder: Path, **changes: Any) -> None:
 def test_record_survives_the_round_trip(tmp_path: Path) -> None:
     assert records.save(RECORD, tmp_path) == tmp_path / "run.json"
     assert records.load(tmp_path) == RECORD
+
+
+def test_run_without_training_is_a_run(tmp_path: Path) -> None:
+    quantization = QuantizationRecord(
+        source="model.h5", method="qkeras", calibrator="minmax", images=512, seed=3
+    )
+    record = dataclasses.replace(RECORD, training=None, quantization=quantization)
+    records.save(record, tmp_path)
+    assert records.load(tmp_path) == record
+    assert (record.seed, RECORD.seed) == (3, 0)
+    assert records.differing_settings(RECORD, record) == ["training", "quantization"]
+
+
+def test_run_is_trained_or_quantized(tmp_path: Path) -> None:
+    edit(tmp_path, training=None)
+    with pytest.raises(RunError, match="one of training and quantization is needed"):
+        records.load(tmp_path)
 
 
 @pytest.mark.parametrize("status", records.STATUSES)

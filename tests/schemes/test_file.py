@@ -60,6 +60,7 @@ def test_all_problems_of_a_file_are_told_with_their_places() -> None:
     - {match: a, activation: {bits: 4, narrow_range: true}, wieght: {bits: 4}}
     - {match: b, weight: {bits: 4, per_channel: "yes"}}
     - {match: c, weight: {bits: true}}
+    - {match: d, activation: {bits: 4, symmetric: 0, power_of_two: 1, zero: true}}
     """
     with pytest.raises(SchemeError) as caught:
         parse_scheme(text, where="bad.yaml")
@@ -78,6 +79,9 @@ def test_all_problems_of_a_file_are_told_with_their_places() -> None:
         "rules[3]: key 'wieght' is not known; close names: weight",
         "rules[4].weight.per_channel is 'yes'; true or false is expected",
         "rules[5].weight: bits is True",
+        "rules[6].activation: key 'zero' is not known; keys are bits, power_of_two, symmetric",
+        "rules[6].activation.symmetric is 0; true or false is expected",
+        "rules[6].activation.power_of_two is 1; true or false is expected",
     ):
         assert expected in str(caught.value)
 
@@ -112,7 +116,14 @@ weights = st.one_of(
     ),
 )
 activations = st.one_of(
-    st.just(FLOAT), st.builds(QuantSpec, bits=st.integers(1, 8), narrow_range=st.just(False))
+    st.just(FLOAT),
+    st.builds(
+        QuantSpec,
+        bits=st.integers(1, 8),
+        narrow_range=st.just(False),
+        power_of_two=st.booleans(),
+        symmetric=st.booleans(),
+    ),
 )
 rules = st.builds(
     Rule,

@@ -12,9 +12,9 @@ from keras_quant.training import checkpoint
 from keras_quant.training.checkpoint import Checkpoint, load, save
 
 
-def epoch(number: int, val_accuracy: float = 0.5, **changes: float) -> Epoch:
-    values = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "learning_rate": 0.1, "seconds": 2.0}
-    return Epoch(epoch=number, val_accuracy=val_accuracy, **(values | changes))
+def epoch(number: int, val_score: float = 0.5, **changes: float) -> Epoch:
+    values = {"loss": 1.0, "score": 0.5, "val_loss": 1.0, "learning_rate": 0.1, "seconds": 2.0}
+    return Epoch(epoch=number, val_score=val_score, **(values | changes))
 
 
 def sample() -> Checkpoint:
@@ -25,7 +25,7 @@ def sample() -> Checkpoint:
         weights=arrays,
         best_weights=arrays[::-1],
         optimizer=[np.int64(17), np.float32(0.1), *arrays],
-        history=(epoch(1, loss=math.nan), epoch(2, val_accuracy=1 / 3)),
+        history=(epoch(1, loss=math.nan), epoch(2, val_score=1 / 3)),
     )
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import RunError, TrainingError
-from keras_quant.methods import load_method
-from keras_quant.methods.grid import ActivationGrid
+from keras_quant.methods.qkeras import twin as method
+from keras_quant.preprocessing import UNIT  # noqa: E402
+from keras_quant.qparams import unsigned
 from keras_quant.runs.history import Epoch
 from keras_quant.runs.progress import Progress
 from keras_quant.schemes.scheme import QuantSpec
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.tensorflow
 from keras_quant.tf import keras, tf  # noqa: E402
 from keras_quant.training import fit as module  # noqa: E402
 from keras_quant.training.fit import FitSettings, fit  # noqa: E402
+from keras_quant.training.objectives import OBJECTIVES  # noqa: E402
 
 L = keras.layers
 SETTINGS = FitSettings(
@@ -41,18 +43,23 @@ def dataset() -> Dataset:
     part = Split(x=split.x[64:], y=y[64:])
     train = Split(x=split.x[:64], y=y[:64])
     return Dataset(
-        name="toy", train=train, validation=part, test=part, class_names=("a", "b"), source="toy"
+        name="toy",
+        train=train,
+        validation=part,
+        test=part,
+        class_names=("a", "b"),
+        source="toy",
+        preprocessing=UNIT,
     )
 
 
 def net(*, dropout: float = 0.0) -> keras.Model:
     """Quantized, with batch norm; equal weights each time."""
     keras.utils.set_random_seed(0)
-    method = load_method("qkeras")
     x = inputs = keras.Input((4, 4, 1))
     x = method.wrap(L.Conv2D(4, 3, use_bias=False), QuantSpec(bits=4))(x)
     x = L.BatchNormalization(momentum=0.5)(x)
-    x = method.activation("act", ActivationGrid(bits=4, signed=False, step=0.25))(x)
+    x = method.activation("act", unsigned(4, 0.25))(x)
     x = L.Dropout(dropout)(x) if dropout else x
     return keras.Model(inputs, method.wrap(L.Dense(2), QuantSpec(bits=8))(L.Flatten()(x)))
 
@@ -99,10 +106,10 @@ def test_training_learns_and_writes_its_history(tmp_path: Path) -> None:
     history = run(net(), tmp_path, epochs=8)
     assert [row.epoch for row in history] == list(range(1, 9))
     assert history[-1].loss < 0.7 * history[0].loss
-    assert history[-1].val_accuracy > 0.9
+    assert history[-1].val_score > 0.9
     rows = list(csv.DictReader((tmp_path / "history.csv").open()))
     assert [float(row["val_accuracy"]) for row in rows] == pytest.approx(
-        [row.val_accuracy for row in history], rel=1e-5
+        [row.val_score for row in history], rel=1e-5
     )
 
 
@@ -218,7 +225,10 @@ def test_weights_that_become_nan_in_the_last_batch_are_noticed(tmp_path: Path) -
 def scripted(monkeypatch, accuracies: list[float]) -> None:
     """Makes validation report these accuracies."""
     left = iter(accuracies)
-    monkeypatch.setattr(module, "accuracy", lambda logits, labels: next(left))
+    measured = dataclasses.replace(
+        OBJECTIVES["classification"], measure=lambda labels, logits: (1.0, next(left))
+    )
+    monkeypatch.setattr(module, "OBJECTIVES", {"classification": measured})
 
 
 def test_early_stopping_ends_after_its_patience_and_keeps_the_best(
@@ -228,7 +238,7 @@ def test_early_stopping_ends_after_its_patience_and_keeps_the_best(
     scripted(monkeypatch, [0.5, 0.8, 0.6, 0.7])
     model = linear()
     history = run(model, tmp_path / "stopped", patience=2, **settings)
-    assert [row.val_accuracy for row in history] == [0.5, 0.8, 0.6, 0.7]
+    assert [row.val_score for row in history] == [0.5, 0.8, 0.6, 0.7]
     scripted(monkeypatch, [0.5, 0.8])
     best = linear()
     run(best, tmp_path / "best", **{**settings, "epochs": 2})
@@ -254,6 +264,55 @@ def test_tensorboard_gets_the_history(tmp_path: Path) -> None:
     (file,) = (tmp_path / "events").glob("events.out.tfevents*")
     values = [v for e in tf.compat.v1.train.summary_iterator(str(file)) for v in e.summary.value]
     found = {value.tag: float(tf.make_ndarray(value.tensor)) for value in values}
-    assert found["val_accuracy"] == pytest.approx(row.val_accuracy)
-    assert set(found) == set(Epoch.__slots__) - {"epoch"}
+    assert found["val_accuracy"] == pytest.approx(row.val_score)
+    losses = {"loss", "val_loss", "accuracy", "val_accuracy"}
+    assert set(found) == losses | {"learning_rate", "seconds"}
     assert {value.metadata.plugin_data.plugin_name for value in values} == {"scalars"}
+
+
+def early_exit() -> keras.Model:
+    """An exit behind the first layer, the image again, and an exit at the end."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 4, 1))
+    x = L.Dense(8, activation="relu")(L.Flatten()(inputs))
+    return keras.Model(inputs, [L.Dense(2)(x), L.Dense(16)(x), L.Dense(2)(L.ReLU()(x))])
+
+
+def test_each_output_has_its_loss_and_its_weight(tmp_path: Path) -> None:
+    model, weights = early_exit(), (0.5, 2.0, 1.0)
+    (row,) = run(model, tmp_path, epochs=1, loss_weights=weights)
+    split = dataset().validation
+    images = split.x.astype(np.float32) / np.float32(255)
+    first, again, last = (output.numpy() for output in model(images))
+    losses = [
+        keras.losses.sparse_categorical_crossentropy(split.y, first, from_logits=True),
+        np.square(again - images.reshape(len(images), -1)).mean(axis=1),
+        keras.losses.sparse_categorical_crossentropy(split.y, last, from_logits=True),
+    ]
+    expected = sum(w * np.mean(loss) for w, loss in zip(weights, losses, strict=True))
+    assert row.val_loss == pytest.approx(expected, rel=1e-5)
+    assert (row.metric, row.val_score) == ("accuracy", np.mean(last.argmax(axis=1) == split.y))
+
+
+def test_a_weight_of_0_leaves_an_output_untrained(tmp_path: Path) -> None:
+    model = early_exit()
+    run(model, tmp_path, epochs=2, loss_weights=(1.0, 0.0, 1.0))
+    (again,) = [layer for layer in model.layers if getattr(layer, "units", 0) == 16]
+    fresh = early_exit()
+    (untouched,) = [layer for layer in fresh.layers if getattr(layer, "units", 0) == 16]
+    assert_equal_weights(again.get_weights(), untouched.get_weights())
+
+
+def test_an_autoencoder_is_judged_by_its_psnr(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 4, 1))
+    model = keras.Model(inputs, L.Reshape((4, 4, 1))(L.Dense(16)(L.Flatten()(inputs))))
+    history = run(model, tmp_path, epochs=3)
+    images = dataset().validation.x.astype(np.float32) / np.float32(255)
+    error = np.mean(np.square(model(images).numpy().astype(np.float64) - images))
+    assert history[-1].val_loss == pytest.approx(error)
+    assert history[-1].val_score == pytest.approx(-10 * np.log10(error))
+    assert history[-1].metric == "psnr_db"
+    header = (tmp_path / "history.csv").read_text().splitlines()[0]
+    assert header == "epoch,loss,psnr_db,val_loss,val_psnr_db,learning_rate,seconds"
+    assert history[-1].val_loss < history[0].val_loss

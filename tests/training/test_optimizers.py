@@ -10,6 +10,7 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.methods.method import Tuning  # noqa: E402
 from keras_quant.tf import tf  # noqa: E402
 from keras_quant.training.optimizers import make_optimizer  # noqa: E402
 
@@ -20,7 +21,7 @@ FLOAT32_ROUNDING = 1e-6
 def rates(steps: list[int], *, epochs: int = 10, **settings) -> list[float]:
     """Learning rates of ten steps an epoch."""
     optimizer = make_optimizer(
-        OptimizerSettings(learning_rate=RATE, **settings), steps_per_epoch=10, epochs=epochs
+        OptimizerSettings(learning_rate=RATE, **settings), [], steps_per_epoch=10, epochs=epochs
     )
     return [float(optimizer._learning_rate(step)) for step in steps]
 
@@ -51,10 +52,18 @@ def test_rate_past_the_end_is_the_last_one() -> None:
     assert rates([500], schedule="step") == pytest.approx([RATE / 100], rel=FLOAT32_ROUNDING)
 
 
-def updated(settings: OptimizerSettings, names: list[str], gradient: float) -> list[float]:
+def updated(
+    settings: OptimizerSettings, names: list[str], gradient: float, **tunings: Tuning
+) -> list[float]:
     """Variables of value 1 after one update of constant rate."""
-    optimizer = make_optimizer(settings, steps_per_epoch=1, epochs=1)
     variables = [tf.Variable(1.0, name=name) for name in names]
+    optimizer = make_optimizer(
+        settings,
+        variables,
+        steps_per_epoch=1,
+        epochs=1,
+        tunings=[(v, tunings[n]) for n, v in zip(names, variables, strict=True) if n in tunings],
+    )
     optimizer.apply_gradients([(tf.constant(gradient), variable) for variable in variables])
     return [float(variable) for variable in variables]
 
@@ -64,9 +73,23 @@ def test_weight_decay_is_decoupled_and_spares_batch_norm_and_biases(name: str) -
     settings = OptimizerSettings(
         name=name, learning_rate=0.5, weight_decay=0.1, schedule="constant"
     )
-    names = ["conv/kernel", "conv/bias", "bn/gamma", "bn/beta", "dw/depthwise_kernel"]
+    names = ["conv/kernel", "conv/bias", "bn/gamma", "bn/beta", "bias_bn/depthwise_kernel"]
     found = updated(settings, names, gradient=0.0)
     assert found == pytest.approx([1 - 0.5 * 0.1, 1, 1, 1, 1 - 0.5 * 0.1])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_variables_of_a_method_have_their_own_rates_and_no_decay(name: str) -> None:
+    settings = OptimizerSettings(name=name, learning_rate=0.1, schedule="constant")
+    (plain,) = updated(settings, ["scale"], gradient=1.0)
+    (slow,) = updated(settings, ["scale"], gradient=1.0, scale=Tuning(rate=0.25))
+    assert 1 - slow == pytest.approx((1 - plain) / 4)
+    decaying = OptimizerSettings(
+        name=name, learning_rate=0.5, weight_decay=0.1, schedule="constant"
+    )
+    tunings = {"scale": Tuning(), "bound": Tuning(decays=True)}
+    found = updated(decaying, ["kernel", "scale", "bound"], gradient=0.0, **tunings)
+    assert found == pytest.approx([0.95, 1, 0.95])
 
 
 def test_sgd_has_nesterov_momentum() -> None:

@@ -6,13 +6,12 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from keras_quant import __version__
 from keras_quant.emit.bundle import compare
 from keras_quant.emit.bundle.answers import (
     allowed_difference,
@@ -32,7 +31,9 @@ from keras_quant.emit.onnx_tensorrt.emit import OPSET, emit_nodes
 from keras_quant.emit.onnx_tensorrt.floats import for_dla, for_half
 from keras_quant.files import make_folder, write_bytes, write_json
 from keras_quant.graph.ir import Graph
+from keras_quant.preprocessing import Preprocessing, describe
 from keras_quant.targets.tensorrt import VERSIONS, Plan, TensorRTOptions, plan
+from keras_quant.version import __version__
 
 FORMAT_VERSION = 1
 _DEFAULTS = TensorRTOptions()
@@ -52,7 +53,8 @@ _MEANINGS = {
     "bench.sh": "measures the engine's latency",
     "compare.py": "compares the engine's answers with the model's",
     "labels.txt": "names of the classes, in the order of the outputs",
-    "samples/": "inputs, and what the model answers to them (.npy; .bin is what trtexec reads)",
+    "samples/": "inputs, the pixels that they were made of, and what the model answers to them "
+    "(.npy; .bin is what trtexec reads)",
     "calibration.cache": "the scale of each tensor, for the DLA",
 }
 
@@ -79,9 +81,16 @@ class Bundle:
 
 
 def written_graph(
-    graph: Graph, inputs: Mapping[str, np.ndarray], *, options: TensorRTOptions
+    graph: Graph,
+    inputs: Mapping[str, np.ndarray],
+    preprocessing: Preprocessing | None = None,
+    *,
+    options: TensorRTOptions,
 ) -> Graph:
-    """Gives the graph that the bundle's file is of: of floats where there is no int8."""
+    """Gives the graph that the bundle's file is of: of floats where there is no int8.
+
+    It takes what the given graph takes, whatever pixels become in front of it.
+    """
     return _REWRITES[plan(options).precision](graph)
 
 
@@ -92,6 +101,8 @@ def write_bundle(
     model: bytes,
     samples: Mapping[str, np.ndarray],
     options: TensorRTOptions = _DEFAULTS,
+    pixels: Mapping[str, np.ndarray] | None = None,
+    preprocessing: Preprocessing | None = None,
     labels: Sequence[str] = (),
     scheme: str = "",
 ) -> Bundle:
@@ -103,6 +114,8 @@ def write_bundle(
         model: the .onnx file that was emitted from `written_graph` with these options.
         samples: inputs by name, float32 (images, *shape); the first MAX_SAMPLES are taken.
         options: version, board and DLA; they decide whether the file has Q/DQ.
+        pixels: the images that the samples were made of, uint8 (images, *shape) by input.
+        preprocessing: what became of them; None for nothing known.
         labels: names of the classes, in the order of the outputs.
         scheme: what the manifest says of how the model was quantized.
     Raises:
@@ -121,13 +134,13 @@ def write_bundle(
         files["calibration.cache"] = _cache(graph, written, options).encode()
     if labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
-    files |= _sample_files(samples, expected) | _scripts(written, planned, samples)
+    files |= _sample_files(samples, expected, pixels or {}) | _scripts(written, planned, samples)
     notes = _notes(shifted, fallbacks, in_fp16=rounds_in_fp16(written, planned))
-    files["README.md"] = _readme(written, planned, files, expected, notes).encode()
+    files["README.md"] = _readme(written, planned, files, expected, notes, preprocessing).encode()
     for name, content in files.items():
         make_folder((folder / name).parent)
         write_bytes(folder / name, content)
-    manifest = _manifest(written, planned, files, scheme) | {"notes": notes}
+    manifest = _manifest(written, planned, files, scheme, preprocessing) | {"notes": notes}
     write_json(folder / MANIFEST_NAME, manifest)
     return Bundle(
         folder=folder,
@@ -151,9 +164,12 @@ def _cache(graph: Graph, written: Graph, options: TensorRTOptions) -> str:
 
 
 def _sample_files(
-    samples: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+    samples: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
+    pixels: Mapping[str, np.ndarray],
 ) -> dict[str, bytes]:
-    files = {_sample_path(name): _npy(array) for name, array in samples.items()}
+    files = {_pixels_path(name): _npy(array[:MAX_SAMPLES]) for name, array in pixels.items()}
+    files |= {_sample_path(name): _npy(array) for name, array in samples.items()}
     files |= {_expected_path(name): _npy(array) for name, array in expected.items()}
     for name, array in samples.items():
         for index, image in enumerate(array):
@@ -203,9 +219,12 @@ def _readme(
     files: Mapping[str, bytes],
     expected: Mapping[str, np.ndarray],
     notes: Sequence[str],
+    preprocessing: Preprocessing | None,
 ) -> str:
+    becomes = f"; of pixels it is {describe(preprocessing)}" if preprocessing else ""
     tensors = [
-        _row(graph, name, "input, channels last, as Keras takes it") for name in graph.inputs
+        _row(graph, name, f"input, channels last, as Keras takes it{becomes}")
+        for name in graph.inputs
     ]
     tensors += [_row(graph, name, "output, as Keras gives it") for name in graph.outputs]
     present = {name.split("/")[0] + "/" * ("/" in name) for name in (*files, MANIFEST_NAME)}
@@ -226,7 +245,11 @@ def _row(graph: Graph, name: str, meaning: str) -> str:
 
 
 def _manifest(
-    graph: Graph, planned: Plan, files: Mapping[str, bytes], scheme: str
+    graph: Graph,
+    planned: Plan,
+    files: Mapping[str, bytes],
+    scheme: str,
+    preprocessing: Preprocessing | None,
 ) -> dict[str, object]:
     def tensor(name: str, **more: str) -> dict[str, object]:
         shape = [1, *graph.tensors[name].shape]
@@ -243,7 +266,11 @@ def _manifest(
         "opset": OPSET,
         "build_flags": build_flags(planned),
         "tolerance": allowed_difference(graph, planned),
-        "inputs": [tensor(name, samples=_sample_path(name)) for name in graph.inputs],
+        "inputs": [
+            tensor(name, samples=_sample_path(name), **_with_pixels(name, files))
+            for name in graph.inputs
+        ],
+        "preprocess": None if preprocessing is None else asdict(preprocessing),
         "outputs": [tensor(name, expected=_expected_path(name)) for name in graph.outputs],
         "versions": {
             "keras_quant": __version__,
@@ -265,6 +292,15 @@ def _sample_path(name: str) -> str:
 
 def _expected_path(name: str) -> str:
     return f"samples/{_safe(name)}.expected.npy"
+
+
+def _pixels_path(name: str) -> str:
+    return f"samples/{_safe(name)}.pixels.npy"
+
+
+def _with_pixels(name: str, files: Mapping[str, bytes]) -> dict[str, str]:
+    path = _pixels_path(name)
+    return {"pixels": path} if path in files else {}
 
 
 def _raw_path(name: str, index: int | str) -> str:

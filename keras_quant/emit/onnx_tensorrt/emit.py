@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from keras_quant.emit.onnx.file import OnnxFile
-from keras_quant.emit.onnx_tensorrt.emission import Emission
+from keras_quant.emit.onnx_tensorrt.emission import Emission, shift
 from keras_quant.emit.onnx_tensorrt.floats import FloatEmission
 from keras_quant.emit.onnx_tensorrt.limits import find_problems
 from keras_quant.emit.onnx_tensorrt.ops import OP_EMITTERS
 from keras_quant.emit.shared.products import with_aligned_products
 from keras_quant.errors import EmitError
-from keras_quant.graph.ir import Graph
+from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.passes.pads import unfold_pads
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions, plan
 
 # The first opset with an axis on Q/DQ, which weights need; all versions since 8.0 take it.
@@ -27,6 +29,7 @@ def emit_onnx_tensorrt(
     *,
     outputs: Sequence[str] | None = None,
     options: TensorRTOptions | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """Gives the bytes of an .onnx file.
 
@@ -41,6 +44,7 @@ def emit_onnx_tensorrt(
         outputs: names of the tensors that the file gives; None means the graph's outputs.
         options: TensorRT's version decides how weights are stored, the precision whether codes
             are.
+        metadata: what the file says of itself besides its name.
     Raises:
         EmitError: lists all nodes and tensors that the file cannot say exactly.
         UsageError: the options do not go together.
@@ -49,7 +53,7 @@ def emit_onnx_tensorrt(
     return emission.file.pack(
         inputs={name: graph.tensors[name].shape for name in graph.inputs},
         outputs={name: _output(emission, name) for name in outputs or graph.outputs},
-        metadata={"model": graph.name},
+        metadata={"model": graph.name, **(metadata or {})},
     )
 
 
@@ -64,7 +68,7 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise EmitError(f"graph {graph.name!r} cannot be written for TensorRT:{lines}")
-    graph = with_aligned_products(graph)
+    graph = unfold_pads(with_aligned_products(graph), partial(_pads_itself, graph))
     file = OnnxFile(graph.name, opset=OPSET, ir_version=IR_VERSION)
     kind = Emission if planned.precision == "int8" else FloatEmission
     emission = kind(graph=graph, file=file, int8_weights=VERSIONS[planned.version].int8_weights)
@@ -73,6 +77,11 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
     for node in graph.nodes:
         OP_EMITTERS[node.op](emission, node)
     return emission
+
+
+def _pads_itself(graph: Graph, node: Node) -> bool:
+    """Whether a node's own margins are real 0: a pooling of shifted codes has none of these."""
+    return node.op != "avg_pool" or not shift(graph.tensors[node.inputs[0]].qparams)
 
 
 def _channels_first(emission: Emission, name: str) -> str:

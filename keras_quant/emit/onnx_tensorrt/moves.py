@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_quant.emit.onnx_tensorrt.emission import Emission, shift
 from keras_quant.emit.onnx_tensorrt.windows import kept, padded
-from keras_quant.emit.shared.subpixel import Margins
 from keras_quant.graph.ir import Node
+from keras_quant.graph.windows import Margins
 
 # By an image's axis: where it lies within the file, behind the batch.
 _IMAGE_AXES = (2, 3, 1)

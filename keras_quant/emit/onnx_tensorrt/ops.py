@@ -88,7 +88,7 @@ def emit_average(emission: Emission, node: Node) -> None:
         return
     op, attrs = "GlobalAveragePool", {}
     if node.op == "avg_pool":
-        op, attrs = "AveragePool", sliding(emission, node)
+        op, attrs = "AveragePool", {**sliding(emission, node), "count_include_pad": 1}
     value = emission.file.operator(
         op, [emission.read(node)], f"{node.output}/{op}", name=node.name, **attrs
     )
@@ -163,9 +163,10 @@ def _emit_exact_average(emission: Emission, node: Node) -> None:
     size = source.shape[:2] if node.op == "mean" else window_of(node).size
     kernel = np.ones((channels, 1, *size), np.int8)
     ones = emit_kernel_codes(emission, f"{node.name}/ones", kernel, np.ones(channels))
-    attrs: dict[str, Any] = {"group": channels, "kernel_shape": list(size)}
+    attrs: dict[str, Any] = {"kernel_shape": list(size)}
     if node.op == "avg_pool":
-        attrs["strides"] = list(window_of(node).strides)
+        attrs = sliding(emission, node)
+    attrs["group"] = channels
     inputs = [emission.read_stored(node), ones]
     sums = file.operator("Conv", inputs, f"{node.output}/sums", name=node.name, **attrs)
     count = size[0] * size[1]

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_quant.emit.onnx_tensorrt.emission import Emission, shift
-from keras_quant.emit.shared.subpixel import Margins, margins_of
 from keras_quant.graph.ir import Node
-from keras_quant.graph.windows import window_of
+from keras_quant.graph.windows import Margins, padding_of, window_of
 
 
 def sliding(emission: Emission, node: Node) -> dict[str, Any]:
@@ -26,7 +25,7 @@ def margins(emission: Emission, node: Node) -> Margins:
     """What a node pads, or, if its window slides over its output, cuts off."""
     image = emission.output(node) if node.op == "conv2d_transpose" else emission.source(node)
     height, width = image.shape[:2]
-    return margins_of(node, (height, width))
+    return padding_of(window_of(node), (height, width))
 
 
 def padded(emission: Emission, node: Node, value: str, around: Margins) -> str:

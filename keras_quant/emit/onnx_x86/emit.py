@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from keras_quant.emit.onnx_x86.emission import Emission
 from keras_quant.emit.onnx_x86.legalize import legalize
 from keras_quant.emit.onnx_x86.limits import find_problems
 from keras_quant.emit.onnx_x86.ops import OP_EMITTERS
+from keras_quant.emit.onnx_x86.pixels import join_pixels
 from keras_quant.emit.onnx_x86.weights import PRECISION_OPTION, saturating, stored_unsigned
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
@@ -19,7 +20,12 @@ from keras_quant.graph.ir import Graph
 OPSET, IR_VERSION = 17, 8
 
 
-def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> bytes:
+def emit_onnx_x86(
+    graph: Graph,
+    *,
+    outputs: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
     """Gives the bytes of an .onnx file.
 
     The file takes float32 (batch, *shape) inputs with any batch, channels last as in Keras, and
@@ -31,6 +37,7 @@ def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> byte
         graph: a realized graph.
         outputs: names of the tensors that the file gives; None means the graph's outputs.
             Parity asks for all tensors of codes.
+        metadata: what the file says of itself besides.
     Raises:
         EmitError: lists all nodes and tensors that ONNX Runtime cannot compute exactly.
     """
@@ -40,6 +47,8 @@ def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> byte
         raise EmitError(f"graph {graph.name!r} cannot be written as ONNX for x86:{lines}")
     legal = legalize(graph)
     unsigned = stored_unsigned(legal)
+    at_risk = saturating(legal) - unsigned
+    legal = join_pixels(legal, unsigned=unsigned)
     emission = Emission(
         graph=legal,
         file=OnnxFile(graph.name, opset=OPSET, ir_version=IR_VERSION),
@@ -52,11 +61,10 @@ def emit_onnx_x86(graph: Graph, *, outputs: Sequence[str] | None = None) -> byte
     given = tuple(outputs or graph.outputs)
     for name in given:
         emission.give(name)
-    at_risk = saturating(legal) - unsigned
     return emission.file.pack(
         inputs={name: legal.tensors[name].shape for name in legal.inputs},
         outputs={name: (_dtype(legal, name), legal.tensors[name].shape) for name in given},
-        metadata={PRECISION_OPTION: "1"} if at_risk else {},
+        metadata={**(metadata or {}), **({PRECISION_OPTION: "1"} if at_risk else {})},
     )
 
 

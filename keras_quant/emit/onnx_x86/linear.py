@@ -18,9 +18,8 @@ import numpy as np
 
 from keras_quant.emit.onnx_x86.emission import FLOAT, Emission, stored_range
 from keras_quant.emit.onnx_x86.weights import UINT8_ZERO
-from keras_quant.emit.shared.subpixel import margins_of
 from keras_quant.graph.ir import Node, Weight
-from keras_quant.graph.windows import window_of
+from keras_quant.graph.windows import padding_of, window_of
 
 
 def emit_linear(emission: Emission, node: Node) -> None:
@@ -176,7 +175,7 @@ def _operator(emission: Emission, node: Node) -> tuple[str, dict[str, Any]]:
         return "Gemm", {}
     height, width, channels = emission.source(node).shape
     window = window_of(node)
-    (top, bottom), (left, right) = margins_of(node, (height, width))
+    (top, bottom), (left, right) = padding_of(window, (height, width))
     taken = 1 if node.op == "depthwise_conv2d" else _weight(node).values.shape[2]
     return "Conv", {
         "kernel_shape": window.size,

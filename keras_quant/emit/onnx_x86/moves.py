@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from keras_quant.emit.onnx_x86.emission import TO_NCHW, TO_NHWC, Emission, stored_range
-from keras_quant.emit.shared.subpixel import Margins, margins_of
 from keras_quant.graph.ir import Node, Shape, Tensor
-from keras_quant.graph.windows import window_of
+from keras_quant.graph.windows import Margins, padding_of, window_of
 
 # By an image's axis: where it lies within the file, behind the batch.
 _IMAGE_AXES = (2, 3, 1)
@@ -110,5 +109,5 @@ def _refuses_margins(emission: Emission, pad: Node, pool: Node) -> bool:
         return False
     window = window_of(pool)
     height, width, _ = emission.source(pool).shape
-    own = np.array(margins_of(pool, (height, width)))
+    own = np.array(padding_of(window, (height, width)))
     return bool((own + pad.attrs["padding"] >= np.array(window.size)[:, np.newaxis]).any())

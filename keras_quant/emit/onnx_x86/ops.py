@@ -102,7 +102,7 @@ def emit_max_pool(emission: Emission, node: Node) -> None:
 def emit_avg_pool(emission: Emission, node: Node) -> None:
     """Floats; of codes, `onnx_x86_legalize` makes a convolution."""
     inputs, attrs = [emission.value(node.inputs[0])], _window(emission, node)
-    emission.write(emission.output(node), "AveragePool", inputs, **attrs)
+    emission.write(emission.output(node), "AveragePool", inputs, count_include_pad=1, **attrs)
 
 
 def emit_mean(emission: Emission, node: Node) -> None:

@@ -14,11 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_quant.graph.ir import Node, Weight
-from keras_quant.graph.windows import Pair, padding_of, transposed_size, window_of
-
-Margins = tuple[Pair, Pair]
-
-_MARGINS = "margins"
+from keras_quant.graph.windows import Margins, Pair, padding_of, transposed_size, window_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,7 +23,7 @@ class SubPixel:
 
     Attributes:
         convolution: the conv2d, named as the node; its channels are (row, column, channel) of
-            the rectangle that each position becomes. Its padding is `margins_of` it.
+            the rectangle that each position becomes.
         size: (height, width) of the convolution's output.
         strides: (height, width) of each rectangle.
         kept: first and, exclusive, last row and column of the interleaved image to keep.
@@ -69,22 +65,13 @@ def subpixel(node: Node, size: Pair) -> SubPixel:
             node,
             op="conv2d",
             weight=_by_phase(node, (taps[0], taps[1])),
-            bias=_tiled(node.bias, window.strides[0] * window.strides[1]),
-            attrs={**attrs, _MARGINS: tuple(margins)},
+            bias=tiled(node.bias, window.strides[0] * window.strides[1]),
+            attrs={**attrs, "padding": tuple(margins)},
         ),
         size=(counts[0], counts[1]),
         strides=window.strides,
         kept=(kept[0], kept[1]),
     )
-
-
-def margins_of(node: Node, size: Pair) -> Margins:
-    """What a node pads on an image of (height, width), that of a SubPixel too.
-
-    Returns: ((top, bottom), (left, right)).
-    """
-    margins: Margins = node.attrs.get(_MARGINS) or padding_of(window_of(node), size)
-    return margins
 
 
 def _by_phase(node: Node, taps: Pair) -> Weight:
@@ -98,11 +85,11 @@ def _by_phase(node: Node, taps: Pair) -> Weight:
     return replace(
         weight,
         values=split.transpose(0, 2, 4, 1, 3, 5).reshape(*taps, taken, -1),
-        scale=_tiled(weight.scale, rows * columns),
-        multiplier=_tiled(weight.multiplier, rows * columns),
+        scale=tiled(weight.scale, rows * columns),
+        multiplier=tiled(weight.multiplier, rows * columns),
     )
 
 
-def _tiled(values: np.ndarray | None, phases: int) -> np.ndarray | None:
+def tiled(values: np.ndarray | None, phases: int) -> np.ndarray | None:
     """The channels' values, once for each phase."""
     return None if values is None else np.tile(values, phases)

@@ -9,12 +9,13 @@ from keras_quant.emit.tflite.ends import emit_input, take_codes
 from keras_quant.emit.tflite.file import TFLiteFile
 from keras_quant.emit.tflite.legalize import legalize
 from keras_quant.emit.tflite.limits import find_float_nodes, find_problems, find_unpacked_nodes
-from keras_quant.emit.tflite.metadata import TFLiteMetadata, append_files, pack_metadata
+from keras_quant.emit.tflite.metadata import TFLiteMetadata, append_files, metadata_entries
 from keras_quant.emit.tflite.ops import OP_EMITTERS
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.emit.tflite.rescale import rescale
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
+from keras_quant.graph.passes.pads import unfold_pads
 
 _DEFAULTS = TFLiteOptions()
 
@@ -46,7 +47,7 @@ def emit_tflite(
     if options.pack == "smallest":
         problems += find_unpacked_nodes(graph, options.pack)
     _refuse(graph, problems)
-    legal = legalize(rescale(graph))
+    legal = unfold_pads(legalize(rescale(graph)), lambda node: False)
     aliases: Mapping[str, str] = {}
     if options.head == "int8":
         _refuse(graph, find_float_nodes(legal))
@@ -63,7 +64,7 @@ def emit_tflite(
     content = file.pack(
         inputs=given,
         outputs={name: emission.index[name] for name in outputs or graph.outputs},
-        metadata=None if metadata is None else pack_metadata(graph, metadata),
+        metadata=None if metadata is None else metadata_entries(graph, metadata),
     )
     return content if metadata is None else append_files(content, metadata)
 

@@ -14,6 +14,8 @@ from keras_quant.emit.tflite.packing import stored_limits
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Tensor
 from keras_quant.graph.passes.integer_head import integer_head, measured_ranges
+from keras_quant.graph.passes.pixels import take_pixels
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.qparams import INT8_CODES
 
 
@@ -62,20 +64,31 @@ def _grid(graph: Graph, tensor: str) -> tuple[int, float, int]:
     return qparams.qmax - qparams.qmin + 1, qparams.scale, qparams.zero_point
 
 
-def with_asked_head(
-    graph: Graph, inputs: Mapping[str, np.ndarray], *, options: TFLiteOptions
+def with_asked_ends(
+    graph: Graph,
+    inputs: Mapping[str, np.ndarray],
+    preprocessing: Preprocessing | None = None,
+    *,
+    options: TFLiteOptions,
 ) -> Graph:
-    """Gives the graph itself, or one that gives codes where the options ask for an int8 head.
+    """Gives the graph itself, or one with the ends that the options ask for.
+
+    An int8 head gives codes; where uint8 is asked for, the graph takes pixels, whatever becomes
+    of them in front of the model.
 
     Args:
         inputs: by name, float32 (images, *shape); over these the outputs' ranges are measured.
+        preprocessing: what becomes of pixels; None for nothing known, and then uint8 is the codes
+            of the input as they are.
     Raises:
-        GraphError: names the outputs that no integer weights give.
+        GraphError: names the outputs that no integer weights give, or why pixels cannot be taken.
     """
-    if options.head == "float":
-        return graph
-    limits = functools.partial(stored_limits, options=options)
-    return integer_head(graph, measured_ranges(graph, inputs), limits=limits)
+    if options.head != "float":
+        limits = functools.partial(stored_limits, options=options)
+        graph = integer_head(graph, measured_ranges(graph, inputs), limits=limits)
+    if options.input == "uint8" and preprocessing is not None:
+        graph = take_pixels(graph, preprocessing)
+    return graph
 
 
 def emit_input(emission: Emission, name: str) -> tuple[int, int]:

@@ -6,7 +6,7 @@ https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 UNKNOWN_BATCH = -1
 SIGNATURE = "serving_default"
-METADATA_NAME = "TFLITE_METADATA"
 
 _TENSOR_TYPES = {
     "float32": schema.TensorType.FLOAT32,
@@ -157,20 +156,25 @@ class TFLiteFile:
         self._operators.append(operator)
 
     def pack(
-        self, inputs: dict[str, int], outputs: dict[str, int], *, metadata: bytes | None = None
+        self,
+        inputs: dict[str, int],
+        outputs: dict[str, int],
+        *,
+        metadata: Mapping[str, bytes] | None = None,
     ) -> bytes:
         """Gives the file's bytes.
 
         Args:
             inputs, outputs: the signature's names and the tensors they stand for.
-            metadata: see `tflite_metadata.pack_metadata`.
+            metadata: what the file says of itself, by name, see `metadata.metadata_entries`.
         """
         told = {*inputs.values(), *outputs.values(), *self._sliced}
         for index in set(range(len(self._tensors))) - told:
             self._tensors[index].shapeSignature = None  # runtimes follow the batch from the ends
-        entries = []
-        if metadata is not None:
-            entries = [schema.MetadataT(name=METADATA_NAME, buffer=self._buffer(metadata))]
+        entries = [
+            schema.MetadataT(name=name, buffer=self._buffer(content))
+            for name, content in (metadata or {}).items()
+        ]
         model = schema.ModelT(
             version=SCHEMA_VERSION,
             description="keras_quant",

@@ -12,6 +12,7 @@ from keras_quant.emit.tflite.legalize import on_one_grid
 from keras_quant.emit.tflite.ops import OP_EMITTERS
 from keras_quant.emit.tflite.packing import packed_type
 from keras_quant.graph.ir import Graph, Node, Weight
+from keras_quant.graph.passes.pads import has_margins, is_never_negative
 from keras_quant.qparams import QParams
 
 # XNNPACK refuses other requantization scales (src/operators/convolution-nhwc.c).
@@ -22,7 +23,13 @@ _LEAST_PRODUCT_MULTIPLIER = 2.0**-16
 
 def find_problems(graph: Graph) -> list[str]:
     """Gives one line for each thing that cannot be written, naming its node or tensor."""
-    return problems_of(graph, OP_EMITTERS, _node, language="TFLite", stored="int8")
+    problems = problems_of(graph, OP_EMITTERS, _node, language="TFLite", stored="int8")
+    return problems + [
+        f"layer {node.name!r}: max_pool pads {node.attrs['padding']} around what may be below 0; "
+        "TFLite pads a pooling by 'same' only, and a pad in front of it is 0. Use padding 'same'."
+        for node in graph.nodes
+        if node.op == "max_pool" and has_margins(node) and not is_never_negative(graph, node)
+    ]
 
 
 def find_float_nodes(graph: Graph) -> list[str]:

@@ -17,7 +17,9 @@ import flatbuffers
 
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
+from keras_quant.preprocessing import METADATA_KEY, Preprocessing, describe, preprocessing_to_json
 
+METADATA_NAME = "TFLITE_METADATA"  # where readers look for it
 LABELS_FILE = "labels.txt"
 FILE_IDENTIFIER = b"M001"
 PARSER_VERSION = "1.0.0"
@@ -41,16 +43,14 @@ class TFLiteMetadata:
         name: of the model.
         description: a line on what it does.
         labels: name of each class, in the order of the first output; () for none.
-        mean: what is subtracted from a pixel of 0 to 255, in front of a float input.
-        std: what the difference is divided by. An int8 or uint8 input takes the quotient's
-            codes, as its scale and zero point say.
+        preprocessing: what becomes of a pixel of 0 to 255 in front of a float input; None for
+            nothing known. An int8 or uint8 input takes its codes, as its scale and zero point say.
     """
 
     name: str
     description: str = "Image classifier, quantized with keras_quant"
     labels: Sequence[str] = ()
-    mean: float = 0.0
-    std: float = 255.0
+    preprocessing: Preprocessing | None = None
 
 
 def pack_metadata(graph: Graph, metadata: TFLiteMetadata) -> bytes:
@@ -78,13 +78,27 @@ def pack_metadata(graph: Graph, metadata: TFLiteMetadata) -> bytes:
         builder,
         {
             0: _string(builder, metadata.name),
-            1: _string(builder, metadata.description),
+            1: _string(builder, _description(metadata)),
             3: _tables(builder, [subgraph]),
             7: _string(builder, PARSER_VERSION),
         },
     )
     builder.Finish(root, FILE_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def metadata_entries(graph: Graph, metadata: TFLiteMetadata) -> dict[str, bytes]:
+    """Gives the buffers that the file keeps, by name: the metadata, and the preprocessing as JSON.
+
+    The first knows no order of channels but RGB.
+
+    Raises:
+        EmitError: as pack_metadata.
+    """
+    entries = {METADATA_NAME: pack_metadata(graph, metadata)}
+    if metadata.preprocessing is not None:
+        entries[METADATA_KEY] = preprocessing_to_json(metadata.preprocessing).encode()
+    return entries
 
 
 def append_files(model: bytes, metadata: TFLiteMetadata) -> bytes:
@@ -99,17 +113,25 @@ def append_files(model: bytes, metadata: TFLiteMetadata) -> bytes:
 
 
 def _input(builder: flatbuffers.Builder, graph: Graph, name: str, metadata: TFLiteMetadata) -> int:
-    options = _table(
-        builder, {0: _floats(builder, [metadata.mean]), 1: _floats(builder, [metadata.std])}
-    )
-    unit = _table(builder, {0: _byte(NORMALIZATION_OPTIONS), 1: _offset(options)})
-    fields = {0: _string(builder, name), 4: _tables(builder, [unit])}
+    fields = {0: _string(builder, name)}
+    given = metadata.preprocessing
+    if given is not None:
+        count = max(len(given.mean), len(given.std))  # one for all channels, or one for each
+        values = [v * count if len(v) < count else v for v in (given.mean, given.std)]
+        options = _table(builder, {slot: _floats(builder, v) for slot, v in enumerate(values)})
+        unit = _table(builder, {0: _byte(NORMALIZATION_OPTIONS), 1: _offset(options)})
+        fields[4] = _tables(builder, [unit])
     color_space = COLOR_SPACES.get(graph.tensors[name].shape[-1])
     if color_space is not None:
         image = _table(builder, {0: _byte(color_space)})
         content = _table(builder, {0: _byte(IMAGE_PROPERTIES), 1: _offset(image)})
         fields[3] = _offset(content)
     return _table(builder, fields)
+
+
+def _description(metadata: TFLiteMetadata) -> str:
+    given = metadata.preprocessing
+    return metadata.description + (f". Input: {describe(given)}" if given is not None else "")
 
 
 def _output(builder: flatbuffers.Builder, name: str, *, has_labels: bool) -> int:

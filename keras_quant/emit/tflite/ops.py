@@ -319,7 +319,11 @@ def _sliding(node: Node) -> dict[str, int]:
     """The options that all sliding windows have."""
     window = window_of(node)
     height, width = window.strides
-    return {"padding": _PADDINGS[window.padding], "strideH": height, "strideW": width}
+    return {
+        "padding": _PADDINGS[node.attrs.get("padding", "valid")],
+        "strideH": height,
+        "strideW": width,
+    }
 
 
 def _weight(node: Node) -> Weight:

@@ -21,8 +21,8 @@ class TFLiteOptions:
             "smallest": all but depthwise ones, which XNNPACK takes in int8 only. The codes
             must have been realized for it, see `tflite_packing.stored_limits`.
         input: what the file is given: "float": what the model was trained on; "int8": the
-            codes of that, which for 8-bit pixels are pixel - 128; "uint8": those codes from
-            0 on, which for 8-bit pixels are the pixels.
+            codes of that; "uint8": raw pixels, where it is known what becomes of them in front
+            of the model, else those codes from 0 on.
         head: what the file answers: "float": logits; "int8": their codes, from a graph that
             `graph.passes.integer_head` made, in which no float is computed.
         batch: images of each call; None means as many as the caller gives.

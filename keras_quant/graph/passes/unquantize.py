@@ -11,6 +11,7 @@ import numpy as np
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.linear import dequantized
 from keras_quant.graph.passes.functions import function_of
+from keras_quant.graph.passes.outputs import tell_apart
 from keras_quant.graph.passes.reach import EVERYTHING, Interval, reach
 from keras_quant.qparams import QParams
 
@@ -40,13 +41,14 @@ def unquantize(graph: Graph, limits: Limits) -> Graph:
         graph: a realized graph, or an ideal one.
         limits: what to keep of the grid of a node that computes codes.
     Returns: a graph of the same inputs. It has codes only where values are rounded; an output
-        that was only converted has the name of what it was converted from.
+        that was only converted has the name of what it was converted from, see `tell_apart` too.
     """
     floats = _Floats(graph, limits)
     for node in graph.nodes:
         floats.add(node)
     outputs = tuple(floats.names.get(name, name) for name in graph.outputs)
-    return replace(graph, nodes=tuple(floats.nodes), tensors=floats.tensors, outputs=outputs)
+    made = replace(graph, nodes=tuple(floats.nodes), tensors=floats.tensors, outputs=outputs)
+    return tell_apart(made)
 
 
 class _Floats:

@@ -7,25 +7,35 @@ Also reads what users trained with QKeras' own quantizers.
 
 from __future__ import annotations
 
-from keras_quant.methods.qkeras.activations import read_activation
-from keras_quant.methods.qkeras.read import (
-    activation_of,
-    freeze_activation,
-    freeze_kernel,
-    is_quantizer,
-)
-from keras_quant.methods.qkeras.repair import repair_qkeras
+from keras_quant.methods.method import FileNames, Maker, Method, Reader
+from keras_quant.methods.qkeras import names
+from keras_quant.methods.qkeras.parts import PARTS
+from keras_quant.methods.qkeras.read import freeze_activation, freeze_bias, freeze_kernel
+from keras_quant.methods.qkeras.repair import custom_objects, repair_qkeras, settle
 from keras_quant.methods.qkeras.twin import WRAPPED, activation, wrap
 
 repair_qkeras()
 
-__all__ = [
-    "WRAPPED",
-    "activation",
-    "activation_of",
-    "freeze_activation",
-    "freeze_kernel",
-    "is_quantizer",
-    "read_activation",
-    "wrap",
-]
+
+METHOD = Method(
+    maker=Maker(
+        wrap=lambda layer, spec, options: wrap(layer, spec),
+        activation=lambda name, grid, step, options: activation(name, grid),
+    ),
+    reader=Reader(
+        stands_for={twin.__name__: kind for kind, (twin, _, _) in WRAPPED.items()} | PARTS,
+        kernel=freeze_kernel,
+        bias=freeze_bias,
+        activation=freeze_activation,
+    ),
+    files=FileNames(
+        classes=names.CLASSES | names.QUANTIZERS | names.OWN_CLASSES,
+        functions=names.FUNCTIONS,
+        calls=names.QUANTIZERS | names.FUNCTIONS,
+        packages=("qkeras",),
+        objects=custom_objects,
+        settle=settle,
+    ),
+)
+
+__all__ = ["METHOD"]

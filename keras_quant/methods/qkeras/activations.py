@@ -20,37 +20,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.method import Activation
 from keras_quant.methods.qkeras.naming import check_noise, name_of
 from keras_quant.qparams import INT8_CODES, QParams, signed, unsigned
 from keras_quant.tf import keras, qkeras
-
-Function = Callable[[Any], Any]
 
 READABLE = (
     "quantized_relu, quantized_bits, quantized_hswish, quantized_tanh, quantized_sigmoid, "
     "binary and ternary, with an alpha that is no text, are lowered"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Activation:
-    """What an activation quantizer computes.
-
-    Attributes:
-        qparams: the codes that it rounds to.
-        function: of one value, computed in float32 before that; None where rounding is all.
-        line: gain and shift, where the function is x * gain + shift as far as the codes reach.
-    """
-
-    qparams: QParams
-    function: Function | None = None
-    line: tuple[float, float] | None = None
 
 
 def read_activation(quantizer: Any, name: str) -> Activation:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.grid import FrozenKernel
+from keras_quant.graph.ir import Weight
 from keras_quant.methods.qkeras.naming import check_noise, name_of
 from keras_quant.tf import keras, qkeras, tf
 
@@ -52,7 +52,7 @@ class given_codes(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
 
 def read_codes(
     quantizer: Any, weights: Any, *, channels: Sequence[int], layer: keras.layers.Layer
-) -> FrozenKernel:
+) -> Weight:
     """Reads what a kernel quantizer makes of weights.
 
     Args:
@@ -84,9 +84,9 @@ def read_codes(
             raise LoweringError(_uneven(quantizer, where, scale, summed, channels))
         scale = fine
     _check_range(quantizer, codes, where)
-    width = int(np.abs(codes).max(initial=0)).bit_length() + 1
+    width = int(max(codes.max(initial=0), -1 - codes.min(initial=0))).bit_length() + 1
     logical = min(bits, MAX_BITS) if bits == 1 or width <= bits else width
-    return FrozenKernel(codes=codes.astype(np.int16), scale=scale, bits=logical)
+    return Weight(values=codes.astype(np.int16), scale=scale, bits=logical)
 
 
 def _called(quantizer: Any, weights: Any, where: str) -> np.ndarray:

@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods.method import Built
 from keras_quant.methods.qkeras.kernels import MAX_CODE, given_codes, read_codes
 from keras_quant.methods.qkeras.naming import name_of
 from keras_quant.tf import keras, qkeras, tf
 
 Shape = tuple[int | None, ...]
-Built = list[tuple[keras.layers.Layer, list[np.ndarray]]]
-"""Layers with their weights, in the order in which they are called."""
-
 _WINDOW = ("strides", "padding", "dilation_rate")
 
 
@@ -94,9 +92,9 @@ def _separable(layer: Any, input_shape: Shape) -> Built:
     """One kernel: that of an input and an output is the sum of what the channels between give."""
     first, second = _halves(layer)
     is_image = len(layer.kernel_size) == 2
-    channels, multiplier = first.codes.shape[-2:]
-    between = second.codes.reshape(channels, multiplier, -1)
-    codes = np.einsum("...im,imo->...io", first.codes.astype(np.int64), between)
+    channels, multiplier = first.values.shape[-2:]
+    between = second.values.reshape(channels, multiplier, -1)
+    codes = np.einsum("...im,imo->...io", first.values.astype(np.int64), between)
     largest = int(np.abs(codes).max(initial=0))
     if largest > MAX_CODE:
         raise LoweringError(

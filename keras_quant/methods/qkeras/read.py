@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from keras_quant.methods.grid import FrozenKernel
-from keras_quant.methods.layers import FixedGrid
-from keras_quant.methods.qkeras.activations import Activation, read_activation
+import numpy as np
+
+from keras_quant.graph.ir import Weight
+from keras_quant.methods.method import Activation
+from keras_quant.methods.qkeras.activations import read_activation
 from keras_quant.methods.qkeras.kernels import read_codes
 from keras_quant.methods.qkeras.repair import settled
-from keras_quant.qparams import QParams
 from keras_quant.tf import keras, qkeras
 
 # Axes of the kernel that count output channels, where they are not the last one.
 _CHANNELS = {"QConv2DTranspose": (2,), "QDepthwiseConv2D": (2, 3)}
 
 
-def freeze_kernel(layer: keras.layers.Layer) -> FrozenKernel | None:
+def freeze_kernel(layer: keras.layers.Layer) -> Weight | None:
     """Reads a fitted QKeras layer's kernel as codes, for any quantizer with a uniform grid.
 
     Returns: None for a layer without a kernel quantizer.
@@ -33,32 +34,30 @@ def freeze_kernel(layer: keras.layers.Layer) -> FrozenKernel | None:
     return read_codes(quantizer, weights, channels=channels, layer=layer)
 
 
-def freeze_activation(layer: keras.layers.Layer) -> QParams | None:
-    """Reads what an activation layer of QKeras, or our FixedGrid, rounds to.
+def freeze_bias(layer: keras.layers.Layer) -> np.ndarray | None:
+    """Reads what a QKeras layer rounds its bias to; None where it has no quantizer for it."""
+    quantizer = getattr(layer, "bias_quantizer_internal", None)
+    if quantizer is None or not layer.use_bias:
+        return None
+    return np.asarray(quantizer(layer.bias), np.float64)
 
-    Returns: None for any other layer, and where QActivation is given a plain function.
+
+def freeze_activation(activation: object, name: str) -> Activation | None:
+    """Reads what an activation layer of QKeras computes, or one of its quantizers.
+
+    Args:
+        name: of the layer, for errors.
+    Returns: None for anything else.
     Raises:
         LoweringError: the quantizer has no fixed uniform grid.
     """
-    if isinstance(layer, FixedGrid):
-        bits = (layer.qmax - layer.qmin).bit_length()
-        return QParams(scale=layer.scale, qmin=layer.qmin, qmax=layer.qmax, bits=bits)
-    found = activation_of(layer)
-    return found and found.qparams
-
-
-def activation_of(layer: keras.layers.Layer) -> Activation | None:
-    """Reads what an activation layer of QKeras computes.
-
-    Returns: None for any other layer, and where QActivation is given a plain function.
-    Raises:
-        LoweringError: the quantizer has no fixed uniform grid.
-    """
-    if isinstance(layer, qkeras.QAdaptiveActivation):
-        return read_activation(settled(layer), layer.name)
-    if isinstance(layer, qkeras.QActivation) and is_quantizer(layer.quantizer):
-        return read_activation(layer.quantizer, layer.name)
-    return None
+    if isinstance(activation, qkeras.QAdaptiveActivation):
+        return read_activation(settled(activation), name)
+    if isinstance(activation, qkeras.QActivation):
+        quantizer = activation.quantizer
+        plain = Activation(function=quantizer)
+        return read_activation(quantizer, name) if is_quantizer(quantizer) else plain
+    return read_activation(activation, name) if is_quantizer(activation) else None
 
 
 def is_quantizer(function: object) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from keras_quant.methods.grid import ActivationGrid
 from keras_quant.methods.layers import FixedGrid
 from keras_quant.methods.qkeras.quantizers import fitted_bits
 from keras_quant.methods.qkeras.repair import QConv2DTranspose
+from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, qkeras
 
@@ -54,7 +54,6 @@ def _arguments_of(layer: keras.layers.Layer) -> set[str]:
     return own | {"name", "trainable", "use_bias", "bias_initializer", "bias_regularizer"}
 
 
-def activation(name: str, grid: ActivationGrid) -> keras.layers.Layer:
+def activation(name: str, grid: QParams) -> keras.layers.Layer:
     """Makes the layer that puts a tensor on a grid; QKeras' own cost five passes over memory."""
-    qparams = grid.qparams
-    return FixedGrid(qparams.scale, qparams.qmin, qparams.qmax, name=name)
+    return FixedGrid(grid.scale, grid.qmin, grid.qmax, grid.zero_point, name=name)

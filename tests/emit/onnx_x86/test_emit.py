@@ -71,6 +71,27 @@ def test_everything_of_codes_is_fused(bits: int) -> None:
     assert "DequantizeLinear" not in runner.operators
 
 
+def with_margins(bits: int) -> GraphBuilder:
+    """Windows that pad by margins as a network of PyTorch does, behind a first convolution."""
+    builder = GraphBuilder(np.random.default_rng(0), (16, 16, 8), power_of_two=True)
+    attrs = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+    builder.add_linear("conv2d", (3, 3, 8, 8), qparams=unsigned(bits, 0.5), attrs=SAME)
+    builder.add_node("max_pool", qparams=builder.qparams(), attrs={"pool_size": (3, 3), **attrs})
+    builder.add_linear("conv2d", (3, 3, 8, 8), qparams=unsigned(bits, 0.5), attrs=attrs)
+    builder.add_linear("depthwise_conv2d", (3, 3, 8), qparams=unsigned(bits, 0.5), attrs=attrs)
+    return builder
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_margins_cost_no_operator(bits: int) -> None:
+    builder = with_margins(bits)
+    graph = builder.graph()
+    runner = OnnxRuntimeRunner(emit_onnx_x86(graph))
+    assert integer_operators(runner) == {"QuantizeLinear": 1, "QLinearConv": 3, "NhwcMaxPool": 1}
+    assert not {"Pad", "DequantizeLinear"} & runner.operators.keys()
+    assert differing(graph, builder.images(20), graph.outputs[0]) == 0
+
+
 def test_codes_are_clamped_behind_a_max_pool_where_nothing_else_reads_them() -> None:
     builder = GraphBuilder(np.random.default_rng(0), (8, 8, 4), power_of_two=True)
     builder.add_linear("conv2d", (3, 3, 4, 4), qparams=unsigned(4, 0.5), attrs=SAME)

@@ -123,3 +123,19 @@ def test_nvidias_builder_runs_what_reads_moved_codes_in_int8(bits: int, below: i
     report = build(onnx.ModelProto.FromString(content))
     assert report.rejected == ()
     assert [layer.precision for layer in report.layers] == [INT8] * 3
+
+
+@pytest.mark.skipif(not builder_is_installed(), reason="needs the extra tensorrt")
+@pytest.mark.parametrize("bits", [7, 8])
+def test_nvidias_builder_runs_what_pads_itself_in_int8(bits: int) -> None:
+    builder = GraphBuilder(np.random.default_rng(0), (16, 16, 8), power_of_two=True)
+    attrs = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+    builder.add_linear("conv2d", (3, 3, 8, 8), qparams=unsigned(bits, 0.5), attrs=attrs)
+    builder.add_node("max_pool", qparams=builder.qparams(), attrs={"pool_size": (3, 3), **attrs})
+    builder.add_linear("conv2d", (3, 3, 8, 8), qparams=unsigned(bits, 0.5), attrs=attrs)
+    model = onnx.load_model_from_string(emit_onnx_tensorrt(builder.graph()))
+    pads = [node.op_type for node in model.graph.node].count("Pad")
+    assert pads == (bits == 8)  # of codes that are stored with an offset
+    report = build(model)
+    assert report.rejected == ()
+    assert [layer.precision for layer in report.layers] == [INT8] * 2

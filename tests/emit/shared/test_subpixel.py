@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
-from keras_quant.emit.shared.subpixel import margins_of, subpixel
+from keras_quant.emit.shared.subpixel import subpixel
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import unsigned
@@ -36,25 +36,17 @@ def decoder(kernel: int, bits: int) -> GraphBuilder:
 
 
 def as_convolution(graph: Graph) -> Graph:
-    """The last node, a conv2d_transpose, as a pad and the convolution of its subpixel form."""
+    """The last node, a conv2d_transpose, as the convolution of its subpixel form."""
     node = graph.nodes[-1]
     source, output = graph.tensors[node.inputs[0]], graph.tensors[node.output]
     parts = subpixel(node, source.shape[:2])
-    margins = margins_of(parts.convolution, source.shape[:2])
-    pad = Node(
-        name="pad", op="pad", inputs=node.inputs, output="padded", attrs={"padding": margins}
-    )
-    height, width = (n + sum(pair) for n, pair in zip(source.shape[:2], margins, strict=True))
-    conv = replace(parts.convolution, inputs=("padded",), output="blocks", attrs={})
+    conv = replace(parts.convolution, output="blocks")
     channels = conv.weight.values.shape[-1]
-    added = (
-        replace(source, name="padded", shape=(height, width, source.shape[2])),
-        replace(output, name="blocks", shape=(*parts.size, channels)),
-    )
+    blocks = replace(output, name="blocks", shape=(*parts.size, channels))
     return replace(
         graph,
-        nodes=(*graph.nodes[:-1], pad, conv),
-        tensors={**graph.tensors, **{tensor.name: tensor for tensor in added}},
+        nodes=(*graph.nodes[:-1], conv),
+        tensors={**graph.tensors, blocks.name: blocks},
         outputs=("blocks",),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +64,40 @@ def test_narrow_signed_codes_are_clamped_by_a_scale_that_changes_none(
     assert names[names.index("CONV_2D") :] == ["CONV_2D", *copied, "CONV_2D"]
     parity = prove(graph, FORMATS["tflite"], content, builder.images(50))
     assert parity.codes_compared and not parity.codes_different
+
+
+def with_margins(margins: Sequence[Sequence[int]], *ops: str) -> GraphBuilder:
+    """Windows of 3x3 at half the size, each with margins of its own."""
+    builder = GraphBuilder(np.random.default_rng(0), (12, 12, 4), power_of_two=True)
+    builder.add_node("requantize", qparams=unsigned(4, 0.5))
+    attrs = {"strides": (2, 2), "padding": margins}
+    for op in ops:
+        if op == "max_pool":
+            pool = {**attrs, "pool_size": (3, 3)}
+            builder.add_node(op, qparams=builder.qparams(), attrs=pool)
+        else:
+            builder.add_linear(op, (3, 3, 4, 4), qparams=unsigned(4, 0.5), attrs=attrs)
+    return builder
+
+
+@pytest.mark.parametrize(
+    ("margins", "pads"), [(((0, 1), (0, 1)), 0), (((1, 1), (1, 1)), 2), (((1, 0), (1, 0)), 2)]
+)
+def test_only_margins_that_same_does_not_give_are_pads(margins, pads) -> None:
+    builder = with_margins(margins, "conv2d", "max_pool")
+    graph, content = builder.graph(), emit_tflite(builder.graph())
+    names = [o["op_name"] for o in Interpreter(model_content=content)._get_ops_details()]
+    assert names.count("PAD") == pads
+    assert prove(graph, FORMATS["tflite"], content, builder.images(20)).codes_different == 0
+
+
+def test_a_max_pooling_with_margins_around_negative_codes_is_refused() -> None:
+    builder = with_margins(((1, 1), (1, 1)))
+    builder.add_node("requantize", qparams=signed(4, 0.5, narrow_range=False))
+    attrs = {"pool_size": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}
+    builder.add_node("max_pool", qparams=builder.qparams(), attrs=attrs)
+    with pytest.raises(EmitError, match=r"max_pool pads \(\(1, 1\), \(1, 1\)\) around what may be"):
+        emit_tflite(builder.graph())
 
 
 def head_graph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 
@@ -12,13 +13,14 @@ from flatbuffers import encode, number_types, table
 
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.metadata import TFLiteMetadata
-from keras_quant.errors import EmitError
+from keras_quant.errors import EmitError, ModelError
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import realize
+from keras_quant.preprocessing import PREPROCESSINGS, UNIT, Preprocessing
 from keras_quant.runners.litert import LiteRTRunner
 
 LABELS = ("cat", "dog", "Käfer")
-METADATA = TFLiteMetadata(name="small", description="a test", labels=LABELS)
+METADATA = TFLiteMetadata(name="small", description="a test", labels=LABELS, preprocessing=UNIT)
 
 
 class Slots:
@@ -55,18 +57,22 @@ class Slots:
         return np.frombuffer(self._table.Bytes, np.float32, count, start).tolist()
 
 
-def read(model: bytes) -> Slots:
+def entries_of(model: bytes) -> dict[bytes, bytes]:
+    """The buffers that a file names in its list of metadata."""
     parsed = schema.ModelT.InitFromPackedBuf(model)
-    (entry,) = parsed.metadata
-    assert entry.name == b"TFLITE_METADATA"
-    content = bytes(parsed.buffers[entry.buffer].data)
+    return {entry.name: bytes(parsed.buffers[entry.buffer].data) for entry in parsed.metadata}
+
+
+def read(model: bytes) -> Slots:
+    content = entries_of(model)[b"TFLITE_METADATA"]
     assert content[4:8] == b"M001"
     return Slots(content, encode.Get(number_types.UOffsetTFlags.packer_type, content, 0))
 
 
 def test_the_metadata_tells_names_normalization_and_labels(graph: Graph) -> None:
     root = read(emit_tflite(realize(graph).graph, metadata=METADATA))
-    assert (root.text(0), root.text(1), root.text(7)) == ("small", "a test", "1.0.0")
+    said = "a test. Input: unit: pixel / 255, 0 to 1"
+    assert (root.text(0), root.text(1), root.text(7)) == ("small", said, "1.0.0")
     (subgraph,) = root.children(3)
     (image,), (logits,) = subgraph.children(2), subgraph.children(3)
     assert (image.text(0), logits.text(0)) == ("image", "logits")
@@ -75,6 +81,44 @@ def test_the_metadata_tells_names_normalization_and_labels(graph: Graph) -> None
     assert (unit.child(1).floats(0), unit.child(1).floats(1)) == ([0.0], [255.0])
     (labels,) = logits.children(6)
     assert (labels.text(0), labels.number(2)) == ("labels.txt", 2)  # TENSOR_AXIS_LABELS
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "mean", "std"),
+    [
+        (PREPROCESSINGS["tf"], [127.5], [127.5]),
+        (PREPROCESSINGS["caffe"], [103.939, 116.779, 123.68], [1.0, 1.0, 1.0]),
+        (PREPROCESSINGS["torch"], [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]),
+        (Preprocessing(name="x", mean=(1.0,), std=(2.0, 3.0)), [1.0, 1.0], [2.0, 3.0]),
+    ],
+)
+def test_normalization_is_that_of_the_preprocessing(
+    graph: Graph, preprocessing: Preprocessing, mean: list[float], std: list[float]
+) -> None:
+    metadata = dataclasses.replace(METADATA, preprocessing=preprocessing)
+    content = emit_tflite(realize(graph).graph, metadata=metadata)
+    (subgraph,) = read(content).children(3)
+    (unit,) = subgraph.children(2)[0].children(4)
+    assert unit.child(1).floats(0) == pytest.approx(mean)
+    assert unit.child(1).floats(1) == pytest.approx(std)
+    assert LiteRTRunner(content).info.preprocessing == preprocessing
+
+
+def test_nothing_is_said_of_pixels_where_nothing_is_known(graph: Graph) -> None:
+    metadata = dataclasses.replace(METADATA, preprocessing=None)
+    content = emit_tflite(realize(graph).graph, metadata=metadata)
+    (subgraph,) = read(content).children(3)
+    with pytest.raises(AssertionError, match="slot 4 is empty"):
+        subgraph.children(2)[0].children(4)
+    assert list(entries_of(content)) == [b"TFLITE_METADATA"]
+    assert LiteRTRunner(content).info.preprocessing is None
+
+
+def test_a_damaged_preprocessing_is_told_when_the_file_is_loaded(graph: Graph) -> None:
+    content = emit_tflite(realize(graph).graph, metadata=METADATA)
+    assert content.count(b'"std": [255.0]') == 1
+    with pytest.raises(ModelError, match=r"(?s)is damaged: std\[0\] is 0.0; .* is allowed"):
+        LiteRTRunner(content.replace(b'"std": [255.0]', b'"std": [0.000]'))
 
 
 def test_labels_lie_in_a_zip_behind_a_model_that_still_runs(graph: Graph) -> None:

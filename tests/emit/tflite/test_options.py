@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_quant.data import normalize
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import EmitError, UsageError
@@ -16,6 +15,8 @@ from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.integer_head import integer_head
 from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.reference import run_reference
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import UNIT
 from keras_quant.qparams import unsigned
 from keras_quant.runners.litert import LiteRTRunner
 
@@ -46,7 +47,7 @@ def run(model: bytes, images: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("kind", "images"),
     [
-        ("float", normalize(PIXELS)),
+        ("float", normalize(PIXELS, UNIT)),
         ("uint8", PIXELS),
         ("int8", (PIXELS.astype(np.int16) - 128).astype(np.int8)),
     ],
@@ -57,9 +58,9 @@ def test_every_pixel_means_the_same_in_each_input_type(
     options = TFLiteOptions(input=kind)
     for name in ["pixels", "features"]:
         model = emit_tflite(realized, outputs=[name], options=options)
-        given = LiteRTRunner(model).run({"image": normalize(PIXELS)})[name]
+        given = LiteRTRunner(model).run({"image": normalize(PIXELS, UNIT)})[name]
         np.testing.assert_array_equal(given, run(model, images))
-        wanted = run_reference(realized, {"image": normalize(PIXELS)}, keep=[name])[name]
+        wanted = run_reference(realized, {"image": normalize(PIXELS, UNIT)}, keep=[name])[name]
         offset = 127 - realized.tensors[name].qparams.qmax
         np.testing.assert_array_equal(run(model, images).astype(int) - offset, wanted)
 
@@ -92,7 +93,7 @@ def test_the_batch_is_free_or_fixed(realized: Graph, batch: int | None, signatur
 def test_an_integer_head_answers_as_its_own_reference(realized: Graph) -> None:
     graph = integer_head(realized)
     model = emit_tflite(graph, options=TFLiteOptions(input="uint8", head="int8"))
-    wanted = run_reference(graph, {"image": normalize(PIXELS)})["logits"]
+    wanted = run_reference(graph, {"image": normalize(PIXELS, UNIT)})["logits"]
     np.testing.assert_array_equal(run(model, PIXELS), wanted)
     types = {details["dtype"] for details in Interpreter(model_content=model).get_tensor_details()}
     assert np.float32 not in types

@@ -195,5 +195,5 @@ def test_outputs_have_the_names_of_what_was_converted() -> None:
         Limit.ROUND: ("codes/float",),
         Limit.CUT: ("codes",),
         Limit.RECTIFY: ("codes",),
-        Limit.OPEN: ("image",),
+        Limit.OPEN: ("image/output_0",),
     }

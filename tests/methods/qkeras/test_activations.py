@@ -12,7 +12,8 @@ from keras_quant.qparams import dequantize
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.methods.qkeras import activation_of, read_activation  # noqa: E402
+from keras_quant.methods.qkeras.activations import read_activation  # noqa: E402
+from keras_quant.methods.qkeras.read import freeze_activation  # noqa: E402
 from keras_quant.tf import keras, qkeras, tf  # noqa: E402
 
 READ = (
@@ -109,7 +110,7 @@ def adaptive(kind: str, *, per_channel: bool, **options: float) -> keras.layers.
 )
 def test_adaptive_activation_is_read_as_its_ranges_say(kind: str, options: dict) -> None:
     layer = adaptive(kind, per_channel=False, **options)
-    found = activation_of(layer)
+    found = freeze_activation(layer, layer.name)
     x = np.stack([values()] * 2, axis=-1)
     reals = x if found.function is None else np.asarray(found.function(tf.constant(x)))
     codes = to_codes(reals / np.float32(found.qparams.scale), found.qparams)
@@ -119,7 +120,7 @@ def test_adaptive_activation_is_read_as_its_ranges_say(kind: str, options: dict)
 def test_adaptive_activation_of_channels_is_refused() -> None:
     layer = adaptive("quantized_bits", per_channel=True)
     with pytest.raises(LoweringError, match="layer act: .* has a step for each channel; one for"):
-        activation_of(layer)
+        freeze_activation(layer, layer.name)
 
 
 @pytest.mark.parametrize("mode", ["hard", "smooth", "real"])

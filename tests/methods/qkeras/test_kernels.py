@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_quant.errors import LoweringError
-from keras_quant.methods.grid import FrozenKernel
+from keras_quant.graph.ir import Weight
 
 pytest.importorskip("tensorflow")
 pytestmark = [
@@ -17,8 +17,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The initializer HeNormal"),
 ]
 
-from keras_quant.methods.qkeras import freeze_kernel  # noqa: E402
 from keras_quant.methods.qkeras.kernels import FLOAT32_ROUNDING  # noqa: E402
+from keras_quant.methods.qkeras.read import freeze_kernel  # noqa: E402
 from keras_quant.tf import keras, qkeras  # noqa: E402
 
 # By kind: a layer with a quantizer, its input's shape, and the kernel's axes of output channels.
@@ -84,9 +84,9 @@ def computed(layer: keras.layers.Layer, kind: str) -> np.ndarray:
     return layer(one_hot).numpy().reshape(kernel.shape)
 
 
-def assert_same(frozen: FrozenKernel, values: np.ndarray, weights: np.ndarray) -> None:
+def assert_same(frozen: Weight, values: np.ndarray, weights: np.ndarray) -> None:
     """w + (q - w) is q, but for float32's rounding where q is another size than w."""
-    reals = frozen.codes * frozen.scale
+    reals = frozen.values * frozen.scale
     room = FLOAT32_ROUNDING * (np.abs(weights) + np.abs(values))
     assert (np.abs(reals - values) <= room).all()
     near = (np.abs(values) <= 2 * np.abs(weights)) & (np.abs(weights) <= 2 * np.abs(values))
@@ -112,10 +112,10 @@ def test_kernel_is_codes_times_one_scale_an_output_channel_or_refused(
         assert "po2" not in quantizer and (kind == "transpose" or axis), error
         return
     assert_same(frozen, computed(layer, kind), weights_of(layer))
-    assert np.abs(frozen.codes).max() <= 127
+    assert np.abs(frozen.values).max() <= 127
     assert all(size == 1 for axis, size in enumerate(frozen.scale.shape) if axis not in channels)
     assert (frozen.scale > 0).all()
-    assert np.abs(frozen.codes).max() < 2**frozen.bits
+    assert np.abs(frozen.values).max() < 2**frozen.bits
 
 
 @pytest.mark.parametrize("quantizer", ["binary(alpha='auto')", "quantized_bits(4,alpha='auto')"])
@@ -132,7 +132,7 @@ def test_powers_of_two_for_each_input_are_put_on_the_finest() -> None:
     assert scale.shape == (1, 1, 1, 3) and scale.max() == 4 * scale.min()
     assert frozen.scale.shape == (1, 1, 4, 1)
     np.testing.assert_array_equal(np.unique(frozen.scale), scale.min())
-    assert 7 < np.abs(frozen.codes).max() <= 28
+    assert 7 < np.abs(frozen.values).max() <= 28
     assert frozen.bits == 6
     assert_same(frozen, computed(layer, "transpose"), weights_of(layer))
 

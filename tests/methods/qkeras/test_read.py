@@ -12,7 +12,7 @@ from keras_quant.qparams import dequantize, quantize, signed, unsigned
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.methods.qkeras import (  # noqa: E402
+from keras_quant.methods.qkeras.read import (  # noqa: E402
     freeze_activation,
     freeze_kernel,
 )
@@ -58,12 +58,12 @@ def test_stock_kernel_quantizers_are_frozen_to_their_own_values(
     bits, qmin, qmax, steps = KERNELS[quantizer]
     frozen = freeze_kernel(layer)
     assert frozen.bits == bits
-    assert qmin <= frozen.codes.min() and frozen.codes.max() <= qmax
+    assert qmin <= frozen.values.min() and frozen.values.max() <= qmax
     assert (frozen.scale > 0).all()
     if steps is not None:
         np.testing.assert_array_equal(frozen.scale.ravel(), steps)
     # QKeras multiplies scale, step and code in another order.
-    np.testing.assert_allclose(frozen.codes * frozen.scale, values, rtol=2 * FLOAT32_ULP, atol=0)
+    np.testing.assert_allclose(frozen.values * frozen.scale, values, rtol=2 * FLOAT32_ULP, atol=0)
 
 
 ACTIVATIONS = {
@@ -79,6 +79,8 @@ ACTIVATIONS = {
 @pytest.mark.parametrize("text", ACTIVATIONS)
 def test_stock_activations_are_read_as_their_grid(text: str) -> None:
     layer, expected = qkeras.QActivation(text), ACTIVATIONS[text]
-    assert dataclasses.astuple(freeze_activation(layer)) == dataclasses.astuple(expected)
+    found = freeze_activation(layer, layer.name)
+    assert found.function is None
+    assert dataclasses.astuple(found.qparams) == dataclasses.astuple(expected)
     x = np.random.default_rng(0).normal(0, 3, 1000).astype(np.float32)
     np.testing.assert_array_equal(layer(x), dequantize(quantize(x, expected), expected))

@@ -1,0 +1,137 @@
+"""One pass over images: what there is to know of each tensor that a plan rounds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_quant.calibration.statistics import (
+    TensorStatistics,
+    combine,
+    nothing_seen,
+    observe,
+)
+from keras_quant.errors import ModelError
+from keras_quant.model.steps import input_names
+from keras_quant.prepare import Plan, split_float
+from keras_quant.qparams import QParams
+from keras_quant.tf import keras
+
+CALIBRATION_IMAGES = 1024
+BATCH_SIZE = 128
+# Bytes of the values of one batch; batches of large images are smaller for it.
+BATCH_BYTES = 2**28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Statistics:
+    """What was seen of a float model's tensors over some images.
+
+    Attributes:
+        model: `fingerprint` of the float model.
+        images: how many there were.
+        fresh: batch norms used the statistics of the batch.
+        tensors: by the name of the step that puts them out; the model's inputs too.
+        pixels: the 8-bit codes that the images have as they are; None where they are no pixels.
+    """
+
+    model: str
+    images: int
+    fresh: bool
+    tensors: Mapping[str, TensorStatistics]
+    pixels: QParams | None = None
+
+
+def collect(
+    plan: Plan,
+    source: keras.Model,
+    images: np.ndarray | Sequence[np.ndarray],
+    *,
+    reals: Callable[[np.ndarray], np.ndarray] = lambda images: images,
+    pixels: QParams | None = None,
+    fresh: bool = False,
+    per_channel: Collection[str] = (),
+    on_images: Callable[[int], None] = lambda images: None,
+) -> Statistics:
+    """Gathers the statistics of everything that a plan rounds, batch by batch.
+
+    They do not depend on the plan's bits: a plan with other bits in the same places can use them.
+
+    Args:
+        source: the float model, with the weights that quantization starts from.
+        images: (images, height, width, channels), of one image or more; one array for each of
+            several inputs, in the model's order.
+        reals: turns a batch of them into float32 as the model takes it.
+        pixels: see Statistics.
+        fresh: the weights are untrained, so batch norm must use the statistics of the batch.
+        per_channel: names of steps whose channels have moments of their own.
+        on_images: told after each batch how many images are done.
+    Raises:
+        ModelError: values are NaN or infinite, with the names of the layers.
+    """
+    given = [images] if isinstance(images, np.ndarray) else list(images)
+    inputs = input_names(plan.steps)
+    names = [*inputs, *dict.fromkeys(point.after for point in plan.points)]
+    run = _runner(plan, source, fresh=fresh) if plan.points else lambda batch: {}
+    tensors: dict[str, TensorStatistics] = {name: nothing_seen() for name in names}
+    size = _batch_size(plan)
+    for start in range(0, len(given[0]), size):
+        batch = [reals(x[start : start + size]) for x in given]
+        values = {**dict(zip(inputs, batch, strict=True)), **run(batch)}
+        _check_finite(values)
+        for name in names:
+            seen = observe(values[name], per_channel=name in per_channel)
+            tensors[name] = combine([tensors[name], seen])
+        on_images(start + len(batch[0]))
+    return Statistics(
+        model=fingerprint(source),
+        images=len(given[0]),
+        fresh=fresh,
+        tensors=tensors,
+        pixels=pixels,
+    )
+
+
+def fingerprint(model: keras.Model) -> str:
+    """A hash of a model's weights and their shapes; names are left out, which Keras numbers."""
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        values = np.ascontiguousarray(variable, dtype=np.float32)
+        digest.update(f"{values.shape}\n".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _runner(
+    plan: Plan, source: keras.Model, *, fresh: bool
+) -> Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]:
+    """The values in front of each point, by the name of the step that puts them out."""
+    model = split_float(plan, source)
+
+    def run(batch: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = model(list(batch), training=fresh)
+        outputs = outputs if len(plan.points) > 1 else [outputs]
+        return {
+            point.after: np.asarray(output, np.float32)
+            for point, output in zip(plan.points, outputs, strict=True)
+        }
+
+    return run
+
+
+def _batch_size(plan: Plan) -> int:
+    """How many images fit into BATCH_BYTES with all that the model computes of them."""
+    bytes_an_image = sum(4 * int(np.prod(step.shape)) for step in plan.steps)
+    return max(1, min(BATCH_SIZE, BATCH_BYTES // max(1, bytes_an_image)))
+
+
+def _check_finite(values: Mapping[str, np.ndarray]) -> None:
+    broken = [name for name, found in values.items() if not np.isfinite(found).all()]
+    if broken:
+        raise ModelError(
+            f"on the calibration images these layers put out NaN or infinity: {', '.join(broken)}. "
+            "Look at the model's weights, and at the range of values that it was made for"
+        )

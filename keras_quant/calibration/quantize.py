@@ -1,0 +1,124 @@
+"""From a float model and what was seen of it to a fake-quantized model, without any side effect."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, Observed, choose
+from keras_quant.calibration.collect import Statistics, fingerprint
+from keras_quant.calibration.statistics import TensorStatistics
+from keras_quant.errors import DataError
+from keras_quant.methods import DEFAULT_METHOD, load_method
+from keras_quant.model.steps import input_names
+from keras_quant.prepare import Plan, plan, with_grids, wrap
+from keras_quant.prepare.points import Point
+from keras_quant.qparams import GridSpec, QParams
+from keras_quant.schemes.scheme import QuantSpec, Scheme, is_float
+from keras_quant.tf import keras
+
+
+def quantize(
+    source: keras.Model,
+    scheme: Scheme,
+    statistics: Statistics,
+    method: str = DEFAULT_METHOD,
+    *,
+    calibrator: str = DEFAULT_CALIBRATOR,
+) -> keras.Model:
+    """Makes the fake-quantized model of a float one, with its weights.
+
+    Pure: the source stays as it is, no file is read or written, nothing is shown.
+
+    Args:
+        source: the float model that the statistics are of.
+        method: a name of METHODS.
+        calibrator: a name of CALIBRATORS.
+    Returns: a new model; the source itself where the scheme leaves all in float.
+    Raises:
+        DataError: the statistics are of another model, or of other places in it.
+        UsageError: an unknown method or calibrator.
+        SchemeError, LoweringError: the scheme does not fit the model, or its layers are not
+            supported, see `plan`.
+    """
+    if is_float(scheme):
+        return source
+    planned = plan(source, scheme)
+    check_statistics(statistics, planned, source)
+    calibrated = with_grids(planned, choose_grids(planned, statistics, calibrator))
+    inputs = choose_input_grids(planned, statistics, calibrator)
+    return wrap(calibrated, source, load_method(method), inputs)
+
+
+def check_statistics(statistics: Statistics, plan: Plan, source: keras.Model) -> None:
+    """Checks that statistics are of a model, and of all that a plan rounds in it.
+
+    Raises:
+        DataError: they are not.
+    """
+    if statistics.model != fingerprint(source):
+        raise DataError(
+            f"the statistics are of another model than {source.name}, or of other weights: "
+            "collect them anew"
+        )
+    names = [*input_names(plan.steps), *(point.after for point in plan.points)]
+    missing = [name for name in dict.fromkeys(names) if name not in statistics.tensors]
+    if missing:
+        raise DataError(
+            f"the statistics lack what {', '.join(missing)} put out, which this scheme rounds: "
+            "collect them anew with it"
+        )
+
+
+def choose_grids(
+    plan: Plan, statistics: Statistics, calibrator: str = DEFAULT_CALIBRATOR
+) -> dict[int, QParams]:
+    """Finds the grid of each group of a plan's points.
+
+    Branches follow the tensors that lead, unless their group has nothing else.
+
+    Raises:
+        UsageError: an unknown calibrator.
+    """
+    members: dict[int, list[Point]] = defaultdict(list)
+    for point in plan.points:
+        members[point.group].append(point)
+    grids = {}
+    for group, points in members.items():
+        leading = [point for point in points if not point.is_branch] or points
+        tensors = [
+            Observed(statistics=statistics.tensors[point.after], spec=point.spec)
+            for point in leading
+        ]
+        grids[group] = choose(calibrator, tensors)
+    return grids
+
+
+def choose_input_grids(
+    plan: Plan, statistics: Statistics, calibrator: str = DEFAULT_CALIBRATOR
+) -> dict[str, QParams]:
+    """Finds the grids of the model's inputs, by name: that of their pixels, where these are codes.
+
+    Raises:
+        UsageError: an unknown calibrator.
+    """
+    wanted, names = plan.input_spec, input_names(plan.steps)
+    if wanted.is_float:
+        return {}
+    if statistics.pixels is not None and wanted.bits == statistics.pixels.bits:
+        return dict.fromkeys(names, statistics.pixels)
+    tensors = {name: statistics.tensors[name] for name in names}
+    return {
+        name: choose(calibrator, [Observed(statistics=tensor, spec=_input_spec(wanted, tensor))])
+        for name, tensor in tensors.items()
+    }
+
+
+def _input_spec(wanted: QuantSpec, tensor: TensorStatistics) -> GridSpec:
+    """The codes of an input: signed ones where it has values below 0."""
+    signed = bool(tensor.moments.low < 0)
+    return GridSpec(
+        bits=max(2, wanted.bits) if signed and wanted.symmetric else wanted.bits,
+        signed=signed,
+        symmetric=wanted.symmetric,
+        power_of_two=wanted.power_of_two,
+    )

@@ -1,0 +1,25 @@
+"""Options that several commands take, and values that they read alike."""
+
+from __future__ import annotations
+
+import click
+
+preprocess_option = click.option(
+    "--preprocess",
+    metavar="NAME",
+    help="What pixels become in front of the model: unit (0 to 1), raw (0 to 255), tf (-1 to 1), "
+    "caffe, torch, or 'mean=M std=S' in pixels [default: that of the run or file; else as the "
+    "model's first layers say; else unit].",
+)
+
+
+def parse_shape(
+    ctx: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[int, ...] | None:
+    """Reads "32,32,3" as a shape; None where the option was not given."""
+    if text is None:
+        return None
+    sizes = text.split(",")
+    if not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
+        raise click.BadParameter(f"{text!r} is no shape; write its sizes, as in 32,32,3")
+    return tuple(int(size) for size in sizes)

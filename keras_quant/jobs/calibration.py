@@ -1,0 +1,69 @@
+"""The images that a job calibrates on, and the statistics that it keeps of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_quant.calibration.collect import CALIBRATION_IMAGES, Statistics, collect
+from keras_quant.calibration.quantize import check_statistics
+from keras_quant.calibration.store import COLLECT_AGAIN, load_statistics, save_statistics
+from keras_quant.data import Dataset
+from keras_quant.errors import DataError
+from keras_quant.pixels import pixel_grid
+from keras_quant.prepare import Plan
+from keras_quant.runs.progress import Progress
+from keras_quant.tf import keras
+
+
+def collect_statistics(
+    plan: Plan,
+    source: keras.Model,
+    dataset: Dataset,
+    file: Path,
+    *,
+    images: int = CALIBRATION_IMAGES,
+    fresh: bool,
+    progress: Progress,
+) -> Statistics:
+    """Collects statistics over training images, and writes them to a file.
+
+    Args:
+        images: how many, taken at even distances, since a folder's come class by class; all where
+            there are fewer.
+        fresh: the model is untrained, see `collect`.
+    Raises:
+        ModelError: the model puts out NaN.
+        FileError: the file cannot be written.
+    """
+    count = min(images, len(dataset.train))
+    x = dataset.train.x[np.arange(count) * len(dataset.train) // count]
+    declared = dataset.preprocessing
+    progress.say(f"calibrating activations on {len(x):,} training images")
+    with progress.bar("calibrating", len(x)) as show:
+        statistics = collect(
+            plan,
+            source,
+            x,
+            reals=dataset.reals,
+            pixels=declared and pixel_grid(declared, dataset.input_shape[-1]),
+            fresh=fresh,
+            on_images=lambda done: show(done, ""),
+        )
+    save_statistics(statistics, file)
+    return statistics
+
+
+def read_statistics(file: Path, plan: Plan, source: keras.Model) -> Statistics:
+    """Reads statistics that were collected earlier.
+
+    Raises:
+        DataError: the file is damaged, or its statistics are of another model or plan.
+    """
+    statistics = load_statistics(file)
+    try:
+        check_statistics(statistics, plan, source)
+    except DataError as error:
+        raise DataError(f"{file}: {error}. {COLLECT_AGAIN}") from error
+    return statistics

@@ -1,0 +1,81 @@
+"""What training makes small, by task: a loss and a score for each output of a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_quant.model.logits import cross_entropy
+from keras_quant.model.tasks import CLASSIFICATION, RECONSTRUCTION
+from keras_quant.tf import keras, tf
+
+TensorFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """How outputs of one task are trained, and judged after each epoch.
+
+    Targets are int32 (batch,) labels, or float32 (batch, ...) images as the model sees them.
+
+    Attributes:
+        loss: of targets and outputs; gives (batch,) losses.
+        score: what an epoch is judged by, the higher the better; its name in history.csv.
+        part: of targets and outputs; gives the (batch,) numbers whose mean is a score's.
+        to_score: from that mean to the score.
+        measure: of numpy targets and outputs; gives the means of loss and part.
+    """
+
+    loss: TensorFunction
+    score: str
+    part: TensorFunction
+    to_score: Callable[[float], float]
+    measure: Callable[[np.ndarray, np.ndarray], tuple[float, float]]
+
+
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    # In float32 even where the model computes in bfloat16.
+    return keras.losses.sparse_categorical_crossentropy(
+        labels, tf.cast(logits, tf.float32), from_logits=True
+    )
+
+
+def _measure_classes(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    return cross_entropy(logits, labels), float(np.mean(logits.argmax(axis=-1) == labels))
+
+
+def _squared_error(images: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    difference = tf.cast(outputs, tf.float32) - tf.reshape(images, tf.shape(outputs))
+    return tf.reduce_mean(tf.square(difference), axis=list(range(1, len(outputs.shape))))
+
+
+def _measure_images(images: np.ndarray, outputs: np.ndarray) -> tuple[float, float]:
+    difference = outputs.astype(np.float64) - images.reshape(outputs.shape)
+    error = float(np.mean(np.square(difference)))
+    return error, error
+
+
+def _decibels(squared_error: float) -> float:
+    """The peak signal-to-noise ratio of values whose peak is 1; no more than float32 can tell."""
+    return -10 * math.log10(max(squared_error, float(np.finfo(np.float32).eps) ** 2))
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    CLASSIFICATION: Objective(
+        loss=_cross_entropy,
+        score="accuracy",
+        part=keras.metrics.sparse_categorical_accuracy,
+        to_score=lambda share: share,
+        measure=_measure_classes,
+    ),
+    RECONSTRUCTION: Objective(
+        loss=_squared_error,
+        score="psnr_db",
+        part=_squared_error,
+        to_score=_decibels,
+        measure=_measure_images,
+    ),
+}

@@ -1,0 +1,208 @@
+"""Calibrators: what all of them promise, and the grids that each finds, by hand and by search."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_quant.calibration.choose import (
+    CALIBRATORS,
+    Observed,
+    choose,
+    load_calibrator,
+    relative_error,
+    squared_error,
+)
+from keras_quant.calibration.histogram import BINS, histogram_of
+from keras_quant.calibration.statistics import nothing_seen, observe
+from keras_quant.errors import UsageError
+from keras_quant.qparams import GridSpec, QParams, dequantize, quantize, signed, unsigned
+
+# Values are spread evenly over their bin: what that makes of errors of steps of 16 bins or more.
+WITHIN_A_BIN = 0.02
+SPECS = {
+    "unsigned": GridSpec(bits=8, signed=False),
+    "signed": GridSpec(bits=8, signed=True),
+    "narrow": GridSpec(bits=4, signed=True, narrow_range=True),
+    "one bit": GridSpec(bits=1, signed=False),
+    "bounded": GridSpec(bits=8, signed=False, bound=6.0),
+    "real": GridSpec(bits=8, signed=False, power_of_two=False),
+    "real signed": GridSpec(bits=4, signed=True, narrow_range=True, power_of_two=False),
+    "real bounded": GridSpec(bits=8, signed=False, power_of_two=False, bound=6.0),
+    "zero point": GridSpec(bits=8, signed=True, symmetric=False, power_of_two=False),
+    "zero point, power of two": GridSpec(bits=4, signed=True, symmetric=False),
+}
+
+
+def seen(values: np.ndarray | list[float], spec: GridSpec) -> Observed:
+    return Observed(statistics=observe(np.asarray(values, np.float32).reshape(-1, 1)), spec=spec)
+
+
+def exact_error(x: np.ndarray, grid: QParams) -> float:
+    """Sum of squared errors in float64, from the definitions in qparams."""
+    x = x.astype(np.float64)
+    return float(np.sum((x - dequantize(quantize(x, grid), grid)) ** 2))
+
+
+def values_of(spec: GridSpec, *, count: int = 20_000, seed: int = 0) -> np.ndarray:
+    """Heavy-tailed values such as a spec is for."""
+    x = np.random.default_rng(seed).standard_t(4, count).astype(np.float32)
+    x = x + np.float32(0.5) if not spec.symmetric else x
+    x = x if spec.signed else np.maximum(x, 0)
+    return x if spec.bound is None else np.minimum(4 * x, np.float32(spec.bound))
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("kind", SPECS)
+def test_calibrator_gives_a_grid_that_the_spec_allows(name: str, kind: str) -> None:
+    spec = SPECS[kind]
+    grid = choose(name, [seen(values_of(spec), spec)])
+    allowed = dataclasses.astuple(spec.at(grid.scale, grid.zero_point))
+    assert dataclasses.astuple(grid) == allowed
+    assert grid.scale == np.float32(grid.scale) > 0
+    assert grid.qmin <= grid.zero_point <= grid.qmax
+    at_bound = spec.bound is not None and grid.scale == np.float32(spec.bound / grid.qmax)
+    assert at_bound or not spec.power_of_two or np.log2(grid.scale).is_integer()
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("kind", SPECS)
+def test_calibrator_has_an_answer_for_zeros_and_for_nothing(name: str, kind: str) -> None:
+    for statistics in (observe(np.zeros((5, 1), np.float32)), nothing_seen()):
+        grid = choose(name, [Observed(statistics=statistics, spec=SPECS[kind])])
+        assert grid.scale > 0 and quantize(np.zeros(1), grid) == grid.zero_point
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("kind", ["real", "real signed", "zero point"])
+@pytest.mark.parametrize("factor", [2.0**-20, 4.0, 2.0**30])
+def test_calibrator_scales_with_its_values(name: str, kind: str, factor: float) -> None:
+    spec = SPECS[kind]
+    small, large = (choose(name, [seen(values_of(spec) * f, spec)]) for f in (1.0, factor))
+    assert (large.scale, large.zero_point) == (small.scale * factor, small.zero_point)
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_calibrator_gives_one_scale_to_tensors_of_several_ranges(name: str) -> None:
+    narrow, wide = (seen(f * values_of(s), s) for f, s in ((1, SPECS["real"]), (3, SPECS["real"])))
+    grids = [choose(name, tensors) for tensors in ([narrow, wide], [wide, narrow])]
+    assert grids[0].scale == grids[1].scale
+    alone = [choose(name, [tensor]).scale for tensor in (narrow, wide)]
+    assert alone[0] < grids[0].scale <= alone[1]
+
+
+def test_minmax_of_hand_made_ranges() -> None:
+    """510 over 255 codes is 2; -1 over -8 codes asks for more than 0.5 over 7."""
+    real, signs = SPECS["real"], GridSpec(bits=4, signed=True, power_of_two=False)
+    assert choose("minmax", [seen([0, 3, 510], real)]).scale == 2.0
+    assert choose("minmax", [seen([-1, 0.5], signs)]).scale == 1 / 8
+    assert choose("minmax", [seen([-0.5, 1], signs)]).scale == np.float32(1 / 7)
+    both = choose("minmax", [seen([-1, 0], signs), seen([0, 7], signs)])
+    assert (both.scale, both.qmin, both.qmax) == (1.0, -8, 7)
+
+
+def test_minmax_of_powers_of_two_is_the_first_that_clips_nothing() -> None:
+    spec = SPECS["unsigned"]
+    assert choose("minmax", [seen([510.0], spec)]).scale == 2.0
+    assert choose("minmax", [seen([510.5], spec)]).scale == 4.0
+
+
+def test_minmax_of_hand_made_asymmetric_ranges() -> None:
+    """-1 to 4 are 15 codes of 1/3, of which the third is 0; what does not reach 0 is led there."""
+    spec = GridSpec(bits=4, signed=True, symmetric=False, power_of_two=False)
+    grid = choose("minmax", [seen([-1, 4], spec)])
+    assert (grid.scale, grid.zero_point) == (np.float32(1 / 3), 3)
+    assert (grid.qmin, grid.qmax) == (0, 15)
+    above, below = (choose("minmax", [seen(x, spec)]) for x in ([5, 15], [-15, -5]))
+    assert [(g.scale, g.zero_point) for g in (above, below)] == [(1.0, 0), (1.0, 15)]
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("kind", ["bounded", "real bounded"])
+def test_values_that_reach_their_bound_get_its_scale(name: str, kind: str) -> None:
+    spec = SPECS[kind]
+    reaching = np.minimum(np.abs(np.random.default_rng(0).normal(0, 9, 5000)), 6.0)
+    assert choose(name, [seen(reaching, spec)]).scale == np.float32(6 / 255)
+    below = choose(name, [seen(reaching / 8, spec)]).scale
+    assert below == 2.0**-8 if spec.power_of_two else below <= np.float32(0.75 / 255)
+
+
+def test_bounds_that_differ_bind_nobody() -> None:
+    tensors = [seen([0, 6], SPECS["bounded"]), seen([0, 6], SPECS["unsigned"])]
+    assert choose("minmax", tensors).scale == 2.0**-5
+
+
+@pytest.mark.parametrize("kind", ["unsigned", "signed", "narrow", "one bit"])
+@pytest.mark.parametrize("seed", range(4))
+def test_least_squares_finds_the_best_power_of_two(kind: str, seed: int) -> None:
+    spec, values = SPECS[kind], values_of(SPECS[kind], seed=seed)
+    errors = {2.0**e: exact_error(values, spec.at(2.0**e)) for e in range(-20, 8)}
+    assert choose("least_squares", [seen(values, spec)]).scale == min(errors, key=errors.get)
+
+
+@pytest.mark.parametrize("kind", ["real", "real signed", "real bounded", "zero point"])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_scale_and_zero_point_nearby_are_better_by_a_hundredth(kind: str, seed: int) -> None:
+    spec, values = SPECS[kind], values_of(SPECS[kind], seed=seed)
+    found = choose("least_squares", [seen(values, spec)])
+    points = {found.zero_point + d for d in (-4, -1, 0, 1, 4) if not spec.symmetric} or {0}
+    others = [
+        spec.at(found.scale * ratio, point)
+        for ratio in np.geomspace(1 / 4, 4, 65)
+        for point in points
+        if 0 <= point <= found.qmax
+    ]
+    best = min(exact_error(values, grid) for grid in others)
+    assert exact_error(values, found) <= 1.01 * best
+
+
+def test_least_squares_of_a_group_weighs_each_tensor_by_its_energy() -> None:
+    """At 1 bit, step 1 loses all of 0.5, and step 0.5 a quarter of the energy of 1."""
+    spec = SPECS["one bit"]
+    loud, quiet = seen([1.0], spec), seen([0.5], spec)
+    assert choose("least_squares", [loud] * 3 + [quiet]).scale == 0.5
+    assert choose("least_squares", [loud] * 5 + [quiet]).scale == 1.0
+
+
+def test_error_of_hand_made_values() -> None:
+    """At 1 bit and step 1 the codes are 0, 1, 1 (clipped), 0: errors 0, 1/4, 1, 1."""
+    values = observe(np.array([[0.0], [0.75], [2.0], [-1.0]], np.float32))
+    assert squared_error(values.histogram, unsigned(1, 1.0)) == pytest.approx(
+        1 / 16 + 1 + 1, rel=1e-3
+    )
+    energy = 9 / 16 + 4 + 1
+    assert relative_error(values, unsigned(1, 1.0)) == pytest.approx(
+        (1 / 16 + 2) / energy, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.5, 0.37, 2.0**-20])
+@pytest.mark.parametrize("codes", [unsigned(2, 1.0), signed(3, 1.0, narrow_range=True)])
+def test_error_of_an_even_spread_is_its_integral(codes: QParams, scale: float) -> None:
+    """A bin that holds one value of each of many is the integral of the squared error over it."""
+    grid = dataclasses.replace(codes, scale=scale)
+    histogram = dataclasses.replace(
+        histogram_of(np.array([1.0, -1.0], np.float32)), counts=np.ones(2 * BINS, np.int64)
+    )
+    fine = np.linspace(-2, 2, 2**20 + 1)
+    mean = np.mean([(x - dequantize(quantize(x, grid), grid)) ** 2 for x in (fine,)])
+    assert squared_error(histogram, grid) / (2 * BINS) == pytest.approx(mean, rel=1e-5)
+
+
+@given(st.sampled_from([k for k in SPECS if k != "one bit"]), st.integers(0, 50))
+def test_error_of_the_histogram_is_that_of_the_values(kind: str, seed: int) -> None:
+    spec, values = SPECS[kind], values_of(SPECS[kind], seed=seed)
+    for name in CALIBRATORS:
+        tensor = seen(values, spec)
+        grid = choose(name, [tensor])
+        error = squared_error(tensor.statistics.histogram, grid)
+        assert error == pytest.approx(exact_error(values, grid), rel=WITHIN_A_BIN)
+
+
+def test_unknown_calibrator_is_named_with_close_ones() -> None:
+    with pytest.raises(UsageError, match=r"'least_square' is not known; close names: least_squar"):
+        load_calibrator("least_square")
