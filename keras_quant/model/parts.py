@@ -20,23 +20,22 @@ from typing import Any
 
 import numpy as np
 
+from keras_quant.model.combined import split_combined
+from keras_quant.model.norms import affine
 from keras_quant.model.topology import Call, Shape, free_name
 from keras_quant.tf import keras
 
 # Layers with their weights, in the order in which they are called.
 _Built = list[tuple[keras.layers.Layer, list[np.ndarray]]]
 
-# With this variance and epsilon, both exact in float32, a batch norm multiplies by gamma alone.
-# TensorFlow raises smaller epsilons to 1.001e-5.
-_EPSILON = 2.0**-10
-
 
 def unfold_calls(calls: Sequence[Call]) -> list[Call]:
-    """Replaces calls of layers of the table by calls of what they stand for.
+    """Replaces calls of layers of the table, and of `combined`, by calls of what they stand for.
 
     Returns: calls with unique names: the last of those that stand for one has its name. The
         parts of a layer that is called more than once are the same in all its calls.
     """
+    calls = split_combined(calls)
     taken = {name for call in calls for name in (call.name, call.layer_name)}
     parts: dict[str, dict[str, keras.layers.Layer]] = {}
     found: list[Call] = []
@@ -78,7 +77,7 @@ def _chain(
     call: Call, names: Sequence[str], parts: Mapping[str, keras.layers.Layer]
 ) -> Iterator[Call]:
     """The calls, under their names, of a layer's parts by the parts' own names."""
-    owner = None if call.layer in parts.values() else call.layer_name
+    owner = call.owner if call.layer in parts.values() else call.layer_name
     inputs, input_shapes = call.inputs, call.input_shapes
     for name, (layer_name, layer) in zip(names, parts.items(), strict=True):
         last = name == call.name
@@ -136,7 +135,7 @@ def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
 
 
 def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
-    return _affine(layer, input_shape, gain=layer.scale, shift=layer.offset)
+    return [affine(input_shape, gain=layer.scale, shift=layer.offset, name=layer.name)]
 
 
 def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
@@ -149,7 +148,7 @@ def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     gain, shift = (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
     if by_position:
         return _affine_by_position(layer, input_shape, gain=gain, shift=shift)
-    return _affine(layer, input_shape, gain=gain.ravel(), shift=shift.ravel())
+    return [affine(input_shape, gain=gain.ravel(), shift=shift.ravel(), name=layer.name)]
 
 
 _PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], _Built]] = {
@@ -203,23 +202,12 @@ def _grouped(kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(len(kernel), 1, -1)
 
 
-def _affine(
-    layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any, name: str = ""
-) -> _Built:
-    """x * gain + shift, both scalars or (channels,), by a layer of the same or another name."""
-    channels, name = (input_shape[-1],), name or layer.name
-    norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
-    gamma, beta = (np.broadcast_to(np.asarray(v, np.float32), channels) for v in (gain, shift))
-    variance = np.full(channels, 1 - _EPSILON, np.float32)
-    return [(norm, [gamma, beta, np.zeros_like(variance), variance])]
-
-
 def _affine_by_position(
     layer: keras.layers.Layer, input_shape: Shape, *, gain: np.ndarray, shift: np.ndarray
 ) -> _Built:
     """x * gain + shift, both of a shape that broadcasts to (1, *input_shape)."""
     gain, shift = (np.broadcast_to(v, (1, *input_shape)).ravel() for v in (gain, shift))
     vector = keras.layers.Reshape((-1,), name=f"{layer.name}_vector")
-    norm = _affine(layer, gain.shape, gain=gain, shift=shift, name=f"{layer.name}_positions")
+    norm = affine(gain.shape, gain=gain, shift=shift, name=f"{layer.name}_positions")
     image = keras.layers.Reshape(input_shape, name=layer.name)
-    return [(vector, []), *norm, (image, [])]
+    return [(vector, []), norm, (image, [])]

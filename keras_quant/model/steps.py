@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_quant.errors import LoweringError
 from keras_quant.methods.qkeras import activation_qparams, freeze_activation
+from keras_quant.model.combined import COMBINED
 from keras_quant.model.parts import SHORTHANDS, unfold_calls
 from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
 from keras_quant.model.topology import Call, Shape, list_calls
@@ -23,8 +24,9 @@ COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
 AVERAGE = ("avg_pool", "mean")
 # Steps that put out codes of the grid that they take in.
 PASSING = (
-    "max_pool", "global_max_pool", "reshape", "pad", "upsample", "concat", "dropout", "linear"
-)  # fmt: skip
+    *("max_pool", "global_max_pool", "reshape", "transpose", "pad", "upsample", "concat"),
+    *("dropout", "linear"),
+)
 
 _KINDS = {
     "InputLayer": "input",
@@ -47,6 +49,7 @@ _KINDS = {
     "GlobalMaxPooling2D": "global_max_pool",
     "Flatten": "reshape",
     "Reshape": "reshape",
+    "Permute": "transpose",
     "ZeroPadding1D": "pad",
     "ZeroPadding2D": "pad",
     "Cropping1D": "pad",
@@ -55,12 +58,17 @@ _KINDS = {
     "UpSampling2D": "upsample",
     "Resizing": "upsample",
     "Concatenate": "concat",
-    "Dropout": "dropout",
+    **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D"), "dropout"),
+    **dict.fromkeys(("AlphaDropout", "GaussianDropout", "GaussianNoise"), "dropout"),
+    **dict.fromkeys(("ActivityRegularization", "Identity"), "dropout"),
     "Softmax": "softmax",
     **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
 }
-_NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
-SUPPORTED = (*_KINDS, *SHORTHANDS)
+_REASONS = dict.fromkeys(
+    SHORTHANDS,
+    "channels last, and statistics of positions only of inputs of one size, are supported",
+) | dict.fromkeys(COMBINED, "inputs of one shape, without None, are supported")
+SUPPORTED = tuple(dict.fromkeys((*_KINDS, *SHORTHANDS, *COMBINED)))
 SUPPORTED += ("Activation('softmax' or a function of one value)", "QActivation")
 
 
@@ -193,7 +201,7 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
     if cls == "KeepFloat":
         return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
     kind = _KINDS.get(cls)
-    reason = "" if kind else _NO_PARTS if cls in SHORTHANDS else "not supported"
+    reason = "" if kind else _REASONS.get(cls, "not supported")
     reason = reason or _limit(layer, cls, call)
     if reason:
         problems.append(f"{call.layer_name} ({cls}: {reason})")
@@ -251,19 +259,15 @@ def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
     input_shape = (None, *(call.input_shapes or (call.shape,))[0])
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return f"data_format {layer.data_format}; channels_last is supported"
-    if call.owner and _channels(input_shape) != _channels(layer.input_shape):
+    if call.owner and layer.weights and _channels(input_shape) != _channels(layer.input_shape):
         return (
             f"inputs of shapes {layer.input_shape} and {input_shape}; one number of axes and of "
             "channels is supported"
         )
     if cls == "Conv2DTranspose" and layer.output_padding is not None:
         return _output_padding_limit(layer)
-    if cls in ("Add", "Multiply") and len(call.inputs) != 2:
-        return f"{len(call.inputs)} inputs; two are supported"
     if cls == "BatchNormalization" and list(layer.axis) != [len(input_shape) - 1]:
         return f"axis {layer.axis}; the last is supported"
-    if cls.startswith("AveragePooling") and layer.padding == "same" and _pads(layer, call):
-        return "padding 'same' that reaches over the edge; padding 'valid' is supported"
     if cls == "Softmax" and layer.axis not in (-1, len(input_shape) - 1):
         return f"axis {layer.axis}; the last is supported"
     if cls == "Concatenate" and layer.axis % len(input_shape) == 0:
@@ -298,14 +302,6 @@ def _is_bent(layer: keras.layers.ReLU) -> bool:
     """Whether a ReLU is another function than min(max(x, 0), 6) or max(x, 0)."""
     odd_end = layer.max_value not in (None, 6)
     return bool(layer.negative_slope or layer.threshold or odd_end)
-
-
-def _pads(layer: keras.layers.Layer, call: Call) -> bool:
-    sizes = call.input_shapes[0][:-1]
-    return any(
-        (-(-size // stride) - 1) * stride + pool > size
-        for size, stride, pool in zip(sizes, layer.strides, layer.pool_size, strict=True)
-    )
 
 
 def _growth_left(call: Call) -> list[int]:
