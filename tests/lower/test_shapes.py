@@ -58,6 +58,7 @@ def proven(model: keras.Model, scheme: Scheme) -> tuple[Graph, Parity]:
 
 # These hold all layers among them; a third of them at each width.
 QUICK = {
+    **dict.fromkeys(("combined", "broadcast", "permuted"), "w4a4"),
     **dict.fromkeys(("unet", "siamese", "branches", "passed on", "more axes", "gates"), "w4a4"),
     **dict.fromkeys(("inception", "nested", "lengths", "shared shorthands"), "w8a8"),
     "sequence gates": "w8a8",

@@ -173,7 +173,8 @@ def test_a_function_of_several_values_is_no_lookup() -> None:
         describe(classifier(L.Activation(centred, name="odd")))
 
 
-def test_products_of_three_are_refused() -> None:
+def test_products_of_three_are_products_of_two() -> None:
     source = classifier(body=lambda x: L.Multiply(name="cube")([x, x, x]))
-    with pytest.raises(LoweringError, match=r"cube \(Multiply: 3 inputs; two are supported"):
-        describe(source)
+    assert [step.name for step in describe(source) if step.kind == "multiply"] == [
+        *["cube_of2", "cube"]
+    ]

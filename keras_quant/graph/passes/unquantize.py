@@ -17,7 +17,7 @@ from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams
 
 # What moves values, which were limited where they were computed.
-_MOVES = ("max_pool", "pad", "reshape", "upsample", "concat")
+_MOVES = ("max_pool", "pad", "reshape", "transpose", "upsample", "concat")
 
 
 class Limit(Enum):
