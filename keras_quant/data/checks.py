@@ -7,6 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 
 PARTS = ("train", "val", "test")
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What people call the parts of a set."""
+MOST_CHANNELS = 4  # of an image as people keep them
 
 
 def as_images(x: np.ndarray) -> np.ndarray:
@@ -18,6 +25,23 @@ def as_images(x: np.ndarray) -> np.ndarray:
 def as_labels(y: np.ndarray) -> np.ndarray:
     """Flattens (images, 1) labels to (images,)."""
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def is_one_hot(y: np.ndarray) -> bool:
+    """Whether labels are rows of zeros and a single one, (images, classes)."""
+    if y.ndim != 2 or y.shape[1] < 2 or not y.size or y.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all())
+
+
+def is_channels_first(x: np.ndarray) -> bool:
+    """Whether images are (images, 3, height, width), or (images, 1, size, size).
+
+    One channel first is told from a height of 1 by images that are square.
+    """
+    if x.ndim != 4 or min(x.shape[2:]) <= MOST_CHANNELS:
+        return False
+    return x.shape[1] == 3 or (x.shape[1] == 1 and x.shape[2] == x.shape[3])
 
 
 def find_problems(arrays: Mapping[str, np.ndarray], num_classes: int | None) -> list[str]:
@@ -65,7 +89,10 @@ def _label_problem(y: np.ndarray) -> str:
     if y.dtype.kind not in "iu":
         return f"dtype is {y.dtype}; integer class numbers are allowed"
     if y.ndim != 1:
-        return f"shape is {y.shape}; (images,) or (images, 1) is allowed"
+        return (
+            f"shape is {y.shape}; (images,), (images, 1), or rows of zeros and a single one are "
+            "allowed"
+        )
     return "" if y.size else "is empty"
 
 

@@ -41,6 +41,7 @@ class Dataset:
         augment: whether random flips and crops are the default while training.
         preprocessing: what becomes of pixels; None for float images whose range nobody declared,
             which are given to the model as they are in any case.
+        notes: what was made of the files that is not usual, a text each.
 
     Raises:
         DataError: images are pixels, and nothing says what they become.
@@ -54,6 +55,7 @@ class Dataset:
     source: str
     augment: bool = False
     preprocessing: Preprocessing | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.has_pixels and self.preprocessing is None:
@@ -77,6 +79,14 @@ class Dataset:
     def has_pixels(self) -> bool:
         """Whether images are 8-bit pixels; else they are floats."""
         return self.train.x.dtype == np.uint8
+
+    @property
+    def span(self) -> float:
+        """Distance of the least and the greatest value of an image, as the model takes it."""
+        if self.preprocessing is not None:
+            low, high = self.preprocessing.range
+            return high - low
+        return float(self.test.x.max() - self.test.x.min())
 
     def reals(self, x: np.ndarray) -> np.ndarray:
         """Gives some of the images as the model takes them, see `pixels.normalize`."""

@@ -1,19 +1,19 @@
-"""Reading a folder of PNG and JPEG images, one subfolder a class."""
+"""Reading a folder of images, one subfolder a class."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from keras_quant.data.checks import find_problems
+from keras_quant.data.checks import PART_NAMES, find_problems
+from keras_quant.data.images import ENDINGS, KINDS, read_images
 from keras_quant.data.split import hold_out_test
 from keras_quant.errors import DataError, close_names
 
-ENDINGS = (".png", ".jpg", ".jpeg")
-PARTS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 MAX_LISTED = 10  # problems that are written out; the rest are counted
 
 
@@ -23,22 +23,30 @@ class _Entry(NamedTuple):
     file: Path
 
 
-def read_folder(path: Path, *, image_size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+def read_folder(
+    path: Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, np.ndarray]:
     """Reads path/CLASS/*.png, or path/train/CLASS/*.png with test/ and val/ beside it.
 
-    Classes are numbered in the order of their names. Without test/, a fifth of the images is
-    held out (see hold_out_test). Images are turned as their EXIF data says, resized to one
-    size whatever their proportions, and grey only if all of them are.
+    The parts may be called as in PART_NAMES. Classes are numbered in the order of their names; what
+    lies in folders inside a class is the class's. Without test/, a fifth of the images is held
+    out (see hold_out_test). Images are turned as their EXIF data says, resized to one size
+    whatever their proportions, and grey only if all of them are.
 
     Args:
         image_size: (height, width) of all images; None takes that of the first.
+        say: is told of folders that are left out or lie inside of classes, and of images of other
+            sizes.
     Returns: x_train, y_train, x_test, y_test, class_names, and x_val, y_val where there is
         val/; images uint8 (images, height, width, 1 or 3).
     Raises: DataError: there are no images, a file is unreadable or of another kind, or a class
         is empty; all problems at once.
     """
-    class_names, entries, problems = _find_files(path)
-    x, unreadable = _read_images(path, [entry.file for entry in entries], image_size)
+    class_names, entries, problems = _find_files(path, say)
+    x, unreadable = read_images([entry.file for entry in entries], path, image_size, say)
     problems += unreadable
     if problems:
         raise _folder_error(path, problems)
@@ -69,23 +77,45 @@ def _subfolders(path: Path) -> list[Path]:
     return [entry for entry in _visible(path) if entry.is_dir()]
 
 
-def _find_parts(path: Path) -> dict[str, Path]:
-    """The folder of each part. A subfolder "train" of images alone is a class of that name."""
-    if not ((path / "train").is_dir() and _subfolders(path / "train")):
-        return {"train": path}
-    return {part: path / name for name, part in PARTS.items() if (path / name).is_dir()}
+def _find_parts(path: Path, say: Callable[[str], None]) -> tuple[dict[str, Path], list[str]]:
+    """The folder of each part, and what is wrong with them.
+
+    A subfolder "train" of images alone is a class of that name.
+    """
+    named: dict[str, list[Path]] = defaultdict(list)
+    others = []
+    for folder in _subfolders(path):
+        part = PART_NAMES.get(folder.name.lower())
+        named[part].append(folder) if part else others.append(folder.name)
+    if not any(_subfolders(folder) for folder in named["train"]):
+        only_parts = bool(named["val"] or named["test"]) and not (others or named["train"])
+        found = ", ".join(folder.name for part in named.values() for folder in part)
+        return {"train": path}, [f"holds {found}, but no train"] if only_parts else []
+    problems = [
+        f"{' and '.join(folder.name for folder in folders)} are names of one part; keep one"
+        for folders in named.values()
+        if len(folders) > 1
+    ]
+    for name in others:
+        if close := close_names(name.lower(), PART_NAMES):
+            problems.append(f"{name}: is no part{close}; rename it, or move it away")
+        else:
+            say(f"{name}/ is no part of the set, and is left out")
+    return {part: folders[0] for part, folders in named.items() if folders}, problems
 
 
-def _find_files(path: Path) -> tuple[list[str], list[_Entry], list[str]]:
+def _find_files(
+    path: Path, say: Callable[[str], None]
+) -> tuple[list[str], list[_Entry], list[str]]:
     """The class names, the files of each class and part, and what is wrong with the folders."""
-    parts = _find_parts(path)
+    parts, problems = _find_parts(path, say)
     class_names = [folder.name for folder in _subfolders(parts["train"])]
-    entries, problems = [], []
-    if len(class_names) < 2:
+    if len(class_names) < 2 and not problems:
         problems.append(
             "two subfolders of images or more are needed, one a class; found: "
-            f"{', '.join(class_names) or 'none'}"
+            f"{', '.join(class_names) or 'none'}{_hint(parts['train'])}"
         )
+    entries, nested = [], []
     for part, part_folder in parts.items():
         for folder in _subfolders(part_folder):
             shown = folder.relative_to(path)
@@ -95,49 +125,39 @@ def _find_files(path: Path) -> tuple[list[str], list[_Entry], list[str]]:
                 continue
             files, problem = _find_images(folder)
             problems += [f"{shown}: {problem}"] if problem else []
+            nested += [shown] if any(file.parent != folder for file in files) else []
             label = class_names.index(folder.name)
             entries += [_Entry(part, label, file) for file in files]
+    if nested:
+        say(
+            f"{len(nested)} classes hold folders, whose images are theirs; the first is {nested[0]}"
+        )
     return class_names, entries, problems
 
 
+def _hint(path: Path) -> str:
+    """Where the classes may be, if a folder holds nothing but one that has several inside."""
+    inside = _subfolders(path)
+    if len(inside) == 1 and len(_subfolders(inside[0])) > 1:
+        return f". {inside[0].name}/ has several: is that the folder?"
+    return ""
+
+
 def _find_images(folder: Path) -> tuple[list[Path], str]:
-    images = [file for file in _visible(folder) if file.suffix.lower() in ENDINGS]
-    others = [file for file in _visible(folder) if file.suffix.lower() not in ENDINGS]
+    found = _all_files(folder)
+    images = [file for file in found if file.suffix.lower() in ENDINGS]
+    others = [file for file in found if file.suffix.lower() not in ENDINGS]
     if others:
         return images, (
-            f"{len(others)} entries are neither PNG nor JPEG, the first is {others[0].name}; "
-            "convert or move them"
+            f"{len(others)} entries are no {KINDS}, the first is "
+            f"{others[0].relative_to(folder)}; convert or move them"
         )
-    return images, "" if images else "has no images; add PNG or JPEG files, or remove the folder"
+    return images, "" if images else f"has no images; add {KINDS} files, or remove the folder"
 
 
-def _read_images(
-    path: Path, files: list[Path], size: tuple[int, int] | None
-) -> tuple[np.ndarray, list[str]]:
-    """All images, uint8 (images, height, width, channels), and what is wrong with the files."""
-    images, problems = [], []
-    for file in files:
-        try:
-            images.append(_read_image(file, size))
-        # SyntaxError is what Pillow raises for a broken PNG chunk.
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            problems.append(f"{file.relative_to(path)}: cannot be read as an image ({error})")
-        else:
-            size = size or images[0].shape[:2]
-    channels = max((image.shape[-1] for image in images), default=1)
-    x = np.empty((len(images), *(size or (0, 0)), channels), dtype=np.uint8)
-    for index, image in enumerate(images):
-        x[index] = image  # a grey one is repeated over the channels
-    return x, problems
-
-
-def _read_image(file: Path, size: tuple[int, int] | None) -> np.ndarray:
-    with Image.open(file) as image:
-        if image.mode[0] in "IF":  # Pillow would clip these to 8 bits, not scale them
-            raise ValueError(f"mode is {image.mode}; 8 bits a channel are allowed")
-        grey = image.mode in ("1", "L", "LA")
-        upright = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
-    if size and upright.size != size[::-1]:
-        upright = upright.resize(size[::-1], Image.Resampling.BILINEAR)
-    pixels = np.asarray(upright)
-    return pixels[..., np.newaxis] if grey else pixels
+def _all_files(folder: Path) -> list[Path]:
+    """The files of a folder and of those inside it, without hidden ones, by name."""
+    files = []
+    for entry in _visible(folder):
+        files += _all_files(entry) if entry.is_dir() else [entry]
+    return files

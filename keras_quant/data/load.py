@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +40,11 @@ def load_dataset(
         UsageError: validation_fraction is out of range, or image_size does not apply.
     """
     _check_arguments(name_or_path, validation_fraction, image_size)
+    notes: list[str] = []
     if name_or_path in DATASETS:
         arrays, source = read_named(name_or_path)
     else:
-        arrays, source = _read_path(Path(name_or_path), image_size), name_or_path
+        arrays, source = _read_path(Path(name_or_path), image_size, notes.append), name_or_path
     train, validation = _hold_out_validation(arrays, validation_fraction, seed)
     return Dataset(
         name=name_or_path,
@@ -54,6 +55,7 @@ def load_dataset(
         source=source,
         augment=name_or_path in DATASETS and DATASETS[name_or_path].augment,
         preprocessing=UNIT if train.x.dtype == np.uint8 else None,
+        notes=tuple(notes),
     )
 
 
@@ -73,11 +75,13 @@ def _check_arguments(
         raise UsageError("\n".join(problems))
 
 
-def _read_path(path: Path, image_size: tuple[int, int] | None) -> dict[str, np.ndarray]:
+def _read_path(
+    path: Path, image_size: tuple[int, int] | None, say: Callable[[str], None]
+) -> dict[str, np.ndarray]:
     if path.is_dir():
-        return read_folder(path, image_size=image_size)
+        return read_folder(path, image_size=image_size, say=say)
     if path.suffix == ".npz":
-        return read_npz(path)
+        return read_npz(path, say=say)
     raise DataError(
         f"no dataset '{path}'{close_names(str(path), DATASETS)}; give one of "
         f"{', '.join(DATASETS)}, a .npz file or a folder of images"

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from keras_quant.data.checks import as_images, as_labels, find_problems
+from keras_quant.data.checks import (
+    PART_NAMES,
+    as_images,
+    as_labels,
+    find_problems,
+    is_channels_first,
+    is_one_hot,
+)
 from keras_quant.errors import DataError
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("x_val", "y_val", "class_names")
 
 
-def read_npz(path: Path, *, num_classes: int | None = None) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, np.ndarray]:
     """Reads and checks the arrays of a dataset file.
 
     Args:
         path: .npz with x_train, y_train, x_test, y_test and, if wanted, x_val with y_val
             (else validation is taken from train) and class_names. Images are uint8 or float,
             (images, height, width) or (images, height, width, channels); labels are integers,
-            (images,) or (images, 1).
+            (images,) or (images, 1). The parts may be called as in PART_NAMES. Channels that come
+            first are moved to the end, and one-hot labels become integers.
         num_classes: number of classes where it is known.
+        say: is told of what was not as above.
     Returns: the arrays by name; images 4-D uint8 or float32, labels 1-D integers.
     Raises: DataError: the file cannot be read, or its arrays are no dataset; all problems
         at once.
@@ -35,10 +50,35 @@ def read_npz(path: Path, *, num_classes: int | None = None) -> dict[str, np.ndar
             num_classes = len(class_names)
         else:
             problems.append("class_names: a 1-D array of strings is allowed")
-    problems += find_problems(arrays, num_classes)
+    width = _hot_classes(arrays)
+    arrays = {name: _arranged(name, array, width, say) for name, array in arrays.items()}
+    problems += find_problems(arrays, num_classes or width)
     if problems:
         raise DataError("\n".join(f"{path}: {problem}" for problem in problems))
     return arrays
+
+
+def _hot_classes(arrays: Mapping[str, np.ndarray]) -> int | None:
+    """How many classes one-hot labels have; None where they are integers."""
+    y = arrays.get("y_train")
+    return y.shape[1] if y is not None and is_one_hot(y) else None
+
+
+def _arranged(
+    name: str, array: np.ndarray, width: int | None, say: Callable[[str], None]
+) -> np.ndarray:
+    """Images with their channels last, and labels as integers, whatever they come as.
+
+    Args:
+        width: how many classes one-hot labels must have; None for any number.
+    """
+    if name.startswith("x_") and is_channels_first(array):
+        say(f"{name} is {array.shape}, channels first: they are moved to the end")
+        return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+    if name.startswith("y_") and is_one_hot(array) and width in (None, array.shape[1]):
+        say(f"{name} is one-hot, {array.shape}: the place of each 1 is the class number")
+        return array.argmax(axis=1)
+    return array
 
 
 def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -47,35 +87,51 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     problems: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            stored = [name.removesuffix(".npy") for name in archive.namelist()]
+            names = [_canonical(name) for name in stored]
             for name in (*REQUIRED, *OPTIONAL):
-                if name in names:
-                    _read_array(archive, name, arrays, problems)
+                if names.count(name) > 1:
+                    same = [own for own in stored if _canonical(own) == name]
+                    problems.append(f"{' and '.join(same)} are names of one array; keep one")
+                elif name in names:
+                    given = stored[names.index(name)]
+                    _read_array(archive, given, name, arrays, problems)
     except FileNotFoundError:
         return {}, ["no such file"]
     except (OSError, zipfile.BadZipFile) as error:
         return {}, [f"is not a complete .npz file ({error}); copy or download it again"]
     missing = [name for name in REQUIRED if name not in names]
     if missing:
-        problems.append(f"lacks {', '.join(missing)}; it has {', '.join(names) or 'no arrays'}")
+        problems.append(f"lacks {', '.join(missing)}; it has {', '.join(stored) or 'no arrays'}")
     if ("x_val" in names) != ("y_val" in names):
         problems.append("x_val and y_val go together; give both or none")
     return arrays, problems
 
 
+def _canonical(name: str) -> str:
+    """x_val for x_valid, and so on."""
+    kind, _, part = name.partition("_")
+    return f"{kind}_{PART_NAMES[part]}" if kind in ("x", "y") and part in PART_NAMES else name
+
+
 def _read_array(
-    archive: zipfile.ZipFile, name: str, arrays: dict[str, np.ndarray], problems: list[str]
+    archive: zipfile.ZipFile,
+    given: str,
+    name: str,
+    arrays: dict[str, np.ndarray],
+    problems: list[str],
 ) -> None:
+    """Reads the array that is called `given` in the file."""
     try:
-        with archive.open(f"{name}.npy") as member:
+        with archive.open(f"{given}.npy") as member:
             array = np.lib.format.read_array(member, allow_pickle=False)
     except (KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
         if "allow_pickle" in str(error):
             problems.append(
-                f"{name}: holds Python objects, which are never loaded; save a plain array of "
+                f"{given}: holds Python objects, which are never loaded; save a plain array of "
                 "integers, floats or strings"
             )
         else:
-            problems.append(f"{name}: is damaged ({error}); copy or download the file again")
+            problems.append(f"{given}: is damaged ({error}); copy or download the file again")
     else:
         arrays[name] = {"x": as_images, "y": as_labels}.get(name[0], np.asarray)(array)

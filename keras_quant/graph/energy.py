@@ -217,5 +217,6 @@ _ARITHMETIC: dict[str, Callable[[Graph, Node], float]] = {
     "requantize": _scale_and_shift,
     "reshape": _nothing,
     "softmax": _softmax,
+    "transpose": _nothing,
     "upsample": _nothing,
 }

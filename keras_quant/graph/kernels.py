@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -42,14 +43,18 @@ def bind_requantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Ker
 
 
 def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
-    """code = round_half_even((real_a + real_b) / s_out) in float64; or a float32 sum."""
+    """code = round_half_even((real_a + real_b) / s_out) in float64; or a float32 sum.
+
+    An input of fewer axes gets axes of 1 behind the batch axis.
+    """
+    aligned = partial(_aligned, rank=len(output.shape))
     if output.qparams is None:
         activate = ACTIVATIONS[node.attrs.get("activation", "none")]
-        return lambda a, b: activate(a + b)
+        return lambda a, b: activate(aligned(a) + aligned(b))
     first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
     if _adds_alike_in_float32(first, second, target):
-        return lambda a, b: _add_in_float32(a, b, first, second, target)
-    return lambda a, b: _add(a, b, first, second, target)
+        return lambda a, b: _add_in_float32(aligned(a), aligned(b), first, second, target)
+    return lambda a, b: _add(aligned(a), aligned(b), first, second, target)
 
 
 def _add(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -> Array:
@@ -86,11 +91,7 @@ def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
     M = float32(float32(s_a * s_b) / s_out), as XNNPACK computes it. Products of two 8-bit codes
     are exact in float32.
     """
-    rank = len(output.shape)
-
-    def aligned(x: Array) -> Array:
-        return x.reshape(len(x), *[1] * (rank + 1 - x.ndim), *x.shape[1:])
-
+    aligned = partial(_aligned, rank=len(output.shape))
     if output.qparams is None:
         activate = ACTIVATIONS[node.attrs.get("activation", "none")]
         return lambda a, b: activate(aligned(a) * aligned(b))
@@ -131,7 +132,10 @@ def bind_max_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
 
 def bind_avg_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
-    """Mean of each window, see `_bind_average`."""
+    """Mean of each window, see `_bind_average`.
+
+    What padding "same" pads does not count, as in Keras; margins do, as a pad in front would.
+    """
     window = window_of(node)
 
     def window_sum(x: Array) -> Array:
@@ -141,7 +145,10 @@ def bind_avg_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
             total += pixels
         return total
 
-    return _bind_average(window_sum, int(np.prod(window.size)), inputs[0], output)
+    count: int | Array = int(np.prod(window.size))
+    if window.padding == "same":
+        count = window_sum(np.ones((1, *inputs[0].shape[:2], 1), np.int32))
+    return _bind_average(window_sum, count, inputs[0], output)
 
 
 def bind_mean(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -164,6 +171,12 @@ def bind_pad(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 def bind_reshape(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """Row-major, the batch axis kept."""
     return lambda x: x.reshape(len(x), *output.shape)
+
+
+def bind_transpose(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
+    """Axes in another order, the batch axis first; axis i of the output is axis perm[i]."""
+    order = (0, *(axis + 1 for axis in node.attrs["perm"]))
+    return lambda x: np.ascontiguousarray(x.transpose(order))
 
 
 def bind_upsample(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -205,8 +218,8 @@ def bind_softmax(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel
     return kernel
 
 
-def _bind_average(add_up: Kernel, count: int, source: Tensor, output: Tensor) -> Kernel:
-    """Turns sums of count terms into means.
+def _bind_average(add_up: Kernel, count: int | Array, source: Tensor, output: Tensor) -> Kernel:
+    """Turns sums of count terms into means; of so many at each place, where count is an array.
 
     Codes: round_half_even(float32(n) * M) with M = float32(float32(s_in * float32(1 / count))
     / s_out), which is what a depthwise convolution with ones and scale 1 / count computes.
@@ -223,6 +236,11 @@ def _bind_average(add_up: Kernel, count: int, source: Tensor, output: Tensor) ->
         return to_codes(sums.astype(np.float32) * multiplier, target)
 
     return kernel
+
+
+def _aligned(x: Array, rank: int) -> Array:
+    """With axes of 1 behind the batch axis, until so many follow it."""
+    return x.reshape(len(x), *[1] * (rank + 1 - x.ndim), *x.shape[1:])
 
 
 def _codes(tensor: Tensor) -> QParams:

@@ -13,7 +13,7 @@ All arrays are channels-last with a leading batch axis; shapes in a graph have n
 | lookup | table[code - qmin], or table[channel, code - qmin] |
 | max_pool | greatest code or real of each window; padded pixels never win |
 | avg_pool, mean | clip(rint(float32(sum) * M) + zero_point), see `graph.kernels` |
-| pad, reshape, upsample | codes and reals pass unchanged; padded pixels are real 0 |
+| pad, reshape, transpose, upsample | codes and reals pass unchanged; padded pixels are real 0 |
 | concat | codes of one scale and zero point, or reals, pass unchanged |
 | clip | float32, cut off at a minimum, a maximum, or both |
 | relu, softmax, pointwise | float32; pointwise by the names of `graph.pointwise` |
@@ -115,6 +115,11 @@ _AXIS = Attr(
     accepts=lambda v: isinstance(v, int) and v >= 0,
     required=True,
 )
+_PERMUTATION = Attr(
+    allowed="the axes without the batch, from 0 on, in another order",
+    accepts=lambda v: isinstance(v, tuple) and sorted(v) == list(range(len(v))),
+    required=True,
+)
 _ACTIVATION = Attr(allowed=", ".join(ACTIVATIONS), accepts=lambda v: v in tuple(ACTIVATIONS))
 _MAX_VALUE = Attr(allowed="None or 6.0", accepts=lambda v: v in (None, 6.0))
 _END = Attr(allowed="a number", accepts=lambda v: isinstance(v, float) and math.isfinite(v))
@@ -180,7 +185,7 @@ OPS: dict[str, OpDef] = {
         weight_rank=2,
     ),
     "add": OpDef(
-        shape=rules.same_shape,
+        shape=rules.broadcast_shape,
         qparams=rules.all_codes_or_all_reals,
         bind=kernels.bind_add,
         arity=2,
@@ -206,7 +211,7 @@ OPS: dict[str, OpDef] = {
         attrs=_POOL,
     ),
     "avg_pool": OpDef(
-        shape=rules.avg_pool_shape,
+        shape=rules.pool_shape,
         qparams=rules.all_codes_or_all_reals,
         bind=kernels.bind_avg_pool,
         attrs=_POOL,
@@ -227,6 +232,12 @@ OPS: dict[str, OpDef] = {
         qparams=rules.keeps_qparams,
         bind=kernels.bind_reshape,
         attrs={"shape": _SHAPE},
+    ),
+    "transpose": OpDef(
+        shape=rules.transposed,
+        qparams=rules.keeps_qparams,
+        bind=kernels.bind_transpose,
+        attrs={"perm": _PERMUTATION},
     ),
     "upsample": OpDef(
         shape=rules.upsampled_shape,

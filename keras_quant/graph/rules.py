@@ -18,7 +18,6 @@ from keras_quant.graph.windows import (
     extent,
     meets_pixels,
     output_size,
-    padding_of,
     transposed_size,
     window_of,
 )
@@ -36,11 +35,14 @@ def same_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 
 def broadcast_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
-    """multiply: sizes of an axis are equal or 1; (channels,) means (1, 1, channels)."""
+    """add, multiply: sizes of an axis are equal or 1; (channels,) means (1, 1, channels)."""
     rank = max(map(len, shapes))
     aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
     if any(len({*sizes} - {1}) > 1 for sizes in zip(*aligned, strict=True)):
-        raise GraphError(f"input shapes cannot be multiplied: {', '.join(map(str, shapes))}")
+        raise GraphError(
+            f"input shapes are {', '.join(map(str, shapes))}; each axis, from the last on, needs "
+            "equal sizes, or 1"
+        )
     return tuple(map(max, zip(*aligned, strict=True)))
 
 
@@ -98,21 +100,6 @@ def pool_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     return *_slide(window_of(node), shapes[0], channels), channels
 
 
-def avg_pool_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
-    """As pool_shape; margins count as pixels.
-
-    Those of padding "same" do not, and would make the divisor depend on the place: there are none.
-    """
-    height, width, _ = _image(shapes[0])
-    window = window_of(node)
-    if window.padding == "same" and padding_of(window, (height, width)) != ((0, 0), (0, 0)):
-        raise GraphError(
-            f'padding "same" pads the input of {shapes[0]}; avg_pool takes only windows that '
-            'pad nothing. Use padding "valid", or an input size that the strides divide.'
-        )
-    return pool_shape(node, shapes)
-
-
 def mean_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     """(height, width, channels) to (channels,)."""
     return (_image(shapes[0])[2],)
@@ -135,6 +122,14 @@ def reshaped(node: Node, shapes: Sequence[Shape]) -> Shape:
     if int(np.prod(shape)) != elements:
         raise GraphError(f"{shapes[0]} has {elements} elements; {shape} has {int(np.prod(shape))}")
     return shape
+
+
+def transposed(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """Any shape, its axes in another order."""
+    order: Shape = node.attrs["perm"]
+    if len(order) != len(shapes[0]):
+        raise GraphError(f"perm has {len(order)} axes; {shapes[0]} has {len(shapes[0])}")
+    return tuple(shapes[0][axis] for axis in order)
 
 
 def upsampled_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
@@ -204,7 +199,7 @@ def table_fits(node: Node, inputs: Tensors, output: Tensor) -> Problems:
 
 
 def keeps_qparams(node: Node, inputs: Tensors, output: Tensor) -> Problems:
-    """max_pool, pad, reshape, upsample: codes pass unchanged."""
+    """max_pool, pad, reshape, transpose, upsample: codes pass unchanged."""
     given, kept = _values(inputs[0].qparams), _values(output.qparams)
     if given == kept:
         return []

@@ -13,6 +13,7 @@ from keras_quant.data import Dataset
 from keras_quant.errors import DataError
 from keras_quant.pixels import pixel_grid
 from keras_quant.prepare import Plan
+from keras_quant.prepare.adjust.correct_bias import kernel_inputs
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
@@ -24,7 +25,8 @@ def collect_statistics(
     file: Path,
     *,
     images: int = CALIBRATION_IMAGES,
-    fresh: bool,
+    fresh: bool = False,
+    post_training: bool = False,
     progress: Progress,
 ) -> Statistics:
     """Collects statistics over training images, and writes them to a file.
@@ -33,6 +35,7 @@ def collect_statistics(
         images: how many, taken at even distances, since a folder's come class by class; all where
             there are fewer.
         fresh: the model is untrained, see `collect`.
+        post_training: it will not be trained, see `quantize`.
     Raises:
         ModelError: the model puts out NaN.
         FileError: the file cannot be written.
@@ -49,13 +52,16 @@ def collect_statistics(
             reals=dataset.reals,
             pixels=declared and pixel_grid(declared, dataset.input_shape[-1]),
             fresh=fresh,
+            per_channel=kernel_inputs(plan) if post_training else (),
             on_images=lambda done: show(done, ""),
         )
     save_statistics(statistics, file)
     return statistics
 
 
-def read_statistics(file: Path, plan: Plan, source: keras.Model) -> Statistics:
+def read_statistics(
+    file: Path, plan: Plan, source: keras.Model, *, post_training: bool = False
+) -> Statistics:
     """Reads statistics that were collected earlier.
 
     Raises:
@@ -63,7 +69,7 @@ def read_statistics(file: Path, plan: Plan, source: keras.Model) -> Statistics:
     """
     statistics = load_statistics(file)
     try:
-        check_statistics(statistics, plan, source)
+        check_statistics(statistics, plan, source, post_training=post_training)
     except DataError as error:
         raise DataError(f"{file}: {error}. {COLLECT_AGAIN}") from error
     return statistics

@@ -46,7 +46,8 @@ def declare(
         asked: what stands behind --preprocess; None where nothing does.
         recorded: what the run or the file was made with.
         model: of one input; None where there is no Keras model.
-        say: is told where it was found, and of values that the model cannot mean.
+        say: is told where it was found, of values that the model cannot mean, and what the
+            dataset has to say of its files.
     Raises:
         UsageError: `asked` cannot be read.
         DataError: the images have other channels than it has numbers for.
@@ -62,7 +63,9 @@ def declare(
         chosen = _found(model, data, say) or chosen
     if chosen is not None:
         check_channels(chosen, data.input_shape, f"dataset {data.name}")
-    declared = dataclasses.replace(data, preprocessing=chosen)
+    for line in data.notes:
+        say(f"{data.name}: {line}")
+    declared = dataclasses.replace(data, preprocessing=chosen, notes=())
     for line in (*_range_warnings(declared), *_model_warnings(declared, model)):
         say(f"warning: {line}")
     return declared

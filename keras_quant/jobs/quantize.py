@@ -17,8 +17,10 @@ from keras_quant.errors import RunError, UsageError, close_names
 from keras_quant.files import write_text
 from keras_quant.jobs.begin import describe_data, now
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
-from keras_quant.jobs.evaluate import check_fits, dataset_of, record_around
+from keras_quant.jobs.export import Exported
 from keras_quant.jobs.finish import finish
+from keras_quant.jobs.loaded import check_takes
+from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.source import build_float
 from keras_quant.methods import DEFAULT_METHOD, load_method
@@ -28,7 +30,6 @@ from keras_quant.model.inputs import with_input_shape
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import Format
-from keras_quant.proof.gate import Export
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import ModelRecord, QuantizationRecord, RunRecord
@@ -100,11 +101,11 @@ class QuantizeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class QuantizeResult:
-    """A finished run: its folder, its record and the proofs of its files."""
+    """A finished run: its folder, its record, and what the model and its files answer."""
 
     folder: RunFolder
     record: RunRecord
-    exports: tuple[Export, ...]
+    exported: Exported
 
 
 def quantize_run(
@@ -132,18 +133,23 @@ def quantize_run(
     record = _begin(settings, dataset, planned.float_layers, command)
     known = None
     if settings.statistics is not None:
-        known = read_statistics(settings.statistics, planned, source)
+        known = read_statistics(settings.statistics, planned, source, post_training=True)
     folder = runs.create(path, overwrite=overwrite)
     records.save(record, folder.path)  # first: without it a folder is no run
     write_text(folder.scheme, scheme_to_yaml(settings.scheme))
     statistics = _statistics(known, planned, source, dataset, settings, folder, progress)
     model = quantize(
-        source, settings.scheme, statistics, settings.method, calibrator=settings.calibrator
+        source,
+        settings.scheme,
+        statistics,
+        settings.method,
+        calibrator=settings.calibrator,
+        post_training=True,
     )
-    record, exports = finish(
+    record, exported = finish(
         model, source, dataset, folder, record, formats, beside_float=True, progress=progress
     )
-    return QuantizeResult(folder=folder, record=record, exports=exports)
+    return QuantizeResult(folder=folder, record=record, exported=exported)
 
 
 def _check(settings: QuantizeSettings, path: Path) -> None:
@@ -177,7 +183,7 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
         progress.say(f"loading {file}")
         source = load_model(file, trust=settings.trust)
         dataset = dataset_of(giver, settings.dataset)
-        check_fits(file, source, dataset)
+        check_takes(file, source, dataset)
         source = with_input_shape(source, dataset.input_shape)
     run = record_around(giver)
     dataset = declare(
@@ -244,6 +250,6 @@ def _statistics(
         dataset,
         folder.statistics,
         images=settings.images,
-        fresh=False,
+        post_training=True,
         progress=progress,
     )

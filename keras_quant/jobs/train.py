@@ -29,7 +29,7 @@ from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.prepare import Plan, plan
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
-from keras_quant.proof.gate import Export
+from keras_quant.proof.write import Export
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
@@ -91,12 +91,12 @@ def train(
     model = _quantized(source, settings, statistics)
     lower(model)  # what cannot be lowered is told before training, not after
     _fit(model, source, statistics, dataset, settings, folder, resume=resume, progress=progress)
-    record, (export,) = finish(
+    record, exported = finish(
         model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
     )
     # Last, so that no kill costs the epochs that are done.
     (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
-    return TrainResult(folder=folder, record=record, export=export)
+    return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
 def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset) -> None:

@@ -188,6 +188,13 @@ def _concat(step: Step) -> dict[str, Any]:
     return {"axis": axis + len(layout(step.shape)) - len(step.shape)}
 
 
+def _transpose(step: Step) -> dict[str, Any]:
+    """The order of the axes of values in the graph's layout."""
+    order = [axis - 1 for axis in step.layer.dims]
+    more = len(layout(step.shape)) - len(order)
+    return {"perm": (*range(more), *(axis + more for axis in order))}
+
+
 _ATTRS: dict[str, Callable[[Step], dict[str, Any]]] = {
     "avg_pool": _pool,
     "concat": _concat,
@@ -198,5 +205,6 @@ _ATTRS: dict[str, Callable[[Step], dict[str, Any]]] = {
     "max_pool": _pool,
     "pad": _pad,
     "reshape": lambda step: {"shape": layout(step.shape)},
+    "transpose": _transpose,
     "upsample": _upsample,
 }

@@ -145,13 +145,13 @@ def _settle(
     Raises:
         LoweringError: biases that would have to move, and cannot.
     """
-    ideal, values, placed = trained, dict(before), None
     names = [node.name for node in trained.nodes if node.weight]
     movable = {name for owner in before for name in owner.nodes}
     free = {name for owner in before for name in owner.nodes if owner.has_free_gain}
     immovable = [name for name in names if name not in movable]
     fixed_gain = [name for name in names if name not in free]
-    for round_number in range(MAX_ROUNDS + 1):
+    ideal, values, placed = trained, dict(before), None
+    for _ in range(MAX_ROUNDS):
         placed = place_nodes(
             ideal,
             stored_max=stored_max,
@@ -159,34 +159,46 @@ def _settle(
             fixed_gain=fixed_gain,
             known=placed,
         )
-        reports = {name: report(node) for name, node in placed.items()}
-        _check_immovable(reports, immovable)
-        wanted = _wanted_values(ideal, values, reports)
+        _check_immovable(placed)
+        wanted = _wanted_values(ideal, values, placed)
         if not wanted:
-            break
-        if round_number == MAX_ROUNDS - 1:
-            immovable += [name for owner in wanted for name in owner.nodes]
-        else:
-            values |= wanted
-            ideal = _with_values(ideal, wanted)
-    assert placed is not None
+            return _Settled(ideal=ideal, placed=placed, values=values)
+        values |= wanted
+        ideal = _with_values(ideal, wanted)
+    restless = [name for owner in wanted for name in owner.nodes]
+    placed = place_nodes(
+        ideal,
+        stored_max=stored_max,
+        immovable=immovable + restless,
+        fixed_gain=fixed_gain,
+        known=placed,
+    )
+    _check_immovable(placed, restless)
     return _Settled(ideal=ideal, placed=placed, values=values)
 
 
-def _check_immovable(reports: Mapping[str, ChannelReport], immovable: Collection[str]) -> None:
-    """Raises a LoweringError that names nodes whose biases would have to move, and cannot."""
-    rounded = [name for name in reports if name in immovable and reports[name].rounded]
+def _check_immovable(placed: Mapping[str, PlacedNode], restless: Collection[str] = ()) -> None:
+    """Looks for nodes whose biases would have to move, and cannot.
+
+    Args:
+        restless: names of nodes whose biases moved in each round.
+    Raises:
+        LoweringError: names them.
+    """
+    rounded = [name for name, node in placed.items() if not node.snap and report(node).rounded]
     if rounded:
+        still = [name for name in rounded if name in restless]
+        rest = f" ({', '.join(still)}: not in {MAX_ROUNDS} round(s))" if still else ""
         raise LoweringError(
             f"the biases of these layers cannot be moved to what integers can say: "
-            f"{', '.join(rounded)}. Each needs use_bias=True without a bias quantizer, or a batch "
-            "norm with center=True behind it; and where a layer is called more than once, inputs "
-            "whose steps differ by powers of two, or a batch norm of its own for each call"
+            f"{', '.join(rounded)}{rest}. Each needs use_bias=True without a bias quantizer, or a "
+            "batch norm with center=True behind it; and where a layer is called more than once, "
+            "inputs whose steps differ by powers of two, or a batch norm of its own for each call"
         )
 
 
 def _wanted_values(
-    ideal: Graph, values: Mapping[_Owner, _Values], reports: Mapping[str, ChannelReport]
+    ideal: Graph, values: Mapping[_Owner, _Values], placed: Mapping[str, PlacedNode]
 ) -> dict[_Owner, _Values]:
     """What the variables of owners are to hold, of those where that is not what they hold.
 
@@ -195,7 +207,7 @@ def _wanted_values(
     nodes = {node.name: node for node in ideal.nodes}
     wanted = {}
     for owner, held in values.items():
-        asked = [reports[name] for name in owner.nodes if name in reports]
+        asked = [report(placed[name]) for name in owner.nodes if name in placed]
         moved = _moved(held, nodes[owner.nodes[0]], asked)
         if _changed(held, moved).any():
             wanted[owner] = moved

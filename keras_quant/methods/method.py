@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_quant.graph.ir import Weight
 from keras_quant.qparams import QParams
+from keras_quant.schemes.scheme import OptionValue
 
 Built = list[tuple[Any, list[np.ndarray]]]
 """Layers with their weights, in the order in which they are called."""
@@ -135,9 +136,11 @@ class Method:
     Attributes:
         tunings: by the last part of the name of each trainable variable that is the method's own
             how it is trained.
+        post_training: options, in place of the defaults, for weights that are not trained further.
     """
 
     maker: Maker
     reader: Reader
     files: FileNames
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
+    post_training: tuple[tuple[str, OptionValue], ...] = ()

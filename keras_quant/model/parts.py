@@ -25,20 +25,19 @@ import numpy as np
 from keras_quant.errors import LoweringError
 from keras_quant.methods.method import Built
 from keras_quant.methods.readers import parts_maker
+from keras_quant.model.combined import split_combined
+from keras_quant.model.norms import affine
 from keras_quant.model.topology import Call, Shape, free_name
 from keras_quant.tf import keras
 
-# With this variance and epsilon, both exact in float32, a batch norm multiplies by gamma alone.
-# TensorFlow raises smaller epsilons to 1.001e-5.
-_EPSILON = 2.0**-10
-
 
 def unfold_calls(calls: Sequence[Call]) -> list[Call]:
-    """Replaces calls of layers of the table by calls of what they stand for.
+    """Replaces calls of layers of the table, and of `combined`, by calls of what they stand for.
 
     Returns: calls with unique names: the last of those that stand for one has its name. The
         parts of a layer that is called more than once are the same in all its calls.
     """
+    calls = split_combined(calls)
     taken = {name for call in calls for name in (call.name, call.layer_name)}
     parts: dict[str, dict[str, keras.layers.Layer]] = {}
     found: list[Call] = []
@@ -96,7 +95,7 @@ def _chain(
     call: Call, names: Sequence[str], parts: Mapping[str, keras.layers.Layer]
 ) -> Iterator[Call]:
     """The calls, under their names, of a layer's parts by the parts' own names."""
-    owner = None if call.layer in parts.values() else call.layer_name
+    owner = call.owner if call.layer in parts.values() else call.layer_name
     inputs, input_shapes = call.inputs, call.input_shapes
     for name, (layer_name, layer) in zip(names, parts.items(), strict=True):
         last = name == call.name
@@ -154,7 +153,7 @@ def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
 
 
 def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> Built:
-    return _affine(layer, input_shape, gain=layer.scale, shift=layer.offset)
+    return [affine(input_shape, gain=layer.scale, shift=layer.offset, name=layer.name)]
 
 
 def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> Built:
@@ -167,7 +166,7 @@ def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     gain, shift = (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
     if by_position:
         return _affine_by_position(layer, input_shape, gain=gain, shift=shift)
-    return _affine(layer, input_shape, gain=gain.ravel(), shift=shift.ravel())
+    return [affine(input_shape, gain=gain.ravel(), shift=shift.ravel(), name=layer.name)]
 
 
 _PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], Built]] = {
@@ -227,38 +226,12 @@ def _grouped(kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(len(kernel), 1, -1)
 
 
-def _affine(
-    layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any, name: str = ""
-) -> Built:
-    """x * gain + shift, both scalars or (channels,), by a layer of the same or another name."""
-    name = name or layer.name
-    norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
-    return [(norm, _line_weights(input_shape[-1:], gain=gain, shift=shift))]
-
-
-def _line_weights(channels: Shape, *, gain: Any, shift: Any) -> list[np.ndarray]:
-    """Weights of a batch norm of _EPSILON that computes x * gain + shift."""
-    gamma, beta = (np.broadcast_to(np.asarray(v, np.float32), channels) for v in (gain, shift))
-    variance = np.full(channels, 1 - _EPSILON, np.float32)
-    return [gamma, beta, np.zeros_like(variance), variance]
-
-
-def line_layer(
-    name: str, input_shape: Shape, *, gain: float, shift: float
-) -> keras.layers.BatchNormalization:
-    """A built batch norm, not trained, that computes x * gain + shift."""
-    norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
-    norm.build((None, *input_shape))
-    norm.set_weights(_line_weights(input_shape[-1:], gain=gain, shift=shift))
-    return norm
-
-
 def _affine_by_position(
     layer: keras.layers.Layer, input_shape: Shape, *, gain: np.ndarray, shift: np.ndarray
 ) -> Built:
     """x * gain + shift, both of a shape that broadcasts to (1, *input_shape)."""
     gain, shift = (np.broadcast_to(v, (1, *input_shape)).ravel() for v in (gain, shift))
     vector = keras.layers.Reshape((-1,), name=f"{layer.name}_vector")
-    norm = _affine(layer, gain.shape, gain=gain, shift=shift, name=f"{layer.name}_positions")
+    norm = affine(gain.shape, gain=gain, shift=shift, name=f"{layer.name}_positions")
     image = keras.layers.Reshape(input_shape, name=layer.name)
-    return [(vector, []), *norm, (image, [])]
+    return [(vector, []), norm, (image, [])]

@@ -16,7 +16,9 @@ from keras_quant.errors import LoweringError
 from keras_quant.methods import METHODS
 from keras_quant.methods.method import Activation
 from keras_quant.methods.readers import class_name, read_activation
-from keras_quant.model.parts import SHORTHANDS, is_shorthand, line_layer, unfold_calls, why_whole
+from keras_quant.model.combined import COMBINED
+from keras_quant.model.norms import affine_layer
+from keras_quant.model.parts import SHORTHANDS, is_shorthand, unfold_calls, why_whole
 from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
 from keras_quant.model.topology import Call, Shape, list_calls
 from keras_quant.qparams import QParams
@@ -26,8 +28,9 @@ COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
 AVERAGE = ("avg_pool", "mean")
 # Steps that put out codes of the grid that they take in.
 PASSING = (
-    "max_pool", "global_max_pool", "reshape", "pad", "upsample", "concat", "dropout", "linear"
-)  # fmt: skip
+    *("max_pool", "global_max_pool", "reshape", "transpose", "pad", "upsample", "concat"),
+    *("dropout", "linear"),
+)
 
 # They pass values on in inference.
 TRAINING_ONLY = (
@@ -57,6 +60,7 @@ _KINDS = {
     "GlobalMaxPooling2D": "global_max_pool",
     "Flatten": "reshape",
     "Reshape": "reshape",
+    "Permute": "transpose",
     "ZeroPadding1D": "pad",
     "ZeroPadding2D": "pad",
     "Cropping1D": "pad",
@@ -71,7 +75,8 @@ _KINDS = {
     **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
 }
 _NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
-SUPPORTED = (*_KINDS, *SHORTHANDS)
+_NOT_COMBINED = "inputs of one shape, without None, are supported"
+SUPPORTED = tuple(dict.fromkeys((*_KINDS, *SHORTHANDS, *COMBINED)))
 SUPPORTED += ("Identity", "Activation('softmax' or a function of one value)")
 SUPPORTED += tuple(f"the layers of {name}" for name in METHODS)
 
@@ -217,8 +222,7 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
     if kind is None and (told := why_whole(layer, call.input_shapes)):
         problems.append(told)
     else:
-        reason = "" if kind else _NO_PARTS if is_shorthand(layer) else "not supported"
-        reason = reason or _limit(layer, cls, call)
+        reason = _limit(layer, cls, call) if kind else _reason(layer, cls)
         problems += [f"{call.layer_name} ({cls}: {reason})"] if reason else []
     if kind == "relu" and _is_bent(layer):
         kind = "lookup"
@@ -266,7 +270,7 @@ def _read_steps(
     )
     if found.line is not None:
         gain, shift = found.line
-        line = line_layer(layer.name, call.shape, gain=gain, shift=shift)
+        line = affine_layer(call.shape, gain=gain, shift=shift, name=layer.name)
         first = dataclasses.replace(first, kind="batch_norm", layer=line, function=None)
     return [first, dataclasses.replace(rounding, inputs=(first.name,))]
 
@@ -340,24 +344,27 @@ def _layer_as_activation(
     return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=activation)
 
 
+def _reason(layer: keras.layers.Layer, cls: str) -> str:
+    """Why a layer of no kind was not told in others."""
+    if cls in COMBINED:
+        return _NOT_COMBINED
+    return _NO_PARTS if is_shorthand(layer) else "not supported"
+
+
 def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
     """Why a layer of a supported class is not supported after all; "" if it is."""
     input_shape = (None, *(call.input_shapes or (call.shape,))[0])
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return f"data_format {layer.data_format}; channels_last is supported"
-    if call.owner and _channels(input_shape) != _channels(layer.input_shape):
+    if call.owner and layer.weights and _channels(input_shape) != _channels(layer.input_shape):
         return (
             f"inputs of shapes {layer.input_shape} and {input_shape}; one number of axes and of "
             "channels is supported"
         )
     if cls == "Conv2DTranspose" and layer.output_padding is not None:
         return _output_padding_limit(layer)
-    if cls in ("Add", "Multiply") and len(call.inputs) != 2:
-        return f"{len(call.inputs)} inputs; two are supported"
     if cls == "BatchNormalization" and list(layer.axis) != [len(input_shape) - 1]:
         return f"axis {layer.axis}; the last is supported"
-    if cls.startswith("AveragePooling") and layer.padding == "same" and _pads(layer, call):
-        return "padding 'same' that reaches over the edge; padding 'valid' is supported"
     if cls == "Softmax" and layer.axis not in (-1, len(input_shape) - 1):
         return f"axis {layer.axis}; the last is supported"
     if cls == "Concatenate" and layer.axis % len(input_shape) == 0:
@@ -392,14 +399,6 @@ def _is_bent(layer: keras.layers.ReLU) -> bool:
     """Whether a ReLU is another function than min(max(x, 0), 6) or max(x, 0)."""
     odd_end = layer.max_value not in (None, 6)
     return bool(layer.negative_slope or layer.threshold or odd_end)
-
-
-def _pads(layer: keras.layers.Layer, call: Call) -> bool:
-    sizes = call.input_shapes[0][:-1]
-    return any(
-        (-(-size // stride) - 1) * stride + pool > size
-        for size, stride, pool in zip(sizes, layer.strides, layer.pool_size, strict=True)
-    )
 
 
 def _growth_left(call: Call) -> list[int]:

@@ -161,3 +161,14 @@ def test_failed_download_says_where_to_put_the_file(monkeypatch: pytest.MonkeyPa
     with pytest.raises(DataError, match="could not be downloaded .URL fetch.*x_train") as caught:
         load_dataset("cifar100")
     assert all(str(path) in str(caught.value) for path in npz_places("cifar100"))
+
+
+def test_what_is_unusual_of_files_is_noted(tmp_path: Path) -> None:
+    x, y = np.zeros((8, 3, 6, 7), np.uint8), np.eye(2, dtype=int)[[0, 1] * 4]
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    dataset = load_dataset(str(tmp_path / "own.npz"), validation_fraction=0.25)
+    assert dataset.input_shape == (6, 7, 3) and dataset.num_classes == 2
+    assert [note.split(" is ")[0] for note in dataset.notes] == [
+        *("x_train", "y_train", "x_test", "y_test")
+    ]
+    assert load_dataset("digits").notes == ()

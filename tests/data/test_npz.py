@@ -59,7 +59,12 @@ def test_class_names_may_name_a_class_without_images(tmp_path: Path) -> None:
         (changed(y_train=[0] * 6), r"has the labels \[0\]; two classes"),
         (changed(y_test=[0, 3, 1]), "classes 0 to 2, the first is 3 at position 1"),
         (changed(y_test=[0.0, 1.0, 2.0]), "y_test: dtype is float64; integer"),
-        (changed(y_test=np.eye(3, dtype=int)), r"y_test: shape is \(3, 3\)"),
+        (changed(y_test=np.ones((3, 3), int)), r"y_test: shape is \(3, 3\); .* a single one are"),
+        (
+            changed(y_train=np.eye(3, dtype=int)[[0, 1, 2, 0, 1, 2]], y_test=np.eye(4)[:3]),
+            r"y_test: .*float64",
+        ),
+        (changed(x_valid=np.zeros((3, 4, 5)), x_dev=0), "x_valid and x_dev are names of one"),
         (changed(y_test=[0, 1]), "x_test has 3 images but y_test has 2 labels"),
         (changed(x_train=np.zeros((6, 20), np.uint8)), r"x_train: shape is \(6, 20\)"),
         (changed(x_train=np.zeros((6, 4, 5), int)), "x_train: dtype is int64; uint8"),
@@ -135,3 +140,45 @@ def test_damaged_file_is_told(tmp_path: Path, spoil: Callable[[Path], None], mes
     spoil(path)
     with pytest.raises(DataError, match=message):
         read_npz(path)
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "dev"])
+def test_parts_may_have_other_names(tmp_path: Path, name: str) -> None:
+    x, y = np.ones((2, 4, 5), np.uint8), np.array([0, 1])
+    arrays = read_npz(save(tmp_path, changed(**{f"x_{name}": x, f"y_{name}": y})))
+    assert arrays["x_val"].shape == (2, 4, 5, 1) and arrays["y_val"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, bool])
+def test_one_hot_labels_become_class_numbers_and_it_is_said(tmp_path: Path, dtype: type) -> None:
+    hot = np.eye(4, dtype=dtype)  # a class of which there is no image
+    labels = {"y_train": hot[[0, 1, 2, 0, 1, 2]], "y_test": hot[[2, 1, 0]]}
+    said: list[str] = []
+    arrays = read_npz(save(tmp_path, changed(**labels)), say=said.append)
+    assert arrays["y_train"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert arrays["y_test"].tolist() == [2, 1, 0]
+    assert said == [
+        f"y_{part} is one-hot, ({count}, 4): the place of each 1 is the class number"
+        for part, count in (("train", 6), ("test", 3))
+    ]
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 9), (1, 7, 7)])
+def test_channels_first_are_moved_to_the_end_and_it_is_said(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (6, *shape)).astype(np.uint8)
+    said: list[str] = []
+    arrays = read_npz(save(tmp_path, changed(x_train=x, x_test=x[:3])), say=said.append)
+    assert np.array_equal(arrays["x_train"], x.transpose(0, 2, 3, 1))
+    assert len(said) == 2 and said[0].startswith("x_train is (6, ") and "channels first" in said[0]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 64), (1, 100, 8), (8, 8, 3), (5, 5, 16)])
+def test_images_that_may_have_their_channels_last_stay_as_they_are(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    x = np.zeros((6, *shape), np.uint8)
+    said: list[str] = []
+    arrays = read_npz(save(tmp_path, changed(x_train=x, x_test=x[:3])), say=said.append)
+    assert arrays["x_train"].shape == (6, *shape) and said == []

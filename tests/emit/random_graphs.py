@@ -13,7 +13,7 @@ from keras_quant.qparams import QParams, signed, unsigned
 BODY_OPS = (
     *("conv2d", "grouped_conv2d", "depthwise_conv2d", "conv2d_transpose"),
     *("max_pool", "avg_pool", "pad", "requantize", "add", "upsample", "concat"),
-    *("multiply", "lookup"),
+    *("multiply", "lookup", "transpose", "add_vector"),
 )
 
 
@@ -194,7 +194,7 @@ class GraphBuilder:
 
     def _add_avg_pool(self) -> None:
         size = tuple(min(a, b) for a, b in zip(self._pair(1, 3), self.shape()[:2], strict=True))
-        padding = "valid" if self._rng.integers(2) else self._margins(size)
+        padding = ("valid", "same", self._margins(size))[int(self._rng.integers(3))]
         attrs = {"pool_size": size, "strides": self._pair(1, 2), "padding": padding}
         self.add_node("avg_pool", qparams=self._regridded(), attrs=attrs)
 
@@ -204,6 +204,10 @@ class GraphBuilder:
         if self._rng.integers(2) and min(self.shape()[:2]) > 4:
             margins = tuple((-before, -after) for before, after in margins)
         self.add_node("pad", qparams=self.qparams(), attrs={"padding": margins})
+
+    def _add_transpose(self) -> None:
+        perm = tuple(int(axis) for axis in self._rng.permutation(3))
+        self.add_node("transpose", qparams=self.qparams(), attrs={"perm": perm})
 
     def _add_upsample(self) -> None:
         self.add_node("upsample", qparams=self.qparams(), attrs={"size": self._pair(1, 3)})
@@ -226,6 +230,14 @@ class GraphBuilder:
         ratios = 2.0 ** self._rng.integers(-2, 3, 2) if self._rng.integers(2) else (1.0, 1.0)
         branch = self.random_qparams(scale * float(ratios[0]))
         self.add_linear("conv2d", (1, 1, channels, channels), qparams=branch)
+        output = self.random_qparams(scale * float(ratios[1]))
+        self.add_node("add", qparams=output, inputs=(start, self.last))
+
+    def _add_add_vector(self) -> None:
+        """A sum with one value a channel."""
+        start, scale = self.last, self.qparams().scale
+        ratios = 2.0 ** self._rng.integers(-2, 3, 2) if self._rng.integers(2) else (1.0, 1.0)
+        self.add_node("mean", qparams=self.random_qparams(scale * float(ratios[0])))
         output = self.random_qparams(scale * float(ratios[1]))
         self.add_node("add", qparams=output, inputs=(start, self.last))
 

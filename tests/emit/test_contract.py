@@ -212,20 +212,28 @@ def float_graph(*, weight_only: bool) -> Graph:
         ("pad", (10, 8, 6), {"padding": ((1, 0), (0, 1))}, None, 0),
         ("max_pool", (5, 4, 6), {"pool_size": (2, 2), "strides": (2, 2)}, None, 0),
         ("avg_pool", (5, 3, 6), {**POOL, "padding": ((1, 0), (0, 0))}, None, 0),
-        ("relu", (5, 3, 6), {"max_value": 6.0}, None, 0),
+        ("edges", (5, 3, 6), {**POOL, "padding": "same"}, None, 0),
+        ("transpose", (3, 5, 6), {"perm": (1, 0, 2)}, None, 0),
+        ("relu", (3, 5, 6), {"max_value": 6.0}, None, 0),
         ("mean", (6,), {}, None, 0),
         ("dense", (5,), {}, weight(6, 5), 5),
         ("softmax", (5,), {}, None, 0),
     ]
     tensors, nodes = {"image": Tensor(name="image", shape=(9, 7, 3))}, []
-    for op, shape, attrs, kernel, channels in steps:
+    for name, shape, attrs, kernel, channels in steps:
+        op = {"edges": "avg_pool"}.get(name, name)
         last = nodes[-1].output if nodes else "image"
-        inputs = ("conv2d", last) if op == "add" else (last,)
-        values = bias(channels) if channels else None
-        nodes.append(
-            Node(name=op, op=op, inputs=inputs, output=op, attrs=attrs, weight=kernel, bias=values)
+        node = Node(
+            name=name,
+            op=op,
+            inputs=("conv2d", last) if op == "add" else (last,),
+            output=name,
+            attrs=attrs,
+            weight=kernel,
+            bias=bias(channels) if channels else None,
         )
-        tensors[op] = Tensor(name=op, shape=shape)
+        nodes.append(node)
+        tensors[name] = Tensor(name=name, shape=shape)
     graph = Graph(
         name="real", inputs=("image",), outputs=("softmax",), tensors=tensors, nodes=tuple(nodes)
     )

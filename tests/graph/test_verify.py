@@ -81,6 +81,7 @@ def all_worst(graph: Graph) -> Graph:
 
 FOUR = unsigned(4, 0.5)
 POOLED = Tensor(name="pooled", shape=(2, 2, 4), qparams=FOUR)
+TWICE, SWAPPED = {"perm": (0, 2)}, {"perm": (1, 0)}
 HALF_POOL = {"pool_size": (2, 2), "strides": (2, 2), "padding": "same"}
 
 BROKEN: list[tuple[str, Change]] = [
@@ -149,12 +150,13 @@ BROKEN: list[tuple[str, Change]] = [
             with_node("conv", attrs={"padding": "valid"})(g)
         ),
     ),
-    (
-        "avg_pool takes only windows that pad nothing",
-        with_last("avg_pool", "sums", POOLED, attrs=HALF_POOL),
-    ),
     ("input shape is (4,); (height, width, channels)", with_last("mean", "means", POOLED)),
-    ("input shapes differ: (3, 3, 4), (4,)", with_node("add", inputs=("features", "means"))),
+    (
+        "input shapes are (3, 3, 4), (6, 6, 2); each axis, from the last on, needs equal sizes",
+        with_node("add", inputs=("features", "pixels")),
+    ),
+    ("perm is (0, 2); allowed is the axes", with_last("transpose", "sums", POOLED, attrs=TWICE)),
+    ("perm has 2 axes; (3, 3, 4) has 3", with_last("transpose", "sums", POOLED, attrs=SWAPPED)),
     (
         "must have the same quantization parameters",
         with_last("max_pool", "features", POOLED, attrs=HALF_POOL),

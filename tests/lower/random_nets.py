@@ -75,7 +75,8 @@ blocks = st.builds(
         [
             *("conv", "depthwise", "residual", "max_pool", "avg_pool", "pad", "dropout"),
             *("projection", "grouped", "multiplied", "transpose", "separable", "norm", "dense"),
-            *("function", "bent", "gate", "join", "upsample", "crop", "reshape"),
+            *("function", "bent", "gate", "join", "upsample", "crop", "reshape", "permute"),
+            *("sum", "difference", "average", "greatest", "edges", "shift"),
         ]
     ),
     size=sizes,
@@ -294,6 +295,40 @@ def _reshape(x: Any, block: Block) -> Any:
     return keras.layers.Reshape((width, channels, height))(x)
 
 
+def _permute(x: Any, block: Block) -> Any:
+    orders = [(2, 1, 3), (1, 3, 2), (3, 1, 2), (2, 3, 1), (3, 2, 1)]
+    return keras.layers.Permute(orders[block.filters % len(orders)])(x)
+
+
+def _of_three(layer: Any) -> Any:
+    """A layer of what comes in, a convolution of it, and what came in again or one of that."""
+
+    def add(x: Any, block: Block) -> Any:
+        branch = keras.layers.Conv2D(x.shape[-1], block.size, padding="same")(x)
+        branch = _finish(branch, block)
+        last = x if block.stride == 1 else keras.layers.Conv2D(x.shape[-1], 1)(branch)
+        return layer()([x, branch, last])
+
+    return add
+
+
+def _difference(x: Any, block: Block) -> Any:
+    branch = keras.layers.Conv2D(x.shape[-1], block.size, padding="same")(x)
+    x = keras.layers.Subtract()([x, _finish(branch, block)])
+    return keras.layers.ReLU()(x) if block.relu else x
+
+
+def _edges(x: Any, block: Block) -> Any:
+    return keras.layers.AveragePooling2D(block.size, block.stride, "same")(x)
+
+
+def _shift(x: Any, block: Block) -> Any:
+    """A value added to each channel, or to each column."""
+    size = (x.shape[1], 1) if block.relu else x.shape[1:3]
+    mean = keras.layers.AveragePooling2D(size)(x)
+    return keras.layers.Add()([x, keras.layers.Conv2D(x.shape[-1], 1)(mean)])
+
+
 _ADD = {
     "function": _function,
     "bent": _bent,
@@ -302,6 +337,13 @@ _ADD = {
     "upsample": _upsample,
     "crop": _crop,
     "reshape": _reshape,
+    "permute": _permute,
+    "sum": _of_three(keras.layers.Add),
+    "average": _of_three(keras.layers.Average),
+    "greatest": _of_three(keras.layers.Maximum),
+    "difference": _difference,
+    "edges": _edges,
+    "shift": _shift,
     "conv": _conv,
     "depthwise": _depthwise,
     "residual": _residual,

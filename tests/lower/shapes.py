@@ -196,6 +196,38 @@ def sequence_gates() -> keras.Model:
     return keras.Model(inputs, [L.Conv1D(2, 1, activation="sigmoid")(x), L.Flatten()(x)])
 
 
+def combined() -> keras.Model:
+    """Sums, differences, averages and the greatest of three, of one sign and of both."""
+    inputs = keras.Input((7, 6, 3), name="image")
+    a, b, c = conv(inputs, 4), conv(inputs, 4, 5), conv(inputs, 4, 1, relu=False)
+    x = L.ReLU()(L.Add()([a, b, c]))
+    x = conv(L.Average()([x, a, conv(x, 4)]), 4)
+    x = L.ReLU()(L.Subtract()([L.Maximum()([a, x, c]), conv(x, 4, relu=False)]))
+    x = L.Subtract()([conv(x, 4), x])
+    gates = [L.Conv2D(4, 1, activation="sigmoid")(y) for y in (a, b)]
+    return head(inputs, conv(L.Multiply()([x, *gates]), 3))
+
+
+def broadcast() -> keras.Model:
+    """Sums with a value a channel, a row and a column; averages that reach over the edge."""
+    inputs = keras.Input((7, 6, 3), name="image")
+    x = conv(inputs, 4)
+    row, column = L.AveragePooling2D((7, 1))(x), L.AveragePooling2D((1, 6))(x)
+    x = L.ReLU()(L.Add()([x, conv(row, 4, 1), conv(column, 4, 1)]))
+    x = L.Add()([x, L.Dense(4, activation="relu")(L.GlobalAveragePooling2D()(x))])
+    x = conv(L.AveragePooling2D(3, 1, "same")(x), 4)
+    return head(inputs, L.AveragePooling2D((4, 2), 2, "same")(x))
+
+
+def permuted() -> keras.Model:
+    """Rows, columns and channels in other orders, and sequences."""
+    inputs = keras.Input((7, 6, 3), name="image")
+    x = conv(L.Permute((2, 1, 3))(conv(inputs, 4)), 5)
+    x = conv(L.Permute((3, 1, 2))(x), 4)
+    x = L.Permute((2, 1))(L.Reshape((30, 4))(x))
+    return head(inputs, L.ReLU()(L.Conv1D(3, 3)(x)))
+
+
 NETS: dict[str, Callable[[], keras.Model]] = {
     "upsampling": moved(lambda: L.UpSampling2D((3, 2))),
     "resizing": moved(lambda: L.Resizing(7, 18, interpolation="nearest")),
@@ -221,6 +253,9 @@ NETS: dict[str, Callable[[], keras.Model]] = {
     "sequences": sequences,
     "more axes": more_axes,
     "shared shorthands": shared_shorthands,
+    "combined": combined,
+    "broadcast": broadcast,
+    "permuted": permuted,
     "gates": gates,
     "sequence gates": sequence_gates,
 }

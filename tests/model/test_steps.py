@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
 
 from keras_quant.errors import LoweringError
@@ -96,29 +97,27 @@ def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
     x = L.ReLU(negative_slope=0.1, name="leaky")(x)
     x = L.Activation("tanh", name="tanh")(x)
     x = L.BatchNormalization(axis=1, name="bn_rows")(x)
-    x = L.AveragePooling2D(4, padding="same", name="edges")(x)
     x = qkeras.QBatchNormalization(name="qbn")(x)
     x = qkeras.QAveragePooling2D(2, average_quantizer="quantized_bits(4,0,1)", name="qpool")(x)
-    x = L.Softmax(axis=1, name="rows")(L.Add(name="sum")([x, x, x]))
+    x = L.Softmax(axis=1, name="rows")(L.Minimum(name="least")([x, x, x]))
     x = L.UpSampling2D(2, interpolation="bilinear", name="smooth")(x)
     x = L.Resizing(5, 5, interpolation="nearest", name="odd")(x)
     x = L.Concatenate(axis=0, name="batches")([x, x])
     with pytest.raises(LoweringError) as caught:
         describe(keras.Model(inputs, x, name="zoo"))
     for expected in (
-        "model zoo: 11 layers are not supported: ",
+        "model zoo: 10 layers are not supported: ",
         "holes (Conv2DTranspose: output_padding and dilation_rate (2, 2); one of them is supported",
         "grown (Conv2DTranspose: output_padding with a kernel smaller than the strides (3, 3); a "
         "kernel_size of at least the strides is supported)",
         "bn_rows (BatchNormalization: axis",
-        "edges (AveragePooling2D: padding 'same' that reaches over the edge",
         "qbn (QBatchNormalization",
         "qpool (QAveragePooling2D",
         "smooth (UpSampling2D: interpolation bilinear; nearest is supported)",
         "sizes that are multiples of the input's, without crop_to_aspect_ratio, are supported",
         "batches (Concatenate: axis 0 is the batch; the others are supported)",
         "rows (Softmax: axis 1",
-        "sum (Add: 3 inputs; two are supported)",
+        "least (Minimum: not supported)",
         "Supported: InputLayer, Conv1D, Conv2D",
     ):
         assert expected in str(caught.value), expected
@@ -164,9 +163,18 @@ def test_a_rescaling_of_values_with_other_channels_is_refused() -> None:
         describe(keras.Model([a, c], [scale(a), scale(c)]))
 
 
-def test_padding_same_that_pads_nothing_is_supported() -> None:
-    model = net(L.AveragePooling2D(2, padding="same"))
-    assert describe(model).in_order[-1].kind == "avg_pool"
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *[L.Dropout(0.5), L.SpatialDropout2D(0.5), L.AlphaDropout(0.5), L.GaussianDropout(0.5)],
+        *[L.GaussianNoise(0.1), L.ActivityRegularization(0.1), L.Identity()],
+    ],
+)
+def test_what_does_nothing_in_inference_passes_values_on(layer: L.Layer) -> None:
+    model = net(layer)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    np.testing.assert_array_equal(model(x, training=False), x)
+    assert describe(model).in_order[-1].kind == "dropout"
 
 
 def test_models_inside_models_and_shared_layers_are_opened() -> None:

@@ -12,7 +12,8 @@ from keras_quant.emit.onnx_tensorrt.emission import Emission, shift
 from keras_quant.emit.onnx_tensorrt.floats import FloatEmission
 from keras_quant.emit.onnx_tensorrt.limits import find_problems
 from keras_quant.emit.onnx_tensorrt.ops import OP_EMITTERS
-from keras_quant.emit.shared.products import with_aligned_products
+from keras_quant.emit.shared.aligned import with_aligned_inputs
+from keras_quant.emit.shared.edges import split_at_edges
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.pads import unfold_pads
@@ -68,7 +69,8 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise EmitError(f"graph {graph.name!r} cannot be written for TensorRT:{lines}")
-    graph = unfold_pads(with_aligned_products(graph), partial(_pads_itself, graph))
+    graph = split_at_edges(with_aligned_inputs(graph))
+    graph = unfold_pads(graph, partial(_pads_itself, graph))
     file = OnnxFile(graph.name, opset=OPSET, ir_version=IR_VERSION)
     kind = Emission if planned.precision == "int8" else FloatEmission
     emission = kind(graph=graph, file=file, int8_weights=VERSIONS[planned.version].int8_weights)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_quant.emit.onnx.layout import stored_order
 from keras_quant.emit.onnx_tensorrt.emission import Emission, shift
 from keras_quant.emit.onnx_tensorrt.windows import kept, padded
 from keras_quant.graph.ir import Node
@@ -45,6 +46,18 @@ def emit_reshape(emission: Emission, node: Node) -> None:
         value = file.operator(
             "Transpose", [value], f"{node.output}/channels_first", perm=_TO_CHANNELS_FIRST
         )
+    _write_moved(emission, node, value)
+
+
+def emit_transpose(emission: Emission, node: Node) -> None:
+    """Codes or floats, their axes in another order."""
+    value = emission.file.operator(
+        "Transpose",
+        [emission.read(node)],
+        f"{node.output}/transposed",
+        name=node.name,
+        perm=stored_order(node.attrs["perm"]),
+    )
     _write_moved(emission, node, value)
 
 

@@ -26,6 +26,7 @@ from keras_quant.emit.onnx_tensorrt.moves import (
     emit_concat,
     emit_pad,
     emit_reshape,
+    emit_transpose,
     emit_upsample,
 )
 from keras_quant.emit.onnx_tensorrt.windows import sliding
@@ -88,7 +89,8 @@ def emit_average(emission: Emission, node: Node) -> None:
         return
     op, attrs = "GlobalAveragePool", {}
     if node.op == "avg_pool":
-        op, attrs = "AveragePool", {**sliding(emission, node), "count_include_pad": 1}
+        counts = int(node.attrs.get("padding") != "same")
+        op, attrs = "AveragePool", {**sliding(emission, node), "count_include_pad": counts}
     value = emission.file.operator(
         op, [emission.read(node)], f"{node.output}/{op}", name=node.name, **attrs
     )
@@ -143,6 +145,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "requantize": emit_requantize,
     "reshape": emit_reshape,
     "softmax": emit_softmax,
+    "transpose": emit_transpose,
     "upsample": emit_upsample,
 }
 

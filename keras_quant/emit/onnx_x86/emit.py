@@ -13,6 +13,7 @@ from keras_quant.emit.onnx_x86.limits import find_problems
 from keras_quant.emit.onnx_x86.ops import OP_EMITTERS
 from keras_quant.emit.onnx_x86.pixels import join_pixels
 from keras_quant.emit.onnx_x86.weights import PRECISION_OPTION, saturating, stored_unsigned
+from keras_quant.emit.shared.edges import split_at_edges
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph
 
@@ -45,7 +46,7 @@ def emit_onnx_x86(
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise EmitError(f"graph {graph.name!r} cannot be written as ONNX for x86:{lines}")
-    legal = legalize(graph)
+    legal = legalize(split_at_edges(graph))
     unsigned = stored_unsigned(legal)
     at_risk = saturating(legal) - unsigned
     legal = join_pixels(legal, unsigned=unsigned)

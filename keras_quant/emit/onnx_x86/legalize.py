@@ -9,10 +9,10 @@ channels of 3x3) and moves the whole image before it. All means the same.
 from __future__ import annotations
 
 from keras_quant.emit.onnx_x86.emission import saturates, stored_offset
+from keras_quant.emit.shared.aligned import aligned
 from keras_quant.emit.shared.concat import stored_alike
 from keras_quant.emit.shared.legal import Legal, Rule, apply_rules
 from keras_quant.emit.shared.ones import mean_with_ones, with_ones
-from keras_quant.emit.shared.products import aligned
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.windows import window_of
 
@@ -43,6 +43,7 @@ def _legal_concat(graph: Graph, node: Node) -> Legal:
 
 
 _RULES: dict[str, Rule] = {
+    "add": aligned,
     "avg_pool": _legal_avg_pool,
     "concat": _legal_concat,
     "mean": _legal_mean,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_quant.emit.onnx.layout import stored_order
 from keras_quant.emit.onnx_x86.emission import TO_NCHW, TO_NHWC, Emission, stored_range
 from keras_quant.graph.ir import Node, Shape, Tensor
 from keras_quant.graph.windows import Margins, padding_of, window_of
@@ -51,6 +52,11 @@ def emit_reshape(emission: Emission, node: Node) -> None:
         emission.pass_on(
             node, "Reshape", [_sizes(emission, f"{node.name}/shape", output.shape)], value=value
         )
+
+
+def emit_transpose(emission: Emission, node: Node) -> None:
+    """Axes in another order."""
+    emission.pass_on(node, "Transpose", perm=stored_order(node.attrs["perm"]))
 
 
 def emit_upsample(emission: Emission, node: Node) -> None:

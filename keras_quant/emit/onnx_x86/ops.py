@@ -21,6 +21,7 @@ from keras_quant.emit.onnx_x86.moves import (
     emit_concat,
     emit_pad,
     emit_reshape,
+    emit_transpose,
     emit_upsample,
 )
 from keras_quant.emit.onnx_x86.multiply import emit_multiply
@@ -102,7 +103,8 @@ def emit_max_pool(emission: Emission, node: Node) -> None:
 def emit_avg_pool(emission: Emission, node: Node) -> None:
     """Floats; of codes, `onnx_x86_legalize` makes a convolution."""
     inputs, attrs = [emission.value(node.inputs[0])], _window(emission, node)
-    emission.write(emission.output(node), "AveragePool", inputs, count_include_pad=1, **attrs)
+    counts = int(node.attrs.get("padding") != "same")
+    emission.write(emission.output(node), "AveragePool", inputs, count_include_pad=counts, **attrs)
 
 
 def emit_mean(emission: Emission, node: Node) -> None:
@@ -172,6 +174,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
     "requantize": emit_requantize,
     "reshape": emit_reshape,
     "softmax": emit_softmax,
+    "transpose": emit_transpose,
     "upsample": emit_upsample,
 }
 

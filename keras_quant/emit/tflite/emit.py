@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from keras_quant.emit.shared.edges import split_at_edges
 from keras_quant.emit.tflite.emission import Emission
 from keras_quant.emit.tflite.ends import emit_input, take_codes
 from keras_quant.emit.tflite.file import TFLiteFile
@@ -47,7 +48,7 @@ def emit_tflite(
     if options.pack == "smallest":
         problems += find_unpacked_nodes(graph, options.pack)
     _refuse(graph, problems)
-    legal = unfold_pads(legalize(rescale(graph)), lambda node: False)
+    legal = unfold_pads(legalize(split_at_edges(rescale(graph))), lambda node: False)
     aliases: Mapping[str, str] = {}
     if options.head == "int8":
         _refuse(graph, find_float_nodes(legal))

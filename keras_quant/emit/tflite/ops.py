@@ -130,8 +130,9 @@ def emit_requantize(emission: Emission, node: Node) -> int:
 
 
 def emit_add(emission: Emission, node: Node) -> int:
-    """Codes on one grid, or floats."""
-    output, inputs = emission.output(node), emission.inputs(node)
+    """Codes on one grid, or floats; one of fewer axes gets axes of 1 behind the batch axis."""
+    output = emission.output(node)
+    inputs = [_aligned(emission, node, name, len(output.shape)) for name in node.inputs]
     options = schema.AddOptionsT(fusedActivationFunction=_activation(node))
     if output.qparams is None:
         return emission.write(output, "ADD", inputs, options=options)
@@ -237,6 +238,14 @@ def emit_reshape(emission: Emission, node: Node) -> int:
     return emission.write(output, "RESHAPE", [*emission.inputs(node), shape])
 
 
+def emit_transpose(emission: Emission, node: Node) -> int:
+    """Codes or floats, their axes in another order behind the batch axis."""
+    order = np.array([0, *(axis + 1 for axis in node.attrs["perm"])], np.int32)
+    inputs = [*emission.inputs(node), emission.file.constant(f"{node.name}/order", order)]
+    options, output = schema.TransposeOptionsT(), emission.output(node)
+    return emission.write(output, "TRANSPOSE", inputs, options=options, version=2)
+
+
 def emit_relu(emission: Emission, node: Node) -> int:
     """Floats."""
     op = "RELU" if node.attrs.get("max_value") is None else "RELU6"
@@ -269,6 +278,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], int]] = {
     "requantize": emit_requantize,
     "reshape": emit_reshape,
     "softmax": emit_softmax,
+    "transpose": emit_transpose,
     "upsample": emit_upsample,
 }
 

@@ -124,6 +124,8 @@ def _can_take(graph: Graph, pad: Node, node: Node) -> bool:
         return False
     if node.op == "max_pool" and not is_never_negative(graph, pad):
         return False
+    if node.op == "avg_pool" and node.attrs.get("padding") == "same" and _pads(graph, node):
+        return False  # what it pads itself does not count
     return meets_pixels(window_of(node), _margins_with(graph, pad, node))
 
 
@@ -142,6 +144,10 @@ def _margins_with(graph: Graph, pad: Node, node: Node) -> Margins:
         for (before, after), (first, last) in zip(own, pad.attrs["padding"], strict=True)
     )
     return rows, columns
+
+
+def _pads(graph: Graph, node: Node) -> bool:
+    return any(map(any, _own_margins(graph, node)))
 
 
 def _own_margins(graph: Graph, node: Node) -> Margins:

@@ -13,7 +13,7 @@ Interval = tuple[float, float]
 
 EVERYTHING: Interval = (-math.inf, math.inf)
 
-_WITHIN = ("max_pool", "avg_pool", "mean", "reshape", "upsample", "concat", "pad")
+_WITHIN = ("max_pool", "avg_pool", "mean", "reshape", "transpose", "upsample", "concat", "pad")
 # Least and greatest value of each function of graph.pointwise, rounded outwards. Those that grow
 # without end stay below the identity where they are positive.
 _FUNCTIONS: dict[str, Interval] = {

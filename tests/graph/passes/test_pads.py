@@ -21,6 +21,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 WINDOWS = ("conv2d", "grouped_conv2d", "depthwise_conv2d", "max_pool", "avg_pool", "pad")
 POSITIVE = unsigned(4, 0.5)
 SIGNED = signed(4, 0.5, narrow_range=False)
+SAME = {"padding": "same"}
 POOL = {"pool_size": (3, 3), "strides": (2, 2), "padding": "valid"}
 
 
@@ -102,6 +103,7 @@ def test_a_window_takes_the_margins_in_front_of_it(op, margins, attrs, kernel, p
         pytest.param("max_pool", ((1, 1), (1, 1)), POOL, SIGNED, id="0 may be the greatest"),
         pytest.param("max_pool", ((3, 0), (0, 0)), POOL, POSITIVE, id="only padded pixels"),
         pytest.param("avg_pool", ((0, 0), (0, 3)), POOL, POSITIVE, id="an average of them"),
+        pytest.param("avg_pool", ((1, 0), (0, 0)), POOL | SAME, POSITIVE, id="two kinds of pixels"),
         pytest.param("max_pool", ((-1, 0), (0, 0)), POOL, POSITIVE, id="a crop"),
         pytest.param("pad", ((1, 0), (0, 0)), {"padding": ((-1, 0), (0, 0))}, POSITIVE, id="both"),
         pytest.param("upsample", ((1, 0), (0, 0)), {"size": (2, 2)}, POSITIVE, id="no window"),

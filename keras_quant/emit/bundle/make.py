@@ -29,8 +29,8 @@ from keras_quant.emit.bundle.texts import (
 from keras_quant.emit.onnx_tensorrt.emission import shift_codes
 from keras_quant.emit.onnx_tensorrt.emit import OPSET, emit_nodes
 from keras_quant.emit.onnx_tensorrt.floats import for_dla, for_half
-from keras_quant.files import make_folder, write_bytes, write_json
 from keras_quant.graph.ir import Graph
+from keras_quant.json_codec import to_json
 from keras_quant.preprocessing import Preprocessing, describe
 from keras_quant.targets.tensorrt import VERSIONS, Plan, TensorRTOptions, plan
 from keras_quant.version import __version__
@@ -59,25 +59,21 @@ _MEANINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Bundle:
-    """A folder that was written.
+    """What is to lie in a folder.
 
     Attributes:
-        folder: where.
         plan: for which version, board and precision, and why.
-        size_bytes: length of model.onnx.
         shifted: tensors of unsigned 8-bit codes, which are stored with an offset.
         fallbacks: layers that the GPU runs in place of the DLA, with the reason.
-        files: names of all files, in order.
+        files: name within the folder to content; the manifest comes last.
     """
 
-    folder: Path
     plan: Plan
-    size_bytes: int
     shifted: tuple[str, ...]
     fallbacks: tuple[str, ...]
-    files: tuple[str, ...]
+    files: Mapping[str, bytes]
 
 
 def written_graph(
@@ -94,9 +90,8 @@ def written_graph(
     return _REWRITES[plan(options).precision](graph)
 
 
-def write_bundle(
+def make_bundle(
     graph: Graph,
-    folder: Path,
     *,
     model: bytes,
     samples: Mapping[str, np.ndarray],
@@ -106,11 +101,10 @@ def write_bundle(
     labels: Sequence[str] = (),
     scheme: str = "",
 ) -> Bundle:
-    """Writes a model and all that a board needs to build, compare and measure it.
+    """Makes a folder's files: a model, and all that a board needs to build and measure it.
 
     Args:
         graph: a realized graph.
-        folder: is made; files of the same names are replaced.
         model: the .onnx file that was emitted from `written_graph` with these options.
         samples: inputs by name, float32 (images, *shape); the first MAX_SAMPLES are taken.
         options: version, board and DLA; they decide whether the file has Q/DQ.
@@ -122,7 +116,6 @@ def write_bundle(
         EmitError: the file cannot say the graph exactly.
         UsageError: the options do not go together.
         GraphError: a sample is missing or of another shape.
-        FileError: the folder cannot be written.
     """
     planned, written = plan(options), written_graph(graph, samples, options=options)
     samples = {name: np.asarray(samples[name][:MAX_SAMPLES], np.float32) for name in samples}
@@ -137,19 +130,9 @@ def write_bundle(
     files |= _sample_files(samples, expected, pixels or {}) | _scripts(written, planned, samples)
     notes = _notes(shifted, fallbacks, in_fp16=rounds_in_fp16(written, planned))
     files["README.md"] = _readme(written, planned, files, expected, notes, preprocessing).encode()
-    for name, content in files.items():
-        make_folder((folder / name).parent)
-        write_bytes(folder / name, content)
     manifest = _manifest(written, planned, files, scheme, preprocessing) | {"notes": notes}
-    write_json(folder / MANIFEST_NAME, manifest)
-    return Bundle(
-        folder=folder,
-        plan=planned,
-        size_bytes=len(files[MODEL_NAME]),
-        shifted=shifted,
-        fallbacks=fallbacks,
-        files=(*files, MANIFEST_NAME),
-    )
+    files[MANIFEST_NAME] = f"{to_json(manifest)}\n".encode()
+    return Bundle(plan=planned, shifted=shifted, fallbacks=fallbacks, files=files)
 
 
 def _shifted(graph: Graph) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ import pytest
 from keras_quant.emit.bundle import compare as bundle_compare
 from keras_quant.emit.bundle.compare import read_outputs
 from keras_quant.emit.bundle.dla import dla_scale
+from keras_quant.emit.bundle.make import MAX_SAMPLES, Bundle, make_bundle, written_graph
 from keras_quant.emit.bundle.texts import counted
-from keras_quant.emit.bundle.write import MAX_SAMPLES, Bundle, write_bundle, written_graph
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.graph.ir import Graph, Weight
 from keras_quant.graph.passes.realize import realize
@@ -81,7 +81,11 @@ def bundle_of(
     options = options or TensorRTOptions()
     written = written_graph(graph, {}, options=options)
     model = emit_onnx_tensorrt(written, options=options)
-    return write_bundle(graph, folder, model=model, options=options, **settings)
+    bundle = make_bundle(graph, model=model, options=options, **settings)
+    for name, content in bundle.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return bundle
 
 
 def images(count: int) -> dict[str, np.ndarray]:
