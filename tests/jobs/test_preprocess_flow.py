@@ -222,3 +222,25 @@ def test_a_net_of_raw_pixels_is_told_to_guess_and_what_would_help(tmp_path: Path
     assert "is that of guessing" in said[0] and "on the first 200 images: raw " in said[0]
     (row,) = evaluate(tmp_path / "published.keras", dataset="digits", preprocess="raw")
     assert row.accuracy > 0.6 and row.warning == ""
+
+
+def test_vectors_go_the_whole_way(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = rng.normal(size=(120, 7)) + 3 * np.eye(3, 7)[y]
+    np.savez(tmp_path / "set.npz", x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:])
+    run = tmp_path / "run"
+    train(settings_of(tmp_path / "set.npz", None), run, progress=Progress(quiet=True))
+    assert records.load(run).dataset.input_shape == (7,)
+    done = export_path(
+        run,
+        list(FORMATS.values()),
+        dataset=None,
+        out=None,
+        images=0,
+        baselines=False,
+        overwrite=True,
+        trust=False,
+        progress=Progress(quiet=True),
+    )
+    assert [export.parity.codes_different for export in done] == [0, 0, 0]
