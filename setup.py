@@ -55,6 +55,7 @@ setup(
         "tensorflow-model-optimization>=0.8.0",
         "tf2onnx>=1.17",
         "tf_keras>=2.21",
+        "threadpoolctl>=3.1",
     ],
     extras_require={
         "dev": [

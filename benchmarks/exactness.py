@@ -26,7 +26,7 @@ from keras_quant.jobs.export import stored_limits
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model
-from keras_quant.model.logits import LogitFunction
+from keras_quant.model.logits import AnswerFunction
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import UNIT
 from keras_quant.proof.formats import FORMATS
@@ -89,11 +89,12 @@ def _proven(
     formats = [FORMATS[name] for name in targets]
     model = fake_quantized(source, bits, calibration)
     snap = lower_exactly(model, limits=stored_limits(formats))
+    reals = normalize(test, UNIT)
     proofs = prove_all(
         snap.graph,
         [(form, form.definition.emit(snap.graph)) for form in formats],
-        {snap.graph.inputs[0]: normalize(test, UNIT)},
-        keras_logits=LogitFunction(model, UNIT)(test),
+        {snap.graph.inputs[0]: reals},
+        keras=dict(zip(snap.graph.outputs, AnswerFunction(model)(reals), strict=True)),
     )
     return [(bits, name, proof, snap.moved) for name, proof in zip(targets, proofs, strict=True)]
 
@@ -104,7 +105,7 @@ def _print(title: str, rows: list[Row]) -> None:
         "target",
         "codes compared",
         "codes different",
-        "logit difference",
+        "difference",
         "top-1 reference",
     )
     cells = [
@@ -113,7 +114,7 @@ def _print(title: str, rows: list[Row]) -> None:
             name,
             parity.codes_compared,
             parity.codes_different,
-            f"{parity.logit_difference:.1e}",
+            f"{parity.difference:.1e}",
             f"{parity.top1_agreement:.2%}",
             f"{parity.keras_top1_agreement or 0:.2%}",
             moved,

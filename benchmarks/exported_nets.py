@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from quantized import fake_quantized
 from keras_quant.data import load_dataset
 from keras_quant.errors import RunError
 from keras_quant.graph.ir import Graph
-from keras_quant.jobs.evaluate import dataset_of
+from keras_quant.jobs.export import stored_limits
+from keras_quant.jobs.paths import dataset_of
 from keras_quant.jobs.preprocess import declare
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model
@@ -57,7 +58,7 @@ def read_run(run: Path, images: int) -> ExportedNet:
         raise RunError(f"{folder}: no exported file. Run `kq export {run} --to tflite,onnx`.")
     return ExportedNet(
         name=run.name,
-        graph=lower_exactly(load_model(model_of(run))).graph,
+        graph=_lowered(load_model(model_of(run)), files),
         images=data.reals(data.test.x[:images]),
         files=files,
     )
@@ -76,13 +77,19 @@ def write_nets(nets: Sequence[str], bits: Sequence[str], images: int) -> Iterato
         _randomize(source)
         for widths in bits:
             model = fake_quantized(source, widths, dataset.train.x[:CALIBRATION_IMAGES])
-            graph = lower_exactly(model).graph
+            graph = _lowered(model, EXACT_FORMATS)
             yield ExportedNet(
                 name=f"{net} {widths}",
                 graph=graph,
                 images=normalize(dataset.test.x[:images], UNIT),
                 files={name: form.definition.emit(graph) for name, form in EXACT_FORMATS.items()},
             )
+
+
+def _lowered(model: keras.Model, formats: Iterable[str]) -> Graph:
+    """Lowers a model for all of the formats, as `kq export` does that writes them together."""
+    limits = stored_limits([EXACT_FORMATS[name] for name in formats])
+    return lower_exactly(model, limits=limits).graph
 
 
 def _randomize(model: keras.Model) -> None:

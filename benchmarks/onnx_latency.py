@@ -25,6 +25,7 @@ from quantized import fake_quantized
 from results import Result
 
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.emit.onnx_x86.weights import stored_limits
 from keras_quant.lower import lower_exactly
 from keras_quant.proof.baseline import float_onnx
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
@@ -64,7 +65,8 @@ def make_files(source: keras.Model, images: np.ndarray) -> dict[str, bytes]:
 
 def our_file(source: keras.Model, images: np.ndarray, bits: str) -> bytes:
     """Quantizes and writes a network as `kq export --to onnx` does."""
-    return emit_onnx_x86(lower_exactly(fake_quantized(source, bits, images)).graph)
+    model = fake_quantized(source, bits, images)
+    return emit_onnx_x86(lower_exactly(model, limits=stored_limits).graph)
 
 
 def statically_quantized(floats: bytes, images: np.ndarray) -> bytes:

@@ -121,13 +121,13 @@ def show(proofs: Sequence[Proof]) -> None:
             proof.parity.codes_compared,
             proof.parity.codes_different,
             proof.parity.first_different or "",
-            f"{proof.parity.logit_difference:.1e}",
+            f"{proof.parity.difference:.1e}",
             f"{proof.parity.top1_agreement:.2%}",
         )
         for proof in proofs
     ]
     columns = ("file", "processor", "codes compared", "codes different", "first different")
-    print_table((*columns, "logit difference", "top-1"), cells)
+    print_table((*columns, "difference", "top-1"), cells)
 
 
 def judge(proofs: Sequence[Proof]) -> None:

@@ -11,7 +11,8 @@ from keras_quant.cli.output import print_table
 from keras_quant.files import write_json
 from keras_quant.runs.records import environment, versions
 
-DECIMALS = {"ms": 3, "s": 2, "GB": 2, "%": 2, "points": 2, "": 3}  # by unit; "" is a ratio
+# By unit; "" is a ratio.
+DECIMALS = {"ms": 3, "s": 2, "GB": 2, "%": 2, "points": 2, "channels": 0, "codes": 0, "": 3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -45,9 +45,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         FileError: the system refuses, or path is something else than a regular file.
     """
     path = Path(path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise FileError(f"{path}: exists and is not a regular file. Choose another name.")
-    temporary = path.with_name(f".{path.stem}{_TEMPORARY}{os.getpid()}{path.suffix}")
+    _check_regular(path)
+    temporary = _temporary(path)
     try:
         yield temporary
         _sync(temporary)
@@ -73,6 +72,50 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     encoding = None if "b" in mode else "utf-8"
     with atomic_path(path) as temporary, open(temporary, mode, encoding=encoding) as stream:
         yield stream
+
+
+def write_together(contents: Mapping[Path, bytes | Callable[[Path], None]]) -> None:
+    """Writes files that belong together: first all under temporary names, then each is renamed.
+
+    So no file is touched unless there was room for all. A process that is killed in between
+    leaves temporary files, for `sweep`; between two renames, which take no time beside the
+    writing, the first of the files. What says of the others that they are there comes last.
+
+    Args:
+        contents: by final name, in this order; bytes, or what writes to the path that it is given.
+            Folders are made.
+    Raises:
+        FileError: as for `atomic_path`.
+    """
+    for path in contents:
+        _check_regular(path)
+    made: dict[Path, Path] = {}
+    path = Path()
+    try:
+        for path, content in contents.items():
+            make_folder(path.parent)
+            made[path] = _temporary(path)
+            _write_any(made[path], content)
+        for path, temporary in made.items():
+            os.replace(temporary, path)
+        for folder in {path.parent for path in made}:
+            _sync(folder)
+    except OSError as error:
+        raise _explained(path, error) from error
+    except FileError as error:
+        raise FileError(str(error).replace(made[path].name, path.name)) from error
+    finally:
+        for temporary in made.values():
+            with suppress(OSError):  # the first error is the one to tell
+                temporary.unlink()
+
+
+def _write_any(path: Path, content: bytes | Callable[[Path], None]) -> None:
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content)
+    _sync(path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -118,6 +161,16 @@ def sweep(folder: str | Path) -> list[Path]:
     for path in leftovers:
         path.unlink()
     return leftovers
+
+
+def _temporary(path: Path) -> Path:
+    """What a file is called while it is written."""
+    return path.with_name(f".{path.stem}{_TEMPORARY}{os.getpid()}{path.suffix}")
+
+
+def _check_regular(path: Path) -> None:
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise FileError(f"{path}: exists and is not a regular file. Choose another name.")
 
 
 def _sync(path: Path) -> None:

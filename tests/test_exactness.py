@@ -14,7 +14,7 @@ pytestmark = pytest.mark.tensorflow
 from keras_quant.errors import EmitError  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.lower import lower_exactly  # noqa: E402
-from keras_quant.model.logits import LogitFunction  # noqa: E402
+from keras_quant.model.logits import AnswerFunction  # noqa: E402
 from keras_quant.proof.formats import EXACT_FORMATS, FORMATS, Format  # noqa: E402
 from keras_quant.proof.parity import prove_all  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
@@ -32,12 +32,12 @@ def prove(net: Net) -> None:
     images = images_of(net, IMAGES)
     model = quantized(net, images)
     snap = lower_exactly(model)
-    logits = LogitFunction(model, None)(images)
+    keras = dict(zip(snap.graph.outputs, AnswerFunction(model)(images), strict=True))
     inputs = {snap.graph.inputs[0]: images}
     files = list(_files(snap.graph))
     different, compared = count_differences(model, snap.graph, images)
     assert different <= math.ceil(FLOAT32_ROUNDING * compared)
-    proofs = prove_all(snap.graph, files, inputs, keras_logits=logits)
+    proofs = prove_all(snap.graph, files, inputs, keras=keras)
     for (form, _), parity in zip(files, proofs, strict=True):
         note(f"{form.name}: {parity}; Keras differs in {different} of {compared} codes")
         assert parity.passed

@@ -75,6 +75,52 @@ def test_killed_process_leaves_old_content_and_sweep_removes_the_rest(tmp_path: 
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_files_that_belong_together_are_all_written(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    made = {
+        tmp_path / "a.txt": b"new",
+        tmp_path / "inner" / "b.txt": lambda path: path.write_text("by itself"),
+    }
+    files.write_together(made)
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert (tmp_path / "inner" / "b.txt").read_text() == "by itself"
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.txt", "b.txt", "inner"]
+
+
+def test_of_files_that_belong_together_none_is_touched_where_one_fails(tmp_path: Path) -> None:
+    def refuse(path: Path) -> None:
+        files.write_text(path / "none", "")
+
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(FileError, match=r"/b\.txt/none: not written: No such file or directory"):
+        files.write_together({tmp_path / "a.txt": b"new", tmp_path / "b.txt": refuse})
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("renamed", [0, 1])
+def test_killed_between_files_that_belong_together_the_last_stays_as_it_was(
+    tmp_path: Path, renamed: int
+) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from keras_quant import files\n"
+        "replace, left = os.replace, [int(sys.argv[2])]\n"
+        "def rename(source, target):\n"
+        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    left[0] -= 1; replace(source, target)\n"
+        "os.replace = rename; folder = Path(sys.argv[1])\n"
+        "files.write_together({folder / 'model': b'new', folder / 'proof': b'new'})\n"
+    )
+    for name in ("model", "proof"):
+        (tmp_path / name).write_text("old")
+    arguments = [sys.executable, "-c", code, str(tmp_path), str(renamed)]
+    assert subprocess.run(arguments, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "model").read_text() == ("new" if renamed else "old")
+    assert (tmp_path / "proof").read_text() == "old"
+    assert len(files.sweep(tmp_path)) == 2 - renamed
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("code", "advice"),
     [

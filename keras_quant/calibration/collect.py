@@ -67,24 +67,26 @@ def collect(
         reals: turns a batch of them into float32 as the model takes it.
         pixels: see Statistics.
         fresh: the weights are untrained, so batch norm must use the statistics of the batch.
-        per_channel: names of steps whose channels have moments of their own.
+        per_channel: names of steps whose channels have moments of their own; of these there are
+            statistics even where the plan rounds nothing.
         on_images: told after each batch how many images are done.
     Raises:
         ModelError: values are NaN or infinite, with the names of the layers.
     """
     given = [images] if isinstance(images, np.ndarray) else list(images)
     inputs = input_names(plan.steps)
-    names = [*inputs, *dict.fromkeys(point.after for point in plan.points)]
-    run = _runner(plan, source, fresh=fresh) if plan.points else lambda batch: {}
-    tensors: dict[str, TensorStatistics] = {name: nothing_seen() for name in names}
+    rounded = [point.after for point in plan.points]
+    names = [name for name in dict.fromkeys([*rounded, *per_channel]) if name not in inputs]
+    run = _runner(plan, source, names, fresh=fresh) if names else lambda batch: {}
+    tensors: dict[str, TensorStatistics] = {name: nothing_seen() for name in (*inputs, *names)}
     size = _batch_size(plan)
     for start in range(0, len(given[0]), size):
         batch = [reals(x[start : start + size]) for x in given]
         values = {**dict(zip(inputs, batch, strict=True)), **run(batch)}
         _check_finite(values)
-        for name in names:
+        for name, known in tensors.items():
             seen = observe(values[name], per_channel=name in per_channel)
-            tensors[name] = combine([tensors[name], seen])
+            tensors[name] = combine([known, seen])
         on_images(start + len(batch[0]))
     return Statistics(
         model=fingerprint(source),
@@ -106,18 +108,16 @@ def fingerprint(model: keras.Model) -> str:
 
 
 def _runner(
-    plan: Plan, source: keras.Model, *, fresh: bool
+    plan: Plan, source: keras.Model, names: Sequence[str], *, fresh: bool
 ) -> Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]:
-    """The values in front of each point, by the name of the step that puts them out."""
-    model = split_float(plan, source)
+    """Gives for a batch the values that steps put out, by the steps' names."""
+    model = split_float(plan, source, names)
 
     def run(batch: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         outputs = model(list(batch), training=fresh)
-        outputs = outputs if len(plan.points) > 1 else [outputs]
-        return {
-            point.after: np.asarray(output, np.float32)
-            for point, output in zip(plan.points, outputs, strict=True)
-        }
+        outputs = outputs if len(names) > 1 else [outputs]
+        arrays = [np.asarray(output, np.float32) for output in outputs]
+        return dict(zip(names, arrays, strict=True))
 
     return run
 

@@ -11,6 +11,7 @@ from keras_quant.errors import DataError
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.model.steps import input_names
 from keras_quant.prepare import Plan, plan, with_grids, wrap
+from keras_quant.prepare.adjust.correct_bias import correct_biases, kernel_inputs
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import GridSpec, QParams
 from keras_quant.schemes.scheme import QuantSpec, Scheme, is_float
@@ -24,6 +25,7 @@ def quantize(
     method: str = DEFAULT_METHOD,
     *,
     calibrator: str = DEFAULT_CALIBRATOR,
+    post_training: bool = False,
 ) -> keras.Model:
     """Makes the fake-quantized model of a float one, with its weights.
 
@@ -33,6 +35,9 @@ def quantize(
         source: the float model that the statistics are of.
         method: a name of METHODS.
         calibrator: a name of CALIBRATORS.
+        post_training: nobody trains the model any further. Scales of kernels are found as their
+            method finds them for that, and what rounding kernels adds to means is taken out of
+            biases (see `correct_biases`).
     Returns: a new model; the source itself where the scheme leaves all in float.
     Raises:
         DataError: the statistics are of another model, or of other places in it.
@@ -43,15 +48,23 @@ def quantize(
     if is_float(scheme):
         return source
     planned = plan(source, scheme)
-    check_statistics(statistics, planned, source)
+    check_statistics(statistics, planned, source, post_training=post_training)
     calibrated = with_grids(planned, choose_grids(planned, statistics, calibrator))
     inputs = choose_input_grids(planned, statistics, calibrator)
-    return wrap(calibrated, source, load_method(method), inputs)
+    model = wrap(calibrated, source, load_method(method), inputs, post_training=post_training)
+    if post_training:
+        channels = {name: statistics.tensors[name].channels for name in kernel_inputs(planned)}
+        correct_biases(planned, model, {name: found.mean for name, found in channels.items()})
+    return model
 
 
-def check_statistics(statistics: Statistics, plan: Plan, source: keras.Model) -> None:
-    """Checks that statistics are of a model, and of all that a plan rounds in it.
+def check_statistics(
+    statistics: Statistics, plan: Plan, source: keras.Model, *, post_training: bool = False
+) -> None:
+    """Checks that statistics are of a model, and of all that a plan needs them for.
 
+    Args:
+        post_training: the channels that kernels read are needed too.
     Raises:
         DataError: they are not.
     """
@@ -62,10 +75,15 @@ def check_statistics(statistics: Statistics, plan: Plan, source: keras.Model) ->
         )
     names = [*input_names(plan.steps), *(point.after for point in plan.points)]
     missing = [name for name in dict.fromkeys(names) if name not in statistics.tensors]
-    if missing:
+    read = kernel_inputs(plan) if post_training else ()
+    known = {name for name, tensor in statistics.tensors.items() if tensor.channels is not None}
+    closed = [name for name in read if name not in known]
+    if missing or closed:
+        lacking = [f"what {', '.join(missing)} put out"] * bool(missing)
+        lacking += [f"the channels of what {', '.join(closed)} put out"] * bool(closed)
         raise DataError(
-            f"the statistics lack what {', '.join(missing)} put out, which this scheme rounds: "
-            "collect them anew with it"
+            f"the statistics lack {'; '.join(lacking)}, which this scheme rounds or reads: collect "
+            "them anew with it"
         )
 
 

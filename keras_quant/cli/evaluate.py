@@ -1,4 +1,4 @@
-"""kq evaluate: accuracy of a run, a Keras file or an exported file."""
+"""kq evaluate: what the answers of a run, a Keras file or an exported file are worth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from keras_quant.cli.options import preprocess_option
-from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.cli.output import (
+    as_score,
+    as_share,
+    json_option,
+    note,
+    print_json,
+    print_table,
+)
 
 
 @click.command()
@@ -27,6 +34,9 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a run, a .keras, .h5, .tflite or .onnx file.
 
+    Outputs of one number a class are judged by accuracy and loss, those that give the image back
+    by PSNR, SSIM and loss.
+
     \b
     Examples:
       kq evaluate models/digits-cnn-w4a4
@@ -41,17 +51,23 @@ def evaluate(
     if as_json:
         print_json(found)
         return
+    metrics = list(dict.fromkeys(m for row in found for out in row.outputs for m in out.scores))
+    several = len(found[0].outputs) > 1
     print_table(
-        ("file", "images", "accuracy", "agreement", "seconds", "kernels"),
+        (
+            *("file", "images", *(("output",) if several else ()), *metrics),
+            *("agreement", "difference", "seconds", "kernels"),
+        ),
         [
             (
-                row.file,
-                row.images,
-                f"{row.accuracy:.2%}",
-                None if row.agreement is None else f"{row.agreement:.2%}",
+                *(row.file, row.images, *((output.name,) if several else ())),
+                *(as_score(metric, output.scores.get(metric)) for metric in metrics),
+                as_share(output.agreement),
+                None if output.difference is None else f"{output.difference:.1e}",
                 f"{row.seconds:.2f}",
                 ", ".join(row.kernels),
             )
             for row in found
+            for output in row.outputs
         ],
     )

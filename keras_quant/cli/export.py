@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.answers import print_answers
+from keras_quant.cli.formats import choose_formats
 from keras_quant.cli.options import preprocess_option
-from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.cli.output import json_option, print_json, print_table
+from keras_quant.cli.proofs import note_exceptions, print_proofs, print_runtimes
 from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
-    from keras_quant.emit.tflite.options import TFLiteOptions
-    from keras_quant.proof.formats import Format
-    from keras_quant.proof.gate import Export
-    from keras_quant.targets.tensorrt import TensorRTOptions
+    from keras_quant.proof.write import Export
 
 
 @click.command()
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
 @click.option("--board", help=f"tensorrt: Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, default=None, help="tensorrt: for the board's DLA.")
-@click.option("--overwrite", is_flag=True, help="Replace an export that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are not of an export.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
 def export(
@@ -76,10 +76,9 @@ def export(
       kq export models/digits-cnn-w4a4 --to tensorrt --board orin-nano
       kq export model.keras --dataset cifar10 --out exported
     """
-    formats = _formats(targets, settings)
+    formats = choose_formats(targets, settings)
     from keras_quant.jobs.export import export_path
     from keras_quant.runs.progress import Progress
-    from keras_quant.targets.tensorrt import plan
 
     done = export_path(
         path,
@@ -96,124 +95,18 @@ def export(
     if as_json:
         print_json(done)
         return
-    _print_proofs(done)
-    _print_runtimes(done)
+    print_proofs(done.files)
+    print_answers(done)
+    print_runtimes(done.files)
     if layers:
-        _print_layers(done)
-    for form in formats:
-        if form.name == "tensorrt" and (reason := plan(form.options).reason):
-            note(f"tensorrt/ holds a model of floats: {reason}")
-            if form.options.dla:
-                note("what is compared is the file in float32, without that rounding")
-    for export in done:
-        if export.parity.codes_tolerance:
-            note(
-                f"{export.format} is not exact for this model: up to "
-                f"{100 * export.parity.codes_tolerance:g}% of its codes may differ; "
-                f"{export.parity.codes_different:,} do"
-            )
-    if done[0].moved_channels:
-        note(
-            f"biases of {done[0].moved_channels:,} channels were moved to what integers can say, "
-            f"by up to {done[0].largest_shift_steps:.1g} of an output step; Keras here is the "
-            "moved model"
-        )
+        _print_layers(done.files)
+    note_exceptions(done, formats)
 
 
-def _formats(targets: str, settings: Mapping[str, Any]) -> list[Format]:
-    """The formats that --to names, each once, with the options given for it."""
-    from keras_quant.errors import UsageError, close_names
-    from keras_quant.proof.formats import FORMATS
-    from keras_quant.targets.tensorrt import plan
-
-    names = dict.fromkeys(name.strip() for name in targets.split(","))
-    problems = [
-        f"--to {name!r} is not known{close_names(name, FORMATS)}; targets are {', '.join(FORMATS)}"
-        for name in names
-        if name not in FORMATS
-    ]
-    chosen = {name: value for name, value in settings.items() if value is not None}
-    problems += [
-        f"--{option.removesuffix('_type')} is for {target}; give it with --to {target}"
-        for option in chosen
-        if (target := _TARGET_OF[option]) not in names
-    ]
-    if problems:
-        raise UsageError("\n".join(problems))
-    tensorrt = _tensorrt_options(chosen)
-    plan(tensorrt)  # tells what does not go together before anything is loaded
-    options = {"tflite": _tflite_options(chosen), "tensorrt": tensorrt}
-    return [FORMATS[name].with_options(options.get(name)) for name in names]
-
-
-_TARGET_OF = {
-    **dict.fromkeys(("pack", "input_type", "head", "batch"), "tflite"),
-    **dict.fromkeys(("trt", "board", "dla"), "tensorrt"),
-}
-
-
-def _tflite_options(chosen: Mapping[str, Any]) -> TFLiteOptions:
-    from keras_quant.emit.tflite.options import TFLiteOptions
-    from keras_quant.errors import UsageError
-
-    batch = chosen.get("batch", "dynamic")
-    if batch != "dynamic" and not batch.isdecimal():
-        raise UsageError(f"--batch is {batch!r}; a number of images, or dynamic, is allowed")
-    given = {"pack": "pack", "input_type": "input", "head": "head"}
-    return TFLiteOptions(
-        batch=None if batch == "dynamic" else int(batch),
-        **{field: chosen[option] for option, field in given.items() if option in chosen},
-    )
-
-
-def _tensorrt_options(chosen: Mapping[str, Any]) -> TensorRTOptions:
-    from keras_quant.targets.tensorrt import TensorRTOptions
-
-    return TensorRTOptions(
-        version=chosen.get("trt"), board=chosen.get("board"), dla=chosen.get("dla", False)
-    )
-
-
-def _print_proofs(exports: Sequence[Export]) -> None:
-    """One row a file."""
-    columns = (
-        *("target", "kB", "images", "codes compared", "different", "top-1 reference"),
-        *("top-1 Keras", "logit difference", "seconds"),
-    )
-    rows = [
-        (
-            done.format,
-            f"{done.size_bytes / 1e3:,.1f}",
-            done.parity.images,
-            done.parity.codes_compared,
-            done.parity.codes_different,
-            f"{done.parity.top1_agreement:.2%}",
-            f"{done.parity.keras_top1_agreement or 0:.2%}",
-            f"{done.parity.logit_difference:.1e}",
-            f"{done.parity.seconds:.2f}",
-        )
-        for done in exports
-    ]
-    print_table(columns, rows, title=str(exports[0].path.parent))
-
-
-def _print_runtimes(exports: Sequence[Export]) -> None:
-    """What computed each file's answers, in which version."""
-    rows = [
-        (
-            done.format,
-            ", ".join(f"{name} {version}" for name, version in done.parity.versions.items()),
-            ", ".join(done.parity.kernels),
-        )
-        for done in exports
-    ]
-    print_table(("target", "versions", "kernels"), rows)
-
-
-def _print_layers(exports: Sequence[Export]) -> None:
+def _print_layers(files: Sequence[Export]) -> None:
     """One row a layer, with each file's differing codes."""
-    columns = ("layer", "codes compared", *(f"different, {done.format}" for done in exports))
-    layers = zip(*(done.parity.layers for done in exports), strict=True)
+    columns = ("layer", "codes compared", *(f"different, {done.format}" for done in files))
+    layers = zip(*(done.parity.layers for done in files), strict=True)
     rows = [
         (same[0].node, same[0].codes_compared, *(layer.codes_different for layer in same))
         for same in layers

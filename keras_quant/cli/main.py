@@ -26,6 +26,10 @@ COMMANDS = {
         "keras_quant.cli.train:train",
         "Train a quantized model, export it as TFLite and prove the file.",
     ),
+    "quantize": (
+        "keras_quant.cli.quantize:quantize",
+        "Quantize a trained float model without training, export it and prove the files.",
+    ),
     "evaluate": (
         "keras_quant.cli.evaluate:evaluate",
         "Measure the accuracy of a run, a .keras, .h5, .tflite or .onnx file.",

@@ -55,6 +55,18 @@ def print_table(
     click.echo("\n".join(line.rstrip() for line in plain.get().splitlines()))
 
 
+def as_share(value: float | None) -> str | None:
+    """A share as a percentage; None stays a dash."""
+    return None if value is None else f"{value:.2%}"
+
+
+def as_score(metric: str, value: float | None) -> str | None:
+    """What a metric of `model.metrics` came to, in its unit."""
+    if value is None:
+        return None
+    return f"{value:.2%}" if metric in ("accuracy", "top-5") else f"{value:.4g}"
+
+
 @contextlib.contextmanager
 def warnings_noted() -> Iterator[None]:
     """Prints what the library warns of, each text once, on stderr."""

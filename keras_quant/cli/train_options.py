@@ -122,6 +122,15 @@ def run_path(options: Mapping[str, Any], settings: TrainSettings) -> Path:
         model = settings.model.rpartition(":")[0] or settings.model
         parts = (Path(settings.dataset).stem, Path(model).stem, settings.scheme.name)
         name = "-".join(parts)
+    return plain_path(options["out"], name)
+
+
+def plain_path(out: Path, name: str) -> Path:
+    """The folder of a run.
+
+    Raises:
+        UsageError: the name is not that of a folder below --out.
+    """
     if Path(name).name != name or name in ("", ".", ".."):
         raise UsageError(f"--name {name!r}: give a plain name; the folder is chosen with --out")
-    return Path(options["out"]) / name
+    return Path(out) / name

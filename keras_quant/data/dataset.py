@@ -81,6 +81,14 @@ class Dataset:
         """Whether images are 8-bit pixels; else they are floats."""
         return self.train.x.dtype == np.uint8
 
+    @property
+    def span(self) -> float:
+        """Distance of the least and the greatest value of an image, as the model takes it."""
+        if self.preprocessing is not None:
+            low, high = self.preprocessing.range
+            return high - low
+        return float(self.test.x.max() - self.test.x.min())
+
     def reals(self, x: np.ndarray) -> np.ndarray:
         """Gives some of the images as the model takes them, see `pixels.normalize`."""
         return normalize(x, self.preprocessing)

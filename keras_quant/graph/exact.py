@@ -30,8 +30,12 @@ def accumulator_range(kernel: np.ndarray, qparams: QParams) -> tuple[np.ndarray,
         qparams: of the input codes.
     Returns: lowest and highest sum of (code - zero_point) * kernel, int64 (channels,).
     """
-    low, high = _term_ranges(kernel, qparams)
-    return low.sum(axis=0), high.sum(axis=0)
+    weights = kernel.reshape(-1, kernel.shape[-1])
+    total = weights.sum(axis=0, dtype=np.int64)
+    positive = np.maximum(weights, 0).sum(axis=0, dtype=np.int64)
+    negative = total - positive
+    low, high = _offset_range(qparams)
+    return low * positive + high * negative, high * positive + low * negative
 
 
 def exact_dtype(largest: int) -> type[np.floating]:
@@ -70,9 +74,13 @@ def exact_product(kernel: np.ndarray, qparams: QParams, *, headroom: int) -> Pro
 def _term_ranges(kernel: np.ndarray, qparams: QParams) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest value of each term of the sums, int64 (terms, channels)."""
     weights = kernel.reshape(-1, kernel.shape[-1]).astype(np.int64)
-    lowest = weights * min(qparams.qmin - qparams.zero_point, 0)
-    highest = weights * max(qparams.qmax - qparams.zero_point, 0)
-    return np.minimum(lowest, highest), np.maximum(lowest, highest)
+    low, high = _offset_range(qparams)
+    return np.minimum(weights * low, weights * high), np.maximum(weights * low, weights * high)
+
+
+def _offset_range(qparams: QParams) -> tuple[int, int]:
+    """Least and greatest code minus its zero point; 0, of what is padded, is within."""
+    return min(qparams.qmin - qparams.zero_point, 0), max(qparams.qmax - qparams.zero_point, 0)
 
 
 def _exact_blocks(kernel: np.ndarray, qparams: QParams) -> list[slice]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant.errors import GraphError
-from keras_quant.files import atomic_write
+from keras_quant.files import write_bytes
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams
@@ -33,7 +33,13 @@ def save_graph(graph: Graph, path: str | Path) -> None:
     Raises:
         FileError: the file cannot be written.
     """
-    with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
+    write_bytes(path, pack_graph(graph))
+
+
+def pack_graph(graph: Graph) -> bytes:
+    """Gives the bytes that `save_graph` writes."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
 
         def store(array: np.ndarray | None) -> str | None:
             if array is None:
@@ -45,6 +51,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
             return name
 
         _write(archive, _STRUCTURE, _encode(_graph_to_json(graph, store)))
+    return packed.getvalue()
 
 
 def load_graph(path: str | Path) -> Graph:

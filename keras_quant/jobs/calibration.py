@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from keras_quant.calibration.collect import CALIBRATION_IMAGES, Statistics, collect
 from keras_quant.calibration.quantize import check_statistics
 from keras_quant.calibration.store import COLLECT_AGAIN, load_statistics, save_statistics
@@ -11,6 +13,7 @@ from keras_quant.data import Dataset
 from keras_quant.errors import DataError
 from keras_quant.pixels import pixel_grid
 from keras_quant.prepare import Plan
+from keras_quant.prepare.adjust.correct_bias import kernel_inputs
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
@@ -22,19 +25,23 @@ def collect_statistics(
     file: Path,
     *,
     images: int = CALIBRATION_IMAGES,
-    fresh: bool,
+    fresh: bool = False,
+    post_training: bool = False,
     progress: Progress,
 ) -> Statistics:
     """Collects statistics over training images, and writes them to a file.
 
     Args:
-        images: how many; all where there are fewer.
+        images: how many, taken at even distances, since a folder's come class by class; all where
+            there are fewer.
         fresh: the model is untrained, see `collect`.
+        post_training: it will not be trained, see `quantize`.
     Raises:
         ModelError: the model puts out NaN.
         FileError: the file cannot be written.
     """
-    x = dataset.train.x[:images]
+    count = min(images, len(dataset.train))
+    x = dataset.train.x[np.arange(count) * len(dataset.train) // count]
     declared = dataset.preprocessing
     progress.say(f"calibrating activations on {len(x):,} training images")
     with progress.bar("calibrating", len(x)) as show:
@@ -45,13 +52,16 @@ def collect_statistics(
             reals=dataset.reals,
             pixels=declared and pixel_grid(declared, dataset.input_shape[-1]),
             fresh=fresh,
+            per_channel=kernel_inputs(plan) if post_training else (),
             on_images=lambda done: show(done, ""),
         )
     save_statistics(statistics, file)
     return statistics
 
 
-def read_statistics(file: Path, plan: Plan, source: keras.Model) -> Statistics:
+def read_statistics(
+    file: Path, plan: Plan, source: keras.Model, *, post_training: bool = False
+) -> Statistics:
     """Reads statistics that were collected earlier.
 
     Raises:
@@ -59,7 +69,7 @@ def read_statistics(file: Path, plan: Plan, source: keras.Model) -> Statistics:
     """
     statistics = load_statistics(file)
     try:
-        check_statistics(statistics, plan, source)
+        check_statistics(statistics, plan, source, post_training=post_training)
     except DataError as error:
         raise DataError(f"{file}: {error}. {COLLECT_AGAIN}") from error
     return statistics

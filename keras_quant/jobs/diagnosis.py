@@ -28,6 +28,7 @@ REQUIRED = {
     "onnxruntime": "onnxruntime",
     "numpy": "numpy",
     "scikit-learn": "sklearn",
+    "threadpoolctl": "threadpoolctl",
     "pillow": "PIL",
     "matplotlib": "matplotlib",
     "pyyaml": "yaml",

@@ -1,29 +1,47 @@
-"""How well a run, a Keras file, a TFLite or an ONNX file classifies images."""
+"""How well a run, a Keras file, a TFLite or an ONNX file answers images."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_quant.data import Dataset, Split, load_dataset
-from keras_quant.errors import DataError, ModelError, RunError, UsageError
+from keras_quant.data import Dataset, Split
+from keras_quant.errors import DataError, ModelError, UsageError
+from keras_quant.jobs.loaded import Answers, Loaded, load_file
+from keras_quant.jobs.paths import dataset_of, files_of, record_around
 from keras_quant.jobs.preprocess import TRIED_IMAGES, Say, declare, guessing_warning
-from keras_quant.model.suffixes import KERAS_SUFFIXES
+from keras_quant.model.metrics import Scores, metrics_of
+from keras_quant.model.tasks import CLASSIFICATION, task_of
 from keras_quant.preprocessing import Preprocessing
-from keras_quant.proof.answers import run_logits
-from keras_quant.proof.formats import FORMATS, format_of
-from keras_quant.runs import RunFolder, model_of, records
-from keras_quant.runs.records import RunRecord
-
-if TYPE_CHECKING:
-    from keras_quant.tf import keras
+from keras_quant.proof.distance import Distance
 
 SPLITS = ("test", "validation", "train")
+IMAGES_AT_ONCE = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputEvaluation:
+    """What one output is worth.
+
+    Attributes:
+        name: as the file calls it.
+        task: what it is for, see model.tasks; None where labels and images do not fit.
+        scores: the mean of each metric of the task.
+        agreement: share of images on which the largest value is the first file's; None for the
+            first file, and for other than vectors.
+        difference: root mean square of what it differs from the first file's, as a share of that;
+            None for the first file.
+    """
+
+    name: str
+    task: str | None
+    scores: dict[str, float]
+    agreement: float | None
+    difference: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +52,7 @@ class Evaluation:
         file: what was run.
         kernels: what computed the answers.
         images: how many.
-        accuracy: share of images whose largest output is that of their label.
-        agreement: share of images on which the largest output is the first file's; None for
-            the first file.
+        outputs: what they are worth, in the model's order.
         seconds: time for all images.
         preprocess: what became of pixels in front of it; None for images of floats.
         warning: that it is no better than a guess; "" where it is.
@@ -45,33 +61,22 @@ class Evaluation:
     file: Path
     kernels: tuple[str, ...]
     images: int
-    accuracy: float
-    agreement: float | None
+    outputs: tuple[OutputEvaluation, ...]
     seconds: float
     preprocess: Preprocessing | None
     warning: str = ""
 
+    @property
+    def accuracy(self) -> float | None:
+        """That of the first classifier among the outputs; None without one."""
+        found = (output.scores.get("accuracy") for output in self.outputs)
+        return next((value for value in found if value is not None), None)
 
-Logits = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Loaded:
-    """A file that can be run.
-
-    Attributes:
-        logits: gives what answers images where these become what it is told.
-        kernels: what computes them.
-        model: where it is a Keras file.
-        recorded: what becomes of pixels in front of it, as the file says.
-        takes_pixels: whatever becomes of them.
-    """
-
-    logits: Callable[[Preprocessing | None], Logits]
-    kernels: tuple[str, ...]
-    model: keras.Model | None = None
-    recorded: Preprocessing | None = None
-    takes_pixels: bool = False
+    @property
+    def agreement(self) -> float | None:
+        """The least agreement of an output with the first file's; None where none has one."""
+        found = [output.agreement for output in self.outputs if output.agreement is not None]
+        return min(found, default=None)
 
 
 def evaluate(
@@ -84,6 +89,8 @@ def evaluate(
     say: Say = lambda text: None,
 ) -> tuple[Evaluation, ...]:
     """Evaluates a run's model.keras and exported files, or one .keras, .h5 or exported file.
+
+    All files are asked for the same images before the next ones, so that no answers are kept.
 
     Args:
         dataset: name or path; None means the dataset of the run that the path belongs to.
@@ -98,140 +105,136 @@ def evaluate(
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r} is not known; splits are {', '.join(SPLITS)}")
-    files = _files(path)
+    files = files_of(path)
     data = dataset_of(path, dataset)
     run = record_around(path)
-    found: list[Evaluation] = []
-    first: np.ndarray | None = None
+    judged = []
     for file in files:
-        loaded = _load(file, data, trust=trust)
-        recorded = loaded.recorded or (run and run.dataset.preprocess)
-        data = declare(
+        loaded = load_file(file, data, trust=trust)
+        declared = declare(
             data,
             asked=None if loaded.takes_pixels else preprocess,
-            recorded=recorded,
+            recorded=loaded.recorded or (run and run.dataset.preprocess),
             model=loaded.model,
             say=say,
         )
-        part = getattr(data, split)
-        logits_of = loaded.logits(data.preprocessing)
+        judged.append(_Judged(loaded=loaded, data=declared))
+    part = getattr(data, split)
+    for start in range(0, len(part), IMAGES_AT_ONCE):
+        rows = slice(start, start + IMAGES_AT_ONCE)
+        first: Answers | None = None
+        for one in judged:
+            answers = one.add(part.x[rows], part.y[rows], first)
+            first = answers if first is None else first
+    return tuple(one.evaluation(part, say) for one in judged)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Judged:
+    """A file, and what its answers so far came to.
+
+    Attributes:
+        data: with what becomes of pixels in front of the file.
+        tasks: by output, once one batch was answered.
+        distances: from the first file's outputs, in their order; none of the first file.
+        best: of each image, the class that the first classifier among the outputs gives it.
+    """
+
+    loaded: Loaded
+    data: Dataset
+    tasks: dict[str, str | None] = field(default_factory=dict)
+    scores: Scores = field(default_factory=Scores)
+    distances: list[Distance] = field(default_factory=list)
+    best: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, images: np.ndarray, labels: np.ndarray, first: Answers | None) -> Answers:
+        """Asks for some images; first: the first file's answers to them."""
         started = time.perf_counter()
-        logits = logits_of(part.x)
-        seconds = time.perf_counter() - started
-        if logits.ndim != 2 or logits.shape[1] != data.num_classes:
+        answers = self.loaded.ask(images, self.data.preprocessing)
+        self.seconds += time.perf_counter() - started
+        if not self.tasks:
+            self._begin(answers, has_peer=first is not None)
+        reals = self.data.reals(images)
+        targets = {
+            name: labels if task == CLASSIFICATION else reals
+            for name, task in self.tasks.items()
+            if task
+        }
+        self.scores.add(answers, targets)
+        if first is not None:
+            self._compare(answers, first)
+        name = next((name for name, task in self.tasks.items() if task == CLASSIFICATION), None)
+        if name is not None:
+            self.best += answers[name].argmax(axis=-1).tolist()
+        return answers
+
+    def _begin(self, answers: Answers, *, has_peer: bool) -> None:
+        """Finds out what the outputs are for."""
+        data = self.data
+        self.tasks = {
+            name: task_of(array.shape[1:], data.input_shape, data.num_classes)
+            for name, array in answers.items()
+        }
+        if not has_peer and not any(self.tasks.values()):
+            shapes = ", ".join(str(array.shape[1:]) for array in answers.values())
             raise DataError(
-                f"{file}: puts out {logits.shape[1:]}; dataset {data.name} has "
-                f"{data.num_classes} classes"
+                f"{self.loaded.file}: puts out {shapes}; dataset {data.name} has "
+                f"{data.num_classes} classes, and images of {data.input_shape}. Name the data that "
+                "it was trained on with --dataset"
             )
-        best = logits.argmax(axis=-1)
-        warning = guessing_warning(best, part.y, data, _others(loaded, part))
+        settings = {"num_classes": data.num_classes, "span": data.span}
+        self.scores = Scores(
+            metrics={n: metrics_of(task, **settings) for n, task in self.tasks.items() if task}
+        )
+
+    def _compare(self, answers: Answers, first: Answers) -> None:
+        if len(answers) != len(first):
+            raise ModelError(
+                f"{self.loaded.file}: has {len(answers)} outputs ({', '.join(answers)}); the "
+                f"run's model has {len(first)} ({', '.join(first)}). Export it again"
+            )
+        self.distances = self.distances or [Distance() for _ in first]
+        pairs = zip(answers.values(), first.values(), strict=True)
+        for distance, (found, expected) in zip(self.distances, pairs, strict=True):
+            distance.add(found, expected)
+
+    def evaluation(self, part: Split, say: Say) -> Evaluation:
+        """Sums up, and says where answers are mere guesses."""
+        means, found = self.scores.means(), self.distances or [None] * len(self.tasks)
+        warning = ""
+        if self.best:
+            answers = np.array(self.best)
+            warning = guessing_warning(answers, part.y, self.data, self._others(part))
         if warning:
-            say(f"warning: {file}: {warning}")
-        found.append(
-            Evaluation(
-                file=file,
-                kernels=loaded.kernels,
-                images=len(part),
-                accuracy=float(np.mean(best == part.y)),
-                agreement=None if first is None else float(np.mean(best == first)),
-                seconds=seconds,
-                preprocess=data.preprocessing,
-                warning=warning,
-            )
-        )
-        first = best if first is None else first
-    return tuple(found)
-
-
-def check_fits(file: Path, model: keras.Model, data: Dataset) -> None:
-    """Checks that a Keras model maps a dataset's images to its classes.
-
-    Raises:
-        DataError: it does not, or has several inputs or outputs.
-    """
-    needed = ((None, *data.input_shape), (None, data.num_classes))
-    if not all(map(_is_shape, (model.input_shape, model.output_shape), needed)):
-        raise DataError(
-            f"{file}: maps {model.input_shape} to {model.output_shape}; dataset {data.name} needs "
-            f"{needed[0]} to {needed[1]}. Name the data that it was trained on with --dataset"
+            say(f"warning: {self.loaded.file}: {warning}")
+        return Evaluation(
+            file=self.loaded.file,
+            kernels=self.loaded.kernels,
+            images=len(part),
+            outputs=tuple(
+                OutputEvaluation(
+                    name=name,
+                    task=task,
+                    scores=means.get(name, {}),
+                    agreement=distance and distance.agreement,
+                    difference=distance and distance.relative,
+                )
+                for (name, task), distance in zip(self.tasks.items(), found, strict=True)
+            ),
+            seconds=self.seconds,
+            preprocess=self.data.preprocessing,
+            warning=warning,
         )
 
+    def _others(self, part: Split) -> Callable[[Preprocessing], float] | None:
+        """Accuracy of a file under another preprocessing, where that makes a difference to it."""
+        if self.loaded.takes_pixels:
+            return None
+        x, y = part.x[:TRIED_IMAGES], part.y[:TRIED_IMAGES]
+        name = next(name for name, task in self.tasks.items() if task == CLASSIFICATION)
 
-def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:
-    """Whether a model's shape is the needed one; None stands for any length."""
-    return (
-        isinstance(shape, tuple)  # several inputs or outputs come as a list
-        and len(shape) == len(needed)
-        and all(have in (None, need) for have, need in zip(shape, needed, strict=True))
-    )
+        def try_another(becomes: Preprocessing) -> float:
+            return float(np.mean(self.loaded.ask(x, becomes)[name].argmax(axis=-1) == y))
 
-
-def _files(path: Path) -> list[Path]:
-    suffixes = (*KERAS_SUFFIXES, *(form.suffix for form in FORMATS.values()))
-    if path.suffix.lower() in suffixes:
-        if not path.is_file():
-            raise ModelError(f"{path}: no such file")
-        return [path]
-    if not path.is_dir():
-        raise RunError(
-            f"{path}: no such run folder; give a run, or a file ending with {', '.join(suffixes)}"
-        )
-    exported = [RunFolder(path).export / form.file_name for form in FORMATS.values()]
-    return [model_of(path), *(file for file in exported if file.exists())]
-
-
-def dataset_of(path: Path, name: str | None) -> Dataset:
-    """Loads a dataset by name, or the one that the run around a path was trained on.
-
-    Raises:
-        UsageError: no name was given, and the path belongs to no run.
-        DataError: see load_dataset.
-    """
-    if name is not None:
-        return load_dataset(name)
-    record = record_around(path)
-    if record is None:
-        raise UsageError(f"{path} belongs to no run: say which data with --dataset")
-    return load_dataset(
-        record.dataset.name,
-        seed=record.seed,
-        validation_fraction=record.dataset.validation_fraction,
-    )
-
-
-def record_around(path: Path) -> RunRecord | None:
-    """The record of the run that a path is, or lies in.
-
-    Raises:
-        RunError: it is broken.
-    """
-    run = next((p for p in (path, *path.parents) if (p / records.FILE_NAME).exists()), None)
-    return None if run is None else records.load(run)
-
-
-def _load(file: Path, data: Dataset, *, trust: bool) -> _Loaded:
-    form = format_of(file)
-    if form is not None:
-        runner = form.definition.runner(file)
-        return _Loaded(
-            logits=lambda becomes: lambda x: run_logits(runner, x, becomes),
-            kernels=runner.info.kernels,
-            recorded=runner.info.preprocessing,
-            takes_pixels=runner.info.takes_pixels,
-        )
-    # The other half of this module works without TensorFlow.
-    from keras_quant.model.files import load_model
-    from keras_quant.model.logits import LogitFunction
-
-    model = load_model(file, trust=trust)
-    check_fits(file, model, data)
-    function = LogitFunction(model, None)
-    return _Loaded(logits=function.with_preprocessing, kernels=("TensorFlow",), model=model)
-
-
-def _others(loaded: _Loaded, part: Split) -> Callable[[Preprocessing], float] | None:
-    """Accuracy of a file under another preprocessing, where that makes a difference to it."""
-    if loaded.takes_pixels:
-        return None
-    x, y = part.x[:TRIED_IMAGES], part.y[:TRIED_IMAGES]
-    return lambda becomes: float(np.mean(loaded.logits(becomes)(x).argmax(axis=-1) == y))
+        return try_another

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from keras_quant.data import Dataset
 from keras_quant.errors import RunError, UsageError
-from keras_quant.files import make_folder, write_bytes
+from keras_quant.files import write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
-from keras_quant.jobs.evaluate import check_fits, dataset_of, record_around
+from keras_quant.jobs.loaded import check_takes
+from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import TRIED_IMAGES, declare, guessing_warning
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model, save_model
 from keras_quant.model.inputs import with_input_shape
-from keras_quant.model.logits import LogitFunction, accuracy
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
+from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.baseline import BASELINES, without_quantizers
+from keras_quant.proof.evidence import Evidence, gather
 from keras_quant.proof.formats import Format
-from keras_quant.proof.gate import Evidence, Export, export_formats, gather
+from keras_quant.proof.gate import Proven, prove_formats
+from keras_quant.proof.keras_answers import KerasAnswers
+from keras_quant.proof.record import PARITY_NAME
+from keras_quant.proof.write import Export, foreign_files, write_proven
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
 # The model whose answers the file gives, where that is not the one that was given.
 MOVED_NAME = "model.moved-biases.keras"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """An export whose files all passed.
+
+    Attributes:
+        keras: what the model itself answers.
+        files: those that were asked for, in order.
+    """
+
+    keras: KerasAnswers
+    files: tuple[Export, ...]
 
 
 def export_path(
@@ -40,7 +64,7 @@ def export_path(
     overwrite: bool,
     trust: bool,
     progress: Progress,
-) -> tuple[Export, ...]:
+) -> Exported:
     """Exports a run, or a Keras file; it is lowered, and its reference computed, once for all.
 
     Args:
@@ -54,6 +78,7 @@ def export_path(
         images: how many test images to prove it on; 0 means all.
         baselines: whether to write model.float.* too: the model without quantizers, as the
             usual converter of each format writes it.
+        overwrite: replace files that no proof says are ours.
         trust: load a Keras file that holds code.
     Raises:
         KerasQuantError: a subclass says what is wrong.
@@ -66,13 +91,16 @@ def export_path(
     folder = out or (RunFolder(path).export if file != path else None)
     if folder is None:
         raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
-    present = [form.file_name for form in formats if (folder / form.file_name).exists()]
-    if present and not overwrite:
-        raise RunError(f"{folder / present[0]} exists: give --overwrite, or another --out")
+    foreign = foreign_files(folder, formats)
+    if foreign and not overwrite:
+        raise RunError(
+            f"{foreign[0]} exists, and {PARITY_NAME} beside it does not say that it is ours: give "
+            "--overwrite, or another --out"
+        )
     progress.say(f"loading {file}")
     model = load_model(file, trust=trust)
     data = dataset_of(path, dataset)
-    check_fits(file, model, data)
+    check_takes(file, model, data)
     model = with_input_shape(model, data.input_shape)
     run = record_around(path)
     data = declare(
@@ -83,28 +111,46 @@ def export_path(
         say=progress.say,
     )
     progress.say("lowering to the integer graph")
+    before = model.get_weights()
     snap = lower_exactly(model, limits=stored_limits(formats))
-    if snap.moved:
-        save_model(model, make_folder(folder) / MOVED_NAME)
-    evidence = gather(model, data, images=images, scheme=_scheme_of(path))
-    if warning := _guessing_warning(model, data, evidence):
+    evidence = gather(
+        model, data, images=images, scheme=_scheme_of(path), before=before if snap.moved else None
+    )
+    for line in _unfit(evidence, data):
+        progress.say(line)
+    proven = prove_formats(snap, formats, evidence, progress=progress)
+    if warning := _guessing_warning(model, data, proven):
         progress.say(f"warning: {warning}")
-    exports = export_formats(snap, folder, formats, evidence, progress=progress)
+    moved = {MOVED_NAME: partial(save_model, model)} if snap.moved else {}
+    files = write_proven(proven, folder, more=moved)
     if baselines:
         _write_baselines(model, folder, formats, progress)
-    return exports
+    return Exported(keras=proven.keras, files=files)
 
 
-def _guessing_warning(model: keras.Model, data: Dataset, evidence: Evidence) -> str:
-    """Says that the model guesses; nothing where it does not."""
+def _unfit(evidence: Evidence, data: Dataset) -> Iterator[str]:
+    """Says which outputs cannot be judged by the data."""
+    for name, task in zip(evidence.output_names, evidence.tasks, strict=True):
+        if task is None:
+            yield (
+                f"output {name} is neither one number a class ({data.num_classes} in {data.name}) "
+                "nor the image again: it is compared with Keras, and not judged"
+            )
+
+
+def _guessing_warning(model: keras.Model, data: Dataset, proven: Proven) -> str:
+    """Says that the model guesses; nothing where it does not, or is no classifier."""
+    evidence = proven.evidence
+    if not len(proven.best):
+        return ""
     x, y = evidence.images[:TRIED_IMAGES], evidence.labels[:TRIED_IMAGES]
-    function = LogitFunction(model, None)
-    return guessing_warning(
-        evidence.keras_logits.argmax(axis=-1),
-        evidence.labels,
-        data,
-        lambda becomes: accuracy(function.with_preprocessing(becomes)(x), y),
-    )
+    place = evidence.tasks.index(CLASSIFICATION)
+
+    def try_another(becomes: Preprocessing) -> float:
+        answers = evidence.keras(normalize(x, becomes))[place]
+        return float(np.mean(answers.argmax(axis=-1) == y))
+
+    return guessing_warning(proven.best, evidence.labels, data, try_another)
 
 
 def stored_limits(formats: Sequence[Format]) -> StoredLimits:

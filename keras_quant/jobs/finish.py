@@ -11,14 +11,19 @@ from keras_quant.data import Dataset
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.cost import cost
-from keras_quant.jobs.export import stored_limits
+from keras_quant.jobs.export import Exported, stored_limits
 from keras_quant.jobs.preprocess import guessing_warning
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.model.files import save_model
-from keras_quant.model.logits import LogitFunction, accuracy
+from keras_quant.model.logits import AnswerFunction
+from keras_quant.model.metrics import SHARES
+from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.proof.baseline import float_tflite
+from keras_quant.proof.evidence import gather
 from keras_quant.proof.formats import Format
-from keras_quant.proof.gate import Evidence, Export, export_formats, gather
+from keras_quant.proof.gate import Proven, prove_formats
+from keras_quant.proof.keras_answers import Values
+from keras_quant.proof.write import Export, write_proven
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import Figure, RunRecord
@@ -37,64 +42,88 @@ def finish(
     *,
     beside_float: bool = False,
     progress: Progress,
-) -> tuple[RunRecord, tuple[Export, ...]]:
+) -> tuple[RunRecord, Exported]:
     """Snaps, saves, touches the test set once, exports and proves.
 
     Args:
         model: fake-quantized, or in float; its biases are moved.
         source: the float model that it was made of.
         beside_float: evaluate the source too, and compare their answers.
-    Returns: the record with its figures, as saved; and the files that passed.
+    Returns: the record with its figures, as saved; and what the model and its files answer.
     Raises:
         LoweringError, EmitError: the model cannot be lowered, or written for a target.
         ParityError: a file does not answer as the reference does.
     """
+    save_model(model, folder.model)  # first, so that nothing that is refused below loses it
     progress.say("lowering to the integer graph")
+    before = model.get_weights()
     snap = lower_exactly(model, limits=stored_limits(formats))
     save_model(model, folder.model)
-    progress.say(f"evaluating on {len(dataset.test):,} test images")
-    evidence = gather(model, dataset, scheme=str(record.scheme["name"]))
-    answers = evidence.keras_logits.argmax(axis=-1)
-    if warning := guessing_warning(answers, evidence.labels, dataset):
+    evidence = gather(
+        model,
+        dataset,
+        scheme=str(record.scheme["name"]),
+        before=before if snap.moved else None,
+    )
+    proven = prove_formats(snap, formats, evidence, progress=progress)
+    is_classifier = bool(len(proven.best))
+    if is_classifier and (warning := guessing_warning(proven.best, evidence.labels, dataset)):
         progress.say(f"warning: {warning}")
-    figures = [_percent("accuracy", accuracy(evidence.keras_logits, dataset.test.y), "Keras model")]
-    if beside_float:
-        figures += _beside_float(
-            LogitFunction(source, dataset.preprocessing)(dataset.test.x), evidence
-        )
+    figures = _of_outputs(proven.keras.scores, "Keras model")
+    if beside_float and is_classifier:
+        figures += _beside_float(source, proven)
     record = dataclasses.replace(
         record,
         status="trained" if record.training else "quantized",
         figures=(*figures, *_sizes(snap, source)),
     )
     records.save(record, folder.path)
-    exports = export_formats(snap, folder.export, formats, evidence, progress=progress)
+    exports = write_proven(proven, folder.export)
     measured = [figure for export in exports for figure in _of_file(export)]
     record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
     records.save(record, folder.path)
-    return record, exports
+    return record, Exported(keras=proven.keras, files=exports)
 
 
-def _beside_float(logits: np.ndarray, evidence: Evidence) -> list[Figure]:
-    same = logits.argmax(axis=-1) == evidence.keras_logits.argmax(axis=-1)
-    return [
-        _percent("accuracy", accuracy(logits, evidence.labels), "float model"),
-        _percent("top-1 agreement", float(np.mean(same)), "float and quantized"),
-    ]
+def _beside_float(source: keras.Model, proven: Proven) -> tuple[Figure, ...]:
+    """How well the float model classifies, and how often the quantized one answers as it."""
+    evidence, answer = proven.evidence, AnswerFunction(source)
+    place = evidence.tasks.index(CLASSIFICATION)
+    parts = (answer(reals)[place].argmax(axis=-1) for reals in evidence.reals())
+    best = np.concatenate(list(parts))
+    return (
+        _percent("accuracy", float(np.mean(best == evidence.labels)), "float model"),
+        _percent("top-1 agreement", float(np.mean(best == proven.best)), "float and quantized"),
+    )
 
 
 def _of_file(export: Export) -> tuple[Figure, ...]:
     title = TITLES[export.format]
     agreement = export.parity.keras_top1_agreement
-    return (
-        _percent("accuracy", export.accuracy, f"{title} file"),
-        _percent("top-1 agreement", agreement, f"Keras and {title}"),
-        Figure(name="size", value=export.size_bytes, unit="bytes", notes=f"integer {title} file"),
+    size = Figure(name="size", value=export.size_bytes, unit="bytes", notes=f"integer {title} file")
+    figures = _of_outputs(export.scores, f"{title} file")
+    if agreement is not None:
+        figures += (_percent("top-1 agreement", agreement, f"Keras and {title}"),)
+    return (*figures, size)
+
+
+def _of_outputs(scores: Values, whose: str) -> tuple[Figure, ...]:
+    """What outputs are worth; each is named where there are several."""
+    return tuple(
+        _figure(metric, value, whose if len(scores) == 1 else f"{whose}, output {name}")
+        for name, values in scores.items()
+        for metric, value in values.items()
     )
 
 
-def _percent(name: str, share: float | None, notes: str) -> Figure:
-    assert share is not None
+def _figure(metric: str, value: float, notes: str) -> Figure:
+    if metric in SHARES:
+        return _percent(metric, value, notes)
+    unit = "dB" if metric == "PSNR" else ""
+    return Figure(name=metric, value=value, unit=unit, split="test", notes=notes)
+
+
+def _percent(name: str, share: float, notes: str) -> Figure:
     return Figure(name=name, value=100 * share, unit="%", split="test", notes=notes)
 
 

@@ -21,16 +21,15 @@ from keras_quant.files import write_text
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.preprocess import declare
+from keras_quant.jobs.source import build_float, tasks_of_model
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
-from keras_quant.model.files import load_model, save_model
-from keras_quant.model.tasks import CLASSIFICATION, tasks_of
-from keras_quant.model.topology import layers_by_name, variables_by_name
-from keras_quant.model.user import build_from_file
-from keras_quant.prepare import Plan, copy_weights, plan
+from keras_quant.model.files import save_model
+from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.prepare import Plan, plan
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
-from keras_quant.proof.gate import Export
+from keras_quant.proof.write import Export
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
@@ -39,7 +38,6 @@ from keras_quant.schemes.scheme import is_float
 from keras_quant.tf import keras
 from keras_quant.training import checkpoint
 from keras_quant.training.fit import FitSettings, fit
-from keras_quant.zoo import build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,7 +75,8 @@ def train(
         settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
     )
     keras.utils.set_random_seed(settings.seed)
-    source = _float_model(settings, dataset)
+    source = build_float(settings.model, settings.model_options, dataset, settings.parent)
+    _check_outputs(source, settings, dataset)
     dataset = declare(
         dataset,
         asked=settings.preprocess,
@@ -92,36 +91,21 @@ def train(
     model = _quantized(source, settings, statistics)
     lower(model)  # what cannot be lowered is told before training, not after
     _fit(model, source, statistics, dataset, settings, folder, resume=resume, progress=progress)
-    record, (export,) = finish(
+    record, exported = finish(
         model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
     )
     # Last, so that no kill costs the epochs that are done.
     (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
-    return TrainResult(folder=folder, record=record, export=export)
-
-
-def _float_model(settings: TrainSettings, dataset: Dataset) -> keras.Model:
-    """Builds the float model, with the parent's weights where there is one."""
-    shape, classes = dataset.input_shape, dataset.num_classes
-    if ":" in settings.model:
-        model = build_from_file(settings.model, shape, classes)
-    else:
-        model = build(settings.model, shape, classes, **settings.model_options)
-    _check_outputs(model, settings, dataset)
-    if settings.parent is not None:
-        _take_weights(model, settings.parent)
-    return model
+    return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
 def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset) -> None:
-    """Checks that there is something to train each output for.
+    """Checks that settings are for the outputs that a model has.
 
     Raises:
-        ModelError: outputs that are neither classes nor the input again.
-        UsageError: settings that are for other outputs.
+        UsageError: they are for others.
     """
-    shapes = [tuple(output.shape[1:]) for output in model.outputs]
-    tasks = tasks_of(shapes, dataset.input_shape, dataset.num_classes, name=settings.model)
+    tasks = tasks_of_model(model, dataset)
     if settings.distill and tasks != (CLASSIFICATION,):
         raise UsageError(
             f"--distill is for models with one output, of classes; {settings.model} has "
@@ -137,28 +121,6 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
 def _of_parent(parent: Path | None) -> Preprocessing | None:
     """What pixels became in front of the model whose weights are taken."""
     return None if parent is None else records.load(parent).dataset.preprocess
-
-
-def _take_weights(model: keras.Model, parent: Path) -> None:
-    given = load_model(runs.model_of(parent))
-    shapes = {
-        name: {key: variable.shape for key, variable in variables_by_name(layer).items()}
-        for name, layer in layers_by_name(given).items()
-    }
-    missing = [
-        name
-        for name, layer in layers_by_name(model).items()
-        if any(
-            shapes.get(name, {}).get(key) != variable.shape
-            for key, variable in variables_by_name(layer).items()
-        )
-    ]
-    if missing:
-        raise RunError(
-            f"--from {parent}: that run's model ({given.name}) lacks these layers, or has them in "
-            f"another shape: {', '.join(missing)}. Start from a run of the same model and classes"
-        )
-    copy_weights(given, model)
 
 
 def _open(
@@ -242,7 +204,7 @@ def _fit(
     trained = model
     if settings.precision == "bf16":
         with _bfloat16():
-            narrow = _float_model(settings, dataset)
+            narrow = build_float(settings.model, settings.model_options, dataset, settings.parent)
             narrow.set_weights(source.get_weights())
             trained = _quantized(narrow, settings, statistics)
         trained.set_weights(model.get_weights())

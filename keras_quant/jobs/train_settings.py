@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError
+from keras_quant.jobs.begin import describe_data, now
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.rules import check_methods
 from keras_quant.runs import records
-from keras_quant.runs.records import DatasetRecord, ModelRecord, RunRecord, TrainingRecord
+from keras_quant.runs.records import ModelRecord, RunRecord, TrainingRecord
 from keras_quant.schemes.file import scheme_to_dict
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.training.optimizer_settings import OptimizerSettings
@@ -116,21 +116,12 @@ def begin_record(
     """The record of a run that is about to begin."""
     optimizer = dataclasses.asdict(settings.optimizer)
     schedule = {key: optimizer.pop(key) for key in ("schedule", "warmup_epochs")}
-    sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
     return RunRecord(
         command=command,
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        created=now(),
         kq_version=__version__,
         model=ModelRecord(name=settings.model, options=dict(settings.model_options)),
-        dataset=DatasetRecord(
-            name=dataset.name,
-            source=dataset.source,
-            sizes=sizes,
-            input_shape=dataset.input_shape,
-            num_classes=dataset.num_classes,
-            preprocess=dataset.preprocessing,
-            validation_fraction=settings.validation_fraction,
-        ),
+        dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(
             method="float" if is_float(settings.scheme) else settings.method,
             seed=settings.seed,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
+from keras_quant.graph.ir import Graph, Node, Shape, Tensor
 from keras_quant.graph.passes.outputs import tell_apart
 from keras_quant.graph.passes.pads import fold_pads
 from keras_quant.graph.verify import verify
@@ -29,9 +29,10 @@ from keras_quant.lower.layers import (
     op_of,
     op_shape,
 )
+from keras_quant.lower.origin import Origin, behind_norm, in_front_of_norms, with_kernel
 from keras_quant.lower.table import name_function, read_table
 from keras_quant.lower.values import Held, Pending, Value
-from keras_quant.lower.weights import bias_of, fold_batch_norm, kernel_of, unit_kernel
+from keras_quant.lower.weights import bias_of, kernel_of, unit_kernel
 from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
@@ -54,6 +55,15 @@ def lower(model: keras.Model) -> Graph:
     Raises:
         LoweringError: layers that are not supported or cannot be folded, all by name.
     """
+    graph, _ = lower_with_origins(model)
+    return graph
+
+
+def lower_with_origins(model: keras.Model) -> tuple[Graph, dict[str, Origin]]:
+    """Lowers a model as `lower` does.
+
+    Returns: the graph, and by their names what the nodes with a kernel were made from.
+    """
     steps = describe(model)
     lowering = _Lowering(steps)
     values: dict[str, Value] = {}
@@ -71,7 +81,7 @@ def lower(model: keras.Model) -> Graph:
     built = lowering.built.finish(model.name, inputs=input_names(steps), outputs=outputs)
     graph = tell_apart(fold_pads(built))
     verify(graph)
-    return graph
+    return graph, lowering.origins
 
 
 class _Lowering:
@@ -81,6 +91,7 @@ class _Lowering:
         self.built = GraphBuilder()
         self.readers = consumers(steps)
         self.closed: dict[int, str] = {}
+        self.origins: dict[str, Origin] = {}
 
     def step(self, step: Step, inputs: list[Value]) -> Value:
         """Lowers one step; `inputs` are the values of the steps that it reads."""
@@ -127,8 +138,8 @@ class _Lowering:
         if margins := margins_of(step):
             inputs = [self.built.padded(step, inputs[0], margins)]
         in_codes = [self.built.tensors[name].qparams is not None for name in inputs]
-        kernel, bias = _kernel(step, in_codes=in_codes[0])
-        if kernel is not None and kernel.scale is None and in_codes[0]:
+        origin = _origin(step, in_codes=in_codes[0])
+        if origin is not None and origin.kernel[0].scale is None and in_codes[0]:
             inputs = [self.built.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
             inputs = [self.built.as_float(name) for name in inputs]
@@ -140,28 +151,27 @@ class _Lowering:
             shape=op_shape(step),
             final=layout(step.shape),
             attrs=attrs_of(step),
-            kernel=kernel,
-            bias=bias,
+            origin=origin,
             layers=(step.layer_name,),
         )
 
     def _batch_norm(self, step: Step, value: Value) -> Pending:
         if (
             not isinstance(value, Pending)
-            or value.kernel is None
+            or value.origin is None
             or value.activation != "none"
             or not self._is_read_once(value)
         ):
             return self._open(step, [self.close(value)])
-        kernel, bias = fold_batch_norm(value.kernel, value.bias, step.layer)
+        origin = behind_norm(value.origin, step.layer)
         layers = (*value.layers, step.layer_name)
-        return dataclasses.replace(value, step=step, kernel=kernel, bias=bias, layers=layers)
+        return dataclasses.replace(value, step=step, origin=origin, layers=layers)
 
     def _relu(self, step: Step, value: Value) -> Value:
         activation = "relu" if step.max_value is None else "relu6"
         if (
             isinstance(value, Pending)
-            and (value.kernel is not None or value.op in ("add", "multiply"))
+            and (value.origin is not None or value.op in ("add", "multiply"))
             and value.activation == "none"
             and self._is_read_once(value)
         ):
@@ -230,14 +240,12 @@ class _Lowering:
         return self.closed[id(value)]
 
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
-        inputs, attrs, bias = value.inputs, dict(value.attrs), value.bias
+        inputs, attrs = value.inputs, dict(value.attrs)
         if qparams is None and value.op != "lookup":
             if value.op not in AVERAGE:
                 attrs["activation"] = value.activation
-            if value.kernel is None:
+            if value.origin is None:
                 inputs = tuple(self.built.as_float(name) for name in inputs)
-        if bias is not None and qparams is None:
-            bias = bias.astype(np.float32)
         table = None
         if value.op == "lookup":
             table = read_table(value.step, self.built.tensors[inputs[0]], qparams)
@@ -247,11 +255,12 @@ class _Lowering:
             inputs=inputs,
             output=step.name,
             attrs=attrs,
-            weight=value.kernel,
-            bias=bias,
             layers=(*value.layers, step.layer_name) if qparams else value.layers,
             table=table,
         )
+        if value.origin is not None:
+            node = with_kernel(node, value.origin.kernel, in_codes=qparams is not None)
+            self.origins[node.name] = value.origin
         self.built.nodes.append(node)
         self.built.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
         return self.built.reshaped(step.name, value.final)
@@ -289,12 +298,14 @@ class _Lowering:
         return self.built.reshaped(self.built.as_float(self.close(value)), shape)
 
 
-def _kernel(step: Step, *, in_codes: bool) -> tuple[Weight | None, np.ndarray | None]:
-    """The kernel that a step opens a node with, and its bias."""
+def _origin(step: Step, *, in_codes: bool) -> Origin | None:
+    """The kernel that a step opens a node with; None where it has none."""
     if step.kind == "batch_norm":
         unit = unit_kernel(step.shape[-1], in_codes=in_codes)
-        return fold_batch_norm(unit, None, step.layer)
-    return (kernel_of(step), bias_of(step)) if step.kind in COMPUTE else (None, None)
+        return behind_norm(in_front_of_norms((unit, None), None), step.layer)
+    if step.kind in COMPUTE:
+        return in_front_of_norms((kernel_of(step), bias_of(step)), step.layer)
+    return None
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:

@@ -9,31 +9,32 @@ less than a thousandth.
 
 A layer that is called more than once has one bias for all its calls. Each channel is moved as the
 call wants it that asks for the longest move, until no call asks for more: where the grids of the
-calls differ by powers of two, what the coarsest can say the others can say too. Calls that do not
-come to agree are treated as if their bias could not be moved; their gain never is.
+calls differ by powers of two, what the coarsest can say the others can say too. Their gain is never
+moved. What does not come to rest is treated as if it could not be moved.
+
+All of this is computed on the lowered graph; the model gets its new biases at the end, once
+integers for all of them are found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node
-from keras_quant.graph.passes.realize import ChannelReport, Realized, StoredLimits, realize
-from keras_quant.lower.lower import lower
-from keras_quant.methods.readers import read_bias
-from keras_quant.model.topology import layers_by_name
+from keras_quant.graph.passes.realize import ChannelReport, StoredLimits
+from keras_quant.graph.passes.realize.nodes import PlacedNode, place_nodes
+from keras_quant.graph.passes.realize.realize import report, store_integers
+from keras_quant.lower.lower import lower_with_origins
+from keras_quant.lower.origin import Origin, with_kernel, with_variables
 from keras_quant.tf import keras
 
-# A moved bias is rounded to float32, and may come near a tie again; seen to settle in two, and
-# in as many where calls share it.
-MAX_ROUNDS = 4
-
-_Value = tuple[Any, np.ndarray]  # a variable, and what is to be in it
+# A moved bias is rounded to float32, and may come near a tie again. Seen to settle in 3 to 5, of
+# which the first takes nearly all the time.
+MAX_ROUNDS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,18 +63,43 @@ class _Owner:
 
     Attributes:
         nodes: their names.
-        bias: what they add last; the norm's beta where there is a norm.
-        norm: the batch norm behind them, if there is one.
+        origins: of each.
+        bias: the variable that is added last, in all of them.
+        gamma: that which multiplies, where there is one.
     """
 
     nodes: tuple[str, ...]
+    origins: tuple[Origin, ...]
     bias: keras.Variable
-    norm: keras.layers.BatchNormalization | None
+    gamma: keras.Variable | None
 
     @property
     def has_free_gain(self) -> bool:
         """Whether the gain belongs to one node alone, and can be moved."""
-        return len(self.nodes) == 1 and self.norm is not None and self.norm.scale
+        return len(self.nodes) == 1 and self.gamma is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Values:
+    """What an owner's variables hold, or are to hold: (channels,) float32 each."""
+
+    bias: np.ndarray
+    gamma: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Settled:
+    """An ideal graph whose integers ask for no more moves.
+
+    Attributes:
+        ideal: with biases and gains as moved.
+        placed: its integers.
+        values: of each owner.
+    """
+
+    ideal: Graph
+    placed: Mapping[str, PlacedNode]
+    values: Mapping[_Owner, _Values]
 
 
 def lower_exactly(model: keras.Model, *, limits: StoredLimits = lambda ideal: {}) -> Snap:
@@ -88,131 +114,185 @@ def lower_exactly(model: keras.Model, *, limits: StoredLimits = lambda ideal: {}
         LoweringError: layers that cannot be lowered, or a bias that cannot be moved; then the
             model is as before.
     """
-    before = model.get_weights()
-    try:
-        return _snap(model, limits)
-    except LoweringError:
-        model.set_weights(before)
-        raise
-
-
-def _snap(model: keras.Model, limits: StoredLimits) -> Snap:
-    ideal = lower(model)
-    owners = _owners(model, ideal)
-    movable = {name for owner in owners for name in owner.nodes}
-    free = {name for owner in owners for name in owner.nodes if owner.has_free_gain}
-    names = [node.name for node in ideal.nodes if node.weight]
-    immovable = [name for name in names if name not in movable]
-    fixed_gain = [name for name in names if name not in free]
-    moves: dict[_Owner, np.ndarray] = {}
-    steps = 0.0
-    for _ in range(MAX_ROUNDS):
-        realized = _realized(ideal, limits, immovable=immovable, fixed_gain=fixed_gain)
-        nodes = {node.name: node for node in ideal.nodes}
-        wanted = {o: _values(o, nodes[o.nodes[0]], realized.reports) for o in owners}
-        wanted = {owner: values for owner, values in wanted.items() if _changed(values).any()}
-        if not wanted:
-            break
-        for owner, values in wanted.items():
-            moves[owner] = moves.get(owner, False) | _changed(values)
-            for variable, value in values:
-                variable.assign(value)
-        steps = max(steps, *(report.largest_shift_steps for report in realized.reports))
-        ideal = lower(model)
-    else:
-        disagreeing = [name for owner in wanted for name in owner.nodes if len(owner.nodes) > 1]
-        if disagreeing:
-            immovable += disagreeing
-            realized = _realized(ideal, limits, immovable=immovable, fixed_gain=fixed_gain)
-    layers = [node.layers[0] for o in moves for node in ideal.nodes if node.name in o.nodes]
+    trained, origins = lower_with_origins(model)
+    owners = _owners(origins)
+    before = {owner: _read(owner) for owner in owners}
+    settled = _settle(trained, before, limits(trained))
+    graph = store_integers(settled.ideal, settled.placed)
+    for owner, values in settled.values.items():
+        _assign(owner, values)
+    changed = {owner: _changed(before[owner], settled.values[owner]) for owner in owners}
+    names = {name for owner in owners for name in owner.nodes if changed[owner].any()}
+    layers = [node.layers[0] for node in trained.nodes if node.name in names]
     return Snap(
-        graph=realized.graph,
+        graph=graph,
         layers=tuple(dict.fromkeys(layers)),
-        channels=sum(report.channels for report in realized.reports),
-        moved=sum(len(owner.nodes) * int(moved.sum()) for owner, moved in moves.items()),
-        largest_shift_steps=steps,
+        channels=sum(len(placed.max_factor) for placed in settled.placed.values()),
+        moved=sum(len(owner.nodes) * int(changed[owner].sum()) for owner in owners),
+        largest_shift_steps=_largest_shift(trained, settled),
     )
 
 
-def _realized(
-    ideal: Graph, limits: StoredLimits, *, immovable: Sequence[str], fixed_gain: Sequence[str]
-) -> Realized:
-    """Realizes a graph.
+def _settle(
+    trained: Graph, before: Mapping[_Owner, _Values], stored_max: Mapping[str, int]
+) -> _Settled:
+    """Moves biases and gains until integers ask for no more.
 
+    Args:
+        trained: ideal.
+        before: what the owners of its biases hold.
+        stored_max: largest stored codes by node.
     Raises:
         LoweringError: biases that would have to move, and cannot.
     """
-    realized = realize(ideal, stored_max=limits(ideal), immovable=immovable, fixed_gain=fixed_gain)
-    rounded = [r.node for r in realized.reports if r.node in immovable and r.rounded]
-    if rounded:
-        raise LoweringError(
-            f"the biases of these layers cannot be moved to what integers can say: "
-            f"{', '.join(rounded)}. Each needs use_bias=True without a bias quantizer, or a batch "
-            "norm with center=True behind it; and where a layer is called more than once, inputs "
-            "whose steps differ by powers of two, or a batch norm of its own for each call"
+    names = [node.name for node in trained.nodes if node.weight]
+    movable = {name for owner in before for name in owner.nodes}
+    free = {name for owner in before for name in owner.nodes if owner.has_free_gain}
+    immovable = [name for name in names if name not in movable]
+    fixed_gain = [name for name in names if name not in free]
+    ideal, values, placed = trained, dict(before), None
+    for _ in range(MAX_ROUNDS):
+        placed = place_nodes(
+            ideal,
+            stored_max=stored_max,
+            immovable=immovable,
+            fixed_gain=fixed_gain,
+            known=placed,
         )
-    return realized
+        _check_immovable(placed)
+        wanted = _wanted_values(ideal, values, placed)
+        if not wanted:
+            return _Settled(ideal=ideal, placed=placed, values=values)
+        values |= wanted
+        ideal = _with_values(ideal, wanted)
+    restless = [name for owner in wanted for name in owner.nodes]
+    placed = place_nodes(
+        ideal,
+        stored_max=stored_max,
+        immovable=immovable + restless,
+        fixed_gain=fixed_gain,
+        known=placed,
+    )
+    _check_immovable(placed, restless)
+    return _Settled(ideal=ideal, placed=placed, values=values)
 
 
-def _wanted(owner: _Owner, reports: Sequence[ChannelReport]) -> tuple[np.ndarray, np.ndarray]:
-    """What to add to the bias, and to multiply the gain by, both (channels,) float64.
-
-    For each channel it is the longest move that one of the owner's nodes asks for.
-    """
-    delta, gain = np.zeros(1), np.ones(1)
-    for report in reports:
-        if report.node in owner.nodes:
-            delta = np.where(np.abs(report.delta) > np.abs(delta), report.delta, delta)
-            gain = gain * report.gain
-    return delta, gain
-
-
-def _values(owner: _Owner, node: Node, reports: Sequence[ChannelReport]) -> list[_Value]:
-    """What the owner's variables are to be, each (channels,) float32.
-
-    The bias takes back what the gain does to all that is added in front of it.
+def _check_immovable(placed: Mapping[str, PlacedNode], restless: Collection[str] = ()) -> None:
+    """Looks for nodes whose biases would have to move, and cannot.
 
     Args:
-        node: the owner's, ideal, as lowered from the layer; the first of several.
+        restless: names of nodes whose biases moved in each round.
+    Raises:
+        LoweringError: names them.
     """
-    delta, gain = _wanted(owner, reports)
-    before = np.asarray(owner.bias, np.float64)
+    rounded = [name for name, node in placed.items() if not node.snap and report(node).rounded]
+    if rounded:
+        still = [name for name in rounded if name in restless]
+        rest = f" ({', '.join(still)}: not in {MAX_ROUNDS} round(s))" if still else ""
+        raise LoweringError(
+            f"the biases of these layers cannot be moved to what integers can say: "
+            f"{', '.join(rounded)}{rest}. Each needs use_bias=True without a bias quantizer, or a "
+            "batch norm with center=True behind it; and where a layer is called more than once, "
+            "inputs whose steps differ by powers of two, or a batch norm of its own for each call"
+        )
+
+
+def _wanted_values(
+    ideal: Graph, values: Mapping[_Owner, _Values], placed: Mapping[str, PlacedNode]
+) -> dict[_Owner, _Values]:
+    """What the variables of owners are to hold, of those where that is not what they hold.
+
+    A move too small for float32 changes nothing, however often it is made.
+    """
+    nodes = {node.name: node for node in ideal.nodes}
+    wanted = {}
+    for owner, held in values.items():
+        asked = [report(placed[name]) for name in owner.nodes if name in placed]
+        moved = _moved(held, nodes[owner.nodes[0]], asked)
+        if _changed(held, moved).any():
+            wanted[owner] = moved
+    return wanted
+
+
+def _moved(held: _Values, node: Node, asked: Sequence[ChannelReport]) -> _Values:
+    """What an owner's variables are to hold.
+
+    Each channel's bias makes the longest move that one of the nodes asks for, and takes back what
+    the gain does to all that is added in front of it.
+
+    Args:
+        node: the owner's, ideal; the first of several.
+        asked: how its nodes are realized.
+    """
+    delta, gain = np.zeros(1), np.ones(1)
+    for each in asked:
+        delta = np.where(np.abs(each.delta) > np.abs(delta), each.delta, delta)
+        gain = gain * each.gain
+    before = held.bias.astype(np.float64)
     scaled = 0.0 if node.bias is None else node.bias - before
-    values = [(owner.bias, (before + delta - scaled * (gain - 1)).astype(np.float32))]
-    if owner.norm is not None and (gain != 1).any():
-        gamma = np.asarray(owner.norm.gamma, np.float64)
-        values.append((owner.norm.gamma, (gamma * gain).astype(np.float32)))
-    return values
+    bias = (before + delta - scaled * (gain - 1)).astype(np.float32)
+    if held.gamma is None:
+        return _Values(bias=bias, gamma=None)
+    return _Values(bias=bias, gamma=(held.gamma.astype(np.float64) * gain).astype(np.float32))
 
 
-def _changed(values: Sequence[_Value]) -> np.ndarray:
-    """(channels,) bool: a move too small for float32 changes nothing, however often it is made."""
-    return np.any([np.asarray(variable) != value for variable, value in values], axis=0)
+def _changed(before: _Values, after: _Values) -> np.ndarray:
+    """(channels,) bool: which channels hold something else."""
+    changed: np.ndarray = before.bias != after.bias
+    if before.gamma is not None:
+        changed = changed | (before.gamma != after.gamma)
+    return changed
 
 
-def _owners(model: keras.Model, graph: Graph) -> list[_Owner]:
+def _with_values(ideal: Graph, values: Mapping[_Owner, _Values]) -> Graph:
+    """The graph that lowering would give, did the owners hold these values."""
+    made = {}
+    for owner, held in values.items():
+        for name, origin in zip(owner.nodes, owner.origins, strict=True):
+            made[name] = with_variables(origin, bias=held.bias, gamma=held.gamma)
+    nodes = [
+        with_kernel(node, made[node.name], in_codes=ideal.tensors[node.output].qparams is not None)
+        if node.name in made
+        else node
+        for node in ideal.nodes
+    ]
+    return replace(ideal, nodes=tuple(nodes))
+
+
+def _largest_shift(trained: Graph, settled: _Settled) -> float:
+    """The longest way from a trained bias to the settled one, in steps of the node's output."""
+    before = {node.name: node.bias for node in trained.nodes}
+    shifts = [
+        np.abs(placed.read.trained.bias - before[name]).max() / placed.read.trained.output.scale
+        for name, placed in settled.placed.items()
+        if before[name] is not None
+    ]
+    return float(max(shifts, default=0.0))
+
+
+def _owners(origins: Mapping[str, Origin]) -> list[_Owner]:
     """What may be moved, each with all nodes with a kernel that share it."""
-    layers = layers_by_name(model)
-    nodes: dict[int, list[str]] = {}
-    found: dict[int, _Owner] = {}
-    for node in graph.nodes:
-        folded = [layers[name] for name in node.layers if name in layers]
-        norms = [layer for layer in folded if isinstance(layer, keras.layers.BatchNormalization)]
-        norm = norms[-1] if norms else None
-        bias = _last_bias(folded, norm) if node.weight else None
-        if bias is not None:
-            names = nodes.setdefault(id(bias), [])
-            names.append(node.name)
-            found[id(bias)] = _Owner(nodes=tuple(names), bias=bias, norm=norm)
-    return list(found.values())
+    shared: dict[int, list[str]] = {}
+    for name, origin in origins.items():
+        if origin.bias is not None:
+            shared.setdefault(id(origin.bias), []).append(name)
+    return [
+        _Owner(
+            nodes=tuple(names),
+            origins=tuple(origins[name] for name in names),
+            bias=origins[names[0]].bias,
+            gamma=origins[names[0]].gamma,
+        )
+        for names in shared.values()
+    ]
 
 
-def _last_bias(
-    layers: Sequence[keras.layers.Layer], norm: keras.layers.BatchNormalization | None
-) -> keras.Variable | None:
-    """The (channels,) variable that layers add last; None where nothing may move it."""
-    if norm is not None:
-        return norm.beta
-    if not layers or read_bias(layers[0]) is not None:
-        return None
-    return getattr(layers[0], "bias", None)
+def _read(owner: _Owner) -> _Values:
+    gamma = None if owner.gamma is None else owner.gamma.numpy().copy()
+    return _Values(bias=owner.bias.numpy().copy(), gamma=gamma)
+
+
+def _assign(owner: _Owner, values: _Values) -> None:
+    owner.bias.assign(values.bias)
+    if owner.gamma is not None:
+        owner.gamma.assign(values.gamma)

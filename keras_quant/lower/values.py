@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from keras_quant.graph.ir import Shape, Weight
+from keras_quant.graph.ir import Shape
+from keras_quant.lower.origin import Origin
 from keras_quant.model.steps import Step
 
 
@@ -21,8 +20,7 @@ class Pending:
         step: the last that is folded into it.
         shape: of what the op gives.
         final: in which shape it is read, see `layers.layout`.
-        kernel: in the graph's layout, channels on the last axis.
-        bias: (channels,) float64, in real units; None where there is none to add.
+        origin: its kernel, and what that was made from; None where there is none.
         layers: names of the layers that it computes.
     """
 
@@ -33,8 +31,7 @@ class Pending:
     shape: Shape
     final: Shape
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    kernel: Weight | None = None
-    bias: np.ndarray | None = None
+    origin: Origin | None = None
     activation: str = "none"
     layers: tuple[str, ...] = ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -61,8 +62,43 @@ def unit_kernel(channels: int, *, in_codes: bool) -> Weight:
     return Weight(values=np.ones(shape, np.float32))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Norm:
+    """What a batch norm does in inference: (x - mean) * gamma / sqrt(variance + epsilon) + beta.
+
+    Attributes:
+        gamma, beta: (channels,) float; None where there is none.
+        mean, variance: (channels,) float.
+    """
+
+    gamma: np.ndarray | None
+    beta: np.ndarray | None
+    mean: np.ndarray
+    variance: np.ndarray
+    epsilon: float
+
+    def gain_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same as x * gain + shift, both (channels,) float64."""
+        gain = 1.0 / np.sqrt(self.variance.astype(np.float64) + self.epsilon)
+        if self.gamma is not None:
+            gain = gain * self.gamma.astype(np.float64)
+        beta = 0.0 if self.beta is None else self.beta.astype(np.float64)
+        return gain, beta - self.mean.astype(np.float64) * gain
+
+
+def read_norm(layer: keras.layers.BatchNormalization) -> Norm:
+    """Reads a batch norm's weights."""
+    return Norm(
+        gamma=np.asarray(layer.gamma) if layer.scale else None,
+        beta=np.asarray(layer.beta) if layer.center else None,
+        mean=np.asarray(layer.moving_mean),
+        variance=np.asarray(layer.moving_variance),
+        epsilon=layer.epsilon,
+    )
+
+
 def fold_batch_norm(
-    kernel: Weight, bias: np.ndarray | None, layer: keras.layers.BatchNormalization
+    kernel: Weight, bias: np.ndarray | None, norm: Norm
 ) -> tuple[Weight, np.ndarray]:
     """Folds a batch norm that follows a kernel into the kernel's scale, sign and bias.
 
@@ -70,7 +106,7 @@ def fold_batch_norm(
     change sign where g < 0, and the bias becomes (bias - mean) * g + beta. Where g is 0 the
     codes are 0 and the scale is 1.
     """
-    gain, shift = batch_norm_gain(layer)
+    gain, shift = norm.gain_and_shift()
     bias = shift if bias is None else bias * gain + shift
     if kernel.scale is None:
         values = (kernel.values * gain).astype(np.float32)
@@ -78,16 +114,3 @@ def fold_batch_norm(
     values = kernel.values * np.sign(gain).astype(np.int8)
     scale = np.where(gain == 0, 1.0, kernel.scale * np.abs(gain))
     return dataclasses.replace(kernel, values=values, scale=scale), bias
-
-
-def batch_norm_gain(
-    layer: keras.layers.BatchNormalization,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a batch norm does in inference: x * gain + shift, both (channels,) float64."""
-    mean = np.asarray(layer.moving_mean, np.float64)
-    variance = np.asarray(layer.moving_variance, np.float64)
-    gain = 1.0 / np.sqrt(variance + layer.epsilon)
-    if layer.scale:
-        gain = gain * np.asarray(layer.gamma, np.float64)
-    beta = np.asarray(layer.beta, np.float64) if layer.center else 0.0
-    return gain, beta - mean * gain

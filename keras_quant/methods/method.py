@@ -16,6 +16,10 @@ import numpy as np
 
 from keras_quant.graph.ir import Weight
 from keras_quant.qparams import QParams
+from keras_quant.schemes.scheme import OptionValue
+
+Built = list[tuple[Any, list[np.ndarray]]]
+"""Layers with their weights, in the order in which they are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,28 +51,46 @@ class Maker:
     options: type = NoOptions
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Activation:
+    """What an activation computes: a function of one value, and then rounding.
+
+    Attributes:
+        qparams: the codes that it rounds to; None where it is a plain function.
+        function: of one value, computed in float32 before that; None where rounding is all.
+        line: gain and shift, where the function is x * gain + shift as far as the codes reach.
+    """
+
+    qparams: QParams | None = None
+    function: Callable[[Any], Any] | None = None
+    line: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
     """Reads what fitted layers compute with.
 
     Attributes:
-        classes: by the name of each class of layers with a kernel that of the Keras class which
-            they compute, as in {"QConv2D": "Conv2D"}.
+        stands_for: by the name of each class of layers what they compute: the name of a Keras
+            class with a kernel, as in {"QConv2D": "Conv2D"}; or a function (layer, input_shape)
+            that gives the layers which compute the same in inference, the last of which has the
+            layer's name.
         kernel: (layer) gives its kernel as codes, int16 in the Keras layout of the kernel, with
             a float64 scale that broadcasts to them; None where it is in float.
         bias: (layer) gives the float64 (channels,) values that it rounds its bias to; None where
             it adds its bias as it is.
-        grid: (activation, name) gives what an activation rounds to, which may be a layer, or what
-            a layer called `name` was given as `activation=`; None for what is no quantizer.
+        activation: (activation, name) gives what an activation computes, which may be a layer, or
+            what a layer called `name` was given as `activation=`; None for what is no method's.
 
-    Raises (of kernel, bias and grid):
-        LoweringError: values that are no integers times a step.
+    Raises (of each of them):
+        LoweringError: values that are no integers times a step, or layers that cannot be told in
+            others.
     """
 
-    classes: Mapping[str, str]
+    stands_for: Mapping[str, str | Callable[[Any, Any], Built]]
     kernel: Callable[[Any], Weight | None]
     bias: Callable[[Any], np.ndarray | None] = lambda layer: None
-    grid: Callable[[Any, str], QParams | None]
+    activation: Callable[[Any, str], Activation | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +136,11 @@ class Method:
     Attributes:
         tunings: by the last part of the name of each trainable variable that is the method's own
             how it is trained.
+        post_training: options, in place of the defaults, for weights that are not trained further.
     """
 
     maker: Maker
     reader: Reader
     files: FileNames
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
+    post_training: tuple[tuple[str, OptionValue], ...] = ()

@@ -11,7 +11,7 @@ from keras_quant.errors import MissingDependencyError
 from keras_quant.graph.ir import Weight
 from keras_quant.methods import METHODS, load_method
 from keras_quant.methods.layers import FixedGrid, variable_name
-from keras_quant.methods.method import FileNames, Method, Tuning
+from keras_quant.methods.method import Activation, Built, FileNames, Method, Tuning
 from keras_quant.qparams import QParams
 
 T = TypeVar("T")
@@ -28,8 +28,18 @@ def all_methods() -> Iterator[Method]:
 
 def class_name(layer: Any) -> str:
     """The Keras class that a layer computes: its own, or that of which it is a quantized twin."""
-    own = type(layer).__name__
-    return next((m.reader.classes[own] for m in all_methods() if own in m.reader.classes), own)
+    found = _stands_for(layer)
+    return found if isinstance(found, str) else type(layer).__name__
+
+
+def parts_maker(layer: Any) -> Callable[[Any, Any], Built] | None:
+    """Gives the function that gives the layers a method's layer stands for, see `Reader`."""
+    found = _stands_for(layer)
+    return None if isinstance(found, str) else found
+
+
+def _stands_for(layer: Any) -> str | Callable[[Any, Any], Built] | None:
+    return _first(lambda method: method.reader.stands_for.get(type(layer).__name__))
 
 
 def is_quantized(layer: Any) -> bool:
@@ -57,18 +67,24 @@ def read_bias(layer: Any) -> np.ndarray | None:
     return _first(lambda method: method.reader.bias(layer))
 
 
-def read_grid(activation: Any, name: str = "") -> QParams | None:
-    """Reads what a layer, or what a layer was given as its activation, rounds to.
+def read_activation(activation: Any, name: str) -> Activation | None:
+    """Reads what a layer, or what a layer was given as its activation, computes.
 
     Args:
         name: of the layer, for errors.
-    Returns: None for what is no quantizer.
+    Returns: None for what is no method's.
     Raises:
         LoweringError: a quantizer without a fixed uniform grid.
     """
     if isinstance(activation, FixedGrid):
-        return activation.qparams
-    return _first(lambda method: method.reader.grid(activation, name))
+        return Activation(qparams=activation.qparams)
+    return _first(lambda method: method.reader.activation(activation, name))
+
+
+def read_grid(activation: Any, name: str = "") -> QParams | None:
+    """Reads what an activation rounds to, see `read_activation`; None where it does not."""
+    found = read_activation(activation, name)
+    return None if found is None else found.qparams
 
 
 def tuned_variables(layers: Iterable[Any]) -> list[tuple[Any, Tuning]]:

@@ -29,13 +29,20 @@ def check_methods(scheme: Scheme) -> None:
         raise SchemeError(f"scheme {scheme.name!r}: {'; '.join(problems)}")
 
 
-def options_of(method: Method, given: tuple[tuple[str, OptionValue], ...] = ()) -> Any:
+def options_of(
+    method: Method,
+    given: tuple[tuple[str, OptionValue], ...] = (),
+    *,
+    post_training: bool = False,
+) -> Any:
     """Makes a method's options, of which those that are not given have their defaults.
 
     Args:
         given: names and values that `check_methods` let pass.
+        post_training: the defaults are those for weights that are not trained further.
     """
-    return method.maker.options(**dict(given))
+    defaults = method.post_training if post_training else ()
+    return method.maker.options(**dict((*defaults, *given)))
 
 
 def _problems(spec: MethodSpec) -> list[str]:

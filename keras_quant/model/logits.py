@@ -1,58 +1,68 @@
-"""Running a Keras model over images, and what its logits are worth."""
+"""Running a Keras model over images."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
-from keras_quant.pixels import normalize
-from keras_quant.preprocessing import Preprocessing
 from keras_quant.tf import keras, tf
 
-BATCH_SIZE = 250
 
-
-class LogitFunction:
-    """A Keras model as a function of images, traced once; follows the model's weights.
+class AnswerFunction:
+    """A Keras model as a function of reals, traced once; follows the model's weights.
 
     It answers as `model(x)` does, operation by operation, and where `model.predict(x)` differs, as
     it may for QKeras' quantizers (`sums_as_written`), not as that does.
-
-    Args:
-        preprocessing: what pixels become; None will do where images are floats.
     """
 
-    def __init__(self, model: keras.Model, preprocessing: Preprocessing | None) -> None:
-        self._preprocessing = preprocessing
+    def __init__(self, model: keras.Model) -> None:
+        """Takes a functional model of one input."""
         self._run = tf.function(
-            lambda x: model(x, training=False),
+            lambda x: tf.nest.flatten(model(x, training=False)),
             input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
         )
 
-    def with_preprocessing(self, preprocessing: Preprocessing | None) -> LogitFunction:
-        """The same model, traced no second time, where pixels become something else."""
-        other = copy.copy(self)
-        other._preprocessing = preprocessing
-        return other
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Gives the outputs for all images.
+    def __call__(self, reals: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Gives the answers to some images.
 
         Args:
-            x: uint8 pixels or float32 values, (images, height, width, channels).
-        Returns: float32 (images, classes).
+            reals: float32 (images, height, width, channels), as the model takes them.
+        Returns: by output, in the model's order, float32 (images, *shape).
         """
-        starts = range(0, len(x), BATCH_SIZE)
         with sums_as_written():
-            return np.concatenate(
-                [
-                    self._run(normalize(x[start : start + BATCH_SIZE], self._preprocessing)).numpy()
-                    for start in starts
-                ]
-            )
+            return tuple(answers.numpy() for answers in self._run(reals))
+
+
+class GivenAnswers:
+    """What a model whose weights were moved answered before.
+
+    Args:
+        model: as it is now.
+        answers: of the model.
+        before: its weights as they were, as `model.get_weights` gave them.
+    """
+
+    def __init__(
+        self, model: keras.Model, answers: AnswerFunction, before: Sequence[np.ndarray]
+    ) -> None:
+        self._answers = answers
+        self._moved = [
+            (variable, old, now)
+            for variable, old, now in zip(model.weights, before, model.get_weights(), strict=True)
+            if not np.array_equal(old, now)
+        ]
+
+    def __call__(self, reals: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Gives the answers to some images; afterwards the model is as it was."""
+        try:
+            for variable, old, _ in self._moved:
+                variable.assign(old)
+            return self._answers(reals)
+        finally:
+            for variable, _, now in self._moved:
+                variable.assign(now)
 
 
 @contextmanager
@@ -70,15 +80,3 @@ def sums_as_written() -> Iterator[None]:
         yield
     finally:
         options.set_experimental_options({name: before})  # None is TensorFlow's default
-
-
-def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Share of images whose largest logit is that of their label."""
-    return float(np.mean(np.argmax(logits, axis=-1) == labels))
-
-
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean cross entropy of softmax(logits) and labels, in nats."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_sum = np.log(np.exp(shifted.astype(np.float64)).sum(axis=-1))
-    return float(np.mean(log_sum - shifted[np.arange(len(labels)), labels]))

@@ -8,6 +8,8 @@
 | Rescaling, Normalization | BatchNormalization that is not trained |
 | Normalization of other axes than the last | the same, of pixels laid out as one vector |
 
+Likewise the layers of a method that its reader says stand for others.
+
 The two halves of a separable convolution get a kernel quantizer each, and their codes must meet
 on a grid, so values are rounded between them as behind any convolution without a ReLU.
 """
@@ -20,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_quant.errors import LoweringError
+from keras_quant.methods.method import Built
+from keras_quant.methods.readers import parts_maker
 from keras_quant.model.topology import Call, Shape, free_name
 from keras_quant.tf import keras
-
-# Layers with their weights, in the order in which they are called.
-_Built = list[tuple[keras.layers.Layer, list[np.ndarray]]]
 
 # With this variance and epsilon, both exact in float32, a batch norm multiplies by gamma alone.
 # TensorFlow raises smaller epsilons to 1.001e-5.
@@ -63,15 +65,31 @@ def unfold(
         input_shapes: of what it is called on, without the batch axis.
     Returns: new layers with the layer's weights, each called on what the one before gives; the
         last has the layer's name. The layer itself where it is no shorthand, or one that cannot
-        be told in other layers (channels first, statistics of positions that are not known).
+        be told in other layers (see `why_whole`).
     """
-    make = _PARTS.get(type(layer).__name__)
-    parts = make(layer, input_shapes[0]) if make and _is_channels_last(layer) else []
+    try:
+        parts = _made(layer, input_shapes)
+    except LoweringError:
+        return (layer,)
     x = keras.Input(input_shapes[0]) if parts else None
     for part, weights in parts:
         x = part(x)
         part.set_weights(weights)
     return tuple(part for part, _ in parts) or (layer,)
+
+
+def why_whole(layer: keras.layers.Layer, input_shapes: Sequence[Shape]) -> str:
+    """Why `unfold` left a layer of the table as it is, as an error says it; "" if none does."""
+    try:
+        _made(layer, input_shapes)
+    except LoweringError as error:
+        return str(error)
+    return ""
+
+
+def _made(layer: keras.layers.Layer, input_shapes: Sequence[Shape]) -> Built:
+    make = _PARTS.get(type(layer).__name__) or parts_maker(layer)
+    return make(layer, input_shapes[0]) if make and _is_channels_last(layer) else []
 
 
 def _chain(
@@ -106,7 +124,7 @@ def _is_channels_last(layer: keras.layers.Layer) -> bool:
     return getattr(layer, "data_format", "channels_last") == "channels_last"
 
 
-def _separable_2d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _separable_2d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     config = layer.get_config()
     depthwise = keras.layers.DepthwiseConv2D(
         **_picked(config, *_WINDOW, "depth_multiplier", *_prefixed("depthwise")),
@@ -118,7 +136,7 @@ def _separable_2d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     return [(depthwise, [first]), (pointwise, others)]
 
 
-def _separable_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _separable_1d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     config = layer.get_config()
     first, *others = layer.get_weights()
     depthwise = _grouped_1d(
@@ -128,18 +146,18 @@ def _separable_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     return [(depthwise, [_grouped(first)]), (pointwise, others)]
 
 
-def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     config = layer.get_config()
     kernel, *bias = layer.get_weights()
     own = _picked(config, "name", "activation", "use_bias", *_prefixed("bias"))
     return [(_grouped_1d(config, kernel.shape, **own), [_grouped(kernel), *bias])]
 
 
-def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     return _affine(layer, input_shape, gain=layer.scale, shift=layer.offset)
 
 
-def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
+def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     rank = 1 + len(input_shape)
     by_position = bool({axis % rank for axis in layer.axis} - {rank - 1})
     if by_position and None in input_shape:
@@ -152,7 +170,7 @@ def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> _Built:
     return _affine(layer, input_shape, gain=gain.ravel(), shift=shift.ravel())
 
 
-_PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], _Built]] = {
+_PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], Built]] = {
     "SeparableConv2D": _separable_2d,
     "SeparableConv1D": _separable_1d,
     "DepthwiseConv1D": _depthwise_1d,
@@ -160,6 +178,12 @@ _PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], _Built]] = {
     "Normalization": _normalization,
 }
 SHORTHANDS = tuple(_PARTS)
+
+
+def is_shorthand(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is of the table, or one of a method that stands for others."""
+    return type(layer).__name__ in _PARTS or parts_maker(layer) is not None
+
 
 _WINDOW = ("kernel_size", "strides", "padding", "dilation_rate", "trainable")
 
@@ -205,18 +229,33 @@ def _grouped(kernel: np.ndarray) -> np.ndarray:
 
 def _affine(
     layer: keras.layers.Layer, input_shape: Shape, *, gain: Any, shift: Any, name: str = ""
-) -> _Built:
+) -> Built:
     """x * gain + shift, both scalars or (channels,), by a layer of the same or another name."""
-    channels, name = (input_shape[-1],), name or layer.name
+    name = name or layer.name
     norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
+    return [(norm, _line_weights(input_shape[-1:], gain=gain, shift=shift))]
+
+
+def _line_weights(channels: Shape, *, gain: Any, shift: Any) -> list[np.ndarray]:
+    """Weights of a batch norm of _EPSILON that computes x * gain + shift."""
     gamma, beta = (np.broadcast_to(np.asarray(v, np.float32), channels) for v in (gain, shift))
     variance = np.full(channels, 1 - _EPSILON, np.float32)
-    return [(norm, [gamma, beta, np.zeros_like(variance), variance])]
+    return [gamma, beta, np.zeros_like(variance), variance]
+
+
+def line_layer(
+    name: str, input_shape: Shape, *, gain: float, shift: float
+) -> keras.layers.BatchNormalization:
+    """A built batch norm, not trained, that computes x * gain + shift."""
+    norm = keras.layers.BatchNormalization(epsilon=_EPSILON, trainable=False, name=name)
+    norm.build((None, *input_shape))
+    norm.set_weights(_line_weights(input_shape[-1:], gain=gain, shift=shift))
+    return norm
 
 
 def _affine_by_position(
     layer: keras.layers.Layer, input_shape: Shape, *, gain: np.ndarray, shift: np.ndarray
-) -> _Built:
+) -> Built:
     """x * gain + shift, both of a shape that broadcasts to (1, *input_shape)."""
     gain, shift = (np.broadcast_to(v, (1, *input_shape)).ravel() for v in (gain, shift))
     vector = keras.layers.Reshape((-1,), name=f"{layer.name}_vector")

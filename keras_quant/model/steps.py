@@ -14,8 +14,9 @@ from typing import Any
 
 from keras_quant.errors import LoweringError
 from keras_quant.methods import METHODS
-from keras_quant.methods.readers import class_name, read_grid
-from keras_quant.model.parts import SHORTHANDS, unfold_calls
+from keras_quant.methods.method import Activation
+from keras_quant.methods.readers import class_name, read_activation
+from keras_quant.model.parts import SHORTHANDS, is_shorthand, line_layer, unfold_calls, why_whole
 from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
 from keras_quant.model.topology import Call, Shape, list_calls
 from keras_quant.qparams import QParams
@@ -190,17 +191,19 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
     if cls == "Identity":
         return [Step(name=name, kind="linear", layer=layer, inputs=inputs)]
     if cls == "Activation":
-        return [_activation_step(layer, name, inputs, problems)]
-    quantizer = _quantizer_step(layer, layer, name, inputs, problems)
-    if quantizer is not None:
-        return [quantizer]
+        return _activation_steps(call, layer.activation, name, inputs, problems)
+    found = _read(layer, layer, problems)
+    if found is not None:
+        return _read_steps(call, found, name, inputs, problems)
     if cls == "KeepFloat":
         return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
     kind = _KINDS.get(cls)
-    reason = "" if kind else _NO_PARTS if cls in SHORTHANDS else "not supported"
-    reason = reason or _limit(layer, cls, call)
-    if reason:
-        problems.append(f"{call.layer_name} ({cls}: {reason})")
+    if kind is None and (told := why_whole(layer, call.input_shapes)):
+        problems.append(told)
+    else:
+        reason = "" if kind else _NO_PARTS if is_shorthand(layer) else "not supported"
+        reason = reason or _limit(layer, cls, call)
+        problems += [f"{call.layer_name} ({cls}: {reason})"] if reason else []
     if kind == "relu" and _is_bent(layer):
         kind = "lookup"
     limit = getattr(layer, "max_value", None) if kind == "relu" else None
@@ -213,7 +216,8 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
         function=layer if kind == "lookup" else None,
     )
     if kind in COMPUTE and not _is_linear(layer.activation):
-        return [step, _activation_step(layer, f"{name}/activation", (name,), problems)]
+        named = f"{name}/activation"
+        return [step, *_activation_steps(call, layer.activation, named, (name,), problems)]
     return [step]
 
 
@@ -221,10 +225,53 @@ def _is_linear(activation: Any) -> bool:
     return activation is None or activation is keras.activations.linear
 
 
-def _activation_step(
-    layer: keras.layers.Layer, name: str, inputs: tuple[str, ...], problems: list[str]
+def _activation_steps(
+    call: Call, function: Any, name: str, inputs: tuple[str, ...], problems: list[str]
+) -> list[Step]:
+    """What an activation does; the last step has the name."""
+    found = _read(function, call.layer, problems)
+    if found is not None:
+        return _read_steps(call, found, name, inputs, problems)
+    return [_function_step(call.layer, function, name, inputs, problems)]
+
+
+def _read_steps(
+    call: Call, found: Activation, name: str, inputs: tuple[str, ...], problems: list[str]
+) -> list[Step]:
+    """What a method's activation does: its function, where it has one, and its rounding."""
+    layer = call.layer
+    if found.qparams is None:
+        return [_function_step(layer, found.function, name, inputs, problems)]
+    rounding = Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=found.qparams)
+    if found.function is None:
+        return [rounding]
+    first = Step(
+        name=f"{name}/function", kind="lookup", layer=layer, inputs=inputs, function=found.function
+    )
+    if found.line is not None:
+        gain, shift = found.line
+        line = line_layer(layer.name, call.shape, gain=gain, shift=shift)
+        first = dataclasses.replace(first, kind="batch_norm", layer=line, function=None)
+    return [first, dataclasses.replace(rounding, inputs=(first.name,))]
+
+
+def _read(activation: Any, layer: keras.layers.Layer, problems: list[str]) -> Activation | None:
+    """What a layer, or what it was given as its activation, computes if it is a method's."""
+    try:
+        return read_activation(activation, layer.name)
+    except LoweringError as error:
+        problems.append(str(error))
+        return Activation(function=keras.activations.linear)  # in place of what is told
+
+
+def _function_step(
+    layer: keras.layers.Layer,
+    function: Any,
+    name: str,
+    inputs: tuple[str, ...],
+    problems: list[str],
 ) -> Step:
-    function = layer.activation
+    """What an activation does that is no method's."""
     if isinstance(function, functools.partial):
         problems.append(
             f"{layer.name} (activation {function}: it is not saved with the model; write a layer "
@@ -246,14 +293,12 @@ def _activation_step(
     elif hasattr(function, "__name__") and is_pointwise(function):
         return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
     else:
-        quantizer = _quantizer_step(function, layer, name, inputs, problems)
-        if quantizer is not None:
-            return quantizer
-        problems.append(
-            f"{layer.name} (activation {function}: neither a function of one value "
-            f"nor a quantizer of {', '.join(METHODS)})"
-        )
         kind, max_value = "linear", None
+        named = getattr(function, "__name__", type(function).__name__)
+        problems.append(
+            f"{layer.name} (activation {named}: a Keras layer, softmax, or a function of one "
+            "value is supported)"
+        )
     return Step(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)
 
 
@@ -277,24 +322,6 @@ def _layer_as_activation(
             "rectifier or softmax; put the layer behind it)"
         )
     return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=activation)
-
-
-def _quantizer_step(
-    activation: Any,
-    layer: keras.layers.Layer,
-    name: str,
-    inputs: tuple[str, ...],
-    problems: list[str],
-) -> Step | None:
-    """The step of a layer, or of what it was given as its activation, if that is a quantizer."""
-    try:
-        qparams = read_grid(activation, layer.name)
-    except LoweringError as error:
-        problems.append(str(error))
-        return Step(name=name, kind="linear", layer=layer, inputs=inputs)
-    if qparams is None:
-        return None
-    return Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=qparams)
 
 
 def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:

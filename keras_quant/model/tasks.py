@@ -28,7 +28,7 @@ def tasks_of(
     Raises:
         ModelError: outputs that are neither.
     """
-    found = [_task(shape, input_shape, num_classes) for shape in shapes]
+    found = [task_of(shape, input_shape, num_classes) for shape in shapes]
     wrong = [str(tuple(shape)) for shape, task in zip(shapes, found, strict=True) if task is None]
     if wrong:
         raise ModelError(
@@ -38,7 +38,8 @@ def tasks_of(
     return tuple(task for task in found if task)
 
 
-def _task(shape: Shape, input_shape: Shape, num_classes: int) -> str | None:
+def task_of(shape: Shape, input_shape: Shape, num_classes: int) -> str | None:
+    """Says what an output is for, as `tasks_of`; None where it is neither."""
     if tuple(shape) == (num_classes,):
         return CLASSIFICATION
     same = None not in shape and math.prod(shape) == math.prod(input_shape)

@@ -11,7 +11,7 @@ from keras_quant.methods import load_method
 from keras_quant.methods.layers import InputGrid, KeepFloat
 from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
-from keras_quant.model.parts import SHORTHANDS, unfold_calls
+from keras_quant.model.parts import is_shorthand, unfold_calls
 from keras_quant.model.steps import COMPUTE, Step, input_names, output_names
 from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
@@ -21,16 +21,17 @@ from keras_quant.schemes.scheme import MethodSpec
 from keras_quant.tf import keras
 
 
-def split_float(plan: Plan, source: keras.Model) -> keras.Model:
-    """Rebuilds the float model with one output a point, for calibration.
+def split_float(plan: Plan, source: keras.Model, names: Sequence[str]) -> keras.Model:
+    """Rebuilds the float model with other outputs, for calibration.
 
-    Returns: a model that puts out the values in front of each of the plan's points, in
-        order, with the source model's weights.
+    Args:
+        names: of the steps whose values it puts out, in order.
+    Returns: a model with the source model's weights.
     """
     tensors = _assemble(plan, {}, input_layers={}, make_kernel=_clone)
     model = keras.Model(
         [tensors[name] for name in input_names(plan.steps)],
-        [tensors[point.after] for point in plan.points],
+        [tensors[name] for name in names],
     )
     copy_weights(source, model)
     return model
@@ -41,6 +42,8 @@ def wrap(
     source: keras.Model,
     method: Method,
     input_qparams: QParams | Mapping[str, QParams] | None,
+    *,
+    post_training: bool = False,
 ) -> keras.Model:
     """Builds the fake-quantized model of a calibrated plan, with the source's weights.
 
@@ -48,13 +51,14 @@ def wrap(
         input_qparams: the grid of the model's inputs, one for all or by the input's name; None
             leaves them in float, and so does a name that is missing.
         method: of the layers whose rule names none.
+        post_training: kernels get the options that their method has for that.
     Raises:
         SchemeError: activations that share a scale are to be of several methods.
     Returns: a functional model with the same layer names, models inside it opened; quantizers
         that replace no ReLU are called "LAYER_quant", that of an only input "input_quant", with a
         number where a layer has that name; batch norms have a beta, of 0 where they had none.
     """
-    makers = _Makers(method)
+    makers = _Makers(method, post_training=post_training)
     quantizers = _quantizers(plan, makers)
 
     def make_kernel(step: Step) -> keras.layers.Layer:
@@ -80,14 +84,14 @@ def wrap(
 class _Makers:
     """The methods that rules name, and the run's, with their options."""
 
-    def __init__(self, default: Method) -> None:
+    def __init__(self, default: Method, *, post_training: bool) -> None:
         self._default = default
+        self._post_training = post_training
 
     def of(self, spec: MethodSpec | None) -> tuple[Maker, Any]:
-        if spec is None:
-            return self._default.maker, options_of(self._default)
-        method = load_method(spec.name)
-        return method.maker, options_of(method, spec.options)
+        method = self._default if spec is None else load_method(spec.name)
+        given = () if spec is None else spec.options
+        return method.maker, options_of(method, given, post_training=self._post_training)
 
 
 def _quantizers(plan: Plan, makers: _Makers) -> dict[Point, keras.layers.Layer]:
@@ -239,6 +243,6 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     layers = layers_by_name(source)
     parts = {call.layer_name: call.layer for call in unfold_calls(list_calls(source))}
     for name, layer in layers_by_name(target).items():
-        given = (layers if type(layer).__name__ in SHORTHANDS else parts).get(name)
+        given = (layers if is_shorthand(layer) else parts).get(name)
         if given is not None:
             copy_variables(given, layer)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from keras_quant.errors import MissingDependencyError
+from keras_quant.errors import LoweringError, MissingDependencyError
 from keras_quant.methods.layers import InputGrid
-from keras_quant.methods.readers import class_name, is_quantized, read_grid
+from keras_quant.methods.method import Activation
+from keras_quant.methods.readers import class_name, file_names, is_quantized, read_activation
+from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import copy_weights
 from keras_quant.quiet import native_logs_hidden
 from keras_quant.tf import keras, tf
@@ -24,8 +26,22 @@ def without_quantizers(model: keras.Model) -> keras.Model:
     """Gives the model with its weights in float, and its activations not rounded.
 
     Quantizers of codes from 0 become ReLUs; all others, and the input's, are left out.
+
+    Raises:
+        LoweringError: layers whose quantizers cannot be taken out.
     """
+    names = file_names().classes
     plain = keras.models.clone_model(model, clone_function=_plain)
+    left = [
+        f"{n} ({type(x).__name__})"
+        for n, x in layers_by_name(plain).items()
+        if type(x).__name__ in names
+    ]
+    if left:
+        raise LoweringError(
+            f"the quantizers of these layers cannot be taken out for a float file: "
+            f"{', '.join(left)}; leave out --float"
+        )
     copy_weights(model, plain)
     return plain
 
@@ -66,12 +82,10 @@ def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:
         return keras.layers.Activation("linear", name=layer.name)
     if is_quantized(layer):
         return _plain_kernel(layer)
-    grid = read_grid(layer, layer.name)
-    if grid is None:
+    found = read_activation(layer, layer.name)
+    if found is None:
         return type(layer).from_config(layer.get_config())
-    if grid.signed:
-        return keras.layers.Activation("linear", name=layer.name)
-    return keras.layers.ReLU(name=layer.name)
+    return keras.layers.Activation(_plain_function(found), name=layer.name)
 
 
 def _plain_kernel(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -79,8 +93,14 @@ def _plain_kernel(layer: keras.layers.Layer) -> keras.layers.Layer:
     cls = getattr(keras.layers, class_name(layer))
     known = _KERNEL_SETTINGS & set(inspect.signature(cls.__init__).parameters) | {"name"}
     config = {name: value for name, value in layer.get_config().items() if name in known}
-    grid = read_grid(layer.activation, layer.name)
-    activation = layer.activation
-    if grid is not None:
-        activation = "linear" if grid.signed else "relu"
+    found = read_activation(layer.activation, layer.name)
+    activation = layer.activation if found is None else _plain_function(found)
     return cls(**config, activation=activation)
+
+
+def _plain_function(activation: Activation) -> Callable:
+    """What an activation computes where nothing is rounded; a sign is a rounded value."""
+    function, grid = activation.function, activation.qparams
+    if function is not None and (grid is None or read_activation(function, "") is None):
+        return function
+    return keras.activations.linear if grid.signed else keras.activations.relu

@@ -2,24 +2,28 @@
 
 Two things are compared over all images given: the codes of every quantized tensor, from a
 probe (a second file, emitted from the same graph, that gives all of them), and the outputs
-of the file itself.
+of the file itself. Images come batch by batch, each goes to one of several threads, and none
+is kept.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 
-from keras_quant.errors import DataError, ModelError
+from keras_quant.errors import DataError
 from keras_quant.graph.ir import Graph
-from keras_quant.graph.reference import iterate_reference
+from keras_quant.graph.reference import bind_reference, images_at_once
+from keras_quant.model.metrics import Metrics, Scores
+from keras_quant.proof.distance import LOGIT_TOLERANCE
 from keras_quant.proof.formats import Format
-from keras_quant.proof.tally import LOGIT_TOLERANCE, Arrays, Tally
-from keras_quant.qparams import QParams
-from keras_quant.runners import Runner
+from keras_quant.proof.tally import RMS_TOLERANCE, Arrays, OutputTally, Tally
+from keras_quant.proof.threads import one_blas_thread, thread_count
+from keras_quant.proof.trial import Trial, call_witness
 
 FLOAT_CODE_TOLERANCE = 1e-3
 """Largest share of codes that may differ where a graph rounds floats to codes on its way.
@@ -45,6 +49,29 @@ class LayerParity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputParity:
+    """What comparing one output found.
+
+    Attributes:
+        name: of the output.
+        difference: largest |file - reference|, each image's divided by max(1, its largest
+            |reference|).
+        top1_agreement: share of images whose largest value is the reference's; None for other
+            than vectors of several values.
+        keras_difference: largest |file - Keras|; None where Keras' answers were not given.
+        keras_relative: root mean square of file - Keras, as a share of Keras'; None likewise.
+        keras_top1_agreement: as top1_agreement, with Keras; None likewise.
+    """
+
+    name: str
+    difference: float
+    top1_agreement: float | None
+    keras_difference: float | None
+    keras_relative: float | None
+    keras_top1_agreement: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
     """What comparing a file with the reference found.
 
@@ -56,20 +83,16 @@ class Parity:
             kept in float in front of codes; or what the format declares.
         layers: the same layer by layer, in the graph's order.
         first_different: the first node, in the graph's order, that gave such a code.
-        logit_difference: largest |file - reference| of float outputs, each image's divided by
-            max(1, its largest |reference|).
-        tolerance: the largest logit_difference allowed.
-        top1_agreement: share of images whose largest output is the reference's.
-        keras_logit_difference: largest |file - Keras|, reported and not judged; None where
-            Keras' answers were not given.
-        keras_top1_agreement: as top1_agreement, with Keras; None likewise.
+        outputs: what was found about each output, in the graph's order.
+        tolerance: the largest difference of an output that counts as none, see distance.
+        rms_tolerance: the largest root mean square where more images differ, see tally.
         kernels: what computed the file's outputs.
         probe_kernels: what computed the codes compared; () where the graph has no codes.
         versions: package name to version.
-        seconds: how long the file and its probe took; the reference's time is not in it.
-        passed: no more codes differ than allowed, and top-1 agrees with Keras within
-            KERAS_TOLERANCE. Where no code may differ, logits are within tolerance too, and top-1
-            agrees with the reference on every image; elsewhere it does within KERAS_TOLERANCE.
+        seconds: how long the file and its probe took, in all threads; the reference's time is not
+            in it.
+        failures: what keeps the file from passing, see `tally.Tally.problems`.
+        passed: whether nothing does.
     """
 
     images: int
@@ -78,16 +101,30 @@ class Parity:
     codes_tolerance: float
     layers: tuple[LayerParity, ...]
     first_different: str | None
-    logit_difference: float
+    outputs: tuple[OutputParity, ...]
     tolerance: float
-    top1_agreement: float
-    keras_logit_difference: float | None
-    keras_top1_agreement: float | None
+    rms_tolerance: float
     kernels: tuple[str, ...]
     probe_kernels: tuple[str, ...]
     versions: Mapping[str, str]
     seconds: float
+    failures: tuple[str, ...]
     passed: bool
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of an output."""
+        return float(np.max([output.difference for output in self.outputs]))
+
+    @property
+    def top1_agreement(self) -> float | None:
+        """The least agreement of an output with the reference; None where none is a vector."""
+        return _least(output.top1_agreement for output in self.outputs)
+
+    @property
+    def keras_top1_agreement(self) -> float | None:
+        """The least agreement of an output with Keras; None likewise, or not compared."""
+        return _least(output.keras_top1_agreement for output in self.outputs)
 
 
 def prove(
@@ -96,19 +133,13 @@ def prove(
     content: bytes,
     inputs: Arrays,
     *,
-    keras_logits: np.ndarray | None = None,
+    keras: Arrays | None = None,
     batch_size: int | None = None,
-    on_images: Callable[[int], None] = lambda images: None,
+    threads: int | None = None,
 ) -> Parity:
-    """Compares one file with the graph that it was emitted from, see `prove_all`."""
-    (parity,) = prove_all(
-        graph,
-        [(form, content)],
-        inputs,
-        keras_logits=keras_logits,
-        batch_size=batch_size,
-        on_images=on_images,
-    )
+    """Compares one file with the graph that it was emitted from, see `Proof`."""
+    files = [(form, content)]
+    (parity,) = prove_all(graph, files, inputs, keras=keras, batch_size=batch_size, threads=threads)
     return parity
 
 
@@ -117,99 +148,139 @@ def prove_all(
     files: Sequence[tuple[Format, bytes]],
     inputs: Arrays,
     *,
-    keras_logits: np.ndarray | None = None,
-    judge_keras: bool = True,
+    keras: Arrays | None = None,
     batch_size: int | None = None,
-    on_images: Callable[[int], None] = lambda images: None,
+    threads: int | None = None,
 ) -> list[Parity]:
-    """Compares files with the graph that they were emitted from; the reference runs once.
+    """Compares files with the graph that they were emitted from, on images that are all there.
 
-    Args:
-        graph: the realized graph.
-        files: each file's format and its bytes.
-        inputs: by name, float32 (images, *shape), at least one image.
-        keras_logits: float (images, *shape of the graph's first output), what the Keras
-            model answers.
-        judge_keras: False only reports the agreement with Keras, for a graph that was made to
-            answer otherwise than the model does.
-        batch_size: images at a time; None means as many as the reference runs fast.
-        on_images: told after each batch how many images are compared.
     Returns: what was found, in the order of files.
-    Raises:
-        ModelError: a file cannot be loaded, or has other outputs than the graph.
-        GraphError: the inputs are not the graph's.
-        DataError: there are no images, or not as many keras_logits.
+    Raises: as `Proof` does.
     """
-    _check_images(graph, inputs, keras_logits)
-    codes = [node.output for node in graph.nodes if graph.tensors[node.output].qparams]
-    trials = [_Trial.start(graph, form, content, codes) for form, content in files]
-    images = 0
-    for expected in iterate_reference(
-        graph, inputs, keep=[*codes, *graph.outputs], batch_size=batch_size
-    ):
-        now = slice(images, images + len(expected[graph.outputs[0]]))
-        batch = {name: np.asarray(inputs[name][now], np.float32) for name in graph.inputs}
-        keras = None if keras_logits is None else keras_logits[now]
-        for trial in trials:
-            trial.compare(batch, expected, keras)
-        images = now.stop
-        on_images(images)
-    with_keras = keras_logits is not None
-    return [trial.verdict(with_keras=with_keras, judge_keras=judge_keras) for trial in trials]
+    proof = Proof(graph, files, batch_size=batch_size, threads=threads)
+    proof.add(inputs, keras=keras)
+    return proof.verdicts()
 
 
-def codes_tolerance(graph: Graph) -> float:
-    """0, or FLOAT_CODE_TOLERANCE where a computed float is rounded to codes."""
-    rounded = {node.inputs[0] for node in graph.nodes if node.op == "quantize"}
-    return FLOAT_CODE_TOLERANCE if rounded - set(graph.inputs) else 0.0
+class Proof:
+    """Files that are compared with the graph that they were emitted from; the reference runs once.
 
+    Images are added in any number of parts, and only counts are kept.
+    """
 
-@dataclass(slots=True, kw_only=True)
-class _Trial:
-    """One file, its probe, and what was found about them so far."""
+    def __init__(
+        self,
+        graph: Graph,
+        files: Sequence[tuple[Format, bytes]],
+        *,
+        judge_keras: bool = True,
+        metrics: Metrics | None = None,
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Loads the files.
 
-    graph: Graph
-    codes: Sequence[str]
-    tolerance: float
-    file: Runner
-    probe: Runner | None
-    stored_offset: Callable[[QParams], int]
-    tally: Tally
-    seconds: float = 0.0
+        Args:
+            graph: the realized graph.
+            files: each file's format and its bytes.
+            judge_keras: False only reports how far Keras' answers are, for a graph that was made
+                to answer otherwise than the model does.
+            metrics: what outputs are judged by, by name; those without are not.
+            batch_size: images at a time; None means as many as the reference runs fast.
+            threads: how many batches at a time; None means as many as the machine runs well.
+        Raises:
+            ModelError: a file cannot be loaded.
+        """
+        self._graph, self._judge_keras = graph, judge_keras
+        self._forms = [form for form, _ in files]
+        self._witnesses = [
+            call_witness(graph, form, content, metrics or {}) for form, content in files
+        ]
+        codes = self._witnesses[0].codes if files else ()
+        self._reference = bind_reference(graph, keep=[*codes, *graph.outputs])
+        self._batch_size = batch_size or images_at_once(graph)
+        self._threads = threads or thread_count()
+        self._benches: list[list[Trial]] = []
+        self._tallies = [Tally(scores=Scores(metrics=metrics or {})) for _ in files]
 
-    @classmethod
-    def start(cls, graph: Graph, form: Format, content: bytes, codes: Sequence[str]) -> _Trial:
-        definition = form.definition
-        own = 0.0 if definition.tolerance is None else definition.tolerance(graph)
-        return cls(
-            graph=graph,
-            codes=codes,
-            tolerance=max(own, codes_tolerance(graph)),
-            file=definition.runner(content),
-            probe=definition.runner(definition.emit(graph, outputs=codes)) if codes else None,
-            stored_offset=definition.stored_offset,
-            tally=Tally(),
-        )
+    def add(
+        self,
+        inputs: Arrays,
+        *,
+        keras: Arrays | None = None,
+        targets: Arrays | None = None,
+    ) -> None:
+        """Compares the answers to some images.
 
-    def compare(self, batch: Arrays, expected: Arrays, keras: np.ndarray | None) -> None:
-        """Compares the answers to a batch of images."""
-        started = time.perf_counter()
-        answers = self._answers(self.file, batch, {n: expected[n] for n in self.graph.outputs})
-        if self.probe is not None:
-            wanted = {name: expected[name] for name in self.codes}
-            self.tally.add_codes(wanted, self._answers(self.probe, batch, wanted))
-        self.tally.add_outputs(self.graph, expected, answers, keras)
-        self.tally.images += len(answers[self.graph.outputs[0]])
-        self.seconds += time.perf_counter() - started
+        Args:
+            inputs: by name, float32 (images, *shape), at least one image.
+            keras: by output, float (images, *shape), what the Keras model answers; None for not to
+                be compared.
+            targets: by output that is judged, what its metrics take.
+        Raises:
+            ModelError: a file has other outputs than the graph, or cannot be computed.
+            GraphError: the inputs are not the graph's.
+            DataError: there are no images, or not as many of Keras' answers.
+        """
+        images = _count_images(self._graph, inputs, keras)
+        starts = range(0, images, self._batch_size)
+        while len(self._benches) < min(self._threads, len(starts)):
+            self._benches.append([Trial(witness) for witness in self._witnesses])
+        free: SimpleQueue[list[Trial]] = SimpleQueue()
+        for bench in self._benches:
+            free.put(bench)
 
-    def verdict(self, *, with_keras: bool, judge_keras: bool) -> Parity:
-        """Sums up; with_keras says whether Keras' answers were compared."""
-        tally, graph, info = self.tally, self.graph, self.file.info
+        def compare(start: int) -> list[Tally]:
+            rows = slice(start, start + self._batch_size)
+            bench = free.get()
+            try:
+                return self._compare(
+                    bench,
+                    _rows(inputs, rows),
+                    None if keras is None else _rows(keras, rows),
+                    _rows(targets or {}, rows),
+                )
+            finally:
+                free.put(bench)
+
+        with one_blas_thread(), ThreadPoolExecutor(len(self._benches)) as pool:
+            waiting = [pool.submit(compare, start) for start in starts]
+            try:
+                for batch in waiting:
+                    for total, tally in zip(self._tallies, batch.result(), strict=True):
+                        total.merge(tally)
+            finally:  # an error, or Ctrl-C, does not wait for the other batches
+                pool.shutdown(cancel_futures=True)
+
+    def verdicts(self) -> list[Parity]:
+        """Sums up what was found, in the order of the files."""
+        return [
+            self._verdict(form, trial, tally)
+            for form, trial, tally in zip(self._forms, self._benches[0], self._tallies, strict=True)
+        ]
+
+    def scores(self) -> list[dict[str, dict[str, float]]]:
+        """What the files' answers are worth: of each file, by output and metric."""
+        return [tally.scores.means() for tally in self._tallies]
+
+    def _compare(
+        self, bench: list[Trial], inputs: Arrays, keras: Arrays | None, targets: Arrays
+    ) -> list[Tally]:
+        """Compares the answers to one batch."""
+        batch = {name: np.asarray(array, np.float32) for name, array in inputs.items()}
+        expected = self._reference(batch)
+        return [trial.compare(batch, expected, keras=keras, targets=targets) for trial in bench]
+
+    def _verdict(self, form: Format, trial: Trial, tally: Tally) -> Parity:
+        graph, declared = self._graph, form.definition.tolerance
+        tolerance = max(declared(graph) if declared else 0.0, codes_tolerance(graph))
+        failures = tuple(tally.problems(tolerance, judge_keras=self._judge_keras))
+        info = trial.info
         return Parity(
             images=tally.images,
             codes_compared=tally.compared.total(),
             codes_different=tally.different.total(),
-            codes_tolerance=self.tolerance,
+            codes_tolerance=tolerance,
             layers=tuple(
                 LayerParity(
                     node=node.name,
@@ -220,39 +291,54 @@ class _Trial:
                 if node.output in tally.compared
             ),
             first_different=next((n.name for n in graph.nodes if tally.different[n.output]), None),
-            logit_difference=tally.logit_difference,
+            outputs=tuple(_output(name, tally.outputs[name]) for name in graph.outputs),
             tolerance=LOGIT_TOLERANCE,
-            top1_agreement=tally.top1 / tally.images,
-            keras_logit_difference=tally.keras_difference if with_keras else None,
-            keras_top1_agreement=tally.keras_top1 / tally.images if with_keras else None,
+            rms_tolerance=RMS_TOLERANCE,
             kernels=info.kernels,
-            probe_kernels=() if self.probe is None else self.probe.info.kernels,
+            probe_kernels=trial.probe_kernels,
             versions={**info.versions, "numpy": np.__version__},
-            seconds=self.seconds,
-            passed=tally.is_clean(self.tolerance, with_keras=with_keras and judge_keras),
+            seconds=tally.seconds,
+            failures=failures,
+            passed=not failures,
         )
 
-    def _answers(self, runner: Runner, batch: Arrays, expected: Arrays) -> Arrays:
-        """A file's outputs, with codes as the graph has them."""
-        stored, answers = runner.run(batch), {}
-        for name, array in expected.items():
-            given = stored[name].shape if name in stored else "missing"
-            if given != array.shape:
-                raise ModelError(
-                    f"output {name!r} of the file is {given}; the graph gives {array.shape}. "
-                    "Compare a file with the graph that it was emitted from."
-                )
-            qparams = self.graph.tensors[name].qparams
-            answers[name] = stored[name]
-            if qparams is not None:
-                answers[name] = stored[name].astype(np.int32) - self.stored_offset(qparams)
-        return answers
+
+def codes_tolerance(graph: Graph) -> float:
+    """0, or FLOAT_CODE_TOLERANCE where a computed float is rounded to codes."""
+    rounded = {node.inputs[0] for node in graph.nodes if node.op == "quantize"}
+    return FLOAT_CODE_TOLERANCE if rounded - set(graph.inputs) else 0.0
 
 
-def _check_images(graph: Graph, inputs: Arrays, keras_logits: np.ndarray | None) -> None:
+def _output(name: str, tally: OutputTally) -> OutputParity:
+    reference, keras = tally.reference, tally.keras
+    return OutputParity(
+        name=name,
+        difference=reference.scaled,
+        top1_agreement=reference.agreement,
+        keras_difference=None if keras is None else keras.largest,
+        keras_relative=None if keras is None else keras.relative,
+        keras_top1_agreement=None if keras is None else keras.agreement,
+    )
+
+
+def _least(shares: Iterable[float | None]) -> float | None:
+    return min((share for share in shares if share is not None), default=None)
+
+
+def _rows(arrays: Arrays, rows: slice) -> Arrays:
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+def _count_images(graph: Graph, inputs: Arrays, keras: Arrays | None) -> int:
     images = min((len(array) for array in inputs.values()), default=0)
     if images == 0:
         raise DataError("there are no images to compare. Give at least one.")
-    shape = (images, *graph.tensors[graph.outputs[0]].shape)
-    if keras_logits is not None and keras_logits.shape != shape:
-        raise DataError(f"keras_logits is {keras_logits.shape}; {shape} is needed.")
+    given = {} if keras is None else {name: array.shape for name, array in keras.items()}
+    problems = [
+        f"Keras' answers at output {name} are {given.get(name, 'missing')}; {shape} is needed"
+        for name in graph.outputs
+        if given.get(name) != (shape := (images, *graph.tensors[name].shape))
+    ]
+    if problems and keras is not None:
+        raise DataError("; ".join(problems))
+    return images

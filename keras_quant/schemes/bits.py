@@ -101,3 +101,23 @@ def with_overrides(scheme: Scheme, overrides: Iterable[str]) -> Scheme:
     if not rules:
         return scheme
     return dataclasses.replace(scheme, name=f"{scheme.name}+set", rules=(*scheme.rules, *rules))
+
+
+def freed(scheme: Scheme, *, symmetric: bool = False) -> Scheme:
+    """Lets activations, and the input, have any scales in place of powers of two.
+
+    Args:
+        symmetric: real 0 stays code 0; else zero points are free too.
+    """
+
+    def free(spec: QuantSpec | None) -> QuantSpec | None:
+        if spec is None or spec.is_float:
+            return spec
+        return dataclasses.replace(spec, power_of_two=False, symmetric=symmetric)
+
+    rules = [
+        dataclasses.replace(rule, activation=free(rule.activation), input=free(rule.input))
+        for rule in scheme.rules
+    ]
+    pixels = Rule(match="@input", activation=free(ACTIVATION_8))
+    return dataclasses.replace(scheme, rules=(pixels, *rules))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_quant.model.logits import cross_entropy
+from keras_quant.model.metrics import cross_entropy, squared_error, top1
 from keras_quant.model.tasks import CLASSIFICATION, RECONSTRUCTION
 from keras_quant.tf import keras, tf
 
@@ -44,7 +44,7 @@ def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _measure_classes(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
-    return cross_entropy(logits, labels), float(np.mean(logits.argmax(axis=-1) == labels))
+    return float(cross_entropy(logits, labels).mean()), float(top1(logits, labels).mean())
 
 
 def _squared_error(images: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -53,8 +53,7 @@ def _squared_error(images: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def _measure_images(images: np.ndarray, outputs: np.ndarray) -> tuple[float, float]:
-    difference = outputs.astype(np.float64) - images.reshape(outputs.shape)
-    error = float(np.mean(np.square(difference)))
+    error = float(squared_error(outputs, images).mean())
     return error, error
 
 

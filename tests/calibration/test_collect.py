@@ -25,7 +25,7 @@ def test_statistics_are_those_of_all_values_of_all_images(monkeypatch: pytest.Mo
     model, images = net(), images_of(40)
     planned = plan(model, W4A4)
     found = collect(planned, model, images, reals=to_unit)
-    values = split_float(planned, model)(to_unit(images))
+    values = split_float(planned, model, [p.after for p in planned.points])(to_unit(images))
     whole = {p.after: np.asarray(x) for p, x in zip(planned.points, values, strict=True)}
     whole["image"] = to_unit(images)
     assert found.images == 40 and found.tensors.keys() == whole.keys()

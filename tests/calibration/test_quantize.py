@@ -46,7 +46,12 @@ def free(bits: int, **words: bool) -> Scheme:
 def test_groups_get_the_power_of_two_of_least_error_over_all_their_values(bits: str) -> None:
     model, scheme = net(), scheme_from_bits(bits)
     planned = plan(model, scheme)
-    values = [np.asarray(x, np.float64) for x in split_float(planned, model)(to_unit(images_of()))]
+    values = [
+        np.asarray(x, np.float64)
+        for x in split_float(planned, model, [p.after for p in planned.points])(
+            to_unit(images_of())
+        )
+    ]
     grids = choose_grids(planned, statistics_of(model, scheme))
     assert set(grids) == {point.group for point in planned.points}
     for group, grid in grids.items():
@@ -150,7 +155,7 @@ def test_statistics_of_other_weights_and_of_fewer_places_are_refused() -> None:
     model, scheme = net(), scheme_from_bits("w8a8")
     statistics = statistics_of(model, scheme)
     fewer = statistics_of(model, scheme_from_bits("w8af"))
-    with pytest.raises(DataError, match="lack what relu1, conv2, sum, gap, hidden put out"):
+    with pytest.raises(DataError, match="lack what relu1, conv2, sum, gap, hidden put out, which"):
         quantize(model, scheme, fewer)
     model.set_weights([w * 2 for w in model.get_weights()])
     with pytest.raises(DataError, match="of another model than .*, or of other weights"):

@@ -43,7 +43,8 @@ def test_exported_file_is_proven_and_evaluated(tmp_path: Path, model: Path) -> N
         json.loads(kq("evaluate", file, "--dataset", "digits", "--json").stdout)
         for file in (model, tmp_path / "out" / "model.tflite")
     ]
-    assert rows[0][0]["accuracy"] == rows[1][0]["accuracy"]
+    scores = [row[0]["outputs"][0]["scores"] for row in rows]
+    assert scores[0]["accuracy"] == scores[1]["accuracy"]
 
 
 def test_layers_are_shown_for_each_target(tmp_path: Path, model: Path) -> None:
@@ -78,7 +79,9 @@ def test_each_target_gets_its_options(tmp_path: Path, model: Path) -> None:
 
 def test_json_is_one_document(tmp_path: Path, model: Path) -> None:
     arguments = ("--dataset", "digits", "--images", "20", "--out", tmp_path / "out", "--json")
-    (done,) = json.loads(kq("export", model, *arguments).stdout)
+    whole = json.loads(kq("export", model, *arguments).stdout)
+    (done,) = whole["files"]
+    assert whole["keras"]["scores"] == whole["keras"]["given_scores"]
     assert done["path"] == str(tmp_path / "out" / "model.tflite")
     assert (done["parity"]["images"], done["parity"]["passed"]) == (20, True)
 

@@ -20,10 +20,11 @@ pytestmark = [
     ),
 ]
 
+from keras_quant import files  # noqa: E402
 from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
+from keras_quant.emit.tflite.options import TFLiteOptions  # noqa: E402
 from keras_quant.errors import (  # noqa: E402
-    DataError,
     LoweringError,
     ModelError,
     ParityError,
@@ -36,17 +37,16 @@ from keras_quant.graph.store import load_graph  # noqa: E402
 from keras_quant.graph.verify import verify  # noqa: E402
 from keras_quant.jobs import export as exporting  # noqa: E402
 from keras_quant.jobs.evaluate import evaluate  # noqa: E402
-from keras_quant.jobs.export import export_path  # noqa: E402
+from keras_quant.jobs.export import Exported, export_path  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
-from keras_quant.model.logits import LogitFunction  # noqa: E402
+from keras_quant.model.logits import AnswerFunction  # noqa: E402
 from keras_quant.pixels import normalize  # noqa: E402
 from keras_quant.preprocessing import UNIT  # noqa: E402
-from keras_quant.proof.answers import run_logits  # noqa: E402
 from keras_quant.proof.baseline import without_quantizers  # noqa: E402
 from keras_quant.proof.formats import FORMATS, Format  # noqa: E402
-from keras_quant.proof.gate import Export  # noqa: E402
+from keras_quant.proof.write import Export  # noqa: E402
 from keras_quant.runs import GRAPH_NAME  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
@@ -77,6 +77,10 @@ TFLITE, ONNX = FORMATS["tflite"], FORMATS["onnx"]
 
 
 def export_all(path: Path, *formats: Format, **changes: Any) -> tuple[Export, ...]:
+    return export_whole(path, *formats, **changes).files
+
+
+def export_whole(path: Path, *formats: Format, **changes: Any) -> Exported:
     options = {
         **{"dataset": None, "out": None, "images": 0},
         **{"baselines": False, "overwrite": False, "trust": False},
@@ -109,17 +113,20 @@ def lenet(path: Path, classes: int = 10) -> Path:
 
 
 def test_export_of_a_run_is_the_file_that_training_wrote(run: Path, tmp_path: Path) -> None:
-    done = export(run, out=tmp_path / "again")
+    whole = export_whole(run, TFLITE, out=tmp_path / "again")
+    (done,) = whole.files
     assert done.path == tmp_path / "again" / "model.tflite"
     assert done.path.read_bytes() == (run / "export" / "model.tflite").read_bytes()
-    assert (done.moved_channels, done.parity.codes_different) == (0, 0)
+    assert (whole.keras.moved_channels, whole.keras.shifts) == (0, ())
+    assert whole.keras.scores == whole.keras.given_scores
+    assert done.parity.codes_different == 0
     assert done.accuracy == evaluate(run)[0].accuracy
     assert names(tmp_path / "again") == ["model.kqgraph", "model.tflite", "parity.json"]
     verify(load_graph(tmp_path / "again" / "model.kqgraph"))
 
 
 def test_record_of_the_proof_is_that_of_the_file(run: Path) -> None:
-    done = export(run, overwrite=True)
+    done = export(run)
     record = parity_of(done.path.parent)
     assert record["sha256"] == hashlib.sha256(done.path.read_bytes()).hexdigest()
     assert record["size_bytes"] == done.size_bytes == done.path.stat().st_size
@@ -130,12 +137,23 @@ def test_fewer_images_are_proven_when_asked(run: Path, tmp_path: Path) -> None:
     assert export(run, out=tmp_path / "out", images=25).parity.images == 25
 
 
-def test_export_that_is_there_is_replaced_only_when_told(run: Path) -> None:
+def test_what_training_left_is_replaced_unasked(run: Path) -> None:
+    before = parity_of(run / "export")
+    export_all(run, TFLITE.with_options(TFLiteOptions(pack="none")), ONNX)
+    assert parity_of(run / "export")["size_bytes"] > before["size_bytes"]
+    assert gate_files(run / "export") == ["model.onnx", "model.tflite", PARITY]
+
+
+@pytest.mark.parametrize("parity", ["as it was", "[]", "{", '{"tflite": 1}', '{"tflite": {}}'])
+def test_file_that_no_proof_says_is_ours_is_replaced_only_when_told(run: Path, parity: str) -> None:
     (run / "export" / "model.tflite").write_bytes(b"old")
-    with pytest.raises(RunError, match="model.tflite exists: give --overwrite, or another --out"):
+    if parity != "as it was":
+        (run / "export" / PARITY).write_text(parity)
+    with pytest.raises(RunError, match="model.tflite exists, and parity.json .*give --overwrite"):
         export(run)
     assert (run / "export" / "model.tflite").read_bytes() == b"old"
     assert export(run, overwrite=True).path.read_bytes() != b"old"
+    assert parity_of(run / "export")["passed"]
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -156,14 +174,31 @@ def test_keras_file_is_exported_where_told(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.slow
 def test_moved_biases_are_left_beside_the_file(tmp_path: Path) -> None:
     raw = unsnapped_model(tmp_path)
-    done = export(raw, dataset="digits", out=tmp_path / "out")
-    assert done.moved_channels > 0
-    assert 0 < done.largest_shift_steps < 1
+    whole = export_whole(raw, TFLITE, dataset="digits", out=tmp_path / "out")
+    (done,), keras = whole.files, whole.keras
+    assert keras.moved_channels > 0
+    assert 0 < keras.largest_shift_steps < 1
+    (shift,) = keras.shifts
+    test = load_dataset("digits").test
+    given, moved = (
+        AnswerFunction(load_model(file))(normalize(test.x, UNIT))[0]
+        for file in (raw, tmp_path / "out" / "model.moved-biases.keras")
+    )
+    assert shift.difference == np.abs(given - moved).max() > 0
+    assert shift.relative == pytest.approx(rms(given - moved) / rms(moved), rel=FLOAT32_ROUNDING)
+    assert shift.top1_agreement == np.mean(given.argmax(1) == moved.argmax(1))
+    assert keras.given_scores["logits"]["accuracy"] == np.mean(given.argmax(1) == test.y)
+    record = parity_of(tmp_path / "out")["bias_snapping"]["moved_from_given"]
+    assert record == [dataclasses.asdict(shift)]
     assert "model.moved-biases.keras" in names(tmp_path / "out")
     moved = tmp_path / "out" / "model.moved-biases.keras"
     assert evaluate(moved, dataset="digits")[0].accuracy == done.accuracy
     again = export(moved, dataset="digits", out=tmp_path / "again")
     assert again.path.read_bytes() == done.path.read_bytes()
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def unsnapped_model(folder: Path) -> Path:
@@ -176,7 +211,7 @@ def unsnapped_model(folder: Path) -> Path:
 
     settings = TrainSettings(scheme=scheme_from_bits("8"), model="lenet5", epochs=1)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr("keras_quant.jobs.train.lower_exactly", stop)
+        patch.setattr("keras_quant.jobs.finish.lower_exactly", stop)
         train(settings, folder / "run", progress=Progress(quiet=True))
     return path
 
@@ -206,7 +241,7 @@ def test_file_that_answers_otherwise_never_gets_the_final_name(
     record = parity_of(run / "export")
     assert (record["passed"], record["file"]) == (False, "model.failed-parity.tflite")
     assert (record["codes_different"] > 0) == probe_too
-    assert record["logit_difference"] > record["tolerance"]
+    assert record["outputs"][0]["difference"] > record["tolerance"]
     if probe_too:
         assert record["first_different"] == "dense1"
 
@@ -269,33 +304,43 @@ def test_a_format_that_fails_does_not_keep_the_others_back(
 def test_float_files_of_the_model_are_written_beside(run: Path, tmp_path: Path) -> None:
     export_all(run, TFLITE, ONNX, out=tmp_path / "out", images=20, baselines=True)
     images = normalize(load_dataset("digits").test.x[:1], UNIT)
-    answers = [
-        next(iter(run_logits(form.definition.runner(path), images, UNIT)))
-        for form, path in (
-            (form, tmp_path / "out" / f"model.float{form.suffix}") for form in (TFLITE, ONNX)
-        )
+    runners = [
+        form.definition.runner(tmp_path / "out" / f"model.float{form.suffix}")
+        for form in (TFLITE, ONNX)
     ]
+    answers = [next(iter(runner.run({runner.inputs[0]: images}).values()))[0] for runner in runners]
     np.testing.assert_allclose(*answers, atol=FLOAT32_ROUNDING)
-    wanted = LogitFunction(without_quantizers(load_model(run / "model.keras")), UNIT)(images)[0]
-    np.testing.assert_allclose(answers[0], wanted, atol=FLOAT32_ROUNDING)
+    (wanted,) = AnswerFunction(without_quantizers(load_model(run / "model.keras")))(images)
+    np.testing.assert_allclose(answers[0], wanted[0], atol=FLOAT32_ROUNDING)
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "parity.json"])
-def test_full_disk_leaves_no_file_without_its_proof(
+def test_full_disk_leaves_the_export_that_was_there(
     run: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    replace = os.replace
+    before = {path: path.read_bytes() for path in (run / "export").iterdir()}
+    stem, suffix = name.split(".")
 
-    def refuse(source: Path, target: Path) -> None:
-        if Path(target).name == name:
+    def refuse(path: Path) -> None:
+        if path.name.startswith(f".{stem}") and path.suffix == f".{suffix}":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
 
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(files, "_sync", refuse)
     with pytest.raises(FileError, match=f"{name}: not written: No space left on device. Free some"):
-        export(run, overwrite=True)
-    assert not (run / "export" / "model.tflite").exists()
-    assert [file for file in names(run / "export") if file.startswith(".")] == []
+        export(run, out=run / "export", overwrite=True, dataset="digits", images=20)
+    assert {path: path.read_bytes() for path in (run / "export").iterdir()} == before
+
+
+def test_leftovers_of_a_killed_export_are_swept(run: Path) -> None:
+    export_all(run, FORMATS["tensorrt"], images=20)
+    leftovers = [
+        run / "export" / ".model.tmp-1.tflite",
+        run / "export" / "tensorrt" / "samples" / ".image.tmp-1.npy",
+    ]
+    for path in leftovers:
+        path.write_bytes(b"half")
+    export(run, images=20)
+    assert not any(path.exists() for path in leftovers)
 
 
 @pytest.mark.parametrize(
@@ -321,11 +366,13 @@ def test_path_that_is_no_model_is_explained(
     assert not (tmp_path / "out").exists()
 
 
-def test_data_of_other_classes_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_data_of_other_classes_prove_a_model_and_do_not_judge_it(tmp_path: Path) -> None:
     path = lenet(tmp_path / "model.keras", classes=7)
-    with pytest.raises(DataError, match=r"to \(None, 7\); dataset digits needs .*\(None, 10\)"):
-        export(path, dataset="digits", out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    done = export_whole(path, TFLITE, dataset="digits", out=tmp_path / "out", images=20)
+    (file,) = done.files
+    assert done.keras.scores == file.scores == {}
+    assert file.parity.passed
+    assert file.parity.keras_top1_agreement == 1
 
 
 def test_lambda_layer_is_refused_by_safety_and_then_by_lowering(tmp_path: Path) -> None:

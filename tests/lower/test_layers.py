@@ -16,7 +16,7 @@ from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
-from keras_quant.model.logits import LogitFunction  # noqa: E402
+from keras_quant.model.logits import AnswerFunction  # noqa: E402
 from keras_quant.prepare import plan, with_grids, wrap  # noqa: E402
 from keras_quant.proof.formats import FORMATS  # noqa: E402
 from keras_quant.proof.parity import Parity, prove  # noqa: E402
@@ -143,9 +143,10 @@ def images_of(name: str, count: int = 64) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, shape).astype(np.float32) / np.float32(255)
 
 
-def proven(graph: Graph, images: np.ndarray, keras_logits: np.ndarray) -> Parity:
+def proven(graph: Graph, images: np.ndarray, model: keras.Model) -> Parity:
+    answers = dict(zip(graph.outputs, AnswerFunction(model)(images), strict=True))
     content = emit_tflite(graph)
-    return prove(graph, FORMATS["tflite"], content, {"image": images}, keras_logits=keras_logits)
+    return prove(graph, FORMATS["tflite"], content, {"image": images}, keras=answers)
 
 
 def quantized(name: str, bits: str) -> keras.Model:
@@ -160,18 +161,16 @@ def test_float_graph_answers_as_the_model(name: str) -> None:
     model, images = build(name), images_of(name, 4)
     graph = lower(model)
     assert all(tensor.qparams is None for tensor in graph.tensors.values())
-    logits = LogitFunction(model, None)(images)
-    parity = proven(graph, images, logits)
+    parity = proven(graph, images, model)
     assert parity.passed
     assert parity.kernels == ("XNNPACK",)
-    assert parity.keras_logit_difference <= FLOAT32_SUM * 10
+    assert parity.outputs[0].keras_difference <= FLOAT32_SUM * 10
 
 
 def check_file(name: str, bits: str) -> None:
     model, images = quantized(name, bits), images_of(name)
     snap = lower_exactly(model)
-    logits = LogitFunction(model, None)(images)
-    parity = proven(snap.graph, images, logits)
+    parity = proven(snap.graph, images, model)
     different, compared = count_differences(model, snap.graph, images)
     assert parity.codes_different == 0
     assert parity.passed

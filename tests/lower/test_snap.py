@@ -10,7 +10,9 @@ from keras_quant.errors import LoweringError
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.lower import lower_exactly  # noqa: E402
+from keras_quant.graph.passes.realize import realize  # noqa: E402
+from keras_quant.lower import lower, lower_exactly  # noqa: E402
+from keras_quant.lower import snap as snap_module  # noqa: E402
 from keras_quant.methods.layers import InputGrid  # noqa: E402
 from keras_quant.methods.qkeras.quantizers import fitted_bits  # noqa: E402
 from keras_quant.tf import keras, qkeras  # noqa: E402
@@ -192,3 +194,17 @@ def test_moves_that_float32_cannot_say_are_not_made() -> None:
     model.get_layer("norm").set_weights([gamma, beta, mean, variance])
     assert lower_exactly(model).moved > 0
     assert lower_exactly(model).moved == 0
+
+
+def test_what_is_not_at_rest_when_rounds_end_is_checked_as_it_is(monkeypatch) -> None:
+    monkeypatch.setattr(snap_module, "MAX_ROUNDS", 1)
+    net = net_of("8")
+    model = quantized(net, images_of(net, 64))
+    snap = lower_exactly(model)
+    assert snap.moved > 0
+    realized = realize(lower(model), snap=False)
+    assert sum(report.rounded for report in realized.reports) == 0
+    for a, b in zip(realized.graph.nodes, snap.graph.nodes, strict=True):
+        if a.weight is not None:
+            np.testing.assert_array_equal(a.weight.values, b.weight.values)
+            np.testing.assert_array_equal(a.bias, b.bias)

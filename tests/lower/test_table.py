@@ -59,10 +59,8 @@ def assert_exact(source: keras.Model, bits: str) -> tuple[Graph, Parity]:
     graph = lower_exactly(model).graph
     different, count = count_differences(model, graph, IMAGES)
     assert (different, count > 0) == (0, True)
-    logits = np.asarray(model(IMAGES, training=False))
-    parity = prove(
-        graph, FORMATS["tflite"], emit_tflite(graph), {"image": IMAGES}, keras_logits=logits
-    )
+    keras = {graph.outputs[0]: np.asarray(model(IMAGES, training=False))}
+    parity = prove(graph, FORMATS["tflite"], emit_tflite(graph), {"image": IMAGES}, keras=keras)
     assert (parity.codes_different, parity.codes_tolerance, parity.passed) == (0, 0.0, True)
     return graph, parity
 

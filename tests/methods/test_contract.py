@@ -176,7 +176,7 @@ def test_activation_gradient_is_one_within_the_range_and_zero_outside(
 
 @every_method
 def test_other_layers_are_no_quantizers(method: Method) -> None:
-    assert method.reader.grid(keras.layers.ReLU(), "relu") is None
+    assert method.reader.activation(keras.layers.ReLU(), "relu") is None
     assert method.reader.kernel(keras.layers.Dense(2)) is None
 
 
@@ -208,7 +208,7 @@ def test_names_of_files_are_those_of_its_layers(method: Method) -> None:
     made = {type(wrapped(method, kind, WEIGHTS["4"])).__name__ for kind in LAYERS}
     made.add(type(activation(method, "act", GRIDS[0])).__name__)
     assert made <= method.files.classes | layers.CLASSES
-    assert set(method.reader.classes) <= method.files.classes
+    assert set(method.reader.stands_for) <= method.files.classes
     assert method.files.classes.isdisjoint({"Lambda", "TFOpLambda", "SlicingOpLambda"})
 
 

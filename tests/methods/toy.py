@@ -15,7 +15,7 @@ import numpy as np
 from keras_quant.errors import SchemeError
 from keras_quant.graph.ir import Weight
 from keras_quant.methods.layers import GroupStep
-from keras_quant.methods.method import FileNames, Maker, Method, Reader, Tuning
+from keras_quant.methods.method import Activation, FileNames, Maker, Method, Reader, Tuning
 from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, tf
@@ -152,16 +152,17 @@ def _read_kernel(layer: keras.layers.Layer) -> Weight | None:
     return Weight(values=codes.astype(np.int16), scale=scale, bits=layer.spec["bits"])
 
 
-def _read_grid(activation: Any, name: str) -> QParams | None:
+def _read_grid(activation: Any, name: str) -> Activation | None:
     if not isinstance(activation, LearnedGrid):
         return None
-    return QParams(
+    grid = QParams(
         scale=float(_scale(activation.step.scale)),
         zero_point=activation.zero_point,
         qmin=activation.qmin,
         qmax=activation.qmax,
         bits=(activation.qmax - activation.qmin).bit_length(),
     )
+    return Activation(qparams=grid)
 
 
 METHOD = Method(
@@ -172,7 +173,9 @@ METHOD = Method(
         options=Options,
     ),
     reader=Reader(
-        classes={f"Learned{kind}": kind for kind in KINDS}, kernel=_read_kernel, grid=_read_grid
+        stands_for={f"Learned{kind}": kind for kind in KINDS},
+        kernel=_read_kernel,
+        activation=_read_grid,
     ),
     files=FileNames(
         classes=frozenset({"LearnedGrid", *(f"Learned{kind}" for kind in KINDS)}),

@@ -102,7 +102,7 @@ def test_float_twin_puts_out_the_values_in_front_of_each_point(make) -> None:
     source = make()
     planned = plan(source, W4A4)
     images = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
-    found = split_float(planned, source)(images)
+    found = split_float(planned, source, [p.after for p in planned.points])(images)
     names = [point.after.partition("/")[0] for point in planned.points]
     probe = keras.Model(source.input, [source.get_layer(name).output for name in names])
     for values, expected in zip(found, probe(images), strict=True):

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from keras_quant.errors import LoweringError
+
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
@@ -13,7 +15,7 @@ from keras_quant.prepare import plan, wrap  # noqa: E402
 from keras_quant.proof.baseline import without_quantizers  # noqa: E402
 from keras_quant.qparams import unsigned  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
-from keras_quant.tf import keras  # noqa: E402
+from keras_quant.tf import keras, qkeras  # noqa: E402
 
 L = keras.layers
 LAYERS = {
@@ -37,3 +39,10 @@ def test_model_without_quantizers_answers_as_the_float_model(make: Callable) -> 
     plain = without_quantizers(model)
     np.testing.assert_array_equal(plain(images), source(images))
     assert not np.array_equal(model(images), source(images))
+
+
+def test_layer_whose_quantizers_stay_is_told() -> None:
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = qkeras.QBatchNormalization(name="norm")(L.Conv2D(4, 3, name="conv")(inputs))
+    with pytest.raises(LoweringError, match=r"taken out .*: norm \(QBatchNormalization\); leave"):
+        without_quantizers(keras.Model(inputs, x))

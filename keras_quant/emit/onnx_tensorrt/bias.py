@@ -13,9 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from keras_quant.graph.ir import Graph, Node
-from keras_quant.graph.passes.realized import realized_channels
-from keras_quant.graph.passes.room import offset_interval
-from keras_quant.graph.passes.staircase import Channels, Staircase
+from keras_quant.graph.passes.realize.channels import Channels
+from keras_quant.graph.passes.realize.realized import realized_channels
+from keras_quant.graph.passes.realize.room import offset_interval
+from keras_quant.graph.passes.realize.staircase import Staircase
 from keras_quant.qparams import QParams
 
 # The pitch (accumulator steps an output step) is searched this far around the node's own; a ternary

@@ -19,7 +19,7 @@ import numpy as np
 
 from keras_quant.emit.tflite.legalize import on_one_grid
 from keras_quant.graph.ir import Graph, Node, Tensor
-from keras_quant.graph.passes.realized import realized_channels
+from keras_quant.graph.passes.realize.realized import realized_channels
 from keras_quant.qparams import INT8_CODES, QParams
 
 _BORDERS = ("quantize", "dequantize", "multiply", "lookup")

@@ -13,6 +13,7 @@ from keras_quant.graph.linear import dequantized
 from keras_quant.graph.passes.functions import function_of
 from keras_quant.graph.passes.outputs import tell_apart
 from keras_quant.graph.passes.reach import EVERYTHING, Interval, reach
+from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams
 
 # What moves values, which were limited where they were computed.
@@ -48,7 +49,9 @@ def unquantize(graph: Graph, limits: Limits) -> Graph:
         floats.add(node)
     outputs = tuple(floats.names.get(name, name) for name in graph.outputs)
     made = replace(graph, nodes=tuple(floats.nodes), tensors=floats.tensors, outputs=outputs)
-    return tell_apart(made)
+    made = tell_apart(made)
+    verify(made)
+    return made
 
 
 class _Floats:

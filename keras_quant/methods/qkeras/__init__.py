@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from keras_quant.methods.method import FileNames, Maker, Method, Reader
 from keras_quant.methods.qkeras import names
+from keras_quant.methods.qkeras.parts import PARTS
 from keras_quant.methods.qkeras.read import freeze_activation, freeze_bias, freeze_kernel
 from keras_quant.methods.qkeras.repair import custom_objects, repair_qkeras, settle
-from keras_quant.methods.qkeras.twin import WRAPPED, activation, wrap
+from keras_quant.methods.qkeras.twin import WRAPPED, QKerasOptions, activation, wrap
 
 repair_qkeras()
 
 
 METHOD = Method(
     maker=Maker(
-        wrap=lambda layer, spec, options: wrap(layer, spec),
+        wrap=wrap,
         activation=lambda name, grid, step, options: activation(name, grid),
+        options=QKerasOptions,
     ),
     reader=Reader(
-        classes={twin.__name__: kind for kind, (twin, _, _) in WRAPPED.items()},
+        stands_for={twin.__name__: kind for kind, (twin, _, _) in WRAPPED.items()} | PARTS,
         kernel=freeze_kernel,
         bias=freeze_bias,
-        grid=freeze_activation,
+        activation=freeze_activation,
     ),
     files=FileNames(
         classes=names.CLASSES | names.QUANTIZERS | names.OWN_CLASSES,
@@ -35,6 +37,7 @@ METHOD = Method(
         objects=custom_objects,
         settle=settle,
     ),
+    post_training=(("fit", "search"),),
 )
 
 __all__ = ["METHOD"]

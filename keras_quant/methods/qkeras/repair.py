@@ -89,6 +89,13 @@ def integer_bits(layer: qkeras.QAdaptiveActivation) -> tf.Tensor:
     )
 
 
+def settled(layer: qkeras.QAdaptiveActivation) -> Any:
+    """The quantizer, of fixed arguments, that an adaptive activation computes with in inference."""
+    config = {**layer.quantizer.get_config(), "integer": integer_bits(layer).numpy()}
+    config |= {"qnoise_factor": 1.0}  # what a trained layer holds may be a tensor of a lost graph
+    return type(layer.quantizer).from_config(config)
+
+
 def _with_its_bound(cls: type) -> Callable[[Any], dict[str, Any]]:
     config = cls.get_config
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from keras_quant.errors import UsageError
 from keras_quant.methods.layers import FixedGrid
-from keras_quant.methods.qkeras.quantizers import fitted_bits
+from keras_quant.methods.qkeras.quantizers import FITS, fitted_bits
 from keras_quant.methods.qkeras.repair import QConv2DTranspose
 from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
@@ -20,7 +23,24 @@ WRAPPED = {
 _DROPPED = ("activation", "kernel_constraint", "depthwise_constraint")
 
 
-def wrap(layer: keras.layers.Layer, weight: QuantSpec) -> keras.layers.Layer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QKerasOptions:
+    """What a scheme may say of this method.
+
+    Attributes:
+        fit: how scales of kernels are found, see `fitted_bits`.
+    """
+
+    fit: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise UsageError(f"fit is {self.fit!r}; {' or '.join(FITS)} is allowed")
+
+
+def wrap(
+    layer: keras.layers.Layer, weight: QuantSpec, options: QKerasOptions
+) -> keras.layers.Layer:
     """Makes the QKeras twin of a layer of WRAPPED.
 
     The twin has the layer's name and settings, but no activation (a layer of its own).
@@ -30,7 +50,8 @@ def wrap(layer: keras.layers.Layer, weight: QuantSpec) -> keras.layers.Layer:
     cls, argument, axis = WRAPPED[kind]
     cls = QConv2DTranspose if kind == "Conv2DTranspose" else cls
     config = {k: v for k, v in layer.get_config().items() if k not in _DROPPED}
-    quantizer = fitted_bits(weight.bits, weight.narrow_range, axis if weight.per_channel else None)
+    channels = axis if weight.per_channel else None
+    quantizer = fitted_bits(weight.bits, weight.narrow_range, channels, options.fit)
     known = _arguments_of(layer)
     twin = cls(**{k: v for k, v in config.items() if k in known}, **{argument: quantizer})
     # QKeras clips kernels to [-1, 1]; our scale is fitted, so that they need no clipping.

@@ -47,12 +47,11 @@ class Emit(Protocol):
 
 
 class Package(Protocol):
-    """Writes a file with what belongs beside it."""
+    """Makes what belongs beside a file."""
 
     def __call__(
         self,
         graph: Graph,
-        folder: Path,
         *,
         model: bytes,
         samples: Mapping[str, np.ndarray],
@@ -60,8 +59,11 @@ class Package(Protocol):
         preprocessing: Preprocessing | None,
         labels: Sequence[str],
         scheme: str,
-    ) -> object:
-        """Writes a folder, see `emit.bundle.write.write_bundle`."""
+    ) -> Mapping[str, bytes]:
+        """Gives a folder's files by name, the file itself among them.
+
+        See `emit.bundle.make.make_bundle` for the arguments.
+        """
         ...
 
 
@@ -82,7 +84,10 @@ class FormatDef:
             model's.
         tolerance: the share of codes that may differ from the reference's; None for
             `parity.codes_tolerance`.
-        package: writes the file with what belongs beside it; None for the file alone.
+        package: makes the file's folder; None for the file alone.
+        covers: says whether a file that gives more tensors computes all that another one does,
+            node by node, so that it answers for it; None where what is asked for may change how
+            the rest is computed.
     """
 
     emit: Emit
@@ -93,3 +98,4 @@ class FormatDef:
     rewrite: Callable[[Graph, Mapping[str, np.ndarray], Preprocessing | None], Graph] | None = None
     tolerance: Callable[[Graph], float] | None = None
     package: Package | None = None
+    covers: Callable[[bytes, bytes], bool] | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from keras_quant.emit.bundle.write import write_bundle, written_graph
+from keras_quant.emit.bundle.make import make_bundle, written_graph
+from keras_quant.emit.onnx.cover import covers
 from keras_quant.emit.onnx.metadata import onnx_metadata
 from keras_quant.emit.onnx_tensorrt.emission import stored_offset
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
@@ -25,11 +27,15 @@ def define(options: TensorRTOptions) -> FormatDef:
         metadata = onnx_metadata(card.preprocessing if card else None)
         return emit_onnx_tensorrt(graph, outputs=outputs, options=options, metadata=metadata)
 
+    def package(graph: Graph, **settings: Any) -> Mapping[str, bytes]:
+        return make_bundle(graph, options=options, **settings).files
+
     return FormatDef(
         emit=emit,
         runner=UnoptimizedRunner,
         stored_offset=stored_offset,
         rewrite=partial(written_graph, options=options),
         tolerance=partial(codes_tolerance, options=options),
-        package=partial(write_bundle, options=options),
+        package=package,
+        covers=covers,  # its runner optimizes nothing
     )

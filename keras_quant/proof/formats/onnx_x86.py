@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from keras_quant.emit.onnx.metadata import onnx_metadata
 from keras_quant.emit.onnx_x86.emission import stored_offset
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.emit.onnx_x86.weights import stored_limits
 from keras_quant.graph.ir import Graph
 from keras_quant.proof.formats.definition import Card, FormatDef
 from keras_quant.proof.fusion import check_fused
@@ -23,5 +24,9 @@ def define() -> FormatDef:
         return emit_onnx_x86(graph, outputs=outputs, metadata=metadata)
 
     return FormatDef(
-        emit=emit, runner=OnnxRuntimeRunner, stored_offset=stored_offset, check=check_fused
+        emit=emit,
+        runner=OnnxRuntimeRunner,
+        stored_offset=stored_offset,
+        check=check_fused,
+        limits=stored_limits,
     )

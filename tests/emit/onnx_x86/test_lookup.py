@@ -21,7 +21,7 @@ from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.rounding import reals_of
 from keras_quant.graph.verify import verify
-from keras_quant.proof.tally import LOGIT_TOLERANCE
+from keras_quant.proof.distance import LOGIT_TOLERANCE
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
 from keras_quant.targets.builder import build, builder_is_installed

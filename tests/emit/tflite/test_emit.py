@@ -119,7 +119,7 @@ def test_a_head_is_stored_as_integers_and_answers_within_tolerance(
     parity = prove(graph, FORMATS["tflite"], model, images)
     assert parity.passed
     assert parity.kernels == ("XNNPACK",)
-    assert parity.logit_difference <= EXACT_SUMS
+    assert parity.difference <= EXACT_SUMS
 
 
 @pytest.mark.parametrize("value", [-128, -9, -8, 7, 8, 127])
@@ -140,7 +140,7 @@ def test_a_heads_sums_are_exact_for_codes_of_any_range(seed: int) -> None:
     graph = builder.graph()
     assume(not find_problems(graph))
     parity = prove(graph, FORMATS["tflite"], emit_tflite(graph), builder.images(5))
-    assert parity.logit_difference <= EXACT_SUMS
+    assert parity.difference <= EXACT_SUMS
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6"])

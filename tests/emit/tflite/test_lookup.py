@@ -18,9 +18,9 @@ from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import reals_of
 from keras_quant.graph.verify import verify
+from keras_quant.proof.distance import LOGIT_TOLERANCE
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.parity import Parity, prove
-from keras_quant.proof.tally import LOGIT_TOLERANCE
 from keras_quant.qparams import QParams, signed, unsigned
 from tests.emit.lookup_graphs import (
     graph_of,
@@ -139,7 +139,7 @@ def test_reals_are_gathered() -> None:
     table = POINTWISE["sigmoid"](reals_of(WHOLE))
     graph = graph_of(table, WHOLE, None)
     found = proven(graph, images_of(graph))
-    assert found.logit_difference == 0
+    assert found.difference == 0
 
 
 @pytest.mark.parametrize("name", [*POINTWISE])
@@ -150,7 +150,7 @@ def test_functions_of_floats_are_the_references(name: str) -> None:
     verify(graph)
     images = {"x": np.linspace(-20, 20, 500, dtype=np.float32)[None]}
     found = proven(graph, images)
-    assert found.logit_difference <= LOGIT_TOLERANCE
+    assert found.difference <= LOGIT_TOLERANCE
     assert found.kernels == ("XNNPACK",)
 
 

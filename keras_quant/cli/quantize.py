@@ -1,0 +1,169 @@
+"""kq quantize: a float model becomes integers without training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keras_quant.cli.answers import print_answers
+from keras_quant.cli.formats import choose_formats
+from keras_quant.cli.options import preprocess_option
+from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.cli.proofs import note_exceptions, print_proofs
+from keras_quant.methods import DEFAULT_METHOD, METHODS
+
+if TYPE_CHECKING:
+    from keras_quant.jobs.quantize import QuantizeSettings
+    from keras_quant.schemes.scheme import Scheme
+
+DEFAULT_BITS = "w8a8"
+# Options that are fields of QuantizeSettings as they are.
+_FIELDS = (
+    *("source", "parent", "dataset", "preprocess", "method", "calibrator", "images"),
+    *("statistics", "trust"),
+)
+
+
+@click.command()
+@click.argument("source", metavar="MODEL")
+@click.option("--from", "parent", type=click.Path(path_type=Path), help="Run with the weights.")
+@click.option(
+    "--option",
+    "model_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of a zoo model, as in --option alpha=0.5.",
+)
+@click.option("--dataset", help="Name, .npz file or image folder [default: that of the run].")
+@preprocess_option
+@click.option("--bits", help=f"Bits of weights and activations [default: {DEFAULT_BITS}].")
+@click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATTERN=BITS",
+    help="Bits of some layers on top of the scheme, as in --set conv1=w8a8.",
+)
+@click.option("--power-of-two", is_flag=True, help="Scales of activations as in training.")
+@click.option("--symmetric", is_flag=True, help="Activations without zero points.")
+@click.option("--method", default=DEFAULT_METHOD, show_default=True, help=", ".join(METHODS) + ".")
+@click.option(
+    "--calibrator",
+    default="least_squares",
+    show_default=True,
+    help="How scales of activations are chosen: least_squares or minmax.",
+)
+@click.option(
+    "--images", default=1024, show_default=True, help="Training images to calibrate on, at most."
+)
+@click.option(
+    "--statistics",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Choose from the statistics.npz of an earlier run of the same model.",
+)
+@click.option(
+    "--to", "targets", default="tflite", show_default=True, help="Some of tflite,onnx,tensorrt."
+)
+@click.option(
+    "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."
+)
+@click.option("--name", help="Name of the run [default: MODEL-SCHEME, with the dataset's name].")
+@click.option("--overwrite", is_flag=True, help="Replace a run of that name.")
+@click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
+@json_option
+def quantize(as_json: bool, targets: str, **options: Any) -> None:
+    """Quantize a trained float model without training, export it and prove the files.
+
+    MODEL is a run, a .keras or .h5 file of Keras 2 or 3, or a zoo model or FILE.py:FUNCTION with
+    the weights of a run (--from). Activations are calibrated on training images; the test images
+    are looked at once, by the float model and the quantized one.
+
+    Writes models/RUN/ as kq train does: run.json, scheme.yaml, statistics.npz, model.keras, and
+    export/ with the files and their proofs.
+
+    \b
+    Examples:
+      kq quantize models/base --to tflite,onnx,tensorrt
+      kq quantize cnn.h5 --dataset cifar10 --preprocess raw
+      kq quantize models/base --bits w4a8 --statistics models/base-w8a8/statistics.npz
+    """
+    formats = choose_formats(targets, {})
+    settings, path = _settings(options)
+    from keras_quant.jobs.quantize import quantize_run
+    from keras_quant.runs.progress import Progress
+
+    result = quantize_run(
+        settings,
+        path,
+        formats,
+        command=tuple(sys.argv),
+        overwrite=options["overwrite"],
+        progress=Progress(),
+    )
+    if as_json:
+        proofs = {export.format: export.parity for export in result.exported.files}
+        print_json({"run": result.folder.path, "record": result.record, "parity": proofs})
+        return
+    from keras_quant.cli.summary import policy, quantized_summary
+
+    print_table(("figure", "value"), quantized_summary(result), title=str(result.folder.path))
+    print_proofs(result.exported.files)
+    print_answers(result.exported)
+    note_exceptions(result.exported, formats)
+    for line in policy(result.record):
+        note(line)
+
+
+def _settings(options: dict[str, Any]) -> tuple[QuantizeSettings, Path]:
+    """What was typed, and the folder of the run."""
+    from keras_quant.cli.train_options import parse_options, plain_path
+    from keras_quant.jobs.quantize import QuantizeSettings
+
+    scheme = _scheme(
+        options["bits"],
+        options["scheme"],
+        options["overrides"],
+        power_of_two=options["power_of_two"],
+        symmetric=options["symmetric"],
+    )
+    settings = QuantizeSettings(
+        scheme=scheme,
+        model_options=parse_options(options["model_options"]),
+        **{name: options[name] for name in _FIELDS},
+    )
+    name = options["name"]
+    if name is None:
+        data = [] if options["dataset"] is None else [Path(options["dataset"]).stem]
+        model = Path(settings.source.rpartition(":")[0] or settings.source)
+        name = "-".join([*data, model.stem if model.suffix else model.name, scheme.name])
+    return settings, plain_path(options["out"], name)
+
+
+def _scheme(
+    bits: str | None,
+    scheme: str | None,
+    overrides: Sequence[str],
+    *,
+    power_of_two: bool,
+    symmetric: bool,
+) -> Scheme:
+    """The scheme that was asked for; what --bits says gets any scales, and zero points."""
+    from keras_quant.cli.train_options import choose_scheme
+    from keras_quant.errors import UsageError
+    from keras_quant.schemes.bits import freed
+
+    if scheme is not None:
+        if power_of_two or symmetric:
+            raise UsageError(
+                "--power-of-two and --symmetric go with --bits; a scheme says power_of_two and "
+                "symmetric itself, activation by activation"
+            )
+        return choose_scheme(bits=bits, scheme=scheme, overrides=overrides)
+    chosen = choose_scheme(bits=bits or DEFAULT_BITS, scheme=None, overrides=overrides)
+    return chosen if power_of_two else freed(chosen, symmetric=symmetric)

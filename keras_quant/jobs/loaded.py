@@ -1,0 +1,123 @@
+"""Files of all kinds, loaded so that they can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_quant.data import Dataset
+from keras_quant.errors import DataError, ModelError
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import Preprocessing
+from keras_quant.proof.formats import Format, format_of
+
+if TYPE_CHECKING:
+    from keras_quant.tf import keras
+
+Answers = dict[str, np.ndarray]
+"""By output, in the model's order, (images, *shape)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Loaded:
+    """A file that can be asked.
+
+    Attributes:
+        file: where it is.
+        ask: its answers to uint8 or float32 (images, height, width, channels), where pixels
+            become what it is told.
+        kernels: what computes them.
+        model: where it is a Keras file.
+        recorded: what becomes of pixels in front of it, as the file says.
+        takes_pixels: whatever becomes of them.
+    """
+
+    file: Path
+    ask: Callable[[np.ndarray, Preprocessing | None], Answers]
+    kernels: tuple[str, ...]
+    model: keras.Model | None = None
+    recorded: Preprocessing | None = None
+    takes_pixels: bool = False
+
+
+def load_file(file: Path, data: Dataset, *, trust: bool) -> Loaded:
+    """Loads a Keras file, or one of a format; one that is no Keras file needs no TensorFlow.
+
+    Args:
+        data: whose images it is to take.
+        trust: load a Keras file that holds code.
+    Raises:
+        ModelError: it cannot be loaded, or has several inputs.
+        DataError: it takes other images.
+    """
+    form = format_of(file)
+    return _load_exported(file, form) if form else _load_keras(file, data, trust=trust)
+
+
+def check_takes(file: Path, model: keras.Model, data: Dataset) -> None:
+    """Checks that a Keras model takes a dataset's images.
+
+    Raises:
+        DataError: it does not, or has several inputs.
+    """
+    needed = (None, *data.input_shape)
+    if not _is_shape(model.input_shape, needed):
+        raise DataError(
+            f"{file}: takes {model.input_shape}; images of dataset {data.name} are {needed}. Name "
+            "the data that it was trained on with --dataset"
+        )
+
+
+def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:
+    """Whether a model's shape is the needed one; None stands for any length."""
+    return (
+        isinstance(shape, tuple)  # those of several inputs come as a list
+        and len(shape) == len(needed)
+        and all(have in (None, need) for have, need in zip(shape, needed, strict=True))
+    )
+
+
+def _load_exported(file: Path, form: Format) -> Loaded:
+    runner = form.definition.runner(file)
+    if len(runner.inputs) != 1:
+        raise ModelError(f"{file}: has inputs {', '.join(runner.inputs)}; one is supported")
+
+    def ask(images: np.ndarray, becomes: Preprocessing | None) -> Answers:
+        as_they_are = runner.info.takes_pixels and images.dtype == np.uint8
+        given = images if as_they_are else normalize(images, becomes)
+        return runner.run({runner.inputs[0]: given})
+
+    return Loaded(
+        file=file,
+        ask=ask,
+        kernels=runner.info.kernels,
+        recorded=runner.info.preprocessing,
+        takes_pixels=runner.info.takes_pixels,
+    )
+
+
+def _load_keras(file: Path, data: Dataset, *, trust: bool) -> Loaded:
+    from keras_quant.model.files import load_model
+    from keras_quant.model.logits import AnswerFunction
+
+    model = load_model(file, trust=trust)
+    check_takes(file, model, data)
+    answer = AnswerFunction(model)
+    names = _told_apart(model.output_names)
+
+    def ask(images: np.ndarray, becomes: Preprocessing | None) -> Answers:
+        return dict(zip(names, answer(normalize(images, becomes)), strict=True))
+
+    return Loaded(file=file, ask=ask, kernels=("TensorFlow",), model=model)
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Names of which no two are equal; Keras calls an output that goes out twice the same."""
+    return [
+        name if name not in names[:place] else f"{name}/output_{place}"
+        for place, name in enumerate(names)
+    ]

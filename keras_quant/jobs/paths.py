@@ -1,0 +1,80 @@
+"""What a path that the user gave stands for: files to run, and the data that belong to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_quant.data import Dataset, load_dataset
+from keras_quant.errors import ModelError, RunError, UsageError
+from keras_quant.model.suffixes import KERAS_SUFFIXES
+from keras_quant.proof.formats import FORMATS
+from keras_quant.proof.record import PARITY_NAME, is_recorded, read_records
+from keras_quant.runs import RunFolder, model_of, records
+from keras_quant.runs.records import RunRecord
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that a path stands for: itself, or a run's model and what was exported of it.
+
+    Raises:
+        ModelError: there is no such file.
+        RunError: there is no such run, or files that it proved are gone or others.
+    """
+    suffixes = (*KERAS_SUFFIXES, *(form.suffix for form in FORMATS.values()))
+    if path.suffix.lower() in suffixes:
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file")
+        return [path]
+    if not path.is_dir():
+        raise RunError(
+            f"{path}: no such run folder; give a run, or a file ending with {', '.join(suffixes)}"
+        )
+    model, folder = model_of(path), RunFolder(path).export
+    _check_recorded(path, folder)
+    exported = [folder / form.file_name for form in FORMATS.values()]
+    return [model, *(file for file in exported if file.exists())]
+
+
+def _check_recorded(run: Path, folder: Path) -> None:
+    """Checks that the files that passed are there still, and are those that did."""
+    problems, formats = [], []
+    for name, record in read_records(folder).items():
+        if record.get("passed") and not is_recorded(folder, record):
+            file = folder / record["file"]
+            what = "is not the file" if file.exists() else "is missing, the file"
+            problems.append(f"{file} {what} that {PARITY_NAME} says was proven")
+            formats.append(name)
+    if problems:
+        raise RunError(
+            f"{'; '.join(problems)}. Export it again: kq export {run} --to {','.join(formats)} "
+            "--overwrite"
+        )
+
+
+def dataset_of(path: Path, name: str | None) -> Dataset:
+    """Loads a dataset by name, or the one that the run around a path was trained on.
+
+    Raises:
+        UsageError: no name was given, and the path belongs to no run.
+        DataError: see load_dataset.
+    """
+    if name is not None:
+        return load_dataset(name)
+    record = record_around(path)
+    if record is None:
+        raise UsageError(f"{path} belongs to no run: say which data with --dataset")
+    return load_dataset(
+        record.dataset.name,
+        seed=record.seed,
+        validation_fraction=record.dataset.validation_fraction,
+    )
+
+
+def record_around(path: Path) -> RunRecord | None:
+    """The record of the run that a path is, or lies in.
+
+    Raises:
+        RunError: it is broken.
+    """
+    run = next((p for p in (path, *path.parents) if (p / records.FILE_NAME).exists()), None)
+    return None if run is None else records.load(run)

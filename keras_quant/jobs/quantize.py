@@ -1,0 +1,255 @@
+"""The second job: a float model becomes a run without training, calibrated, exported and proven."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keras_quant import runs
+from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, load_calibrator
+from keras_quant.calibration.collect import CALIBRATION_IMAGES, Statistics
+from keras_quant.calibration.quantize import quantize
+from keras_quant.calibration.store import save_statistics
+from keras_quant.data import Dataset
+from keras_quant.errors import RunError, UsageError, close_names
+from keras_quant.files import write_text
+from keras_quant.jobs.begin import describe_data, now
+from keras_quant.jobs.calibration import collect_statistics, read_statistics
+from keras_quant.jobs.export import Exported
+from keras_quant.jobs.finish import finish
+from keras_quant.jobs.loaded import check_takes
+from keras_quant.jobs.paths import dataset_of, record_around
+from keras_quant.jobs.preprocess import declare
+from keras_quant.jobs.source import build_float
+from keras_quant.methods import DEFAULT_METHOD, load_method
+from keras_quant.methods.rules import check_methods
+from keras_quant.model.files import load_model
+from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
+from keras_quant.prepare import Plan, plan
+from keras_quant.proof.formats import Format
+from keras_quant.runs import RunFolder, model_of, records
+from keras_quant.runs.progress import Progress
+from keras_quant.runs.records import ModelRecord, QuantizationRecord, RunRecord
+from keras_quant.schemes.file import scheme_to_dict, scheme_to_yaml
+from keras_quant.schemes.scheme import Scheme, is_float
+from keras_quant.tf import keras
+from keras_quant.version import __version__
+from keras_quant.zoo import MODELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeSettings:
+    """What `kq quantize` is asked for.
+
+    Attributes:
+        source: a run's folder, a Keras file, a name of the zoo or "FILE.py:FUNCTION".
+        scheme: which layer gets how many bits.
+        model_options: options of the zoo's model.
+        parent: run folder whose weights a model that is built gets.
+        dataset: a name, a .npz file or an image folder; None means that of the run.
+        preprocess: what pixels become, see `preprocessing.parse_preprocessing`; None means what
+            the run says, or the model's first layers.
+        method: a name of METHODS.
+        calibrator: a name of CALIBRATORS.
+        images: how many training images activations are calibrated on, at most.
+        statistics: file of statistics that were collected earlier; None collects them.
+        trust: load a Keras file that holds code.
+    """
+
+    source: str
+    scheme: Scheme
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    parent: Path | None = None
+    dataset: str | None = None
+    preprocess: str | None = None
+    method: str = DEFAULT_METHOD
+    calibrator: str = DEFAULT_CALIBRATOR
+    images: int = CALIBRATION_IMAGES
+    statistics: Path | None = None
+    trust: bool = False
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the source is made by name, and gets its weights from a run."""
+        return self.source in MODELS or ":" in self.source
+
+    @property
+    def giver(self) -> Path:
+        """The run or file that the weights come from."""
+        return self.parent if self.is_built and self.parent is not None else Path(self.source)
+
+    def problems(self) -> list[str]:
+        """What does not go together, one text each."""
+        found = []
+        if is_float(self.scheme):
+            found.append("the scheme leaves everything in float; kq export writes float models")
+        if self.images < 1:
+            found.append(f"--images is {self.images}; 1 or more is allowed")
+        if self.is_built and self.parent is None:
+            found.append(
+                f"{self.source} is built without weights: give a run that has them, --from RUN"
+            )
+        if not self.is_built and self.parent is not None:
+            found.append(f"--from is for models that are built by name; {self.source} has weights")
+        if self.model_options and self.source not in MODELS:
+            found.append(f"--option is for models of the zoo; {self.source} takes none")
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QuantizeResult:
+    """A finished run: its folder, its record, and what the model and its files answer."""
+
+    folder: RunFolder
+    record: RunRecord
+    exported: Exported
+
+
+def quantize_run(
+    settings: QuantizeSettings,
+    path: Path,
+    formats: Sequence[Format],
+    *,
+    command: tuple[str, ...] = (),
+    overwrite: bool = False,
+    progress: Progress,
+) -> QuantizeResult:
+    """Quantizes a float model without training, evaluates it beside its source, and exports it.
+
+    Args:
+        path: the run's folder; must not hold a run unless overwrite is given.
+        formats: what to write it as.
+        command: the process's arguments, for the record.
+    Raises:
+        KerasQuantError: a subclass says what is wrong with the input, or what failed.
+        ParityError: an exported file does not answer as the reference does.
+    """
+    _check(settings, path)
+    source, dataset = _load(settings, progress)
+    planned = plan(source, settings.scheme)
+    record = _begin(settings, dataset, planned.float_layers, command)
+    known = None
+    if settings.statistics is not None:
+        known = read_statistics(settings.statistics, planned, source, post_training=True)
+    folder = runs.create(path, overwrite=overwrite)
+    records.save(record, folder.path)  # first: without it a folder is no run
+    write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+    statistics = _statistics(known, planned, source, dataset, settings, folder, progress)
+    model = quantize(
+        source,
+        settings.scheme,
+        statistics,
+        settings.method,
+        calibrator=settings.calibrator,
+        post_training=True,
+    )
+    record, exported = finish(
+        model, source, dataset, folder, record, formats, beside_float=True, progress=progress
+    )
+    return QuantizeResult(folder=folder, record=record, exported=exported)
+
+
+def _check(settings: QuantizeSettings, path: Path) -> None:
+    problems = settings.problems()
+    given = [settings.giver, *([settings.statistics] if settings.statistics else [])]
+    problems += [
+        f"{file} lies in the run that would be replaced; give --name NAME for another"
+        for file in given
+        if path.resolve() in (file.resolve(), *file.resolve().parents)
+    ]
+    if problems:
+        raise UsageError("; ".join(problems))
+    load_calibrator(settings.calibrator)
+    load_method(settings.method)
+    check_methods(settings.scheme)
+
+
+def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
+    """The float model, and the images that it takes, declared."""
+    giver = settings.giver
+    if not (settings.is_built or giver.is_dir() or is_keras_file(giver)):
+        raise RunError(
+            f"{settings.source}: no such run or model{close_names(settings.source, MODELS)}; give "
+            f"a run's folder, a {', '.join(KERAS_SUFFIXES)} file, or a zoo model with --from RUN"
+        )
+    if settings.is_built:
+        dataset = dataset_of(giver, settings.dataset)
+        source = build_float(settings.source, settings.model_options, dataset, settings.parent)
+    else:
+        file = giver if is_keras_file(giver) else model_of(giver)
+        progress.say(f"loading {file}")
+        source = load_model(file, trust=settings.trust)
+        dataset = dataset_of(giver, settings.dataset)
+        check_takes(file, source, dataset)
+        source = with_input_shape(source, dataset.input_shape)
+    run = record_around(giver)
+    dataset = declare(
+        dataset,
+        asked=settings.preprocess,
+        recorded=run and run.dataset.preprocess,
+        model=source,
+        say=progress.say,
+    )
+    return source, dataset
+
+
+def _begin(
+    settings: QuantizeSettings,
+    dataset: Dataset,
+    float_layers: tuple[str, ...],
+    command: tuple[str, ...],
+) -> RunRecord:
+    """The record of a run that is about to begin."""
+    run = record_around(settings.giver) if settings.dataset is None else None
+    return RunRecord(
+        command=command,
+        created=now(),
+        kq_version=__version__,
+        model=ModelRecord(name=settings.source, options=dict(settings.model_options)),
+        dataset=describe_data(dataset, run.dataset.validation_fraction if run else 0.1),
+        quantization=QuantizationRecord(
+            source=str(settings.giver),
+            method=settings.method,
+            calibrator=settings.calibrator,
+            images=min(settings.images, len(dataset.train)),
+            seed=run.seed if run else 0,
+            statistics=None if settings.statistics is None else str(settings.statistics),
+        ),
+        scheme=scheme_to_dict(settings.scheme),
+        float_layers=float_layers,
+        status="quantizing",
+        versions=records.versions(),
+        environment=records.environment(),
+    )
+
+
+def _statistics(
+    known: Statistics | None,
+    planned: Plan,
+    source: keras.Model,
+    dataset: Dataset,
+    settings: QuantizeSettings,
+    folder: RunFolder,
+    progress: Progress,
+) -> Statistics:
+    """Collects statistics, or takes those that were given; either way the run keeps them."""
+    if known is not None:
+        save_statistics(known, folder.statistics)
+        return known
+    if settings.images > len(dataset.train):
+        progress.say(
+            f"warning: --images {settings.images:,}, but there are {len(dataset.train):,} training "
+            "images"
+        )
+    return collect_statistics(
+        planned,
+        source,
+        dataset,
+        folder.statistics,
+        images=settings.images,
+        post_training=True,
+        progress=progress,
+    )

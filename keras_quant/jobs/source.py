@@ -1,0 +1,74 @@
+"""Float models that jobs start from: built by name, with the weights of a run, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_quant import runs
+from keras_quant.data import Dataset
+from keras_quant.errors import RunError
+from keras_quant.model.files import load_model
+from keras_quant.model.tasks import tasks_of
+from keras_quant.model.topology import layers_by_name, variables_by_name
+from keras_quant.model.user import build_from_file
+from keras_quant.prepare import copy_weights
+from keras_quant.tf import keras
+from keras_quant.zoo import build
+
+
+def build_float(
+    name: str, options: Mapping[str, Any], dataset: Dataset, parent: Path | None
+) -> keras.Model:
+    """Builds a float model, with the parent's weights where there is one.
+
+    Args:
+        name: of the zoo, or "FILE.py:FUNCTION".
+        options: of a model of the zoo.
+        parent: a run's folder.
+    Raises:
+        UsageError, ModelError: there is no such model, or it does not fit the data.
+        RunError: the parent has other layers.
+    """
+    shape, classes = dataset.input_shape, dataset.num_classes
+    if ":" in name:
+        model = build_from_file(name, shape, classes)
+    else:
+        model = build(name, shape, classes, **options)
+    tasks_of_model(model, dataset)
+    if parent is not None:
+        _take_weights(model, parent)
+    return model
+
+
+def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:
+    """Says what each output of a model is trained for.
+
+    Raises:
+        ModelError: outputs that are neither a dataset's classes nor its images again.
+    """
+    shapes = [tuple(output.shape[1:]) for output in model.outputs]
+    return tasks_of(shapes, dataset.input_shape, dataset.num_classes, name=model.name)
+
+
+def _take_weights(model: keras.Model, parent: Path) -> None:
+    given = load_model(runs.model_of(parent))
+    shapes = {
+        name: {key: variable.shape for key, variable in variables_by_name(layer).items()}
+        for name, layer in layers_by_name(given).items()
+    }
+    missing = [
+        name
+        for name, layer in layers_by_name(model).items()
+        if any(
+            shapes.get(name, {}).get(key) != variable.shape
+            for key, variable in variables_by_name(layer).items()
+        )
+    ]
+    if missing:
+        raise RunError(
+            f"--from {parent}: that run's model ({given.name}) lacks these layers, or has them in "
+            f"another shape: {', '.join(missing)}. Start from a run of the same model and classes"
+        )
+    copy_weights(given, model)

@@ -1,0 +1,93 @@
+"""Taking back what rounding kernels adds to the mean of each channel."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_quant.methods.readers import read_kernel
+from keras_quant.model.steps import COMPUTE, Step
+from keras_quant.model.topology import layers_by_name
+from keras_quant.prepare.plan import Plan
+from keras_quant.tf import keras
+
+
+def kernel_inputs(plan: Plan) -> tuple[str, ...]:
+    """Names of the steps that layers with rounded kernels read, each once."""
+    return tuple(dict.fromkeys(step.inputs[0] for step in _rounded(plan)))
+
+
+def correct_biases(plan: Plan, model: keras.Model, means: Mapping[str, np.ndarray]) -> None:
+    """Moves biases by what rounding the kernels in front of them does to their means.
+
+    A kernel W that became Q(W) adds E[(Q(W) - W) x] = (sum over taps of Q(W) - W) E[x] to each
+    output channel; Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
+    Correction" (2019), eq. 16, with E[x] from images. Padding is taken for values like the others.
+    Of a layer that is called more than once, means are averaged over its calls. A layer that adds
+    no bias, and has no batch norm behind it, stays as it is.
+
+    Args:
+        model: wrapped, with the weights of the plan's float model; its biases, and the moving
+            means of batch norms behind layers without bias, are changed.
+        means: float64 (channels,) of the values of each step that `kernel_inputs` names.
+    """
+    layers = layers_by_name(model)
+    calls: dict[str, list[Step]] = defaultdict(list)
+    for step in _rounded(plan):
+        calls[step.layer_name].append(step)
+    for name, steps in calls.items():
+        rounded = read_kernel(layers[name])
+        if rounded is not None:
+            rounding = rounded.values * rounded.scale - _kernel(steps[0].layer)
+            shifts = [_through(step, rounding, means[step.inputs[0]]) for step in steps]
+            _add_bias(plan, layers, steps[0], -np.mean(shifts, axis=0))
+
+
+def _rounded(plan: Plan) -> list[Step]:
+    return [
+        step
+        for step in plan.steps
+        if step.kind in COMPUTE and not plan.weights[step.layer_name].is_float
+    ]
+
+
+def _kernel(layer: keras.layers.Layer) -> np.ndarray:
+    """The float64 kernel of a float layer."""
+    depthwise = getattr(layer, "depthwise_kernel", None)
+    return np.asarray(layer.kernel if depthwise is None else depthwise, np.float64)
+
+
+def _through(step: Step, kernel: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """What a kernel makes of inputs that are their mean everywhere: float64 (output channels,)."""
+    taps = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
+    if step.kind == "dense":
+        return mean @ kernel
+    if step.kind == "depthwise_conv2d":
+        return (taps * mean[:, np.newaxis]).reshape(-1)
+    if step.kind == "conv2d_transpose":  # (height, width, outputs, inputs), spread over strides
+        return taps @ mean / np.prod(step.layer.strides)
+    groups = len(mean) // taps.shape[0]
+    parts = zip(np.split(taps, groups, axis=1), np.split(mean, groups), strict=True)
+    return np.concatenate([part_mean @ part for part, part_mean in parts])
+
+
+def _add_bias(
+    plan: Plan, layers: Mapping[str, keras.layers.Layer], step: Step, delta: np.ndarray
+) -> None:
+    if step.layer.use_bias:
+        bias = layers[step.layer_name].bias
+        bias.assign(np.asarray(bias) + delta.astype(np.float32))
+        return
+    for norm in _norms_behind(plan.steps, step):
+        mean = layers[norm.layer_name].moving_mean
+        mean.assign(np.asarray(mean) - delta.astype(np.float32))
+
+
+def _norms_behind(steps: Sequence[Step], step: Step) -> list[Step]:
+    """The batch norms that alone read a layer's calls, each once."""
+    names = {call.name for call in steps if call.layer_name == step.layer_name}
+    readers = [reader for reader in steps if names & {*reader.inputs}]
+    norms = {reader.layer_name: reader for reader in readers if reader.kind == "batch_norm"}
+    return list(norms.values()) if all(r.kind == "batch_norm" for r in readers) else []

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keras_quant.errors import RunError
+from keras_quant.files import write_bytes, write_json
+from keras_quant.jobs.paths import files_of
+from keras_quant.proof.record import digest
+from keras_quant.runs import RunFolder
+from tests.fake_runs import make_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run with a model and two exported files, which hold nothing."""
+    folder = RunFolder(make_run(tmp_path / "run"))
+    for name in ("model.tflite", "model.onnx"):
+        write_bytes(folder.export / name, name.encode())
+    proofs = {
+        form: {"file": name, "sha256": digest(name.encode()), "passed": True}
+        for form, name in (("tflite", "model.tflite"), ("onnx", "model.onnx"))
+    }
+    write_json(folder.parity, proofs)
+    return folder
+
+
+def test_a_run_is_its_model_and_what_was_exported(run: RunFolder) -> None:
+    names = ["model.keras", "model.tflite", "model.onnx"]
+    assert [file.name for file in files_of(run.path)] == names
+
+
+def test_proven_files_that_are_gone_or_others_are_all_told(run: RunFolder) -> None:
+    run.tflite.unlink()
+    write_bytes(run.export / "model.onnx", b"another")
+    with pytest.raises(RunError) as caught:
+        files_of(run.path)
+    for part in (
+        "model.tflite is missing, the file that parity.json says was proven",
+        "model.onnx is not the file that parity.json says was proven",
+        "kq export " + str(run.path) + " --to tflite,onnx --overwrite",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_file_that_failed_may_be_gone(run: RunFolder) -> None:
+    run.tflite.unlink()
+    failed = {"file": "model.failed-parity.tflite", "sha256": "", "passed": False}
+    write_json(run.parity, {"tflite": failed})
+    assert len(files_of(run.path)) == 2

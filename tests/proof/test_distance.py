@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_quant.errors import DataError
+from keras_quant.proof.distance import LOGIT_TOLERANCE, Distance
+
+EXPECTED = np.array([[10.0, 2.0], [0.5, 0.25], [1.0, 3.0]], np.float32)
+
+
+def distance(found: np.ndarray, expected: np.ndarray = EXPECTED) -> Distance:
+    made = Distance()
+    made.add(found, expected)
+    return made
+
+
+def test_equal_answers_are_no_distance_apart() -> None:
+    made = distance(EXPECTED)
+    assert (made.images, made.near, made.ranked, made.top1) == (3, 3, 3, 3)
+    assert (made.largest, made.scaled, made.relative, made.agreement) == (0, 0, 0, 1)
+
+
+def test_a_difference_is_counted_in_units_of_an_images_largest_and_of_one_at_least() -> None:
+    found = EXPECTED + np.array([[0.5, 0], [0, 0.25], [0, 0]], np.float32)
+    made = distance(found)
+    assert (made.largest, made.scaled, made.near) == (0.5, 0.25, 1)
+    wanted = np.sqrt(np.square(found - EXPECTED).sum() / np.square(EXPECTED).sum())
+    assert made.relative == pytest.approx(wanted)
+
+
+def test_near_is_up_to_the_tolerance() -> None:
+    step = np.zeros((2, 1, 1, 1))
+    step[:, 0, 0, 0] = 0.99 * LOGIT_TOLERANCE, 1.01 * LOGIT_TOLERANCE
+    assert distance(step, np.zeros((2, 1, 1, 1))).near == 1
+
+
+def test_the_largest_value_is_asked_for_in_vectors_only() -> None:
+    assert distance(EXPECTED[:, ::-1]).agreement == 0
+    assert distance(np.ones((3, 2, 2, 3)), np.zeros((3, 2, 2, 3))).agreement is None
+    assert distance(np.ones((3, 1)), np.zeros((3, 1))).agreement is None
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    found = EXPECTED[:, ::-1]
+    whole, parts = distance(found), distance(found[:1], EXPECTED[:1])
+    parts.merge(distance(found[1:], EXPECTED[1:]))
+    assert parts == whole
+
+
+def test_nan_is_far_from_everything() -> None:
+    found = EXPECTED.copy()
+    found[1, 1] = np.nan
+    made = distance(found)
+    assert made.near == 2
+    assert np.isnan([made.largest, made.scaled, made.relative]).all()
+    made.merge(distance(EXPECTED))
+    assert np.isnan([made.largest, made.scaled]).all()
+
+
+def test_answers_to_nothing_are_infinitely_far_from_something() -> None:
+    assert distance(EXPECTED, np.zeros_like(EXPECTED)).relative == np.inf
+
+
+def test_other_shapes_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"answers are \(3, 1\); \(3, 2\) is needed"):
+        distance(EXPECTED[:, :1])
