@@ -21,15 +21,18 @@ from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.emit.tflite.options import TFLiteOptions  # noqa: E402
+from keras_quant.errors import DataError  # noqa: E402
+from keras_quant.jobs import calibration  # noqa: E402
 from keras_quant.jobs.evaluate import evaluate  # noqa: E402
 from keras_quant.jobs.export import export_path  # noqa: E402
+from keras_quant.jobs.preprocess import declare  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.pixels import normalize  # noqa: E402
 from keras_quant.preprocessing import PREPROCESSINGS, UNIT  # noqa: E402
 from keras_quant.proof.formats import FORMATS  # noqa: E402
-from keras_quant.proof.gate import Export  # noqa: E402
+from keras_quant.proof.write import Export  # noqa: E402
 from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
@@ -99,7 +102,7 @@ def exports(run: Path) -> dict[str, Export]:
         trust=False,
         progress=Progress(quiet=True),
     )
-    return {export.format: export for export in done}
+    return {export.format: export for export in done.files}
 
 
 def test_the_run_keeps_it_and_evaluates_with_it(run: Path, exports: dict[str, Export]) -> None:
@@ -186,6 +189,19 @@ def test_a_child_takes_what_its_parent_took(run: Path, data: Path, tmp_path: Pat
     )
 
 
+def test_statistics_of_other_reals_are_refused(run: Path, data: Path) -> None:
+    planned, source = object(), object()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "check_statistics", lambda *arguments, **words: None)
+        for asked, refused in (("caffe", False), ("tf", True)):
+            dataset = declare(load_dataset(str(data)), asked=asked)
+            if refused:
+                with pytest.raises(DataError, match="with another --preprocess than tf: "):
+                    calibration.read_statistics(run / "statistics.npz", planned, source, dataset)
+            else:
+                calibration.read_statistics(run / "statistics.npz", planned, source, dataset)
+
+
 def test_a_tutorials_model_is_fed_what_its_rescaling_takes(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     digits = load_dataset("digits")
@@ -243,4 +259,4 @@ def test_vectors_go_the_whole_way(tmp_path: Path) -> None:
         trust=False,
         progress=Progress(quiet=True),
     )
-    assert [export.parity.codes_different for export in done] == [0, 0, 0]
+    assert [export.parity.codes_different for export in done.files] == [0, 0, 0]
