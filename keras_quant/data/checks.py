@@ -72,14 +72,14 @@ def find_problems(arrays: Mapping[str, np.ndarray], num_classes: int | None) -> 
 def _image_problem(x: np.ndarray) -> str:
     if x.dtype != np.uint8 and x.dtype.kind != "f":
         return f"dtype is {x.dtype}; uint8 (0 to 255) or float is allowed"
-    if x.ndim != 4:
+    if x.ndim not in (2, 4):
         return (
-            f"shape is {x.shape}; (images, height, width) or (images, height, width, channels) "
-            "is allowed"
+            f"shape is {x.shape}; (images, height, width), (images, height, width, channels), or "
+            "(vectors, features) is allowed"
         )
     if x.size == 0:
         return f"is empty, shape {x.shape}"
-    broken = np.flatnonzero(~np.isfinite(x).all(axis=(1, 2, 3)))
+    broken = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
     if broken.size:
         return f"{broken.size} images hold NaN or infinity, the first is image {broken[0]}"
     return ""

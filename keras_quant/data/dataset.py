@@ -16,7 +16,8 @@ class Split:
     """Images and labels in equal order.
 
     Attributes:
-        x: uint8 in [0, 255] or float32 of any range, (images, height, width, channels).
+        x: uint8 in [0, 255] or float32 of any range, (images, height, width, channels); or
+            (vectors, features).
         y: int32 class numbers, (images,), each in [0, num_classes).
     """
 
@@ -70,10 +71,10 @@ class Dataset:
         return len(self.class_names)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of each image."""
-        height, width, channels = self.train.x.shape[1:]
-        return height, width, channels
+    def input_shape(self) -> tuple[int, ...]:
+        """(height, width, channels) of each image; (features,) of each vector."""
+        shape: tuple[int, ...] = self.train.x.shape[1:]
+        return shape
 
     @property
     def has_pixels(self) -> bool:

@@ -34,9 +34,10 @@ def read_npz(
     Args:
         path: .npz with x_train, y_train, x_test, y_test and, if wanted, x_val with y_val
             (else validation is taken from train) and class_names. Images are uint8 or float,
-            (images, height, width) or (images, height, width, channels); labels are integers,
-            (images,) or (images, 1). The parts may be called as in PART_NAMES. Channels that come
-            first are moved to the end, and one-hot labels become integers.
+            (images, height, width), (images, height, width, channels) or (vectors, features);
+            labels are integers, (images,) or (images, 1). The parts may be called as in
+            PART_NAMES. Channels that come first are moved to the end, and one-hot labels become
+            integers.
         num_classes: number of classes where it is known.
         say: is told of what was not as above.
     Returns: the arrays by name; images 4-D uint8 or float32, labels 1-D integers.

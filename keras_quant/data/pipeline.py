@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_quant.data.dataset import Dataset
+from keras_quant.errors import UsageError
 from keras_quant.pixels import constants
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.tf import tf
@@ -23,10 +24,18 @@ class TrainBatches:
     Args:
         augment: flip half of the images left to right, and crop each at random out of its
             copy padded by CROP_PADDING zeros (He et al. 2016, section 4.2).
+
+    Raises:
+        UsageError: vectors cannot be augmented.
     """
 
     def __init__(self, dataset: Dataset, *, batch_size: int, seed: int, augment: bool) -> None:
         self._input_shape = dataset.input_shape
+        if augment and len(self._input_shape) != 3:
+            raise UsageError(
+                f"dataset {dataset.name} has vectors of {self._input_shape[0]} features, of which "
+                "nothing can be flipped or cropped: give --no-augment"
+            )
         self._count = len(dataset.train)
         self._batch_size = min(batch_size, self._count)
         self._seed, self._augment = seed, augment
@@ -58,7 +67,7 @@ class TrainBatches:
 
 
 def _random_windows(
-    rng: np.random.Generator, count: int, input_shape: tuple[int, int, int]
+    rng: np.random.Generator, count: int, input_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Source rows (count, height) and columns (count, width) within the padded images.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from keras_quant.errors import DataError
 from keras_quant.pixels import pixel_grid
 from keras_quant.prepare import Plan
 from keras_quant.prepare.adjust.correct_bias import kernel_inputs
+from keras_quant.preprocessing import describe
+from keras_quant.qparams import QParams
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
@@ -42,7 +45,6 @@ def collect_statistics(
     """
     count = min(images, len(dataset.train))
     x = dataset.train.x[np.arange(count) * len(dataset.train) // count]
-    declared = dataset.preprocessing
     progress.say(f"calibrating activations on {len(x):,} training images")
     with progress.bar("calibrating", len(x)) as show:
         statistics = collect(
@@ -50,7 +52,7 @@ def collect_statistics(
             source,
             x,
             reals=dataset.reals,
-            pixels=declared and pixel_grid(declared, dataset.input_shape[-1]),
+            pixels=_pixels(dataset),
             fresh=fresh,
             per_channel=kernel_inputs(plan) if post_training else (),
             on_images=lambda done: show(done, ""),
@@ -60,16 +62,34 @@ def collect_statistics(
 
 
 def read_statistics(
-    file: Path, plan: Plan, source: keras.Model, *, post_training: bool = False
+    file: Path, plan: Plan, source: keras.Model, dataset: Dataset, *, post_training: bool = False
 ) -> Statistics:
     """Reads statistics that were collected earlier.
 
     Raises:
-        DataError: the file is damaged, or its statistics are of another model or plan.
+        DataError: the file is damaged, or its statistics are of another model or plan, or of
+            pixels that became something else.
     """
     statistics = load_statistics(file)
     try:
         check_statistics(statistics, plan, source, post_training=post_training)
+        _check_pixels(statistics, dataset)
     except DataError as error:
         raise DataError(f"{file}: {error}. {COLLECT_AGAIN}") from error
     return statistics
+
+
+def _check_pixels(statistics: Statistics, dataset: Dataset) -> None:
+    found, expected = statistics.pixels, _pixels(dataset)
+    if (found and astuple(found)) != (expected and astuple(expected)):
+        declared = dataset.preprocessing
+        raise DataError(
+            "they were collected with another --preprocess than "
+            f"{describe(declared) if declared else 'images of floats have'}"
+        )
+
+
+def _pixels(dataset: Dataset) -> QParams | None:
+    """The codes that a dataset's pixels are as they are."""
+    declared = dataset.preprocessing
+    return None if declared is None else pixel_grid(declared, dataset.input_shape[-1])

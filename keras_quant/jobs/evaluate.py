@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ def evaluate(
             model=loaded.model,
             say=say,
         )
+        data = dataclasses.replace(data, notes=())  # said once
         judged.append(_Judged(loaded=loaded, data=declared))
     part = getattr(data, split)
     for start in range(0, len(part), IMAGES_AT_ONCE):

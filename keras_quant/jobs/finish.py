@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.cost import cost
 from keras_quant.jobs.export import Exported, stored_limits
-from keras_quant.jobs.preprocess import guessing_warning
+from keras_quant.jobs.preprocess import TRIED_IMAGES, guessing_warning
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.model.files import save_model
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.metrics import SHARES
 from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.baseline import float_tflite
 from keras_quant.proof.evidence import gather
 from keras_quant.proof.formats import Format
@@ -67,8 +69,10 @@ def finish(
     )
     proven = prove_formats(snap, formats, evidence, progress=progress)
     is_classifier = bool(len(proven.best))
-    if is_classifier and (warning := guessing_warning(proven.best, evidence.labels, dataset)):
-        progress.say(f"warning: {warning}")
+    if is_classifier:
+        others = None if record.training else _others(source, proven)
+        if warning := guessing_warning(proven.best, evidence.labels, dataset, others):
+            progress.say(f"warning: {warning}")
     figures = _of_outputs(proven.keras.scores, "Keras model")
     if beside_float and is_classifier:
         figures += _beside_float(source, proven)
@@ -83,6 +87,18 @@ def finish(
     record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
     records.save(record, folder.path)
     return record, Exported(keras=proven.keras, files=exports)
+
+
+def _others(source: keras.Model, proven: Proven) -> Callable[[Preprocessing], float]:
+    """Accuracy of the float model, which was trained elsewhere, under another preprocessing."""
+    evidence, answer = proven.evidence, AnswerFunction(source)
+    x, y = evidence.images[:TRIED_IMAGES], evidence.labels[:TRIED_IMAGES]
+    place = evidence.tasks.index(CLASSIFICATION)
+
+    def try_another(becomes: Preprocessing) -> float:
+        return float(np.mean(answer(normalize(x, becomes))[place].argmax(axis=-1) == y))
+
+    return try_another
 
 
 def _beside_float(source: keras.Model, proven: Proven) -> tuple[Figure, ...]:

@@ -92,12 +92,14 @@ def _range_warnings(data: Dataset) -> list[str]:
         x = getattr(data, part).x
         least, most = float(x.min()), float(x.max())
         if least < low - room or most > high + room or most - least < SMALL_SHARE * (high - low):
-            found.append(
-                f"the {part} images of {data.name} are floats of {least:.4g} to {most:.4g}; "
-                f"declared is {describe(data.preprocessing)}. Floats are given as they are: save "
-                "8-bit pixels, or declare what they are"
-            )
-    return found
+            found.append(f"{part} {least:.4g} to {most:.4g}")
+    if not found:
+        return []
+    return [
+        f"{data.name} holds floats ({', '.join(found)}); declared is "
+        f"{describe(data.preprocessing)}. Floats are given as they are: save 8-bit pixels, or "
+        "declare what they are"
+    ]
 
 
 def _model_warnings(data: Dataset, model: keras.Model | None) -> list[str]:

@@ -133,7 +133,7 @@ def quantize_run(
     record = _begin(settings, dataset, planned.float_layers, command)
     known = None
     if settings.statistics is not None:
-        known = read_statistics(settings.statistics, planned, source, post_training=True)
+        known = read_statistics(settings.statistics, planned, source, dataset, post_training=True)
     folder = runs.create(path, overwrite=overwrite)
     records.save(record, folder.path)  # first: without it a folder is no run
     write_text(folder.scheme, scheme_to_yaml(settings.scheme))

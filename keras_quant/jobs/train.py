@@ -162,7 +162,7 @@ def _collected(
     if is_float(settings.scheme):
         return None
     if folder.statistics.exists():
-        return read_statistics(folder.statistics, planned, source)
+        return read_statistics(folder.statistics, planned, source, dataset)
     fresh = settings.parent is None
     return collect_statistics(
         planned, source, dataset, folder.statistics, fresh=fresh, progress=progress

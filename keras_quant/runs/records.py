@@ -81,7 +81,7 @@ class DatasetRecord:
     Attributes:
         source: where they came from: a path, a package, an address.
         sizes: number of images of each split.
-        input_shape: (height, width, channels).
+        input_shape: (height, width, channels), or (features,).
         num_classes: labels are 0 .. num_classes - 1.
         preprocess: what becomes of pixels in front of the model; None for float data as they are.
         validation_fraction: share of the training images that was held out.

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def build(
-    name: str, input_shape: tuple[int, int, int], num_classes: int, **options: float
+    name: str, input_shape: tuple[int, ...], num_classes: int, **options: float
 ) -> keras.Model:
     """Builds a model with fresh weights.
 
     Args:
         name: a key of MODELS.
-        input_shape: (height, width, channels).
+        input_shape: (height, width, channels); mlp takes (features,) too.
         options: what MODELS[name].options lists.
     Returns: a functional model from float32 images to float32 logits (batch, num_classes).
     Raises:
         UsageError: there is no such model or option, or an option is out of range.
-        ModelError: the images are too small for the model.
+        ModelError: the images are too small for the model, or it takes no vectors.
     """
     if name not in MODELS:
         raise UsageError(
@@ -35,7 +35,12 @@ def build(
     info = MODELS[name]
     if problems := _option_problems(info.options, options):
         raise UsageError("\n".join(f"model {name}: {problem}" for problem in problems))
-    if min(input_shape[:2]) < info.min_size:
+    if len(input_shape) != 3 and name != "mlp":
+        raise ModelError(
+            f"model {name} takes images, (height, width, channels); these are {input_shape}: give "
+            "mlp, or FILE.py:FUNCTION for your own"
+        )
+    if len(input_shape) == 3 and min(input_shape[:2]) < info.min_size:
         raise ModelError(
             f"model {name} needs images of at least {info.min_size}x{info.min_size} pixels; "
             f"these are {input_shape[0]}x{input_shape[1]}"

@@ -136,12 +136,12 @@ def test_folders_that_are_no_part_or_one_part_twice_are_told(tmp_path: Path) -> 
 
 
 def test_a_folder_that_is_no_part_is_left_out_and_it_is_said(tmp_path: Path) -> None:
-    for part in ("train", "test", "notes"):
+    for part in ("train", "test", "docs"):
         for name in ("cat", "dog"):
             save_class(tmp_path / part / name, 2)
     said: list[str] = []
     assert len(read_folder(tmp_path, say=said.append)["x_train"]) == 4
-    assert said == ["notes/ is no part of the set, and is left out"]
+    assert said == ["docs/ is no part of the set, and is left out"]
 
 
 def test_parts_without_a_training_part_are_no_classes(tmp_path: Path) -> None:

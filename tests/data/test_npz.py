@@ -66,7 +66,9 @@ def test_class_names_may_name_a_class_without_images(tmp_path: Path) -> None:
         ),
         (changed(x_valid=np.zeros((3, 4, 5)), x_dev=0), "x_valid and x_dev are names of one"),
         (changed(y_test=[0, 1]), "x_test has 3 images but y_test has 2 labels"),
-        (changed(x_train=np.zeros((6, 20), np.uint8)), r"x_train: shape is \(6, 20\)"),
+        (changed(x_train=np.zeros((6, 2, 2, 2, 2))), r"x_train: shape .*\(vectors, features\) is"),
+        (changed(x_train=np.zeros((6, 20))), r"x_test: images are \(4, 5, 1\) uint8; those of"),
+        (changed(x_train=np.full((6, 2), np.inf)), "6 images hold NaN or infinity"),
         (changed(x_train=np.zeros((6, 4, 5), int)), "x_train: dtype is int64; uint8"),
         (changed(x_test=np.zeros((3, 4, 5))), "x_test: images are .*float32; those of x_train"),
         (changed(x_test=np.zeros((3, 5, 5), np.uint8)), r"x_test: images are \(5, 5, 1\)"),
@@ -182,3 +184,9 @@ def test_images_that_may_have_their_channels_last_stay_as_they_are(
     said: list[str] = []
     arrays = read_npz(save(tmp_path, changed(x_train=x, x_test=x[:3])), say=said.append)
     assert arrays["x_train"].shape == (6, *shape) and said == []
+
+
+def test_vectors_are_left_as_they_are(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(6, 7))
+    arrays = read_npz(save(tmp_path, changed(x_train=x, x_test=x[:3])))
+    assert arrays["x_train"].dtype == np.float32 and arrays["x_train"].shape == (6, 7)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_quant.data import Dataset, Split
+from keras_quant.errors import UsageError
 from keras_quant.preprocessing import PREPROCESSINGS, UNIT
 
 pytest.importorskip("tensorflow")
@@ -95,3 +96,12 @@ def test_augmented_image_is_a_crop_of_the_padded_image_or_its_mirror() -> None:
         windows.add(matches[0][:2])
     assert 16 <= mirrored_images <= 48  # 32 expected, standard deviation 4
     assert len(windows) > 32  # of 81, each image has its own
+
+
+def test_vectors_come_in_batches_and_cannot_be_augmented() -> None:
+    split = Split(x=np.arange(40, dtype=np.float32).reshape(20, 2), y=np.arange(20, dtype=np.int32))
+    dataset = dataclasses.replace(make_dataset(), train=split)
+    x, y = epoch_of(dataset)
+    assert np.array_equal(x, split.x[y])
+    with pytest.raises(UsageError, match="toy has vectors of 2 features.*give --no-augment"):
+        TrainBatches(dataset, batch_size=4, seed=0, augment=True)

@@ -21,15 +21,18 @@ from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.emit.tflite.options import TFLiteOptions  # noqa: E402
+from keras_quant.errors import DataError  # noqa: E402
+from keras_quant.jobs import calibration  # noqa: E402
 from keras_quant.jobs.evaluate import evaluate  # noqa: E402
 from keras_quant.jobs.export import export_path  # noqa: E402
+from keras_quant.jobs.preprocess import declare  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.pixels import normalize  # noqa: E402
 from keras_quant.preprocessing import PREPROCESSINGS, UNIT  # noqa: E402
 from keras_quant.proof.formats import FORMATS  # noqa: E402
-from keras_quant.proof.gate import Export  # noqa: E402
+from keras_quant.proof.write import Export  # noqa: E402
 from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
@@ -99,7 +102,7 @@ def exports(run: Path) -> dict[str, Export]:
         trust=False,
         progress=Progress(quiet=True),
     )
-    return {export.format: export for export in done}
+    return {export.format: export for export in done.files}
 
 
 def test_the_run_keeps_it_and_evaluates_with_it(run: Path, exports: dict[str, Export]) -> None:
@@ -186,6 +189,19 @@ def test_a_child_takes_what_its_parent_took(run: Path, data: Path, tmp_path: Pat
     )
 
 
+def test_statistics_of_other_reals_are_refused(run: Path, data: Path) -> None:
+    planned, source = object(), object()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "check_statistics", lambda *arguments, **words: None)
+        for asked, refused in (("caffe", False), ("tf", True)):
+            dataset = declare(load_dataset(str(data)), asked=asked)
+            if refused:
+                with pytest.raises(DataError, match="with another --preprocess than tf: "):
+                    calibration.read_statistics(run / "statistics.npz", planned, source, dataset)
+            else:
+                calibration.read_statistics(run / "statistics.npz", planned, source, dataset)
+
+
 def test_a_tutorials_model_is_fed_what_its_rescaling_takes(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     digits = load_dataset("digits")
@@ -222,3 +238,25 @@ def test_a_net_of_raw_pixels_is_told_to_guess_and_what_would_help(tmp_path: Path
     assert "is that of guessing" in said[0] and "on the first 200 images: raw " in said[0]
     (row,) = evaluate(tmp_path / "published.keras", dataset="digits", preprocess="raw")
     assert row.accuracy > 0.6 and row.warning == ""
+
+
+def test_vectors_go_the_whole_way(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = rng.normal(size=(120, 7)) + 3 * np.eye(3, 7)[y]
+    np.savez(tmp_path / "set.npz", x_train=x[:90], y_train=y[:90], x_test=x[90:], y_test=y[90:])
+    run = tmp_path / "run"
+    train(settings_of(tmp_path / "set.npz", None), run, progress=Progress(quiet=True))
+    assert records.load(run).dataset.input_shape == (7,)
+    done = export_path(
+        run,
+        list(FORMATS.values()),
+        dataset=None,
+        out=None,
+        images=0,
+        baselines=False,
+        overwrite=True,
+        trust=False,
+        progress=Progress(quiet=True),
+    )
+    assert [export.parity.codes_different for export in done.files] == [0, 0, 0]

@@ -15,7 +15,9 @@ from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import DataError, KerasQuantError, ModelError
 from keras_quant.graph.ir import Graph, Node, Tensor
+from keras_quant.preprocessing import METADATA_KEY, PREPROCESSINGS, Preprocessing
 from keras_quant.proof.formats import FORMATS, Format
+from keras_quant.proof.formats.definition import Card
 from keras_quant.qparams import unsigned
 from keras_quant.runners import Runner
 from keras_quant.runners.litert import LiteRTRunner
@@ -231,3 +233,22 @@ def test_litert_rounds_floats_for_files_with_integer_inputs() -> None:
     np.testing.assert_array_equal(given, *runner.run({name: codes}).values())
     with pytest.raises(DataError, match="of the file is int8; float64 was given"):
         runner.run({name: reals.astype(np.float64)})
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("known", [None, *PREPROCESSINGS.values()], ids=str)
+def test_a_file_tells_what_pixels_become(
+    form: Format, known: Preprocessing | None, builder: GraphBuilder
+) -> None:
+    definition = form.definition
+    content = definition.emit(builder.graph(), card=Card(name="net", preprocessing=known))
+    info = definition.runner(content).info
+    assert info.preprocessing == known and not info.takes_pixels
+    assert definition.runner(definition.emit(builder.graph())).info.preprocessing is None
+
+
+def test_a_damaged_preprocessing_of_an_onnx_file_is_told(builder: GraphBuilder) -> None:
+    metadata = {METADATA_KEY: '{"name": "x", "std": [-1]}'}
+    content = emit_onnx_x86(builder.graph(), metadata=metadata)
+    with pytest.raises(ModelError, match=r"is damaged: std\[0\] is -1.0; .* Export it again"):
+        OnnxRuntimeRunner(content)

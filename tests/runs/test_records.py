@@ -132,3 +132,13 @@ def test_versions_leave_out_what_is_not_installed(monkeypatch: pytest.MonkeyPatc
 
 def test_environment_names_python_and_processor() -> None:
     assert all(records.environment().values())
+
+
+def test_a_preprocessing_out_of_range_is_refused(tmp_path: Path) -> None:
+    plain = json.loads(records.save(RECORD, tmp_path).read_text())
+    plain["dataset"]["preprocess"] |= {"std": [1.0, 0.0, 1.0], "order": "grb"}
+    (tmp_path / "run.json").write_text(json.dumps(plain))
+    with pytest.raises(RunError) as caught:
+        records.load(tmp_path)
+    assert "dataset.preprocess.std[1] is 0.0; a number above 0 is allowed" in str(caught.value)
+    assert "dataset.preprocess.order is 'grb'; rgb or bgr is allowed" in str(caught.value)

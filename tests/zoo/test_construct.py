@@ -139,3 +139,9 @@ def test_wrong_options_come_at_once() -> None:
 def test_too_small_image_is_told() -> None:
     with pytest.raises(ModelError, match="cnn needs images of at least 4x4 pixels; these are 3x9"):
         build("cnn", (3, 9, 1), 10)
+
+
+def test_vectors_are_for_models_without_windows() -> None:
+    assert build("mlp", (13,), 3).output_shape == (None, 3)
+    with pytest.raises(ModelError, match=r"cnn takes images.*; these are \(13,\): give mlp"):
+        build("cnn", (13,), 3)

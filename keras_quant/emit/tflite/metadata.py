@@ -121,7 +121,8 @@ def _input(builder: flatbuffers.Builder, graph: Graph, name: str, metadata: TFLi
         options = _table(builder, {slot: _floats(builder, v) for slot, v in enumerate(values)})
         unit = _table(builder, {0: _byte(NORMALIZATION_OPTIONS), 1: _offset(options)})
         fields[4] = _tables(builder, [unit])
-    color_space = COLOR_SPACES.get(graph.tensors[name].shape[-1])
+    shape = graph.tensors[name].shape
+    color_space = COLOR_SPACES.get(shape[-1]) if len(shape) == 3 else None
     if color_space is not None:
         image = _table(builder, {0: _byte(color_space)})
         content = _table(builder, {0: _byte(IMAGE_PROPERTIES), 1: _offset(image)})

@@ -45,11 +45,14 @@ def take_pixels(graph: Graph, preprocessing: Preprocessing) -> Graph:
             becomes of pixels.
     """
     problem = _problem(graph, preprocessing)
+    readers = graph.consumers(graph.inputs[0])
+    if not problem and all(_passes_pixels(graph, node, preprocessing) for node in readers):
+        return graph
+    shape = graph.tensors[graph.inputs[0]].shape
+    if not problem and len(shape) != 3:
+        problem = f"input {graph.inputs[0]!r} is {shape}; (height, width, channels) is needed"
     if problem:
         raise GraphError(f"graph {graph.name!r} cannot take pixels: {problem}")
-    readers = graph.consumers(graph.inputs[0])
-    if all(_passes_pixels(graph, node, preprocessing) for node in readers):
-        return graph
     made = _with_convolutions(graph, readers, preprocessing)
     for node in readers:
         _check(made, made.producer(node.output), preprocessing)
@@ -57,14 +60,13 @@ def take_pixels(graph: Graph, preprocessing: Preprocessing) -> Graph:
 
 
 def _problem(graph: Graph, preprocessing: Preprocessing) -> str:
+    """Why a graph cannot even be asked for the codes of pixels; "" where it can."""
     if len(graph.inputs) != 1:
         return f"it has inputs {', '.join(graph.inputs)}; one is needed"
     name = graph.inputs[0]
-    shape = graph.tensors[name].shape
-    if len(shape) != 3:
-        return f"input {name!r} is {shape}; (height, width, channels) is needed"
-    if preprocessing.channels not in (None, shape[-1]):
-        return f"input {name!r} has {shape[-1]} channels; {describe(preprocessing)} has others"
+    channels = graph.tensors[name].shape[-1]
+    if preprocessing.channels not in (None, channels):
+        return f"input {name!r} has {channels} channels; {describe(preprocessing)} has others"
     floats = [node.name for node in graph.consumers(name) if node.op != "quantize"]
     return f"input {name!r} is read as float by {', '.join(floats)}" if floats else ""
 

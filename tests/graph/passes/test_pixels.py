@@ -56,7 +56,8 @@ def assert_equal_codes(graph: Graph, preprocessing: Preprocessing) -> Graph:
     made = take_pixels(graph, preprocessing)
     verify(made)
     wanted = run_reference(graph, {"image": normalize(ALL, preprocessing)})
-    found = run_reference(made, {made.inputs[0]: normalize(ALL, RAW)})
+    given = RAW if takes_pixels(made) else preprocessing
+    found = run_reference(made, {made.inputs[0]: normalize(ALL, given)})
     for name in graph.outputs:
         np.testing.assert_array_equal(found[name], wanted[name])
     return made
@@ -127,8 +128,9 @@ def test_inputs_that_are_no_pixels_are_refused() -> None:
     with pytest.raises(GraphError, match="input 'image' is read as float by peek"):
         take_pixels(read, UNIT)
     vector = {name: replace(t, shape=(3,)) for name, t in graph.tensors.items()}
+    assert take_pixels(replace(graph, tensors=vector), UNIT).inputs == ("image",)
     with pytest.raises(GraphError, match=r"input 'image' is \(3,\); \(height, width, channels\)"):
-        take_pixels(replace(graph, tensors=vector), UNIT)
+        take_pixels(replace(graph, tensors=vector), PREPROCESSINGS["tf"])
     grey = {name: replace(t, shape=(4, 4, 1)) for name, t in graph.tensors.items()}
     with pytest.raises(GraphError, match="has 1 channels; caffe"):
         take_pixels(replace(graph, tensors=grey), PREPROCESSINGS["caffe"])
