@@ -5,6 +5,7 @@
 | SeparableConv2D | DepthwiseConv2D, then a Conv2D of 1x1 |
 | SeparableConv1D | Conv1D with a group for each channel, then a Conv1D of 1 |
 | DepthwiseConv1D | Conv1D with a group for each channel |
+| Conv1DTranspose | Conv2DTranspose of the sequence laid out as an image of one row |
 | Rescaling, Normalization | BatchNormalization that is not trained |
 | Normalization of other axes than the last | the same, of pixels laid out as one vector |
 
@@ -152,6 +153,23 @@ def _depthwise_1d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     return [(_grouped_1d(config, kernel.shape, **own), [_grouped(kernel), *bias])]
 
 
+def _transpose_1d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
+    config = layer.get_config()
+    kernel, *bias = layer.get_weights()
+    more = config["output_padding"]
+    same = ("filters", "padding", "activation", "use_bias", "trainable")
+    image = keras.layers.Reshape((1, -1, input_shape[-1]), name=f"{layer.name}_image")
+    conv = keras.layers.Conv2DTranspose(
+        **_picked(config, *same, *_prefixed("kernel"), *_prefixed("bias")),
+        **{name: (1, *config[name]) for name in ("kernel_size", "strides")},
+        dilation_rate=config["dilation_rate"] * 2,  # TensorFlow wants equal ones; there is one row
+        output_padding=None if more is None else (0, *more),
+        name=f"{layer.name}_2d",
+    )
+    sequence = keras.layers.Reshape((-1, config["filters"]), name=layer.name)
+    return [(image, []), (conv, [kernel[np.newaxis], *bias]), (sequence, [])]
+
+
 def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> Built:
     return [affine(input_shape, gain=layer.scale, shift=layer.offset, name=layer.name)]
 
@@ -173,6 +191,7 @@ _PARTS: Mapping[str, Callable[[keras.layers.Layer, Shape], Built]] = {
     "SeparableConv2D": _separable_2d,
     "SeparableConv1D": _separable_1d,
     "DepthwiseConv1D": _depthwise_1d,
+    "Conv1DTranspose": _transpose_1d,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
 }

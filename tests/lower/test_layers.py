@@ -76,6 +76,10 @@ NETS: dict[str, tuple[tuple[int, ...], Any]] = {
     "transpose dilated": (IMAGE, lambda: block(L.Conv2DTranspose(5, (2, 3), dilation_rate=2))),
     "transpose dilated same": (IMAGE, lambda: block(
         L.Conv2DTranspose(5, (2, 3), padding="same", dilation_rate=3))),
+    "transpose1d": (SEQUENCE, lambda: block(L.Conv1DTranspose(5, 3, strides=2))),
+    "transpose1d same": (SEQUENCE, lambda: block(
+        L.Conv1DTranspose(5, 4, 3, "same", activation="relu", output_padding=1))),
+    "transpose1d dilated": (SEQUENCE, lambda: block(L.Conv1DTranspose(5, 3, dilation_rate=2))),
     "separable": (IMAGE, lambda: block(L.SeparableConv2D(6, 3, padding="same", strides=2))),
     "separable multiplied": (IMAGE, lambda: block(L.SeparableConv2D(6, 2, depth_multiplier=2))),
     "separable fused": (IMAGE, lambda: [

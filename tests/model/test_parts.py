@@ -26,6 +26,12 @@ CASES = {
         (lambda: L.DepthwiseConv1D(3, 2, depth_multiplier=2, activation="relu"), (8, 3)),
         (lambda: L.DepthwiseConv1D(3, padding="same", use_bias=False), (8, 3)),
     ],
+    "Conv1DTranspose": [
+        (lambda: L.Conv1DTranspose(5, 3, 2, activation="relu"), (8, 3)),
+        (lambda: L.Conv1DTranspose(5, 4, 2, "same", use_bias=False), (7, 3)),
+        (lambda: L.Conv1DTranspose(5, 3, 3, "same", output_padding=1), (7, 3)),
+        (lambda: L.Conv1DTranspose(5, 3, dilation_rate=2), (7, 3)),
+    ],
     "Rescaling": [
         (lambda: L.Rescaling(2.0, offset=-1.0), (4, 4, 3)),
         (lambda: L.Rescaling([1.0, -2.0, 0.0], offset=[0.0, 1.0, 2.0]), (4, 3)),
