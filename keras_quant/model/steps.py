@@ -35,7 +35,7 @@ PASSING = (
 # They pass values on in inference.
 TRAINING_ONLY = (
     *("AlphaDropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D"),
-    *("ActivityRegularization", "RandomBrightness", "RandomContrast", "RandomFlip"),
+    *("ActivityRegularization", "Identity", "RandomBrightness", "RandomContrast", "RandomFlip"),
     *("RandomRotation", "RandomTranslation", "RandomZoom"),
 )
 
@@ -77,7 +77,7 @@ _KINDS = {
 _NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
 _NOT_COMBINED = "inputs of one shape, without None, are supported"
 SUPPORTED = tuple(dict.fromkeys((*_KINDS, *SHORTHANDS, *COMBINED)))
-SUPPORTED += ("Identity", "Activation('softmax' or a function of one value)")
+SUPPORTED += "Activation('softmax' or a function of one value)"
 SUPPORTED += tuple(f"the layers of {name}" for name in METHODS)
 
 
@@ -209,8 +209,6 @@ def connect(steps: Sequence[Step]) -> Steps:
 
 def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Step]:
     name, layer, cls = call.name, call.layer, class_name(call.layer)
-    if cls == "Identity":
-        return [Step(name=name, kind="linear", layer=layer, inputs=inputs)]
     if cls == "Activation":
         return _activation_steps(call, layer.activation, name, inputs, problems)
     found = _read(layer, layer, problems)
