@@ -77,7 +77,7 @@ _KINDS = {
 _NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
 _NOT_COMBINED = "inputs of one shape, without None, are supported"
 SUPPORTED = tuple(dict.fromkeys((*_KINDS, *SHORTHANDS, *COMBINED)))
-SUPPORTED += "Activation('softmax' or a function of one value)"
+SUPPORTED += ("Activation('softmax' or a function of one value)",)
 SUPPORTED += tuple(f"the layers of {name}" for name in METHODS)
 
 
