@@ -11,7 +11,7 @@ from keras_quant.cli.options import parse_shape
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from keras_quant.graph.cost import GraphCost
+    from keras_quant.graph.costs.cost import GraphCost
     from keras_quant.jobs.inspection import Inspection
 
 _COLUMNS = (

@@ -10,7 +10,7 @@ import numpy as np
 from keras_quant.data import Dataset
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
-from keras_quant.graph.cost import cost
+from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.export import Exported, stored_limits
 from keras_quant.jobs.preprocess import TRIED_IMAGES, guessing_warning
 from keras_quant.lower import Snap, lower, lower_exactly

@@ -11,7 +11,7 @@ from keras_quant.data.catalog import DATASETS
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.sizes import FileBytes, measure_tflite
 from keras_quant.errors import EmitError, GraphError, RunError, UsageError, close_names
-from keras_quant.graph.cost import GraphCost, cost
+from keras_quant.graph.costs.cost import GraphCost, cost
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.store import SUFFIX, load_graph

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.tensorflow
 from keras_quant.cli.main import main  # noqa: E402
 from keras_quant.emit.tflite.sizes import FileBytes  # noqa: E402
 from keras_quant.errors import EmitError  # noqa: E402
-from keras_quant.graph.cost import GraphCost, NodeCost  # noqa: E402
+from keras_quant.graph.costs.cost import GraphCost, NodeCost  # noqa: E402
 
 
 def table_of(stdout: str) -> dict[str, list[str]]:

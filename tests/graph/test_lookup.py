@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_quant.errors import GraphError
-from keras_quant.graph.cost import cost
+from keras_quant.graph.costs.cost import cost
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.store import load_graph, save_graph

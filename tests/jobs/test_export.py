@@ -21,6 +21,8 @@ pytestmark = [
 ]
 
 from keras_quant import files  # noqa: E402
+from keras_quant.calibration.collect import collect  # noqa: E402
+from keras_quant.calibration.quantize import quantize  # noqa: E402
 from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.emit.tflite.options import TFLiteOptions  # noqa: E402
@@ -40,9 +42,11 @@ from keras_quant.jobs.evaluate import evaluate  # noqa: E402
 from keras_quant.jobs.export import Exported, export_path  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
+from keras_quant.lower import lower  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.model.logits import AnswerFunction  # noqa: E402
 from keras_quant.pixels import normalize  # noqa: E402
+from keras_quant.prepare import plan  # noqa: E402
 from keras_quant.preprocessing import UNIT  # noqa: E402
 from keras_quant.proof.baseline import without_quantizers  # noqa: E402
 from keras_quant.proof.formats import FORMATS, Format  # noqa: E402
@@ -131,6 +135,23 @@ def test_record_of_the_proof_is_that_of_the_file(run: Path) -> None:
     assert record["sha256"] == hashlib.sha256(done.path.read_bytes()).hexdigest()
     assert record["size_bytes"] == done.size_bytes == done.path.stat().st_size
     assert (record["file"], record["images"], record["passed"]) == ("model.tflite", 359, True)
+
+
+@pytest.mark.parametrize(
+    ("names", "limit"),
+    [(["tflite"], None), (["tensorrt"], None), (["onnx"], 64), (["tflite", "onnx"], 64)],
+    ids=str,
+)
+def test_only_formats_that_are_asked_for_limit_weight_codes(names: list[str], limit) -> None:
+    images = load_dataset("digits").train.x[:64]
+    source = build("cnn", images.shape[1:], 10)
+    scheme = scheme_from_bits("w4a8")
+    reals = normalize(images, UNIT)
+    statistics = collect(plan(source, scheme), source, reals)
+    ideal = lower(quantize(source, scheme, statistics))
+    limits = exporting.stored_limits([FORMATS[name] for name in names])(ideal)
+    second = [node.name for node in ideal.nodes if node.op == "conv2d"][1]
+    assert limits.get(second) == limit
 
 
 def test_fewer_images_are_proven_when_asked(run: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.errors import ModelError, RunError, UsageError  # noqa: E402
-from keras_quant.graph.cost import GraphCost, cost  # noqa: E402
+from keras_quant.graph.costs.cost import GraphCost, cost  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.graph.passes.realize import realize  # noqa: E402
 from keras_quant.graph.store import save_graph  # noqa: E402

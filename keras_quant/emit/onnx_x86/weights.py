@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_quant.emit.onnx_x86.emission import stored_range
-from keras_quant.graph.cost import cost
+from keras_quant.graph.costs.cost import cost
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import INT8_MAX
 

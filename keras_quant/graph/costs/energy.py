@@ -22,8 +22,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from keras_quant.graph.costs.memory import tensor_bits
 from keras_quant.graph.ir import Graph, Node
-from keras_quant.graph.memory import tensor_bits
 from keras_quant.graph.windows import window_of
 
 INT_ADD_PJ = {8: 0.03, 32: 0.1}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from keras_quant.graph.cost import cost
+from keras_quant.graph.costs.cost import cost
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.qparams import unsigned
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_quant.graph.energy import Memory, access_pj, arithmetic_pj, memory_for
+from keras_quant.graph.costs.energy import Memory, access_pj, arithmetic_pj, memory_for
+from keras_quant.graph.costs.memory import live_bytes, logical_bytes, stored_bytes, tensor_bits
 from keras_quant.graph.ir import Graph, Node, Shape, Weight
-from keras_quant.graph.memory import live_bytes, logical_bytes, stored_bytes, tensor_bits
 
 _FLOAT_BYTES = 4
 _SCALE_BYTES = 4  # one float32 a channel
@@ -34,9 +34,9 @@ class NodeCost:
             of codes and 4 for the bias; or a table at the bits of what it gives.
         float_bytes: 4 for each parameter.
         live_bytes: of the activations that exist while the node runs, codes in int8 and reals
-            in float32; see `graph.memory`.
+            in float32; see `graph.costs.memory`.
         live_logical_bytes: of the same at their logical bits, packed.
-        arithmetic_nj: energy of computing, by the model of `graph.energy`.
+        arithmetic_nj: energy of computing, by the model of `graph.costs.energy`.
         memory_nj: energy of reading inputs and weights and writing the output, by that model.
         energy_nj: both.
     """

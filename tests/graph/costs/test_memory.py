@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from keras_quant.graph.costs.memory import live_bytes, logical_bytes, stored_bytes
 from keras_quant.graph.ir import Graph, Node, Tensor
-from keras_quant.graph.memory import live_bytes, logical_bytes, stored_bytes
 from keras_quant.qparams import unsigned
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from keras_quant.graph.energy import (
+from keras_quant.graph.costs.energy import (
     _ARITHMETIC,
     MEMORIES,
     POINTWISE_STEPS,

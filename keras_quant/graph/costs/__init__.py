@@ -1,0 +1,1 @@
+"""What a graph costs: operations, bytes, energy; counted, not measured."""
