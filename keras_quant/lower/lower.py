@@ -9,7 +9,7 @@ else to one that puts out floats. A layer in between that only moves values is h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,10 +29,13 @@ from keras_quant.lower.layers import (
     op_of,
     op_shape,
 )
-from keras_quant.lower.origin import Origin, behind_norm, in_front_of_norms, with_kernel
+from keras_quant.lower.origin import NormFold, Origin, behind, in_front_of_folds, with_kernel
+from keras_quant.lower.signs import Signs
 from keras_quant.lower.table import name_function, read_table
 from keras_quant.lower.values import Held, Pending, Value
-from keras_quant.lower.weights import bias_of, kernel_of, unit_kernel
+from keras_quant.lower.weights import bias_of, kernel_of, read_norm, unit_kernel
+from keras_quant.methods.method import Movable
+from keras_quant.methods.readers import read_movable
 from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
@@ -40,6 +43,7 @@ from keras_quant.model.steps import (
     Steps,
     describe,
 )
+from keras_quant.model.topology import layers_by_name
 from keras_quant.qparams import QParams, fits_int8, holds_range, hull, same_grid
 from keras_quant.tf import keras
 
@@ -63,7 +67,8 @@ def lower_with_origins(model: keras.Model) -> tuple[Graph, dict[str, Origin]]:
     Returns: the graph, and by their names what the nodes with a kernel were made from.
     """
     steps = describe(model)
-    lowering = _Lowering(steps)
+    layers = layers_by_name(model)
+    lowering = _Lowering(steps, {step.name: _movable(step, layers) for step in steps})
     values: dict[str, Value] = {}
     problems = []
     for step in steps:
@@ -85,8 +90,9 @@ def lower_with_origins(model: keras.Model) -> tuple[Graph, dict[str, Origin]]:
 class _Lowering:
     """What the steps so far give, and what of it is still open."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: Steps, movables: Mapping[str, Movable | None]) -> None:
         self.built = GraphBuilder()
+        self.movables = movables
         self.readers = steps.readers
         self.closed: dict[int, str] = {}
         self.origins: dict[str, Origin] = {}
@@ -106,7 +112,7 @@ class _Lowering:
         if step.kind == "relu":
             return self._relu(step, inputs[0])
         if step.kind == "lookup":
-            return self._lookup(step, self.close(inputs[0]))
+            return self._lookup(step, inputs[0])
         if step.kind in COMPUTE or step.kind in ("add", "multiply", *AVERAGE):
             return self._open(step, [self.close(value) for value in inputs])
         if step.kind == "softmax":
@@ -136,7 +142,7 @@ class _Lowering:
         if margins := margins_of(step):
             inputs = [self.built.padded(step, inputs[0], margins)]
         in_codes = [self.built.tensors[name].qparams is not None for name in inputs]
-        origin = _origin(step, in_codes=in_codes[0])
+        origin = self._origin(step, in_codes=in_codes[0])
         if origin is not None and origin.kernel[0].scale is None and in_codes[0]:
             inputs = [self.built.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
@@ -161,7 +167,7 @@ class _Lowering:
             or not self._is_read_once(value)
         ):
             return self._open(step, [self.close(value)])
-        origin = behind_norm(value.origin, step.layer)
+        origin = behind(value.origin, self._fold(step))
         layers = (*value.layers, step.layer_name)
         return dataclasses.replace(value, step=step, origin=origin, layers=layers)
 
@@ -177,8 +183,46 @@ class _Lowering:
             return dataclasses.replace(value, step=step, activation=activation, layers=layers)
         return self.built.emit_float(step, "relu", self.close(value), {"max_value": step.max_value})
 
-    def _lookup(self, step: Step, source: str) -> Value:
+    def _origin(self, step: Step, *, in_codes: bool) -> Origin | None:
+        """The kernel that a step opens a node with; None where it has none."""
+        if step.kind == "batch_norm":
+            unit = unit_kernel(step.shape[-1], in_codes=in_codes)
+            return behind(in_front_of_folds((unit, None), None), self._fold(step))
+        if step.kind in COMPUTE:
+            return in_front_of_folds((kernel_of(step), bias_of(step)), self.movables[step.name])
+        return None
+
+    def _fold(self, step: Step) -> NormFold:
+        return NormFold(norm=read_norm(step.layer), movable=self.movables[step.name])
+
+    def _signs(self, step: Step, value: Value) -> Value | None:
+        """A sign of a kernel's sums, folded into it; None where that is not what it reads."""
+        if (
+            step.dead_band is None
+            or step.qparams is None
+            or not isinstance(value, Pending)
+            or value.origin is None
+            or value.origin.kernel[0].scale is None
+            or value.activation != "none"
+            or not self._is_read_once(value)
+        ):
+            return None
+        given = self.built.tensors[value.inputs[0]].qparams
+        if given is None:
+            return None
+        signs = Signs(
+            dead_band=step.dead_band, input_scale=given.scale, output_scale=step.qparams.scale
+        )
+        layers = (*value.layers, step.layer_name)
+        origin = behind(value.origin, signs)
+        return dataclasses.replace(value, step=step, origin=origin, layers=layers)
+
+    def _lookup(self, step: Step, value: Value) -> Value:
         """A function of one value: a table where it reads codes, else computed in float."""
+        folded = self._signs(step, value)
+        if folded is not None:
+            return folded
+        source = self.close(value)
         if self.built.tensors[source].qparams is not None:
             return self._open(step, [self.built.reshaped(source, op_shape(step))])
         return self.built.emit_float(step, "pointwise", source, {"function": name_function(step)})
@@ -296,14 +340,17 @@ class _Lowering:
         return self.built.reshaped(self.built.as_float(self.close(value)), shape)
 
 
-def _origin(step: Step, *, in_codes: bool) -> Origin | None:
-    """The kernel that a step opens a node with; None where it has none."""
-    if step.kind == "batch_norm":
-        unit = unit_kernel(step.shape[-1], in_codes=in_codes)
-        return behind_norm(in_front_of_norms((unit, None), None), step.layer)
+def _movable(step: Step, layers: Mapping[str, keras.layers.Layer]) -> Movable | None:
+    """The model's variables behind what a step adds; None where it adds nothing of the model's.
+
+    Args:
+        layers: the model's, by name.
+    """
+    layer = layers.get(step.owner or step.layer_name)
     if step.kind in COMPUTE:
-        return in_front_of_norms((kernel_of(step), bias_of(step)), step.layer)
-    return None
+        return read_movable(layer) if step.layer.use_bias else None
+    is_norm = step.kind == "batch_norm" and isinstance(layer, keras.layers.BatchNormalization)
+    return read_movable(layer) if is_norm else None
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from keras_quant.graph.ir import Node, Weight
-from keras_quant.lower.weights import fold_batch_norm, read_norm
-from keras_quant.methods.readers import read_bias
+from keras_quant.lower.signs import Signs, fold_signs
+from keras_quant.lower.weights import Norm, fold_batch_norm
+from keras_quant.methods.method import Movable
 from keras_quant.tf import keras
 
 Kernel = tuple[Weight, np.ndarray | None]
@@ -16,45 +19,74 @@ Kernel = tuple[Weight, np.ndarray | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NormFold:
+    """A batch norm that is folded into a kernel.
+
+    Attributes:
+        movable: its variables that may be moved; None where there are none.
+    """
+
+    norm: Norm
+    movable: Movable | None
+
+
+Fold: TypeAlias = "NormFold | Signs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Origin:
-    """A kernel, and the last layer that its scale and bias were made from.
+    """A kernel, and what its scale and bias were made from.
 
     Attributes:
         kernel: with all that is folded into it.
-        unfolded: in front of the last batch norm; the kernel itself where there is none.
-        layer: whose kernel it is; None of a batch norm that follows no other.
-        norm: the last batch norm; None where there is none.
+        unfolded: as its layer has it.
+        movable: the layer's variables that may be moved; None where there are none.
+        folds: what is folded into it, in order.
     """
 
     kernel: Kernel
     unfolded: Kernel
-    layer: keras.layers.Layer | None
-    norm: keras.layers.BatchNormalization | None = None
+    movable: Movable | None
+    folds: tuple[Fold, ...] = ()
 
     @property
     def bias(self) -> keras.Variable | None:
         """The (channels,) variable that is added last; None where nothing may move it."""
-        if self.norm is not None:
-            return self.norm.beta
-        if self.layer is None or read_bias(self.layer) is not None:
-            return None
-        return getattr(self.layer, "bias", None)
+        return self._last[1].bias
 
     @property
     def gamma(self) -> keras.Variable | None:
-        """The (channels,) variable that the norm multiplies by; None where there is none."""
-        return self.norm.gamma if self.norm is not None and self.norm.scale else None
+        """The (channels,) variable that the last batch norm multiplies by, if it may be moved."""
+        count, movable = self._last
+        return movable.gamma if count == len(self.folds) else None
+
+    @property
+    def slope(self) -> np.ndarray:
+        """What the kernel's bias moves by where `bias` does by 1, (channels,) float64, or ()."""
+        count, _ = self._last
+        gains = [f.norm.gain_and_shift()[0] for f in self.folds[count:] if isinstance(f, NormFold)]
+        return functools.reduce(np.multiply, gains, np.ones(()))
+
+    @property
+    def _last(self) -> tuple[int, Movable]:
+        """How many folds there are up to the last variable that may be moved, and which it is."""
+        for count in range(len(self.folds), 0, -1):
+            fold = self.folds[count - 1]
+            if isinstance(fold, Signs):  # what is left of a value is no line of it
+                return 0, Movable()
+            if fold.movable is not None and fold.movable.bias is not None:
+                return count, fold.movable
+        return 0, self.movable or Movable()
 
 
-def in_front_of_norms(kernel: Kernel, layer: keras.layers.Layer | None) -> Origin:
+def in_front_of_folds(kernel: Kernel, movable: Movable | None) -> Origin:
     """A kernel into which nothing is folded yet."""
-    return Origin(kernel=kernel, unfolded=kernel, layer=layer)
+    return Origin(kernel=kernel, unfolded=kernel, movable=movable)
 
 
-def behind_norm(origin: Origin, norm: keras.layers.BatchNormalization) -> Origin:
-    """The kernel with a batch norm folded into it that follows."""
-    kernel = fold_batch_norm(*origin.kernel, read_norm(norm))
-    return Origin(kernel=kernel, unfolded=origin.kernel, layer=origin.layer, norm=norm)
+def behind(origin: Origin, fold: Fold) -> Origin:
+    """The kernel with what follows folded into it."""
+    return replace(origin, kernel=_folded(origin.kernel, fold), folds=(*origin.folds, fold))
 
 
 def with_variables(origin: Origin, *, bias: np.ndarray, gamma: np.ndarray | None) -> Kernel:
@@ -64,10 +96,33 @@ def with_variables(origin: Origin, *, bias: np.ndarray, gamma: np.ndarray | None
         bias: (channels,) float32, in place of that of `origin.bias`.
         gamma: likewise; None where there is none.
     """
-    if origin.norm is None:
-        return origin.kernel[0], bias.astype(np.float64)
-    norm = replace(read_norm(origin.norm), beta=bias, gamma=gamma)
-    return fold_batch_norm(*origin.unfolded, norm)
+    count, movable = origin._last
+    kernel, folds = origin.unfolded, list(origin.folds)
+    before = np.asarray(movable.bias)
+    if count:
+        fold = folds[count - 1]
+        assert isinstance(fold, NormFold), fold
+        norm = replace(fold.norm, beta=_moved(fold.norm.beta, before, bias))
+        norm = norm if gamma is None else replace(norm, gamma=gamma)
+        folds[count - 1] = replace(fold, norm=norm)
+    else:
+        kernel = kernel[0], _moved(kernel[1], before, bias).astype(np.float64)
+    for fold in folds:
+        kernel = _folded(kernel, fold)
+    return kernel
+
+
+def _moved(value: np.ndarray | None, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What is added, where the variable moves; it may be the variable and something else."""
+    if value is None or np.array_equal(value, before):
+        return after
+    return value + (after.astype(np.float64) - before)
+
+
+def _folded(kernel: Kernel, fold: Fold) -> Kernel:
+    if isinstance(fold, Signs):
+        return fold_signs(*kernel, fold)
+    return fold_batch_norm(*kernel, fold.norm)
 
 
 def with_kernel(node: Node, kernel: Kernel, *, in_codes: bool) -> Node:

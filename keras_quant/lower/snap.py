@@ -207,14 +207,15 @@ def _wanted_values(
     nodes = {node.name: node for node in ideal.nodes}
     wanted = {}
     for owner, held in values.items():
-        asked = [report(placed[name]) for name in owner.nodes if name in placed]
+        pairs = zip(owner.nodes, owner.origins, strict=True)
+        asked = [(report(placed[name]), origin.slope) for name, origin in pairs if name in placed]
         moved = _moved(held, nodes[owner.nodes[0]], asked)
         if _changed(held, moved).any():
             wanted[owner] = moved
     return wanted
 
 
-def _moved(held: _Values, node: Node, asked: Sequence[ChannelReport]) -> _Values:
+def _moved(held: _Values, node: Node, asked: Sequence[tuple[ChannelReport, np.ndarray]]) -> _Values:
     """What an owner's variables are to hold.
 
     Each channel's bias makes the longest move that one of the nodes asks for, and takes back what
@@ -222,11 +223,13 @@ def _moved(held: _Values, node: Node, asked: Sequence[ChannelReport]) -> _Values
 
     Args:
         node: the owner's, ideal; the first of several.
-        asked: how its nodes are realized.
+        asked: how its nodes are realized, and what their biases move by where the owner's does
+            by 1. Where that is not 1, no gain is moved.
     """
     delta, gain = np.zeros(1), np.ones(1)
-    for each in asked:
-        delta = np.where(np.abs(each.delta) > np.abs(delta), each.delta, delta)
+    for each, slope in asked:
+        wanted = np.divide(each.delta, slope, out=np.zeros(each.delta.shape), where=slope != 0)
+        delta = np.where(np.abs(wanted) > np.abs(delta), wanted, delta)
         gain = gain * each.gain
     before = held.bias.astype(np.float64)
     scaled = 0.0 if node.bias is None else node.bias - before

@@ -59,11 +59,27 @@ class Activation:
         qparams: the codes that it rounds to; None where it is a plain function.
         function: of one value, computed in float32 before that; None where rounding is all.
         line: gain and shift, where the function is x * gain + shift as far as the codes reach.
+        dead_band: where the function is a sign, times the step of the codes: values from it on
+            have sign 1, those down from its negative -1, those between 0. At 0, 0 has sign 1.
     """
 
     qparams: QParams | None = None
     function: Callable[[Any], Any] | None = None
     line: tuple[float, float] | None = None
+    dead_band: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Movable:
+    """A layer's variables that may be moved by a little, (channels,) each.
+
+    Attributes:
+        bias: is added last; None where nothing may move that.
+        gamma: what it is added to is multiplied by it; None likewise.
+    """
+
+    bias: Any = None
+    gamma: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +97,8 @@ class Reader:
             it adds its bias as it is.
         activation: (activation, name) gives what an activation computes, which may be a layer, or
             what a layer called `name` was given as `activation=`; None for what is no method's.
+        movable: (layer) gives the variables of a layer that stands for others which may be moved
+            where the last of these adds them; None for what has its own `beta` or `bias` there.
 
     Raises (of each of them):
         LoweringError: values that are no integers times a step, or layers that cannot be told in
@@ -91,6 +109,7 @@ class Reader:
     kernel: Callable[[Any], Weight | None]
     bias: Callable[[Any], np.ndarray | None] = lambda layer: None
     activation: Callable[[Any, str], Activation | None]
+    movable: Callable[[Any], Movable | None] = lambda layer: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

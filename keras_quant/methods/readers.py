@@ -11,8 +11,9 @@ from keras_quant.errors import MissingDependencyError
 from keras_quant.graph.ir import Weight
 from keras_quant.methods import METHODS, load_method
 from keras_quant.methods.layers import FixedGrid, variable_name
-from keras_quant.methods.method import Activation, Built, FileNames, Method, Tuning
+from keras_quant.methods.method import Activation, Built, FileNames, Method, Movable, Tuning
 from keras_quant.qparams import QParams
+from keras_quant.tf import keras
 
 T = TypeVar("T")
 
@@ -65,6 +66,16 @@ def read_bias(layer: Any) -> np.ndarray | None:
         LoweringError: values that cannot be lowered.
     """
     return _first(lambda method: method.reader.bias(layer))
+
+
+def read_movable(layer: Any) -> Movable:
+    """Finds the variables of a layer that may be moved: what it adds last, and its gain."""
+    found = _first(lambda method: method.reader.movable(layer))
+    if found is not None:
+        return found
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return Movable(bias=layer.beta, gamma=layer.gamma)
+    return Movable(bias=getattr(layer, "bias", None) if read_bias(layer) is None else None)
 
 
 def read_activation(activation: Any, name: str) -> Activation | None:

@@ -92,7 +92,8 @@ class Step:
         layer: the Keras layer.
         inputs: names of the steps that it reads.
         max_value: upper end of a relu: None or 6.0.
-        qparams: of a quantizer.
+        qparams: of a quantizer, and of the sign in front of it.
+        dead_band: of a lookup that is a sign, see `methods.method.Activation`.
         function: what a lookup computes of each value: a Keras function, or the layer itself.
         layer_name: of the layer, unique in the model and the same in all its calls.
         owner: that of the model's layer, where the step's layer is a part of it (`parts`).
@@ -108,6 +109,7 @@ class Step:
     max_value: float | None = None
     qparams: QParams | None = None
     function: Function | None = None
+    dead_band: float | None = None
     layer_name: str = ""
     owner: str | None = None
     input_shapes: tuple[Shape, ...] = ()
@@ -264,7 +266,13 @@ def _read_steps(
     if found.function is None:
         return [rounding]
     first = Step(
-        name=f"{name}/function", kind="lookup", layer=layer, inputs=inputs, function=found.function
+        name=f"{name}/function",
+        kind="lookup",
+        layer=layer,
+        inputs=inputs,
+        function=found.function,
+        dead_band=found.dead_band,
+        qparams=None if found.dead_band is None else found.qparams,
     )
     if found.line is not None:
         gain, shift = found.line

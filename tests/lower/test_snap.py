@@ -138,7 +138,8 @@ def test_the_last_bias_and_gain_are_what_moves(model, owners: set[str]) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"norm": {"center": False}},
+        {"norm": {"center": False}, "use_bias": False},
+        {"norm": {"center": False}, "bias_quantizer": "quantized_bits(4,0,1,alpha=1)"},
         {"bias_quantizer": "quantized_bits(4,0,1,alpha=1)"},
     ],
     ids=str,

@@ -10,7 +10,12 @@ from __future__ import annotations
 from keras_quant.methods.method import FileNames, Maker, Method, Reader
 from keras_quant.methods.qkeras import names
 from keras_quant.methods.qkeras.parts import PARTS
-from keras_quant.methods.qkeras.read import freeze_activation, freeze_bias, freeze_kernel
+from keras_quant.methods.qkeras.read import (
+    freeze_activation,
+    freeze_bias,
+    freeze_kernel,
+    movable_of,
+)
 from keras_quant.methods.qkeras.repair import custom_objects, repair_qkeras, settle
 from keras_quant.methods.qkeras.twin import WRAPPED, QKerasOptions, activation, wrap
 
@@ -28,6 +33,7 @@ METHOD = Method(
         kernel=freeze_kernel,
         bias=freeze_bias,
         activation=freeze_activation,
+        movable=movable_of,
     ),
     files=FileNames(
         classes=names.CLASSES | names.QUANTIZERS | names.OWN_CLASSES,

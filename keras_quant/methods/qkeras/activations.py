@@ -99,7 +99,7 @@ def _bits(q: Any) -> Activation:
     alpha, bits = _alpha(q), int(q.bits)
     fraction = bits - bool(q.keep_negative)
     if not fraction:
-        return Activation(qparams=_signs(alpha), function=q)
+        return Activation(qparams=_signs(alpha), function=q, dead_band=0.0)
     lowest = -(2**fraction) + bool(q.symmetric) if q.keep_negative else 0
     step = 2.0 ** (_integer(q) - fraction)
     qparams = _codes(lowest, 2**fraction - 1, step, bits)
@@ -151,12 +151,16 @@ def _sigmoid(q: Any) -> Activation:
 def _binary(q: Any) -> Activation:
     alpha = _alpha(q)
     if getattr(q, "use_01", False):
-        return Activation(qparams=unsigned(1, alpha), function=q)
-    return Activation(qparams=_signs(alpha), function=q)
+        return Activation(qparams=unsigned(1, alpha), function=q, dead_band=0.0)
+    return Activation(qparams=_signs(alpha), function=q, dead_band=0.0)
 
 
 def _ternary(q: Any) -> Activation:
-    return Activation(qparams=_signs(_alpha(q)), function=q)
+    threshold = q.default_threshold if q.threshold is None else q.threshold
+    if not threshold > 0:
+        raise UnreadableError(f"has the threshold {threshold:g}; one above 0 is lowered")
+    dead_band = float(np.float32(threshold))
+    return Activation(qparams=_signs(_alpha(q)), function=q, dead_band=dead_band)
 
 
 _READERS: dict[str, Callable[[Any], Activation]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_quant.graph.ir import Weight
-from keras_quant.methods.method import Activation
+from keras_quant.methods.method import Activation, Movable
 from keras_quant.methods.qkeras.activations import read_activation
 from keras_quant.methods.qkeras.kernels import read_codes
 from keras_quant.methods.qkeras.repair import settled
@@ -40,6 +40,19 @@ def freeze_bias(layer: keras.layers.Layer) -> np.ndarray | None:
     if quantizer is None or not layer.use_bias:
         return None
     return np.asarray(quantizer(layer.bias), np.float64)
+
+
+def movable_of(layer: keras.layers.Layer) -> Movable | None:
+    """The variables that may be moved of a batch norm of QKeras', alone or in a convolution."""
+    if isinstance(layer, qkeras.QBatchNormalization):
+        return Movable(
+            bias=layer.beta if layer.beta_quantizer_internal is None else None,
+            gamma=layer.gamma if layer.gamma_quantizer_internal is None else None,
+        )
+    norm = getattr(layer, "batchnorm", None)
+    if norm is None:
+        return None
+    return Movable(bias=norm.beta if layer.bias_quantizer_internal is None else None)
 
 
 def freeze_activation(activation: object, name: str) -> Activation | None:
