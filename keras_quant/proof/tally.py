@@ -27,8 +27,7 @@ RMS_TOLERANCE = 1e-2
 A share p of codes that are one step off adds noise of variance p to the 1/12 (in steps squared)
 that rounding itself adds, so that it is sqrt(12 p) times as far as quantization. Keras had at most
 2.2e-5 of the codes otherwise (tests/test_exactness.py), which is 1.6 % of what quantizing changes;
-the furthest net of them was 4e-3 off. Transposed convolutions of wrong scales were 0.10 and 0.22
-off.
+the furthest net of them was 4e-3 off. Convolutions of wrong scales were 0.10 and 0.22 off.
 """
 
 
