@@ -18,7 +18,8 @@ from interleaved import paired_ratio, time_interleaved, timing
 from results import argument_parser, publish
 
 from keras_quant.methods.layers import fused_kernels
-from keras_quant.tf import keras, qkeras, tf
+from keras_quant.methods.qkeras.door import qkeras
+from keras_quant.tf import keras, tf
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer
 from keras_quant.zoo import build

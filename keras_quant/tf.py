@@ -1,15 +1,16 @@
-"""The one door to TensorFlow (`tf`), its legacy Keras (tf_keras, as `keras`) and `qkeras`.
+"""The one door to TensorFlow (`tf`) and its legacy Keras (tf_keras, as `keras`).
 
 QKeras and the TensorFlow Model Optimization toolkit are written for Keras 2. TensorFlow
 decides at its own import which Keras `tf.keras` is, so the choice has to be made before.
 
 Raises (at import):
-    MissingDependencyError: tensorflow, tf_keras or qkeras is not installed.
+    MissingDependencyError: tensorflow or tf_keras is not installed.
     UsageError: TensorFlow was imported earlier, with Keras 3 as tf.keras.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 
 from keras_quant.errors import MissingDependencyError, UsageError
@@ -20,13 +21,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 try:
     with native_logs_hidden():
-        import qkeras  # before the check below: it turns tf.keras into Keras 3 where it can
         import tensorflow as tf
         import tf_keras as keras
+
+        # As QKeras does: it turns tf.keras into Keras 3 where it can, which the check below finds.
+        importlib.import_module("tensorflow.keras.layers")
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
         f"{error.name} is not installed; this part of keras_quant needs TensorFlow and its "
-        "Keras 2: pip install tensorflow tf_keras qkeras"
+        "Keras 2: pip install tensorflow tf_keras"
     ) from error
 
 if tf.keras.layers.Layer is not keras.layers.Layer:
@@ -39,4 +42,4 @@ if tf.keras.layers.Layer is not keras.layers.Layer:
 # Layers such as Dropout then keep their random stream in a variable, which can be set back.
 keras.backend.experimental.enable_tf_random_generator()
 
-__all__ = ["keras", "qkeras", "tf"]
+__all__ = ["keras", "tf"]

@@ -12,8 +12,9 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.lower import lower  # noqa: E402
 from keras_quant.methods.layers import InputGrid  # noqa: E402
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.qkeras.quantizers import fitted_bits  # noqa: E402
-from keras_quant.tf import keras, qkeras  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 
 L = keras.layers

@@ -15,13 +15,14 @@ from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.graph.reference import run_reference  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.methods.layers import InputGrid  # noqa: E402
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.qkeras.quantizers import fitted_bits  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.proof.formats import FORMATS, Format  # noqa: E402
 from keras_quant.proof.parity import Parity, prove  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.schemes.scheme import Scheme  # noqa: E402
-from keras_quant.tf import keras, qkeras  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 from tests.lower.shapes import NETS, conv, images_of, quantized, randomized  # noqa: E402
 

@@ -14,8 +14,9 @@ from keras_quant.graph.passes.realize import realize  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.lower import snap as snap_module  # noqa: E402
 from keras_quant.methods.layers import InputGrid  # noqa: E402
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.qkeras.quantizers import fitted_bits  # noqa: E402
-from keras_quant.tf import keras, qkeras  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
 from tests.lower.codes import count_differences  # noqa: E402
 from tests.lower.random_nets import Block, Net, images_of, quantized  # noqa: E402
 

@@ -16,10 +16,11 @@ import pytest
 from keras_quant.errors import ModelError
 from keras_quant.methods.layers import InputGrid
 from keras_quant.methods.qkeras import twin as method
+from keras_quant.methods.qkeras.door import qkeras
 from keras_quant.model.files import load_model, save_model
 from keras_quant.qparams import signed, unsigned
 from keras_quant.schemes.scheme import QuantSpec
-from keras_quant.tf import keras, qkeras
+from keras_quant.tf import keras
 
 pytestmark = pytest.mark.tensorflow
 

@@ -10,11 +10,12 @@ from keras_quant.errors import LoweringError
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.readers import class_name  # noqa: E402
 from keras_quant.model.steps import (  # noqa: E402
     describe,
 )
-from keras_quant.tf import keras, qkeras, tf  # noqa: E402
+from keras_quant.tf import keras, tf  # noqa: E402
 
 L = keras.layers
 

@@ -11,11 +11,12 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.methods import load_method  # noqa: E402
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.prepare import plan, wrap  # noqa: E402
 from keras_quant.proof.baseline import without_quantizers  # noqa: E402
 from keras_quant.qparams import unsigned  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
-from keras_quant.tf import keras, qkeras  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
 
 L = keras.layers
 LAYERS = {

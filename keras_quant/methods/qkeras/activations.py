@@ -27,9 +27,10 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.methods.method import Activation
+from keras_quant.methods.qkeras.door import qkeras
 from keras_quant.methods.qkeras.naming import check_noise, name_of
 from keras_quant.qparams import INT8_CODES, QParams, signed, unsigned
-from keras_quant.tf import keras, qkeras
+from keras_quant.tf import keras
 
 READABLE = (
     "quantized_relu, quantized_bits, quantized_hswish, quantized_tanh, quantized_sigmoid, "

@@ -18,8 +18,9 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Weight
+from keras_quant.methods.qkeras.door import qkeras
 from keras_quant.methods.qkeras.naming import check_noise, name_of
-from keras_quant.tf import keras, qkeras, tf
+from keras_quant.tf import keras, tf
 
 # int8 weights leave out -128: LiteRT 8-bit quantization specification, "Symmetric vs asymmetric".
 # Its ARM kernels add two products in 16 bits, which -128 * -128 twice would pass.

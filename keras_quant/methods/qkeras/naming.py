@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.tf import qkeras, tf
+from keras_quant.methods.qkeras.door import qkeras
+from keras_quant.tf import tf
 
 
 def name_of(quantizer: Any) -> str:

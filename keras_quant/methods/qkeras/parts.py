@@ -18,9 +18,10 @@ import numpy as np
 
 from keras_quant.errors import LoweringError
 from keras_quant.methods.method import Built
+from keras_quant.methods.qkeras.door import qkeras
 from keras_quant.methods.qkeras.kernels import MAX_CODE, given_codes, read_codes
 from keras_quant.methods.qkeras.naming import name_of
-from keras_quant.tf import keras, qkeras, tf
+from keras_quant.tf import keras, tf
 
 Shape = tuple[int | None, ...]
 _WINDOW = ("strides", "padding", "dilation_rate")

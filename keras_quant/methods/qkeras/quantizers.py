@@ -10,7 +10,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_quant.tf import keras, qkeras, tf
+from keras_quant.methods.qkeras.door import qkeras
+from keras_quant.tf import keras, tf
 
 # Step of the uniform quantizer with least squared error for unit Gaussian values, by number
 # of levels: Max, "Quantizing for Minimum Distortion", IRE Trans. Inform. Theory 6 (1960),

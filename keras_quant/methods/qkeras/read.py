@@ -7,9 +7,10 @@ import numpy as np
 from keras_quant.graph.ir import Weight
 from keras_quant.methods.method import Activation, Movable
 from keras_quant.methods.qkeras.activations import read_activation
+from keras_quant.methods.qkeras.door import qkeras
 from keras_quant.methods.qkeras.kernels import read_codes
 from keras_quant.methods.qkeras.repair import settled
-from keras_quant.tf import keras, qkeras
+from keras_quant.tf import keras
 
 # Axes of the kernel that count output channels, where they are not the last one.
 _CHANNELS = {"QConv2DTranspose": (2,), "QDepthwiseConv2D": (2, 3)}

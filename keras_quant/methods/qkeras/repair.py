@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.tf import keras, qkeras, tf
+from keras_quant.methods.qkeras.door import qkeras
+from keras_quant.tf import keras, tf
 
 _QUANTIZERS = (
     *("bernoulli", "binary", "quantized_bits", "quantized_hswish", "quantized_po2"),

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from keras_quant.errors import UsageError
 from keras_quant.methods.layers import FixedGrid
+from keras_quant.methods.qkeras.door import qkeras
 from keras_quant.methods.qkeras.quantizers import FITS, fitted_bits
 from keras_quant.methods.qkeras.repair import QConv2DTranspose
 from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
-from keras_quant.tf import keras, qkeras
+from keras_quant.tf import keras
 
 # Keras class: QKeras class, the argument that takes the kernel's quantizer, axes of channels.
 WRAPPED = {

@@ -13,8 +13,9 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.methods.qkeras.activations import read_activation  # noqa: E402
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.qkeras.read import freeze_activation  # noqa: E402
-from keras_quant.tf import keras, qkeras, tf  # noqa: E402
+from keras_quant.tf import keras, tf  # noqa: E402
 
 READ = (
     *(f"quantized_relu({bits},{integer})" for bits in (1, 4, 8) for integer in (0, 2)),

@@ -17,9 +17,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The initializer HeNormal"),
 ]
 
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.qkeras.kernels import FLOAT32_ROUNDING  # noqa: E402
 from keras_quant.methods.qkeras.read import freeze_kernel  # noqa: E402
-from keras_quant.tf import keras, qkeras  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
 
 # By kind: a layer with a quantizer, its input's shape, and the kernel's axes of output channels.
 LAYERS: dict[str, tuple[Callable[[Any], keras.layers.Layer], tuple[int, ...], tuple[int, ...]]] = {

@@ -12,11 +12,12 @@ from keras_quant.qparams import dequantize, quantize, signed, unsigned
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.qkeras.read import (  # noqa: E402
     freeze_activation,
     freeze_kernel,
 )
-from keras_quant.tf import keras, qkeras  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
 
 FLOAT32_ULP = 2.0**-23
 

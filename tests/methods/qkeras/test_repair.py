@@ -18,9 +18,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5|The `keras.constr"),
 ]
 
+from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.qkeras.repair import QConv2DTranspose, repair_qkeras  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
-from keras_quant.tf import keras, qkeras, tf  # noqa: E402
+from keras_quant.tf import keras, tf  # noqa: E402
 
 repair_qkeras()
 

@@ -1,0 +1,21 @@
+"""The one door to `qkeras`, behind that to TensorFlow: it is written for the Keras chosen there.
+
+Raises (at import):
+    MissingDependencyError: qkeras is not installed.
+"""
+
+from __future__ import annotations
+
+import keras_quant.tf  # noqa: F401  (first: it chooses the Keras that QKeras finds)
+from keras_quant.errors import MissingDependencyError
+from keras_quant.quiet import native_logs_hidden
+
+try:
+    with native_logs_hidden():
+        import qkeras
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(
+        f"{error.name} is not installed; the method qkeras needs it: pip install qkeras"
+    ) from error
+
+__all__ = ["qkeras"]
