@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keras_quant.errors import DataError
@@ -86,6 +86,7 @@ three = st.tuples(*[st.floats(80, 150)] * 3)
 
 @given(mean=three, std=st.tuples(*[st.floats(30, 90)] * 3))
 def test_no_pixel_of_any_grid_is_near_a_tie_or_cut_off(mean: tuple, std: tuple) -> None:
+    assume(len(set(mean)) > 1 or len(set(std)) > 1)  # else the codes are the pixels
     preprocessing = Preprocessing(name="x", mean=mean, std=std)
     grid = pixel_grid(preprocessing, 3)
     steps = reals_of_pixels(preprocessing, 3).astype(np.float64) / grid.scale

@@ -107,7 +107,7 @@ def test_main_job_writes_every_file_and_nothing_else(main_job: tuple[Path, Resul
     assert len((path / "history.csv").read_text().splitlines()) == 3
     parity = json.loads((path / "export/parity.json").read_text())["tflite"]
     assert parity["passed"] is True
-    assert (parity["codes_different"], parity["keras_top1_agreement"]) == (0, 1.0)
+    assert (parity["codes_different"], parity["outputs"][0]["keras_top1_agreement"]) == (0, 1.0)
     assert parity["images"] == record["dataset"]["sizes"]["test"] == 359
 
 
@@ -128,9 +128,13 @@ def test_scheme_file_of_a_run_says_what_its_record_says(main_job: tuple[Path, Re
 def test_figures_of_the_record_are_those_that_evaluate_finds(run: Path) -> None:
     keras, tflite = json.loads(kq("evaluate", run, "--json").stdout)
     figures = {(f["name"], f["notes"]): f["value"] for f in record_of(run)["figures"]}
-    assert figures["accuracy", "Keras model"] == 100 * keras["accuracy"]
-    assert figures["accuracy", "TFLite file"] == 100 * tflite["accuracy"]
-    assert figures["top-1 agreement", "Keras and TFLite"] == 100 * tflite["agreement"] == 100
+    assert figures["accuracy", "Keras model"] == 100 * keras["outputs"][0]["scores"]["accuracy"]
+    assert figures["accuracy", "TFLite file"] == 100 * tflite["outputs"][0]["scores"]["accuracy"]
+    assert (
+        figures["top-1 agreement", "Keras and TFLite"]
+        == 100 * tflite["outputs"][0]["agreement"]
+        == 100
+    )
     size = (run / "export" / "model.tflite").stat().st_size
     assert figures["size", "integer TFLite file"] == size
 
@@ -220,14 +224,14 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert len(rows) < 30
     assert len(rows) - 1 - accuracies.index(max(accuracies)) == 2
     found = json.loads(kq("evaluate", path, "--split", "validation", "--json").stdout)
-    assert found[0]["accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
+    assert found[0]["outputs"][0]["scores"]["accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
 
 
 @pytest.mark.slow
 def test_bfloat16_training_exports_exactly(tmp_path: Path) -> None:
     path = train(tmp_path, "run", "--bits", "4", "--precision", "bf16")
     parity = json.loads((path / "export/parity.json").read_text())["tflite"]
-    assert (parity["codes_different"], parity["keras_top1_agreement"]) == (0, 1.0)
+    assert (parity["codes_different"], parity["outputs"][0]["keras_top1_agreement"]) == (0, 1.0)
     assert all(w.dtype == np.float32 for w in weights_of(path))
 
 
@@ -275,7 +279,7 @@ def wrong_data(folder: Path) -> dict[str, Path]:
     (folder / "one" / "cats").mkdir(parents=True)
     return {
         "truncated": truncated(npz(folder / "truncated.npz")),
-        "shape": npz(folder / "shape.npz", x_train=lambda x: x[:, :, 0, 0]),
+        "shape": npz(folder / "shape.npz", x_train=lambda x: x[..., None]),
         "label": npz(folder / "label.npz", y_test=lambda y: y + 1),
         "nan": npz(folder / "nan.npz", x_train=with_nan),
         "empty": folder / "empty",
@@ -328,7 +332,7 @@ def test_bad_option_is_explained_and_leaves_nothing(
     ("name", "helpful"),
     [
         ("truncated", "is not a complete .npz file"),
-        ("shape", "(images, height, width) or (images, height, width, channels) is allowed"),
+        ("shape", "x_train: shape is (60, 8, 8, 1, 1); (images, height, width), "),
         ("label", "4 labels are outside the classes 0 to 2, the first is 3"),
         ("nan", "1 images hold NaN or infinity, the first is image 7"),
         ("empty", "two subfolders of images or more are needed"),

@@ -103,7 +103,7 @@ every_scheme = pytest.mark.parametrize(
 @every_scheme
 def test_files_for_all_targets_have_the_codes_of_the_trained_model(run_of, method, words) -> None:
     run = run_of(method, words)
-    exports = export_path(
+    exported = export_path(
         run.path,
         [FORMATS[name] for name in ("tflite", "onnx", "tensorrt")],
         dataset=None,
@@ -114,7 +114,7 @@ def test_files_for_all_targets_have_the_codes_of_the_trained_model(run_of, metho
         trust=False,
         progress=QUIET,
     )
-    for export in exports:
+    for export in exported.files:
         assert export.parity.passed, export.format
         assert export.parity.codes_compared > 10_000
         assert export.parity.codes_different <= export.parity.codes_tolerance * 10_000
@@ -228,6 +228,6 @@ def test_all_methods_and_options_that_are_not_known_are_told_with_their_rules() 
         "rules[1].method: toy does not know the option 'gradiant'; close names: gradient; its",
         "rules[1].method: toy: gradient is True; a number is expected",
         "rules[2].method: toy: gradient is -1; 0 or more is allowed",
-        "rules[3].method: qkeras does not know the option 'alpha'; it has none",
+        "rules[3].method: qkeras does not know the option 'alpha'; its",
     ):
         assert text in str(caught.value)

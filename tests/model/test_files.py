@@ -25,6 +25,9 @@ from keras_quant.tf import keras
 pytestmark = pytest.mark.tensorflow
 
 
+OPTIONS = method.QKerasOptions()
+
+
 def quantized_model(bits: int, *, narrow_range: bool = True) -> keras.Model:
     """Each kind of layer that a scheme of one width makes, with random weights."""
     weight = QuantSpec(bits=bits, narrow_range=narrow_range)
@@ -32,13 +35,15 @@ def quantized_model(bits: int, *, narrow_range: bool = True) -> keras.Model:
     codes = signed(max(2, bits), 0.25, narrow_range=narrow_range)
     image = keras.Input((6, 6, 2), name="image")
     x = InputGrid(1 / 255, 0, 255, name="input_quant")(image)
-    x = method.wrap(keras.layers.Conv2D(3, 3, name="conv"), weight)(x)
+    x = method.wrap(keras.layers.Conv2D(3, 3, name="conv"), weight, OPTIONS)(x)
     x = keras.layers.BatchNormalization(name="norm")(x)
     x = method.activation("conv_quant", fine)(x)
-    x = method.wrap(keras.layers.DepthwiseConv2D(3, name="depthwise"), weight)(x)
+    x = method.wrap(
+        keras.layers.DepthwiseConv2D(3, name="depthwise"), weight, method.QKerasOptions()
+    )(x)
     x = method.activation("depthwise_quant", codes)(x)
     x = keras.layers.Flatten(name="flatten")(x)
-    x = method.wrap(keras.layers.Dense(4, name="head"), weight)(x)
+    x = method.wrap(keras.layers.Dense(4, name="head"), weight, OPTIONS)(x)
     model = keras.Model(image, x, name="net")
     random = np.random.default_rng(bits)
     # Variances stay positive; kernels get both signs.

@@ -53,15 +53,19 @@ def dataset() -> Dataset:
     )
 
 
+def wrapped(layer: keras.layers.Layer, *, bits: int) -> keras.layers.Layer:
+    return method.wrap(layer, QuantSpec(bits=bits), method.QKerasOptions())
+
+
 def net(*, dropout: float = 0.0) -> keras.Model:
     """Quantized, with batch norm; equal weights each time."""
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((4, 4, 1))
-    x = method.wrap(L.Conv2D(4, 3, use_bias=False), QuantSpec(bits=4))(x)
+    x = wrapped(L.Conv2D(4, 3, use_bias=False), bits=4)(x)
     x = L.BatchNormalization(momentum=0.5)(x)
     x = method.activation("act", unsigned(4, 0.25))(x)
     x = L.Dropout(dropout)(x) if dropout else x
-    return keras.Model(inputs, method.wrap(L.Dense(2), QuantSpec(bits=8))(L.Flatten()(x)))
+    return keras.Model(inputs, wrapped(L.Dense(2), bits=8)(L.Flatten()(x)))
 
 
 def linear() -> keras.Model:
