@@ -16,7 +16,7 @@ from keras_quant.errors import LoweringError
 from keras_quant.methods.layers import variable_name
 from keras_quant.tf import keras, tf
 
-Shape = tuple[int | None, ...]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
