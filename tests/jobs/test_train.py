@@ -247,7 +247,7 @@ def test_whichever_file_the_disk_has_no_room_for_the_run_goes_on(
         assert_same_run(path, expected)
     assert failed == [
         *("run.json", "scheme.yaml", "statistics.npz", "checkpoint.npz", "history.csv"),
-        *("model.keras", "run.json", "parity.json", "model.kqgraph", "model.tflite", "run.json"),
+        *("model.keras", "model.keras", "run.json", "model.tflite", "parity.json", "run.json"),
     ]
 
 
