@@ -232,6 +232,7 @@ def test_an_input_grid_leaves_a_layer_its_name() -> None:
 
 
 def test_a_norm_without_beta_gets_one_that_integers_can_move() -> None:
+    keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 6, 1), name="image")
     x = L.Conv2D(4, 3, use_bias=False, name="conv")(inputs)
     norm = L.BatchNormalization(center=False, name="norm")
