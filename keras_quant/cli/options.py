@@ -4,6 +4,22 @@ from __future__ import annotations
 
 import click
 
+model_options_option = click.option(
+    "--option",
+    "model_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of a zoo model, as in --option alpha=0.5.",
+)
+
+overrides_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATTERN=BITS",
+    help="Bits of some layers on top of the scheme, as in --set conv1=w8a8.",
+)
+
 preprocess_option = click.option(
     "--preprocess",
     metavar="NAME",

@@ -11,7 +11,7 @@ import click
 
 from keras_quant.cli.answers import print_answers
 from keras_quant.cli.formats import choose_formats
-from keras_quant.cli.options import preprocess_option
+from keras_quant.cli.options import model_options_option, overrides_option, preprocess_option
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.cli.proofs import note_exceptions, print_proofs
 from keras_quant.methods import DEFAULT_METHOD, METHODS
@@ -31,24 +31,12 @@ _FIELDS = (
 @click.command()
 @click.argument("source", metavar="MODEL")
 @click.option("--from", "parent", type=click.Path(path_type=Path), help="Run with the weights.")
-@click.option(
-    "--option",
-    "model_options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Option of a zoo model, as in --option alpha=0.5.",
-)
+@model_options_option
 @click.option("--dataset", help="Name, .npz file or image folder [default: that of the run].")
 @preprocess_option
 @click.option("--bits", help=f"Bits of weights and activations [default: {DEFAULT_BITS}].")
 @click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="PATTERN=BITS",
-    help="Bits of some layers on top of the scheme, as in --set conv1=w8a8.",
-)
+@overrides_option
 @click.option("--power-of-two", is_flag=True, help="Scales of activations as in training.")
 @click.option("--symmetric", is_flag=True, help="Activations without zero points.")
 @click.option("--method", default=DEFAULT_METHOD, show_default=True, help=", ".join(METHODS) + ".")

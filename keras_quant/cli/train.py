@@ -8,33 +8,21 @@ from typing import Any
 
 import click
 
-from keras_quant.cli.options import preprocess_option
+from keras_quant.cli.options import model_options_option, overrides_option, preprocess_option
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.methods import DEFAULT_METHOD, METHODS
 
 
 @click.command()
 @click.option("--model", default="cnn", show_default=True, help="Zoo name, or FILE.py:FUNCTION.")
-@click.option(
-    "--option",
-    "model_options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Option of a zoo model, as in --option alpha=0.5.",
-)
+@model_options_option
 @click.option(
     "--dataset", default="digits", show_default=True, help="Name, .npz file or image folder."
 )
 @preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
 @click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="PATTERN=BITS",
-    help="Bits of some layers on top of the scheme, as in --set conv1=w8a8.",
-)
+@overrides_option
 @click.option(
     "--method",
     default=DEFAULT_METHOD,

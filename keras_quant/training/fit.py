@@ -20,6 +20,7 @@ from keras_quant.errors import RunError, TrainingError
 from keras_quant.files import write_text
 from keras_quant.methods.layers import fused_kernels
 from keras_quant.methods.readers import tuned_variables
+from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name
 from keras_quant.pixels import normalize
@@ -103,7 +104,7 @@ def fit(
         write_text(folder / "history.csv", _as_csv(state.history))
     history = state.history if state else ()
     best_weights = state.best_weights if state else trained.get_weights()
-    answer = _answer_function(model)
+    answer = AnswerFunction(model)
     while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
         before = trained.get_weights()
         try:
@@ -201,15 +202,6 @@ def _named(part: Any) -> keras.metrics.Metric:
     return keras.metrics.MeanMetricWrapper(part, name=_PART)
 
 
-def _answer_function(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """A model as a function of float32 images, traced once; follows the model's weights."""
-    run = tf.function(
-        lambda x: tf.nest.flatten(model(x, training=False)),
-        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
-    )
-    return lambda x: [output.numpy() for output in run(x)]
-
-
 def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
     """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone."""
     for number, layer in enumerate(model.layers):
@@ -283,7 +275,7 @@ class _Watch(keras.callbacks.Callback):
 
 def _validated(
     row: Epoch,
-    answer: Callable[[np.ndarray], list[np.ndarray]],
+    answer: AnswerFunction,
     outputs: _Outputs,
     dataset: Dataset,
 ) -> Epoch:
