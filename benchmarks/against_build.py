@@ -108,14 +108,14 @@ def names(workloads: Sequence[Workload]) -> str:
     return ", ".join(workload.name for workload in workloads)
 
 
-def unpack(commit: str, folder: Path) -> Build:
+def unpack(commit: str, folder: Path, *, repository: Path = ROOT) -> Build:
     """Writes a commit's files into a folder.
 
     Raises:
         subprocess.CalledProcessError: git knows no such commit.
     """
     archive = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", commit], check=True, stdout=subprocess.PIPE
+        ["git", "-C", str(repository), "archive", commit], check=True, stdout=subprocess.PIPE
     )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")

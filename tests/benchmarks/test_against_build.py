@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,18 @@ def test_this_build_lowers_what_it_prepared(tmp_path: Path) -> None:
     assert (different["count"], different["of"] > 0) == (0, True)
 
 
-@pytest.mark.slow
 def test_another_commit_is_unpacked_beside(tmp_path: Path) -> None:
-    build = unpack("HEAD", tmp_path / "build")
-    assert (build.root / "keras_quant" / "__init__.py").is_file()
+    repository = tmp_path / "repository"
+    repository.mkdir()
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=kq", "-c", "user.email=kq@example.org")
+        subprocess.run(["git", "-C", str(repository), *who, *words], check=True)
+
+    git("init", "--quiet")
+    for version in ("old", "new"):
+        (repository / "whose.py").write_text(version)
+        git("add", "whose.py")
+        git("commit", "--quiet", "--message", version)
+    build = unpack("HEAD~1", tmp_path / "build", repository=repository)
+    assert (build.name, (build.root / "whose.py").read_text()) == ("HEAD~1", "old")
