@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_quant.graph.ir import Shape
 from keras_quant.model.pointwise import varies_by_position
-from keras_quant.model.steps import Step
+from keras_quant.model.steps import Lookup, Step
 
 Pair = tuple[int, int]
 
@@ -46,7 +46,7 @@ def op_shape(step: Step) -> Shape:
         return step.shape[-1:]
     if step.kind == "global_max_pool":
         return 1, 1, step.shape[-1]
-    if step.kind == "lookup" and varies_by_position(step.function):
+    if isinstance(step, Lookup) and varies_by_position(step.function):
         return (int(np.prod(step.shape)),)
     return image_shape(step.shape) if op_of(step) in ON_IMAGES else layout(step.shape)
 

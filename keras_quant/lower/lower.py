@@ -31,7 +31,7 @@ from keras_quant.lower.layers import (
 )
 from keras_quant.lower.origin import NormFold, Origin, behind, in_front_of_folds, with_kernel
 from keras_quant.lower.signs import Signs
-from keras_quant.lower.table import name_function, read_table
+from keras_quant.lower.table import name_function, rounded_table, tabulate_codes
 from keras_quant.lower.values import Held, Pending, Value
 from keras_quant.lower.weights import bias_of, kernel_of, read_norm, unit_kernel
 from keras_quant.methods.method import Movable
@@ -39,6 +39,8 @@ from keras_quant.methods.readers import read_movable
 from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
+    Lookup,
+    Quantizer,
     Step,
     Steps,
     describe,
@@ -105,13 +107,13 @@ class _Lowering:
             return inputs[0]
         if step.kind == "to_float":
             return self.built.as_float(self.close(inputs[0]))
-        if step.kind == "quantizer":
-            return self._quantize(step, inputs[0])
+        if isinstance(step, Quantizer):
+            return self._quantize(step, step.qparams, inputs[0])
         if step.kind == "batch_norm":
             return self._batch_norm(step, inputs[0])
         if step.kind == "relu":
             return self._relu(step, inputs[0])
-        if step.kind == "lookup":
+        if isinstance(step, Lookup):
             return self._lookup(step, inputs[0])
         if step.kind in COMPUTE or step.kind in ("add", "multiply", *AVERAGE):
             return self._open(step, [self.close(value) for value in inputs])
@@ -195,11 +197,10 @@ class _Lowering:
     def _fold(self, step: Step) -> NormFold:
         return NormFold(norm=read_norm(step.layer), movable=self.movables[step.name])
 
-    def _signs(self, step: Step, value: Value) -> Value | None:
+    def _signs(self, step: Lookup, value: Value) -> Value | None:
         """A sign of a kernel's sums, folded into it; None where that is not what it reads."""
         if (
-            step.dead_band is None
-            or step.qparams is None
+            step.sign is None
             or not isinstance(value, Pending)
             or value.origin is None
             or value.origin.kernel[0].scale is None
@@ -211,38 +212,40 @@ class _Lowering:
         if given is None:
             return None
         signs = Signs(
-            dead_band=step.dead_band, input_scale=given.scale, output_scale=step.qparams.scale
+            dead_band=step.sign.dead_band, input_scale=given.scale, output_scale=step.sign.scale
         )
         layers = (*value.layers, step.layer_name)
         origin = behind(value.origin, signs)
         return dataclasses.replace(value, step=step, origin=origin, layers=layers)
 
-    def _lookup(self, step: Step, value: Value) -> Value:
+    def _lookup(self, step: Lookup, value: Value) -> Value:
         """A function of one value: a table where it reads codes, else computed in float."""
         folded = self._signs(step, value)
         if folded is not None:
             return folded
         source = self.close(value)
-        if self.built.tensors[source].qparams is not None:
-            return self._open(step, [self.built.reshaped(source, op_shape(step))])
+        given = self.built.tensors[source].qparams
+        if given is not None:
+            opened = self._open(step, [self.built.reshaped(source, op_shape(step))])
+            return dataclasses.replace(opened, reals=tabulate_codes(step, given))
         return self.built.emit_float(step, "pointwise", source, {"function": name_function(step)})
 
-    def _quantize(self, step: Step, value: Value) -> str:
-        assert step.qparams is not None
+    def _quantize(self, step: Step, qparams: QParams, value: Value) -> str:
+        """Rounds a value to a grid; the tensor has the step's name unless it is on it already."""
         if isinstance(value, Held) and self._is_read_once(value):
-            return self._quantize_parts(step, value)
+            return self._quantize_parts(step, qparams, value)
         if (
             isinstance(value, Pending)
             and self._is_read_once(value)
             and all(self.built.tensors[name].qparams for name in value.inputs)
         ):
-            return self._close(value, _clamped(value, step.qparams), step)
+            return self._close(value, _clamped(value, qparams), step)
         source = self.close(value)
         tensor = self.built.tensors[source]
-        target = Tensor(name=step.name, shape=tensor.shape, qparams=step.qparams)
+        target = Tensor(name=step.name, shape=tensor.shape, qparams=qparams)
         if tensor.qparams is None:
             return self.built.emit(step.name, "quantize", (source,), target)
-        if same_grid(tensor.qparams, step.qparams) and holds_range(step.qparams, tensor.qparams):
+        if same_grid(tensor.qparams, qparams) and holds_range(qparams, tensor.qparams):
             return source
         return self.built.emit(step.name, "requantize", (source,), target)
 
@@ -257,7 +260,8 @@ class _Lowering:
             final=layout(step.shape),
             attrs=attrs_of(step),
         )
-        if all(isinstance(value, str) for value in inputs) and self._is_on_one_grid(inputs):
+        names = [value for value in inputs if isinstance(value, str)]
+        if len(names) == len(inputs) and self._is_on_one_grid(names):
             return self._close_held(held)
         return held
 
@@ -266,19 +270,26 @@ class _Lowering:
 
     def _is_on_one_grid(self, names: Sequence[str]) -> bool:
         """Whether codes can be joined as they are; or all are floats."""
-        found = [self.built.tensors[name].qparams for name in names]
-        if None in found:
-            return found.count(None) == len(found)
+        found = self._grids(names)
+        if len(found) < len(names):
+            return not found
         return all(same_grid(found[0], q) for q in found) and fits_int8(hull(found))
+
+    def _grids(self, names: Sequence[str]) -> list[QParams]:
+        """The grids of those tensors that hold codes."""
+        found = [self.built.tensors[name].qparams for name in names]
+        return [qparams for qparams in found if qparams is not None]
 
     def close(self, value: Value) -> str:
         """Gives a value's tensor; a pending node puts out floats."""
         if isinstance(value, str):
             return value
         if id(value) not in self.closed:
-            held = isinstance(value, Held)
-            made = self._close_held(value) if held else self._close(value, None, value.step)
-            self.closed[id(value)] = made
+            self.closed[id(value)] = (
+                self._close_held(value)
+                if isinstance(value, Held)
+                else self._close(value, None, value.step)
+            )
         return self.closed[id(value)]
 
     def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
@@ -288,9 +299,9 @@ class _Lowering:
                 attrs["activation"] = value.activation
             if value.origin is None:
                 inputs = tuple(self.built.as_float(name) for name in inputs)
-        table = None
-        if value.op == "lookup":
-            table = read_table(value.step, self.built.tensors[inputs[0]], qparams)
+        table = value.reals
+        if table is not None and qparams is not None:
+            table = rounded_table(table, qparams)
         node = Node(
             name=value.name,
             op=value.op,
@@ -309,18 +320,19 @@ class _Lowering:
 
     def _close_held(self, value: Held) -> str:
         names = [self.close(part) for part in value.parts]
-        found = [self.built.tensors[name].qparams for name in names]
-        if None in found:
+        found = self._grids(names)
+        if len(found) < len(names):
             names = [self.built.as_float(name) for name in names]
         elif not self._is_on_one_grid(names):
-            onto = dataclasses.replace(value.step, qparams=common_grid(value.step, found))
-            return self._quantize_parts(onto, dataclasses.replace(value, parts=tuple(names)))
+            grid = common_grid(value.step, found)
+            closed = dataclasses.replace(value, parts=tuple(names))
+            return self._quantize_parts(value.step, grid, closed)
         return self._emit_move(value, names, value.step.name)
 
-    def _quantize_parts(self, step: Step, value: Held) -> str:
+    def _quantize_parts(self, step: Step, qparams: QParams, value: Held) -> str:
         """Rounding what was moved is moving what was rounded."""
         names = [
-            self._quantize(dataclasses.replace(step, name=f"{step.name}/{place}"), part)
+            self._quantize(dataclasses.replace(step, name=f"{step.name}/{place}"), qparams, part)
             for place, part in enumerate(value.parts)
         ]
         return self._emit_move(value, names, step.name)
@@ -329,8 +341,8 @@ class _Lowering:
         layer = value.step.layer_name
         if value.op == "reshape":
             return self.built.reshaped(names[0], value.shape, output=output, layer=layer)
-        found = [self.built.tensors[name].qparams for name in names]
-        qparams = None if None in found else hull(found)
+        found = self._grids(names)
+        qparams = hull(found) if len(found) == len(names) else None
         tensor = Tensor(name=output, shape=value.shape, qparams=qparams)
         made = self.built.emit(value.name, value.op, tuple(names), tensor, value.attrs, layer)
         return self.built.reshaped(made, value.final)

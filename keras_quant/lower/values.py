@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from keras_quant.graph.ir import Shape
 from keras_quant.lower.origin import Origin
 from keras_quant.model.steps import Step
@@ -22,6 +24,7 @@ class Pending:
         final: in which shape it is read, see `layers.layout`.
         origin: its kernel, and what that was made from; None where there is none.
         layers: names of the layers that it computes.
+        reals: of a lookup, what it gives for each code of its input, see `table.tabulate_codes`.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Pending:
     origin: Origin | None = None
     activation: str = "none"
     layers: tuple[str, ...] = ()
+    reals: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

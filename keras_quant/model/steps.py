@@ -87,14 +87,11 @@ class Step:
 
     Attributes:
         name: the call's name (see `topology`); a fused activation's is "CALL/activation".
-        kind: a value of the table above, or "quantizer", "linear", "to_float", or "output" of
-            what stands for the model's caller.
+        kind: a value of the table above, "linear", "to_float", that of a class below, or
+            "output" of what stands for the model's caller.
         layer: the Keras layer.
         inputs: names of the steps that it reads.
         max_value: upper end of a relu: None or 6.0.
-        qparams: of a quantizer, and of the sign in front of it.
-        dead_band: of a lookup that is a sign, see `methods.method.Activation`.
-        function: what a lookup computes of each value: a Keras function, or the layer itself.
         layer_name: of the layer, unique in the model and the same in all its calls.
         owner: that of the model's layer, where the step's layer is a part of it (`parts`).
         input_shapes: of what the call reads, without the batch axis.
@@ -107,14 +104,46 @@ class Step:
     layer: Any
     inputs: tuple[str, ...] = ()
     max_value: float | None = None
-    qparams: QParams | None = None
-    function: Function | None = None
-    dead_band: float | None = None
     layer_name: str = ""
     owner: str | None = None
     input_shapes: tuple[Shape, ...] = ()
     shape: Shape = ()
     outputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Quantizer(Step):
+    """Rounds values to a grid."""
+
+    kind: str = "quantizer"
+    qparams: QParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sign:
+    """What a sign gives in front of its rounding.
+
+    Attributes:
+        dead_band: real, at least 0, see `methods.method.Activation`.
+        scale: the real value of 1.
+    """
+
+    dead_band: float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lookup(Step):
+    """Computes a function of each value.
+
+    Attributes:
+        function: a Keras function, or the layer itself.
+        sign: where the function is one; None for others.
+    """
+
+    kind: str = "lookup"
+    function: Function
+    sign: Sign | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -224,8 +253,8 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
     else:
         reason = _limit(layer, cls, call) if kind else _reason(layer, cls)
         problems += [f"{call.layer_name} ({cls}: {reason})"] if reason else []
-    if kind == "relu" and _is_bent(layer):
-        kind = "lookup"
+    if kind == "lookup" or (kind == "relu" and _is_bent(layer)):
+        return [Lookup(name=name, layer=layer, inputs=inputs, function=layer)]
     limit = getattr(layer, "max_value", None) if kind == "relu" else None
     step = Step(
         name=name,
@@ -233,7 +262,6 @@ def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[
         layer=layer,
         inputs=inputs,
         max_value=None if limit is None else float(limit),
-        function=layer if kind == "lookup" else None,
     )
     if kind in COMPUTE and not _is_linear(layer.activation):
         named = f"{name}/activation"
@@ -262,23 +290,19 @@ def _read_steps(
     layer = call.layer
     if found.qparams is None:
         return [_function_step(layer, found.function, name, inputs, problems)]
-    rounding = Step(name=name, kind="quantizer", layer=layer, inputs=inputs, qparams=found.qparams)
     if found.function is None:
-        return [rounding]
-    first = Step(
-        name=f"{name}/function",
-        kind="lookup",
-        layer=layer,
-        inputs=inputs,
-        function=found.function,
-        dead_band=found.dead_band,
-        qparams=None if found.dead_band is None else found.qparams,
-    )
+        return [Quantizer(name=name, layer=layer, inputs=inputs, qparams=found.qparams)]
+    before = f"{name}/function"
+    rounding = Quantizer(name=name, layer=layer, inputs=(before,), qparams=found.qparams)
     if found.line is not None:
         gain, shift = found.line
         line = affine_layer(call.shape, gain=gain, shift=shift, name=layer.name)
-        first = dataclasses.replace(first, kind="batch_norm", layer=line, function=None)
-    return [first, dataclasses.replace(rounding, inputs=(first.name,))]
+        return [Step(name=before, kind="batch_norm", layer=line, inputs=inputs), rounding]
+    sign = None
+    if found.dead_band is not None:
+        sign = Sign(dead_band=found.dead_band, scale=found.qparams.scale)
+    function = Lookup(name=before, layer=layer, inputs=inputs, function=found.function, sign=sign)
+    return [function, rounding]
 
 
 def _read(activation: Any, layer: keras.layers.Layer, problems: list[str]) -> Activation | None:
@@ -317,7 +341,7 @@ def _function_step(
     elif getattr(function, "__name__", "") == "relu6":
         kind, max_value = "relu", 6.0
     elif hasattr(function, "__name__") and is_pointwise(function):
-        return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=function)
+        return Lookup(name=name, layer=layer, inputs=inputs, function=function)
     else:
         kind, max_value = "linear", None
         named = getattr(function, "__name__", type(function).__name__)
@@ -347,7 +371,7 @@ def _layer_as_activation(
             f"{layer.name} (activation {type(activation).__name__}: no function of one value, "
             "rectifier or softmax; put the layer behind it)"
         )
-    return Step(name=name, kind="lookup", layer=layer, inputs=inputs, function=activation)
+    return Lookup(name=name, layer=layer, inputs=inputs, function=activation)
 
 
 def _reason(layer: keras.layers.Layer, cls: str) -> str:

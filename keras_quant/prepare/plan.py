@@ -11,7 +11,7 @@ import numpy as np
 from keras_quant.errors import LoweringError
 from keras_quant.methods.readers import is_quantized
 from keras_quant.methods.rules import check_methods
-from keras_quant.model.steps import COMPUTE, Steps, describe
+from keras_quant.model.steps import COMPUTE, Quantizer, Steps, describe
 from keras_quant.prepare.blocks import as_scheme_block, group_blocks
 from keras_quant.prepare.points import Point, find_points
 from keras_quant.qparams import QParams
@@ -62,7 +62,7 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
     """
     check_methods(scheme)
     steps = describe(model)
-    quantized = [s.name for s in steps if s.qparams or is_quantized(s.layer)]
+    quantized = [s.name for s in steps if isinstance(s, Quantizer) or is_quantized(s.layer)]
     if quantized:
         raise LoweringError(
             f"model {model.name} is quantized already ({', '.join(quantized)}): give the float "

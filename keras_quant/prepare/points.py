@@ -16,6 +16,7 @@ from keras_quant.model.steps import (
     AVERAGE,
     COMPUTE,
     PASSING,
+    Lookup,
     Step,
     Steps,
 )
@@ -140,7 +141,7 @@ def _width_of(block: Sequence[Step], steps: Steps) -> str:
 
 def _ends_model(step: Step, steps: Steps) -> bool:
     """Whether a step turns logits, left in float, into what the model puts out, or puts it out."""
-    if step.kind == "lookup" and step.function is not None:
+    if isinstance(step, Lookup):
         put_out = all(reader.kind == "output" for reader in steps.users(step.name))
         return put_out and find_named(step.function) is not None
     return step.kind in ("softmax", "output")
@@ -151,7 +152,7 @@ def _nonnegative(steps: Steps) -> set[str]:
     for step in steps:
         inherits = step.kind in ("add", "multiply", *AVERAGE, *PASSING)
         rectified = step.kind == "relu" or (
-            step.function is not None and is_nonnegative(step.function)
+            isinstance(step, Lookup) and is_nonnegative(step.function)
         )
         if rectified or (inherits and all(name in names for name in step.inputs)):
             names.add(step.name)

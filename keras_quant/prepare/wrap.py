@@ -12,7 +12,7 @@ from keras_quant.methods.layers import InputGrid, KeepFloat
 from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
 from keras_quant.model.parts import is_shorthand, unfold_calls
-from keras_quant.model.steps import COMPUTE, Step
+from keras_quant.model.steps import COMPUTE, Lookup, Step
 from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
@@ -165,7 +165,7 @@ def _is_plain_relu(step: Step) -> bool:
 
 
 def _layer_name(step: Step) -> str:
-    name = "relu" if step.function is None else getattr(step.function, "__name__", "")
+    name = getattr(step.function, "__name__", "") if isinstance(step, Lookup) else "relu"
     suffix = name if name.isidentifier() else "lookup"  # Keras takes no <lambda>
     return step.name.replace("/activation", f"_{suffix}")
 
@@ -222,7 +222,7 @@ def _clone_step(step: Step) -> keras.layers.Layer:
         return keras.layers.ReLU(step.max_value, name=_layer_name(step))
     if step.kind == "softmax":
         return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
-    if step.kind == "lookup" and step.function is not step.layer:
+    if isinstance(step, Lookup) and step.function is not step.layer:
         if not isinstance(step.function, keras.layers.Layer):
             return keras.layers.Activation(step.function, name=_layer_name(step))
         config = {**step.function.get_config(), "name": _layer_name(step)}
