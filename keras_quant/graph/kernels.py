@@ -123,7 +123,7 @@ def bind_max_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
     def kernel(x: Array) -> Array:
         views = (pixels for _, pixels in taps(x, window, lowest))
-        largest = next(views).copy()
+        largest: Array = next(views).copy()
         for pixels in views:
             np.maximum(largest, pixels, out=largest)
         return largest
@@ -140,7 +140,7 @@ def bind_avg_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
     def window_sum(x: Array) -> Array:
         views = (pixels for _, pixels in taps(x, window, 0))
-        total = next(views).copy()
+        total: Array = next(views).copy()
         for pixels in views:
             total += pixels
         return total
@@ -212,8 +212,9 @@ def bind_softmax(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel
     """exp(x) over its sum along the last axis, shifted by the maximum against overflow."""
 
     def kernel(x: Array) -> Array:
-        powers = np.exp(x - x.max(axis=-1, keepdims=True))
-        return powers / powers.sum(axis=-1, keepdims=True)
+        powers: Array = np.exp(x - x.max(axis=-1, keepdims=True))
+        shares: Array = powers / powers.sum(axis=-1, keepdims=True)
+        return shares
 
     return kernel
 

@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array = np.ndarray
+Array = NDArray[np.floating]
 
 _erf = np.vectorize(math.erf, otypes=[float])
 
@@ -18,7 +19,8 @@ _erf = np.vectorize(math.erf, otypes=[float])
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), without overflow."""
     power = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, power) / (1 + power)
+    shares: Array = np.where(x >= 0, 1, power) / (1 + power)
+    return shares
 
 
 def swish(x: Array) -> Array:
@@ -28,12 +30,14 @@ def swish(x: Array) -> Array:
 
 def hard_sigmoid(x: Array) -> Array:
     """0.2 x + 0.5, cut at 0 and 1: what Keras 2 calls hard_sigmoid."""
-    return np.clip(x.dtype.type(0.2) * x + x.dtype.type(0.5), 0, 1)
+    line: Array = x.dtype.type(0.2) * x + x.dtype.type(0.5)
+    return np.clip(line, 0, 1)
 
 
 def hard_sigmoid_keras3(x: Array) -> Array:
     """x / 6 + 0.5, cut at 0 and 1: what Keras 3 calls hard_sigmoid."""
-    return np.clip(x.dtype.type(1 / 6) * x + x.dtype.type(0.5), 0, 1)
+    line: Array = x.dtype.type(1 / 6) * x + x.dtype.type(0.5)
+    return np.clip(line, 0, 1)
 
 
 def hard_swish(x: Array) -> Array:
@@ -43,13 +47,15 @@ def hard_swish(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x * Phi(x): Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016)."""
-    return (0.5 * x * (1 + _erf(x / math.sqrt(2)))).astype(x.dtype)
+    product: Array = 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+    return product.astype(x.dtype)
 
 
 def gelu_tanh(x: Array) -> Array:
     """Their approximation of it by tanh."""
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-    return (0.5 * x * (1 + np.tanh(inner))).astype(x.dtype)
+    product: Array = 0.5 * x * (1 + np.tanh(inner))
+    return product.astype(x.dtype)
 
 
 def elu(x: Array) -> Array:

@@ -38,7 +38,8 @@ def offsets(codes: np.ndarray, qparams: QParams) -> np.ndarray:
 def reals_of(qparams: QParams) -> np.ndarray:
     """Gives the real of each code from qmin to qmax, as the op dequantize computes it."""
     codes = np.arange(qparams.qmin, qparams.qmax + 1)
-    return offsets(codes, qparams) * np.float32(qparams.scale)
+    reals: np.ndarray = offsets(codes, qparams) * np.float32(qparams.scale)
+    return reals
 
 
 def to_codes(steps: np.ndarray, qparams: QParams) -> np.ndarray:

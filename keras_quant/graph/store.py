@@ -66,7 +66,8 @@ def load_graph(path: str | Path) -> Graph:
             def fetch(name: str | None) -> np.ndarray | None:
                 if name is None:
                     return None
-                return np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+                array: np.ndarray = np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+                return array
 
             content = json.loads(archive.read(_STRUCTURE))
             _check_version(content["format_version"], path)

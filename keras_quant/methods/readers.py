@@ -40,7 +40,10 @@ def parts_maker(layer: Any) -> Callable[[Any, Any], Built] | None:
 
 
 def _stands_for(layer: Any) -> str | Callable[[Any, Any], Built] | None:
-    return _first(lambda method: method.reader.stands_for.get(type(layer).__name__))
+    name = type(layer).__name__
+    return next(
+        (m.reader.stands_for[name] for m in all_methods() if name in m.reader.stands_for), None
+    )
 
 
 def is_quantized(layer: Any) -> bool:

@@ -44,7 +44,8 @@ class Table:
     def steps(self, values: Array) -> Array:
         """Float32 values in steps of the output, as the runtime counts them before it rounds."""
         scale = np.float32(self.target.scale)
-        return values / scale if self.divides else values * (np.float32(1) / scale)
+        steps: Array = values / scale if self.divides else values * (np.float32(1) / scale)
+        return steps
 
     def computes(self, values: Array) -> bool:
         """Whether rounding float32 values, known exactly, gives the table."""
@@ -139,4 +140,4 @@ def _middle_slopes(table: Table) -> Array:
         np.where(np.isinf(low), high - two_codes, low),
         np.where(np.isinf(high), low + two_codes, high),
     )
-    return ((low + high) / 2).astype(np.float32)
+    return np.asarray((low + high) / 2, np.float32)
