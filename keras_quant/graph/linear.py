@@ -14,7 +14,8 @@ from keras_quant.graph.exact import (
     exact_product,
 )
 from keras_quant.graph.ir import Node, Tensor, Weight
-from keras_quant.graph.rounding import ACTIVATIONS, Kernel, offsets, to_codes
+from keras_quant.graph.pointwise import ACTIVATIONS
+from keras_quant.graph.rounding import Kernel, offsets, to_codes
 from keras_quant.graph.windows import (
     Window,
     overlap,
@@ -195,7 +196,7 @@ def _finish_real(node: Node, source: QParams | None) -> Callable[[Array], Array]
         assert node.weight.scale is not None, node.name
         step = source.scale * node.weight.scale.astype(np.float64)
     bias = 0.0 if node.bias is None else node.bias.astype(np.float64)
-    activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+    activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
     return lambda n: activate((n * step + bias).astype(np.float32))
 
 

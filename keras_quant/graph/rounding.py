@@ -10,12 +10,6 @@ from keras_quant.qparams import QParams
 
 Kernel = Callable[..., np.ndarray]
 
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "none": lambda real: real,
-    "relu": lambda real: np.maximum(real, 0),
-    "relu6": lambda real: np.clip(real, 0, 6),
-}
-
 
 def code_dtype(qparams: QParams) -> type[np.signedinteger]:
     """Gives the narrowest signed integer type that holds every code and the zero point."""

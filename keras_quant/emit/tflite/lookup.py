@@ -99,7 +99,7 @@ def _int8_function(lookup: _Lookup) -> int | None:
     """An operator that XNNPACK computes by a table of its own, on grids of any scale."""
     for op, function in _INT8_FUNCTIONS.items():
         if lookup.table.approximates(function, more_error=ZERO_POINT_ERROR):
-            lowest = float(POINTWISE[function](lookup.table.reals).min())
+            lowest = float(POINTWISE[function].formula(lookup.table.reals).min())
             return lookup.write(op, lookup.emission.inputs(lookup.node), lowest=lowest)
     return None
 
@@ -129,7 +129,7 @@ def _named_function(lookup: _Lookup) -> int | None:
         lookup.emission.output(lookup.node), name=f"{lookup.node.name}/real", qparams=None
     )
     real = write_function(lookup.emission, function, lookup.dequantized(), output)
-    lowest = float(POINTWISE[function](lookup.table.reals).min())
+    lowest = float(POINTWISE[function].formula(lookup.table.reals).min())
     return lookup.write("QUANTIZE", [real], lowest=lowest)
 
 
