@@ -12,7 +12,17 @@ from keras_quant.files import write_json
 from keras_quant.runs.records import environment, versions
 
 # By unit; "" is a ratio.
-DECIMALS = {"ms": 3, "s": 2, "GB": 2, "%": 2, "points": 2, "channels": 0, "codes": 0, "": 3}
+DECIMALS = {
+    "ms": 3,
+    "s": 2,
+    "GB": 2,
+    "MB": 0,
+    "%": 2,
+    "points": 2,
+    "channels": 0,
+    "codes": 0,
+    "": 3,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

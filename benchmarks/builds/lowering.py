@@ -40,6 +40,7 @@ def main() -> None:
 def prepare(path: Path, net: str, bits: str) -> None:
     """Saves a fake-quantized model, of which all builds lower the same copy."""
     from efficientnet import efficientnet_lite0, measure_norms
+    from either import save_model
     from quantized import fake_quantized  # the build's own, of benchmarks/
 
     from keras_quant.tf import keras
@@ -58,15 +59,17 @@ def prepare(path: Path, net: str, bits: str) -> None:
     for layer in source.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             _randomize(layer, rng, is_measured=net == "efficientnet_lite0")
-    _save(fake_quantized(source, bits, images), path)
+    save_model(fake_quantized(source, bits, images), path)
 
 
 def run(path: Path) -> dict[str, Any]:
     """Lowers the model, and says how long it took and what came out."""
+    from either import FORMATS, load_model, stored_limits
+
     from keras_quant.lower import lower, lower_exactly
 
-    model = _load(path)
-    limits = _limits()
+    model = load_model(path)
+    limits = stored_limits(list(FORMATS.values()))
     lower(model)  # what TensorFlow does when it is used first is no part of it
     cpu, wall = time.process_time(), time.perf_counter()
     snap = lower_exactly(model, limits=limits)
@@ -99,34 +102,6 @@ def _randomize(layer: Any, rng: np.random.Generator, *, is_measured: bool) -> No
     if is_measured:
         mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
     layer.set_weights([gamma, beta, mean, variance])
-
-
-def _limits() -> Any:
-    """The largest stored codes that the three targets ask for."""
-    try:
-        from keras_quant.jobs.export import stored_limits
-        from keras_quant.proof.formats import FORMATS
-    except ImportError:  # before the rooms
-        from keras_quant.export import stored_limits
-
-        from keras_quant.emit import FORMATS
-    return stored_limits(list(FORMATS.values()))
-
-
-def _load(path: Path) -> Any:
-    try:
-        from keras_quant.model.files import load_model
-    except ImportError:
-        from keras_quant.keras_files import load_model
-    return load_model(path)
-
-
-def _save(model: Any, path: Path) -> None:
-    try:
-        from keras_quant.model.files import save_model
-    except ImportError:
-        from keras_quant.keras_files import save_model
-    save_model(model, path)
 
 
 if __name__ == "__main__":

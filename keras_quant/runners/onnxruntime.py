@@ -25,9 +25,11 @@ from keras_quant.runners.batches import in_batches
 _PACKAGE = "onnxruntime"
 _PROVIDER = "CPUExecutionProvider"
 _FATAL_ONLY = 4
-# What the metadata of a file that are meant as session options begin with. They make it exact
-# on processors whose products saturate, and slower on all.
+# What the metadata of a file that are meant as session options begin with, and those that our
+# files have, with their values: it makes a file exact on processors whose products saturate, and
+# slower on all. ONNX Runtime itself looks at none of them.
 _OPTION = "session."
+_OPTIONS = frozenset({("session.x64quantprecision", "1")})
 
 _LOAD_ERRORS = (
     *(OSError, DecodeError),
@@ -48,19 +50,20 @@ class OnnxRuntimeRunner:
     """
 
     def __init__(self, model: bytes | Path, *, num_threads: int = 1, optimize: bool = True) -> None:
-        """Loads a model, with the session options that its metadata name.
+        """Loads a model, with the session option that metadata of our files name.
 
         Args:
             model: a file's bytes, or its path, beside which its weights may lie.
             num_threads: how many threads the kernels may use.
             optimize: False runs each node by itself, in floats, as another runtime may.
         Raises:
-            ModelError: the file cannot be read, or is damaged, or no ONNX file.
+            ModelError: the file cannot be read, or is damaged, or no ONNX file; or its metadata
+                name other session options.
         """
         self._where = "the given bytes" if isinstance(model, bytes) else str(model)
         try:
             content = model if isinstance(model, bytes) else model.read_bytes()
-            options = _options(content, num_threads=num_threads, optimize=optimize)
+            options = _options(self._where, content, num_threads=num_threads, optimize=optimize)
             self._session, self.operators = _load(model, options)
         except _LOAD_ERRORS as error:
             raise ModelError(
@@ -148,7 +151,9 @@ class UnoptimizedRunner(OnnxRuntimeRunner):
         super().__init__(model, num_threads=num_threads, optimize=False)
 
 
-def _options(content: bytes, *, num_threads: int, optimize: bool) -> onnxruntime.SessionOptions:
+def _options(
+    where: str, content: bytes, *, num_threads: int, optimize: bool
+) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = num_threads
@@ -156,10 +161,18 @@ def _options(content: bytes, *, num_threads: int, optimize: bool) -> onnxruntime
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     metadata = onnx.load_model_from_string(content).metadata_props
-    named = [entry for entry in metadata if entry.key.startswith(_OPTION)]
+    named = [(entry.key, entry.value) for entry in metadata if entry.key.startswith(_OPTION)]
+    foreign = [f"{key}={value}" for key, value in named if (key, value) not in _OPTIONS]
+    if foreign:
+        # Some name files that are written. Left out in silence, the file would be another one than
+        # its maker meant; and it would be found out on some processors alone.
+        raise ModelError(
+            f"{where}: its metadata name session options: {', '.join(foreign)}; only "
+            f"{', '.join(f'{key}={value}' for key, value in _OPTIONS)} is set. Remove these entries"
+        )
     if named and products_saturate():
-        for entry in named:
-            options.add_session_config_entry(entry.key, entry.value)
+        for key, value in named:
+            options.add_session_config_entry(key, value)
     return options
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.emit.onnx_x86.weights import PRECISION_OPTION
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import DataError, KerasQuantError, ModelError
@@ -252,3 +253,17 @@ def test_a_damaged_preprocessing_of_an_onnx_file_is_told(builder: GraphBuilder) 
     content = emit_onnx_x86(builder.graph(), metadata=metadata)
     with pytest.raises(ModelError, match=r"is damaged: std\[0\] is -1.0; .* Export it again"):
         OnnxRuntimeRunner(content)
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize(
+    "entry", [("session.intra_op.allow_spinning", "0"), (PRECISION_OPTION, "2")]
+)
+def test_session_options_other_than_ours_are_refused(
+    entry: tuple[str, str], optimize: bool, builder: GraphBuilder
+) -> None:
+    content = emit_onnx_x86(builder.graph(), metadata=dict([entry]))
+    told = rf"the given bytes: its metadata name session options: {'='.join(entry)}; only "
+    with pytest.raises(ModelError, match=rf"{told}{PRECISION_OPTION}=1 is set. Remove these"):
+        OnnxRuntimeRunner(content, optimize=optimize)
+    OnnxRuntimeRunner(emit_onnx_x86(builder.graph(), metadata={PRECISION_OPTION: "1"}))

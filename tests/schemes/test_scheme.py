@@ -11,6 +11,7 @@ from keras_quant.schemes.scheme import (
     TERNARY,
     Block,
     BlockBits,
+    MethodSpec,
     QuantSpec,
     Rule,
     Scheme,
@@ -81,6 +82,20 @@ def test_last_matching_rule_wins_key_by_key() -> None:
     assert found["conv1"] == BlockBits(weight=BINARY, activation=ACTIVATION_8)
     assert found["conv2"] == BlockBits(weight=FLOAT, activation=ACTIVATION_8)
     assert found["logits"] == BlockBits(weight=W4, activation=A4)
+
+
+def test_a_later_rule_forgets_nothing_that_it_does_not_speak_of() -> None:
+    lsq = MethodSpec(name="lsq")
+    full = Rule(match="conv1", weight=W4, activation=A4, input=ACTIVATION_8, method=lsq)
+    wanted = {"weight": W4, "activation": A4, "input": ACTIVATION_8, "method": lsq}
+    for key, value in (
+        ("weight", BINARY),
+        ("activation", ACTIVATION_8),
+        ("input", A4),
+        ("method", MethodSpec(name="pact")),
+    ):
+        found = resolve(scheme_of(full, Rule(match="conv*", **{key: value})), BLOCKS)
+        assert found["conv1"] == BlockBits(**{**wanted, key: value}), key
 
 
 def test_a_block_is_found_by_any_of_its_layers() -> None:

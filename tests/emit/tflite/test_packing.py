@@ -126,6 +126,17 @@ def test_a_large_convolution_is_packed_and_exact(
     assert saved > graph.nodes[-1].weight.values.size * (8 - bits) / 8 - FIRST_PATCHES_BYTES
 
 
+@pytest.mark.parametrize(("channels", "kind"), [(44, None), (45, INT4)])
+def test_a_convolution_is_packed_where_that_saves_more_than_its_patches_cost(
+    channels: int, kind: str | None
+) -> None:
+    """3 x 3 x 4 weights of 4 bits for each channel save 18 bytes: 44 save 792, and 45 save 810."""
+    builder = GraphBuilder(np.random.default_rng(0), (5, 5, 4), power_of_two=False)
+    builder.add_linear("conv2d", (3, 3, 4, channels), qparams=unsigned(4, 0.5))
+    graph = narrow(builder, 7)
+    assert packed_type(graph, graph.nodes[-1], "smallest") == kind
+
+
 def test_a_dilated_convolution_is_packed_and_exact() -> None:
     graph, builder = large_convolution(largest=7, padding="same", dilation=(2, 1))
     assert codes_different(graph, builder, SMALLEST) == 0
