@@ -53,7 +53,8 @@ def quantize(
     model = wrap(calibrated, source, load_method(method), inputs, post_training=post_training)
     if post_training:
         channels = {name: statistics.tensors[name].channels for name in kernel_inputs(planned)}
-        correct_biases(planned, model, {name: found.mean for name, found in channels.items()})
+        means = {name: found.mean for name, found in channels.items() if found is not None}
+        correct_biases(planned, model, means)
     return model
 
 

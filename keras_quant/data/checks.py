@@ -41,7 +41,8 @@ def is_channels_first(x: np.ndarray) -> bool:
     """
     if x.ndim != 4 or min(x.shape[2:]) <= MOST_CHANNELS:
         return False
-    return x.shape[1] == 3 or (x.shape[1] == 1 and x.shape[2] == x.shape[3])
+    channels, height, width = map(int, x.shape[1:])
+    return channels == 3 or (channels == 1 and height == width)
 
 
 def find_problems(arrays: Mapping[str, np.ndarray], num_classes: int | None) -> list[str]:

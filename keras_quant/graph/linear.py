@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,7 +14,8 @@ from keras_quant.graph.exact import (
     exact_product,
 )
 from keras_quant.graph.ir import Node, Tensor, Weight
-from keras_quant.graph.rounding import ACTIVATIONS, Kernel, offsets, to_codes
+from keras_quant.graph.pointwise import ACTIVATIONS
+from keras_quant.graph.rounding import Kernel, offsets, to_codes
 from keras_quant.graph.windows import (
     Window,
     overlap,
@@ -66,7 +68,7 @@ def _conv2d(node: Node, source: QParams | None) -> Callable[[Array], Array]:
         seen = patches(x, window, 0)
         shape = seen.shape[:3]
         parts = [
-            product(part.reshape(np.prod(shape), rows))
+            product(part.reshape(math.prod(shape), rows))
             for product, part in zip(products, np.split(seen, groups, axis=-1), strict=True)
         ]
         sums = parts[0] if groups == 1 else np.concatenate(parts, axis=-1)
@@ -80,7 +82,8 @@ def lays_out_rows(node: Node) -> bool:
     assert node.weight is not None, node.name
     high, _, _, channels = node.weight.values.shape
     by_ones = node.attrs.get("strides", (1, 1))[0] == 1
-    return high > 1 and by_ones and channels <= _NARROW and node.attrs.get("groups", 1) == 1
+    is_whole = node.attrs.get("groups", 1) == 1
+    return bool(high > 1 and by_ones and channels <= _NARROW and is_whole)
 
 
 def _conv2d_by_rows(
@@ -131,7 +134,7 @@ def _depthwise(node: Node, source: QParams | None) -> Callable[[Array], Array]:
 
     def accumulate(x: Array) -> Array:
         terms = (pixels * kernel[tap] for tap, pixels in taps(x, window, 0))
-        total = next(terms)
+        total: Array = next(terms)
         for term in terms:
             total += term
         return total
@@ -174,7 +177,7 @@ def _headroom(node: Node) -> int:
     return int(np.abs(node.bias.astype(np.int64)).max())
 
 
-def _finish(node: Node, source: QParams | None, output: QParams | None) -> Callable:
+def _finish(node: Node, source: QParams | None, output: QParams | None) -> Callable[[Array], Array]:
     """What turns accumulators, which it may overwrite, into the node's output."""
     if output is None:
         return _finish_real(node, source)
@@ -193,7 +196,7 @@ def _finish_real(node: Node, source: QParams | None) -> Callable[[Array], Array]
         assert node.weight.scale is not None, node.name
         step = source.scale * node.weight.scale.astype(np.float64)
     bias = 0.0 if node.bias is None else node.bias.astype(np.float64)
-    activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+    activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
     return lambda n: activate((n * step + bias).astype(np.float32))
 
 

@@ -10,12 +10,6 @@ from keras_quant.qparams import QParams
 
 Kernel = Callable[..., np.ndarray]
 
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "none": lambda real: real,
-    "relu": lambda real: np.maximum(real, 0),
-    "relu6": lambda real: np.clip(real, 0, 6),
-}
-
 
 def code_dtype(qparams: QParams) -> type[np.signedinteger]:
     """Gives the narrowest signed integer type that holds every code and the zero point."""
@@ -38,7 +32,8 @@ def offsets(codes: np.ndarray, qparams: QParams) -> np.ndarray:
 def reals_of(qparams: QParams) -> np.ndarray:
     """Gives the real of each code from qmin to qmax, as the op dequantize computes it."""
     codes = np.arange(qparams.qmin, qparams.qmax + 1)
-    return offsets(codes, qparams) * np.float32(qparams.scale)
+    reals: np.ndarray = offsets(codes, qparams) * np.float32(qparams.scale)
+    return reals
 
 
 def to_codes(steps: np.ndarray, qparams: QParams) -> np.ndarray:

@@ -120,7 +120,8 @@ def patches(x: np.ndarray, window: Window, fill: float) -> np.ndarray:
     (stride_y, stride_x), (step_y, step_x) = window.strides, window.dilation
     views = sliding_window_view(padded, extent(window), axis=(1, 2))
     views = views[:, ::stride_y, ::stride_x, :, ::step_y, ::step_x]
-    return views.transpose(0, 1, 2, 4, 5, 3)
+    seen: np.ndarray = views.transpose(0, 1, 2, 4, 5, 3)
+    return seen
 
 
 def taps(x: np.ndarray, window: Window, fill: float) -> Iterator[tuple[Pair, np.ndarray]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def evaluate(
         declared = declare(
             data,
             asked=None if loaded.takes_pixels else preprocess,
-            recorded=loaded.recorded or (run and run.dataset.preprocess),
+            recorded=loaded.recorded or (run.dataset.preprocess if run else None),
             model=loaded.model,
             say=say,
         )
@@ -190,10 +191,8 @@ class _Judged:
                 f"{data.num_classes} classes, and images of {data.input_shape}. Name the data that "
                 "it was trained on with --dataset"
             )
-        settings = {"num_classes": data.num_classes, "span": data.span}
-        self.scores = Scores(
-            metrics={n: metrics_of(task, **settings) for n, task in self.tasks.items() if task}
-        )
+        judge = partial(metrics_of, num_classes=data.num_classes, span=data.span)
+        self.scores = Scores(metrics={n: judge(task) for n, task in self.tasks.items() if task})
 
     def _compare(self, answers: Answers, first: Answers) -> None:
         if len(answers) != len(first):
@@ -208,7 +207,8 @@ class _Judged:
 
     def evaluation(self, part: Split, say: Say) -> Evaluation:
         """Sums up, and says where answers are mere guesses."""
-        means, found = self.scores.means(), self.distances or [None] * len(self.tasks)
+        means = self.scores.means()
+        found: Sequence[Distance | None] = self.distances or [None] * len(self.tasks)
         warning = ""
         if self.best:
             answers = np.array(self.best)
@@ -224,8 +224,8 @@ class _Judged:
                     name=name,
                     task=task,
                     scores=means.get(name, {}),
-                    agreement=distance and distance.agreement,
-                    difference=distance and distance.relative,
+                    agreement=distance.agreement if distance else None,
+                    difference=distance.relative if distance else None,
                 )
                 for (name, task), distance in zip(self.tasks.items(), found, strict=True)
             ),

@@ -109,7 +109,7 @@ def export_path(
         data = declare(
             data,
             asked=preprocess,
-            recorded=run and run.dataset.preprocess,
+            recorded=run.dataset.preprocess if run else None,
             model=model,
             say=progress.say,
         )

@@ -189,7 +189,7 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
     dataset = declare(
         dataset,
         asked=settings.preprocess,
-        recorded=run and run.dataset.preprocess,
+        recorded=run.dataset.preprocess if run else None,
         model=source,
         say=progress.say,
     )

@@ -26,7 +26,7 @@ def kernel_of(step: Step) -> Weight:
     """
     layer = step.layer
     read = read_kernel(layer)
-    if read is None:
+    if read is None or read.scale is None:
         kernel = layer.depthwise_kernel if step.kind == "depthwise_conv2d" else layer.kernel
         return Weight(values=kernel_layout(np.asarray(kernel, np.float32), step))
     largest = np.abs(read.values).max(initial=0)

@@ -161,7 +161,10 @@ class GroupStep(keras.layers.Layer):
     @staticmethod
     def of(value: Any) -> GroupStep:
         """The object itself, or what was saved of one."""
-        return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+        found: GroupStep = (
+            keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+        )
+        return found
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.initial}

@@ -57,7 +57,8 @@ def to_keras2(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a layer is called on something else than other layers' outputs.
     """
-    return _translate(config, models=())
+    translated: dict[str, Any] = _translate(config, models=())
+    return translated
 
 
 def augmentations(config: dict[str, Any]) -> list[str]:

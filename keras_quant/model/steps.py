@@ -420,7 +420,7 @@ def _output_padding_limit(layer: keras.layers.Layer) -> str:
     return ""
 
 
-def _channels(shape: Shape) -> tuple[int, int | None]:
+def _channels(shape: Sequence[int | None]) -> tuple[int, int | None]:
     """Number of axes and of channels, all that a layer without a window must know."""
     return len(shape), shape[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def gather(
     answers = AnswerFunction(model)
     shapes = [output.shape[1:] for output in model.outputs]
     tasks = tuple(task_of(shape, data.input_shape, data.num_classes) for shape in shapes)
-    settings = {"num_classes": data.num_classes, "span": data.span}
+    judge = partial(metrics_of, num_classes=data.num_classes, span=data.span)
     return Evidence(
         images=data.test.x[: images or None],
         labels=data.test.y[: images or None],
@@ -141,7 +142,7 @@ def gather(
         given=None if before is None else GivenAnswers(model, answers, before),
         output_names=tuple(model.output_names),
         tasks=tasks,
-        metrics=tuple(metrics_of(task, **settings) if task else {} for task in tasks),
+        metrics=tuple(judge(task) if task else {} for task in tasks),
         calibration=data.train.x[:CALIBRATION_IMAGES],
         class_names=data.class_names,
         scheme=scheme,

@@ -159,7 +159,7 @@ def _stored(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
         return values
     limits = np.iinfo(details["dtype"])
     codes = np.rint(values * np.float32(1 / scale)) + zero_point
-    return np.clip(codes, limits.min, limits.max).astype(details["dtype"])
+    return np.asarray(np.clip(codes, limits.min, limits.max), details["dtype"])
 
 
 def _fixed_batch(inputs: Mapping[str, Any]) -> int | None:

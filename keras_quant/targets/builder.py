@@ -127,7 +127,7 @@ def _build(trt: Any, content: bytes, logger: tensorrt_rtx.ILogger) -> list[str]:
 def _logger(trt: Any, lines: list[str]) -> tensorrt_rtx.ILogger:
     """A logger that keeps what it is told."""
 
-    class Log(trt.ILogger):  # type: ignore[misc,name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]  # TensorRT has no types
         errors: list[str] = []
 
         def __init__(self) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from keras_quant.errors import GraphError
 from keras_quant.graph.ir import Node, Shape, Tensor, Weight
 from keras_quant.graph.ops import OPS
-from keras_quant.graph.rounding import ACTIVATIONS, code_dtype
+from keras_quant.graph.pointwise import ACTIVATIONS
+from keras_quant.graph.rounding import code_dtype
 from keras_quant.graph.windows import output_size, padding_of, window_of
 from keras_quant.qparams import QParams, signed, unsigned
 

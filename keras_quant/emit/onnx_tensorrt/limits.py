@@ -126,4 +126,5 @@ def _share_of_others(codes: np.ndarray, first: QParams, second: QParams, output:
 def _stored_reals(qparams: QParams) -> np.ndarray:
     """What the file's DequantizeLinear gives for each code, in float32."""
     stored = np.arange(qparams.qmin, qparams.qmax + 1) - stored_zero(qparams)
-    return stored.astype(np.float32) * np.float32(qparams.scale)
+    reals: np.ndarray = stored.astype(np.float32) * np.float32(qparams.scale)
+    return reals

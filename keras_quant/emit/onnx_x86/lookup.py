@@ -43,7 +43,7 @@ def emit_lookup(emission: Emission, node: Node) -> None:
         _quantize(emission, node, table, _leaky_relu(emission, node, slopes), reals)
     elif function is not None:
         value = write_function(emission.file, function, emission.real(node), node.name)
-        _quantize(emission, node, table, value, POINTWISE[function](table.reals))
+        _quantize(emission, node, table, value, POINTWISE[function].formula(table.reals))
     else:
         _gather(emission, node)
 

@@ -22,6 +22,8 @@ from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.qparams import INT8_CODES, QParams
 
 INT8_MAX = 127
+RELU: int = schema.ActivationFunctionType.RELU
+RELU_N1_TO_1: int = schema.ActivationFunctionType.RELU_N1_TO_1
 
 
 def stored_offset(qparams: QParams) -> int:
@@ -114,8 +116,8 @@ class Emission:
 def _clamp_from_below(qparams: QParams) -> int | None:
     """The activation that clamps to qmin, and not below qmax; None where there is none."""
     if not qparams.signed:
-        return schema.ActivationFunctionType.RELU
+        return RELU
     depth, height = qparams.zero_point - qparams.qmin, qparams.qmax - qparams.zero_point
     if height <= depth and np.isclose(depth * qparams.scale, 1, rtol=1e-6):  # -1 rounds to qmin
-        return schema.ActivationFunctionType.RELU_N1_TO_1
+        return RELU_N1_TO_1
     return None

@@ -99,7 +99,7 @@ def _int8_function(lookup: _Lookup) -> int | None:
     """An operator that XNNPACK computes by a table of its own, on grids of any scale."""
     for op, function in _INT8_FUNCTIONS.items():
         if lookup.table.approximates(function, more_error=ZERO_POINT_ERROR):
-            lowest = POINTWISE[function](lookup.table.reals).min()
+            lowest = float(POINTWISE[function].formula(lookup.table.reals).min())
             return lookup.write(op, lookup.emission.inputs(lookup.node), lowest=lowest)
     return None
 
@@ -129,7 +129,8 @@ def _named_function(lookup: _Lookup) -> int | None:
         lookup.emission.output(lookup.node), name=f"{lookup.node.name}/real", qparams=None
     )
     real = write_function(lookup.emission, function, lookup.dequantized(), output)
-    return lookup.write("QUANTIZE", [real], lowest=POINTWISE[function](lookup.table.reals).min())
+    lowest = float(POINTWISE[function].formula(lookup.table.reals).min())
+    return lookup.write("QUANTIZE", [real], lowest=lowest)
 
 
 _WAYS: tuple[Callable[[_Lookup], int | None], ...] = (_int8_function, _leaky_relu, _named_function)

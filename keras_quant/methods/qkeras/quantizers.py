@@ -64,7 +64,8 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
 
     @property
     def qmax(self) -> int:
-        return max(1, 2 ** (self.bits - 1) - 1)
+        highest: int = 2 ** (self.bits - 1) - 1
+        return max(1, highest)
 
     @property
     def qmin(self) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.methods.readers import read_kernel
-from keras_quant.model.steps import COMPUTE, Step
+from keras_quant.model.steps import COMPUTE, Step, Steps
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare.plan import Plan
 from keras_quant.tf import keras
@@ -39,7 +40,7 @@ def correct_biases(plan: Plan, model: keras.Model, means: Mapping[str, np.ndarra
         calls[step.layer_name].append(step)
     for name, steps in calls.items():
         rounded = read_kernel(layers[name])
-        if rounded is not None:
+        if rounded is not None and rounded.scale is not None:
             rounding = rounded.values * rounded.scale - _kernel(steps[0].layer)
             shifts = [_through(step, rounding, means[step.inputs[0]]) for step in steps]
             _add_bias(plan, layers, steps[0], -np.mean(shifts, axis=0))
@@ -59,15 +60,17 @@ def _kernel(layer: keras.layers.Layer) -> np.ndarray:
     return np.asarray(layer.kernel if depthwise is None else depthwise, np.float64)
 
 
-def _through(step: Step, kernel: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _through(
+    step: Step, kernel: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """What a kernel makes of inputs that are their mean everywhere: float64 (output channels,)."""
-    taps = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
+    taps: NDArray[np.float64] = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
     if step.kind == "dense":
         return mean @ kernel
     if step.kind == "depthwise_conv2d":
         return (taps * mean[:, np.newaxis]).reshape(-1)
     if step.kind == "conv2d_transpose":  # (height, width, outputs, inputs), spread over strides
-        return taps @ mean / np.prod(step.layer.strides)
+        return taps @ mean / float(np.prod(step.layer.strides))
     groups = len(mean) // taps.shape[0]
     parts = zip(np.split(taps, groups, axis=1), np.split(mean, groups), strict=True)
     return np.concatenate([part_mean @ part for part, part_mean in parts])
@@ -85,7 +88,7 @@ def _add_bias(
         mean.assign(np.asarray(mean) - delta.astype(np.float32))
 
 
-def _norms_behind(steps: Sequence[Step], step: Step) -> list[Step]:
+def _norms_behind(steps: Steps, step: Step) -> list[Step]:
     """The batch norms that alone read a layer's calls, each once."""
     names = {call.name for call in steps if call.layer_name == step.layer_name}
     readers = [reader for reader in steps if names & {*reader.inputs}]

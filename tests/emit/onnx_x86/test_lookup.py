@@ -68,7 +68,7 @@ def assert_exact(form: Target, graph: Graph, images: dict[str, np.ndarray]) -> N
 def test_entries_of_functions_come_out_on_any_grids(
     form: Target, name: str, source: QParams, target: QParams
 ) -> None:
-    graph = graph_of(table_of(POINTWISE[name], source, target), source, target)
+    graph = graph_of(table_of(POINTWISE[name].formula, source, target), source, target)
     assert_exact(form, graph, images_of(graph))
 
 
@@ -101,7 +101,7 @@ def test_entries_of_any_tables_come_out(
 
 @both_formats
 def test_reals_are_gathered(form: Target) -> None:
-    graph = graph_of(POINTWISE["sigmoid"](reals_of(WHOLE)), WHOLE, None)
+    graph = graph_of(POINTWISE["sigmoid"].formula(reals_of(WHOLE)), WHOLE, None)
     assert_exact(form, graph, images_of(graph))
 
 
@@ -114,9 +114,9 @@ def operators(graph: Graph) -> list[str]:
 @pytest.mark.parametrize(
     ("function", "target", "expected"),
     [
-        (POINTWISE["sigmoid"], FINE, ["QLinearSigmoid"]),
+        (POINTWISE["sigmoid"].formula, FINE, ["QLinearSigmoid"]),
         (lambda x: np.where(x < 0, x * np.float32(0.3), x), WHOLE, ["QLinearLeakyRelu"]),
-        (POINTWISE["tanh"], WHOLE, ["DequantizeLinear", "Tanh"]),
+        (POINTWISE["tanh"].formula, WHOLE, ["DequantizeLinear", "Tanh"]),
         (lambda x: x**2, WHOLE, ["Cast", "Gather"]),
     ],
 )
@@ -190,7 +190,7 @@ def test_files_break_no_rule_of_tensorrt(version: str) -> None:
     for graph in (
         product(WHOLE, FINE, WHOLE, [(4, 5, 6), (6,), (4, 5, 6)]),
         graph_of(table, WHOLE, FINE, (2, 128, 3)),
-        graph_of(table_of(POINTWISE["hard_swish"], WHOLE, WHOLE), WHOLE, WHOLE),
+        graph_of(table_of(POINTWISE["hard_swish"].formula, WHOLE, WHOLE), WHOLE, WHOLE),
     ):
         model = onnx.ModelProto.FromString(emit_onnx_tensorrt(graph, options=options))
         assert check_tensorrt(model, options) == ()

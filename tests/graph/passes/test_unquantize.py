@@ -105,7 +105,7 @@ def test_an_ideal_graph_has_the_same_floats(graph: Graph) -> None:
 @pytest.mark.parametrize("function", POINTWISE)
 @pytest.mark.parametrize("target", [FINE, unsigned(4, 2.0**-4), unsigned(2, 0.5)])
 def test_a_table_becomes_a_function_within_half_a_step(function: str, target: QParams) -> None:
-    table = table_of(POINTWISE[function], BYTE, target)
+    table = table_of(POINTWISE[function].formula, BYTE, target)
     codes = graph_of(table, BYTE, target)
     assert function_of(codes, codes.nodes[1]) is not None
     floats, images = converted(codes, Limit.CUT), images_of(codes)
@@ -117,7 +117,7 @@ def test_a_table_becomes_a_function_within_half_a_step(function: str, target: QP
 
 @pytest.mark.parametrize("function", POINTWISE)
 def test_a_fine_table_becomes_its_own_function(function: str) -> None:
-    table = POINTWISE[function](dequantize(np.arange(-128, 128), BYTE)).astype(np.float32)
+    table = POINTWISE[function].formula(dequantize(np.arange(-128, 128), BYTE)).astype(np.float32)
     codes = graph_of(table, BYTE, None)
     assert function_of(codes, codes.nodes[1]) == function
 
@@ -139,7 +139,7 @@ def test_a_table_without_a_function_stays_one(target: QParams | None) -> None:
 @pytest.mark.parametrize("function", POINTWISE)
 def test_functions_stay_within_their_reach(function: str) -> None:
     node = Node(name="f", op="pointwise", inputs=("x",), output="y", attrs={"function": function})
-    values = POINTWISE[function](np.linspace(-30, 30, 60_001))
+    values = POINTWISE[function].formula(np.linspace(-30, 30, 60_001))
     for low, high in (EVERYTHING, (-30.0, 30.0)):
         least, greatest = reach(node, [(low, high)])
         assert least <= values.min() < least + 1e-3

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.channels import Channels, count_thresholds, ideal_steps
 from keras_quant.graph.passes.realize.pitch import EMPTY, pitch_interval, widest_bias
@@ -184,6 +185,7 @@ def fit_staircase(channels: Channels, fit: Fit) -> Staircase:
     return kernel_staircase(channels, factor=fit.factor, bias=fit.bias, multiplier=multiplier)
 
 
-def _weight_scale(channels: Channels, multiplier: np.ndarray) -> np.ndarray:
+def _weight_scale(channels: Channels, multiplier: NDArray[np.float64]) -> NDArray[np.float32]:
     ratio = np.float64(np.float32(channels.output.scale)) / np.float32(channels.input_scale)
-    return (np.minimum(multiplier, MAX_MULTIPLIER) * ratio).astype(np.float32)
+    scale: NDArray[np.float64] = np.minimum(multiplier, MAX_MULTIPLIER) * ratio
+    return scale.astype(np.float32)

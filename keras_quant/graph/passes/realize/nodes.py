@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.errors import GraphError
 from keras_quant.graph.exact import accumulator_range
@@ -38,7 +39,7 @@ class NodeChannels:
     node: Node
     source: QParams
     trained: Channels
-    largest_code: np.ndarray
+    largest_code: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,7 +161,7 @@ def _problems(read: NodeChannels) -> Iterator[str]:
         )
 
 
-def _max_factor(read: NodeChannels, stored_max: int) -> np.ndarray:
+def _max_factor(read: NodeChannels, stored_max: int) -> NDArray[np.int64]:
     """(channels,) int64: 0 where even the factor 1 lets bias or accumulator leave int32."""
     channels = read.trained
     stored = np.maximum(stored_max // np.maximum(read.largest_code, 1), 1)
@@ -169,7 +170,8 @@ def _max_factor(read: NodeChannels, stored_max: int) -> np.ndarray:
     told_apart = np.maximum(MAX_BIAS // (offset + 1), 1)
     # The search moves the offset by one step, and rounds the bias to one beside it.
     within_int32 = MAX_ACCUMULATOR // (channels.reach + offset + 2)
-    return np.minimum(stored, np.minimum(told_apart, within_int32)).astype(np.int64)
+    factor: NDArray[np.float64] = np.minimum(stored, np.minimum(told_apart, within_int32))
+    return factor.astype(np.int64)
 
 
 def _place_node(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.staircase import Staircase, select_stairs
 
@@ -38,10 +39,10 @@ class _Conditions:
         pitch: (channels,) float64; only pitches within a factor 2 of it are wanted.
     """
 
-    heights: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    pitch: np.ndarray
+    heights: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    pitch: NDArray[np.float64]
 
 
 def pitch_interval(
@@ -124,7 +125,7 @@ def _lengths(conditions: _Conditions, channel: np.ndarray, offset: np.ndarray) -
     return length
 
 
-def _peak_offset(conditions: _Conditions, offset: np.ndarray) -> np.ndarray:
+def _peak_offset(conditions: _Conditions, offset: NDArray[np.float64]) -> NDArray[np.float64]:
     """The offset, up to one step from the given one, whose interval is the longest.
 
     Kelley's cutting planes (1960), of one variable: the length is looked at where the tangents
@@ -139,7 +140,8 @@ def _peak_offset(conditions: _Conditions, offset: np.ndarray) -> np.ndarray:
     length, slope = (np.stack([side[which] for side in sides]) for which in (0, 1))
     first = np.argmax(length, axis=0)
     every = np.arange(len(offset))
-    peak, longest = ends[first, every], length[first, every]
+    peak: NDArray[np.float64] = ends[first, every]
+    longest = length[first, every]
     open_ = np.flatnonzero((slope[0] > 0) & (slope[1] < 0))
     for _ in range(PEAK_TURNS):
         if open_.size == 0:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.channels import Channels, count_thresholds
 from keras_quant.graph.passes.realize.fit import Fit, fit_staircase, solve, solve_exactly
@@ -141,7 +142,7 @@ def _make_room(
     return placed
 
 
-def _cramped(placed: _Placed, index: np.ndarray) -> np.ndarray:
+def _cramped(placed: _Placed, index: NDArray[np.intp]) -> NDArray[np.intp]:
     """Those of the given positions whose channels have too little room."""
     few = select_rows(placed, index)
     return index[is_cramped(few.channels, few.room)]
