@@ -20,6 +20,7 @@ from keras_quant.graph.passes.pads import fold_pads
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
+from keras_quant.lower.gain import KernelGain
 from keras_quant.lower.layers import (
     ON_IMAGES,
     attrs_of,
@@ -360,9 +361,16 @@ def _movable(step: Step, layers: Mapping[str, keras.layers.Layer]) -> Movable | 
     """
     layer = layers.get(step.owner or step.layer_name)
     if step.kind in COMPUTE:
-        return read_movable(layer) if step.layer.use_bias else None
+        return _movable_of_kernel(step, read_movable(layer)) if step.layer.use_bias else None
     is_norm = step.kind == "batch_norm" and isinstance(layer, keras.layers.BatchNormalization)
     return read_movable(layer) if is_norm else None
+
+
+def _movable_of_kernel(step: Step, found: Movable) -> Movable:
+    """A layer's variables; the gain of a kernel that goes by itself is one of them."""
+    if found.kernel is None or step.owner is not None:
+        return found
+    return dataclasses.replace(found, gamma=KernelGain(step=step, kernel=found.kernel))
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:
