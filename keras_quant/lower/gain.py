@@ -56,6 +56,7 @@ class KernelGain:
     def _by_channel(self, values: np.ndarray) -> np.ndarray:
         """One row an output channel."""
         if self.step.kind == "depthwise_conv2d":
-            return values.reshape(-1, values.shape[-2] * values.shape[-1]).T
+            rows: np.ndarray = values.reshape(-1, values.shape[-2] * values.shape[-1])
+            return rows.T
         axis = -2 if self.step.kind == "conv2d_transpose" else -1
         return np.moveaxis(values, axis, 0)
