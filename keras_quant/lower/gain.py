@@ -56,7 +56,6 @@ class KernelGain:
     def _by_channel(self, values: np.ndarray) -> np.ndarray:
         """One row an output channel."""
         if self.step.kind == "depthwise_conv2d":
-            rows: np.ndarray = values.reshape(-1, values.shape[-2] * values.shape[-1])
-            return rows.T
+            values = values.reshape(values.shape[0] * values.shape[1], -1)
         axis = -2 if self.step.kind == "conv2d_transpose" else -1
         return np.moveaxis(values, axis, 0)
