@@ -163,7 +163,7 @@ def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
         config = to_keras2(saved.config) if saved.is_keras3 else saved.config
         model = _build(config, trust=trust)
     except Exception as error:  # what a file says can end in any error of Keras
-        # Keras' own message may not tell which class it did not find.
+        # Keras' own message may not name the class that it did not find.
         trusted = f" What had to be trusted: {'; '.join(saved.dangers)}" if saved.dangers else ""
         raise ModelError(
             f"{path}: its model cannot be rebuilt: {_reason(error)}.{trusted}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_quant.preprocessing import Preprocessing
 
-Step = Callable[[], dict[str, np.ndarray]]
+Inference = Callable[[], dict[str, np.ndarray]]
 """Computes the batch that was prepared: by name, (batch, *shape), in the dtype of the model."""
 
 
@@ -44,7 +44,7 @@ class Runner(Protocol):
         """Names of the inputs."""
         ...
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """Takes a batch, and does what need not be done again to compute it again.
 
         Args:
