@@ -157,10 +157,15 @@ def sweep(folder: str | Path) -> list[Path]:
 
     Returns: the removed files.
     """
-    leftovers = [path for path in Path(folder).rglob(f".*{_TEMPORARY}*") if path.is_file()]
+    leftovers = [path for path in Path(folder).rglob("*") if is_temporary(path)]
     for path in leftovers:
         path.unlink()
     return leftovers
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file was being written when its process was killed, or is being written."""
+    return path.name.startswith(".") and _TEMPORARY in path.name and path.is_file()
 
 
 def _temporary(path: Path) -> Path:

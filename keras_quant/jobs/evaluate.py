@@ -15,6 +15,7 @@ from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, ModelError, UsageError
 from keras_quant.jobs.loaded import Answers, Loaded, load_file
 from keras_quant.jobs.paths import dataset_of, files_of, record_around
+from keras_quant.jobs.predicted import predict_note
 from keras_quant.jobs.preprocess import TRIED_IMAGES, Say, declare, guessing_warning
 from keras_quant.model.metrics import Scores, metrics_of
 from keras_quant.model.tasks import CLASSIFICATION, task_of
@@ -100,7 +101,8 @@ def evaluate(
             the file or its run says, or else the model's first layers.
         split: one of SPLITS.
         trust: load a Keras file that holds code (see model.files.load_model).
-        say: is told what is not usual of the input, and of answers that are mere guesses.
+        say: is told what is not usual of the input, of answers that are mere guesses, and where
+            Keras' own predict answers otherwise.
     Raises:
         UsageError: no such split, or no dataset known.
         RunError, ModelError, DataError: the path or the data is broken, or does not fit.
@@ -123,6 +125,9 @@ def evaluate(
         data = dataclasses.replace(data, notes=())  # said once
         judged.append(_Judged(loaded=loaded, data=declared))
     part = getattr(data, split)
+    for one in judged:
+        if told := predict_note(one.loaded, part.x, one.data.preprocessing):
+            say(told)
     for start in range(0, len(part), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
         first: Answers | None = None

@@ -86,16 +86,18 @@ def train(
     )
     planned = plan(source, settings.scheme)
     record = begin_record(settings, dataset, planned.float_layers, command)
-    folder, record = _open(path, record, settings, overwrite=overwrite, resume=resume)
-    statistics = _collected(planned, source, dataset, settings, folder, progress)
-    model = _quantized(source, settings, statistics)
-    lower(model)  # what cannot be lowered is reported before training, not after
-    _train(model, source, statistics, dataset, settings, folder, resume=resume, progress=progress)
-    record, exported = finish(
-        model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
-    )
-    # Last, so that no kill costs the epochs that are done.
-    (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    with _open(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
+        statistics = _collected(planned, source, dataset, settings, folder, progress)
+        model = _quantized(source, settings, statistics)
+        lower(model)  # what cannot be lowered is said before training, not after
+        _train(
+            model, source, statistics, dataset, settings, folder, resume=resume, progress=progress
+        )
+        record, exported = finish(
+            model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
+        )
+        # Last, so that no kill costs the epochs that are done.
+        (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
@@ -123,18 +125,19 @@ def _of_parent(parent: Path | None) -> Preprocessing | None:
     return None if parent is None else records.load(parent).dataset.preprocess
 
 
+@contextlib.contextmanager
 def _open(
     path: Path, record: RunRecord, settings: TrainSettings, *, overwrite: bool, resume: bool
-) -> tuple[RunFolder, RunRecord]:
+) -> Iterator[tuple[RunFolder, RunRecord]]:
     """Makes the run's folder, or opens a stopped run's and gives the record that it began with."""
-    if resume:
-        record = _begun(path, record)
-        folder = runs.reopen(path)
-    else:
-        folder = runs.create(path, overwrite=overwrite)
-        records.save(record, folder.path)  # first: without it a folder is no run
-    write_text(folder.scheme, scheme_to_yaml(settings.scheme))
-    return folder, record
+    opened = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
+    with opened as folder:
+        if resume:
+            record = _begun(path, record)
+        else:
+            records.save(record, folder.path)  # first: without it a folder is no run
+        write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+        yield folder, record
 
 
 def _begun(path: Path, record: RunRecord) -> RunRecord:

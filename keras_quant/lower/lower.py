@@ -20,6 +20,7 @@ from keras_quant.graph.passes.pads import fold_pads
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
+from keras_quant.lower.gain import KernelGain
 from keras_quant.lower.layers import (
     ON_IMAGES,
     attrs_of,
@@ -378,9 +379,18 @@ def _movable(operation: Operation, layers: Mapping[str, keras.layers.Layer]) -> 
     """
     layer = layers.get(operation.owner or operation.layer_name)
     if operation.kind in COMPUTE:
-        return read_movable(layer) if operation.layer.use_bias else None
+        return (
+            _movable_of_kernel(operation, read_movable(layer)) if operation.layer.use_bias else None
+        )
     is_norm = operation.kind == "batch_norm" and isinstance(layer, keras.layers.BatchNormalization)
     return read_movable(layer) if is_norm else None
+
+
+def _movable_of_kernel(operation: Operation, found: Movable) -> Movable:
+    """A layer's variables; the gain of a kernel that goes by itself is one of them."""
+    if found.kernel is None or operation.owner is not None:
+        return found
+    return dataclasses.replace(found, gamma=KernelGain(operation=operation, kernel=found.kernel))
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:

@@ -29,6 +29,7 @@ from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
 from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.history import Epoch  # noqa: E402
+from keras_quant.runs.lock import LOCK_NAME, locked  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.training.optimizer_settings import OptimizerSettings  # noqa: E402
@@ -106,6 +107,16 @@ def begun(half: Path, tmp_path: Path) -> Path:
     return shutil.copytree(half, tmp_path / "run")
 
 
+@pytest.mark.parametrize("how", [{"resume": True}, {"overwrite": True}])
+def test_a_run_that_another_process_works_on_is_left_alone(
+    begun: Path, how: dict[str, bool]
+) -> None:
+    before = {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+    with locked(begun), pytest.raises(RunError, match=f"process {os.getpid()} works on it"):
+        train(SETTINGS, begun, **how, progress=Progress(quiet=True))
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_stopped_training_goes_on_to_the_same_weights(begun: Path, whole: Path) -> None:
     before = records.load(begun)
     assert (before.status, len(history(begun))) == ("training", 1)
@@ -177,7 +188,7 @@ def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
         patch.setattr("keras_quant.proof.formats.tflite.emit_tflite", wrong_file)
         with pytest.raises(ParityError, match="does not answer as the model does"):
             run(path, ONE_EPOCH)
-    names = sorted(file.name for file in (path / "export").iterdir())
+    names = sorted(file.name for file in (path / "export").iterdir() if file.name != LOCK_NAME)
     assert names == ["model.failed-parity.tflite", "model.kqgraph", "parity.json"]
     record = records.load(path)
     assert record.status == "trained"
@@ -185,7 +196,7 @@ def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
         "Keras model"
     ]
     run(path, ONE_EPOCH, resume=True)
-    names = sorted(file.name for file in (path / "export").iterdir())
+    names = sorted(file.name for file in (path / "export").iterdir() if file.name != LOCK_NAME)
     assert names == ["model.kqgraph", "model.tflite", "parity.json"]
     assert records.load(path).status == "exported"
 
@@ -207,7 +218,7 @@ def test_checkpoint_that_does_not_fit_the_disk_leaves_a_run_that_goes_on(
         run(begun, resume=True)
     full_disk(resource.RLIM_INFINITY)
     assert (begun / "checkpoint.npz").read_bytes() == before
-    assert list(begun.glob(".*")) == []
+    assert [path.name for path in begun.glob(".*")] == [LOCK_NAME]
     assert_same_run(run(begun, resume=True), whole)
 
 
@@ -241,7 +252,7 @@ def test_whichever_file_the_disk_has_no_room_for_the_run_goes_on(
         except FileError as error:
             assert "Free some space on that disk" in str(error)  # noqa: PT017
             failed.append(str(error).partition(": ")[0].rpartition("/")[2])
-        assert [file for file in path.rglob("*") if file.name.startswith(".")] == []
+        assert {file.name for file in path.rglob(".*")} == {LOCK_NAME}
         resumable = (path / "run.json").exists()
         train(ONE_EPOCH, path, resume=resumable, progress=Progress(quiet=True))
         assert_same_run(path, expected)
