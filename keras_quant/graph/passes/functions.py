@@ -15,7 +15,7 @@ SAME_STEP = 2.0**-8
 
 
 def function_of(graph: Graph, node: Node) -> str | None:
-    """The first function that gives each entry of a lookup's table, as rounding can tell.
+    """The first function that gives each entry of a lookup's table, as far as rounding shows.
 
     A table of few codes may stand for several functions; they are then within half a step of each
     other, and of the one that the table was made from.
