@@ -30,7 +30,7 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     help=f"{', '.join(METHODS)}, or float; a rule of a scheme may name another.",
 )
 @click.option("--epochs", default=20, show_default=True, help="Passes over the training images.")
-@click.option("--batch-size", default=128, show_default=True, help="Images a training step.")
+@click.option("--batch-size", default=128, show_default=True, help="Images a batch.")
 @click.option("--optimizer", default="adam", show_default=True, help="adam or sgd.")
 @click.option(
     "--learning-rate", default=1e-3, show_default=True, help="The highest of the schedule."

@@ -37,7 +37,7 @@ from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import is_float
 from keras_quant.tf import keras
 from keras_quant.training import checkpoint
-from keras_quant.training.fit import FitSettings, fit
+from keras_quant.training.loop import LoopSettings, train_epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,7 +90,9 @@ def train(
         statistics = _collected(planned, source, dataset, settings, folder, progress)
         model = _quantized(source, settings, statistics)
         lower(model)  # what cannot be lowered is said before training, not after
-        _fit(model, source, statistics, dataset, settings, folder, resume=resume, progress=progress)
+        _train(
+            model, source, statistics, dataset, settings, folder, resume=resume, progress=progress
+        )
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
@@ -178,7 +180,7 @@ def _quantized(
     return quantize(source, settings.scheme, statistics, settings.method)
 
 
-def _fit(
+def _train(
     model: keras.Model,
     source: keras.Model,
     statistics: Statistics | None,
@@ -191,7 +193,7 @@ def _fit(
 ) -> None:
     """Trains; on a NaN loss the last good weights are saved before the error goes on."""
     augment = dataset.augment if settings.augment is None else settings.augment
-    fit_settings = FitSettings(
+    loop_settings = LoopSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
@@ -210,11 +212,11 @@ def _fit(
             trained = _quantized(narrow, settings, statistics)
         trained.set_weights(model.get_weights())
     try:
-        fit(
+        train_epochs(
             model,
             trained,
             dataset,
-            fit_settings,
+            loop_settings,
             teacher=source if settings.distill else None,
             folder=folder.path,
             resume=resume,

@@ -36,8 +36,8 @@ class TrainSettings:
         scheme: which layer gets how many bits.
         method: a name of METHODS.
         augment: flips and crops; None means the dataset's default.
-        patience: see FitSettings.
-        precision: of the training step's arithmetic; weights and evaluation are float32.
+        patience: see LoopSettings.
+        precision: of the arithmetic of training; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
         distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
@@ -94,7 +94,7 @@ class TrainSettings:
 
 
 def check(settings: TrainSettings) -> None:
-    """Tells everything that is wrong with settings.
+    """Reports everything that is wrong with settings.
 
     Raises:
         UsageError: values that are out of range, or methods or options that are not known.

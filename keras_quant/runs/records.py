@@ -248,7 +248,7 @@ def environment() -> dict[str, str]:
     """Says what this process runs on.
 
     Returns: python, platform, cpu, cpu_instructions (those of CPU_FLAGS that it has), cores;
-        "unknown" where the system does not tell.
+        "unknown" where the system does not say.
     """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
