@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from keras_quant.preprocessing import Preprocessing
 
-Inference = Callable[[], dict[str, np.ndarray]]
+if TYPE_CHECKING:
+    import numpy as np
+
+Inference: TypeAlias = "Callable[[], dict[str, np.ndarray]]"
 """Computes the batch that was prepared: by name, (batch, *shape), in the dtype of the model."""
 
 

@@ -26,6 +26,9 @@ class LiteRTRunner:
     """A loaded .tflite file; inputs and outputs are named as in its signature.
 
     A file of a fixed batch is called with so many images, however many are given.
+
+    Attributes:
+        batch: how many images a call takes; None where the file leaves that open.
     """
 
     def __init__(self, model: bytes | Path, *, num_threads: int = 1) -> None:
@@ -48,7 +51,7 @@ class LiteRTRunner:
             takes_pixels=all(d["dtype"] == np.uint8 for d in self._inputs.values()),
             preprocessing=_preprocessing(content, self._where),
         )
-        self._batch = _fixed_batch(self._inputs)
+        self.batch = _fixed_batch(self._inputs)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -70,8 +73,8 @@ class LiteRTRunner:
         """
         self._check(inputs)
         images = len(next(iter(inputs.values())))
-        if self._batch not in (None, images):
-            return partial(in_batches, self.run, inputs, self._batch)
+        if self.batch not in (None, images):
+            return partial(in_batches, self.run, inputs, self.batch)
         arrays = {
             details["index"]: _stored(np.asarray(inputs[name]), details)
             for name, details in self._inputs.items()
