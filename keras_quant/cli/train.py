@@ -55,7 +55,10 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     metavar="W,W,...",
     help="Of the losses of several outputs, in their order [default: 1 each].",
 )
-@click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same result.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Same seed, threads and machine: same result."
+)
+@click.option("--threads", default=0, show_default=True, help="Of TensorFlow; 0 is one a core.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
 @click.option(
     "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."

@@ -16,7 +16,7 @@ from keras_quant import runs
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
-from keras_quant.errors import RunError, TrainingError, UsageError
+from keras_quant.errors import RunError, TrainingError, UsageError, warn
 from keras_quant.files import write_text
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
@@ -35,7 +35,7 @@ from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
 from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import is_float
-from keras_quant.tf import keras
+from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
 from keras_quant.training.loop import LoopSettings, train_epochs
 
@@ -74,6 +74,7 @@ def train(
     dataset = load_dataset(
         settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
     )
+    use_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
     source = build_float(settings.model, settings.model_options, dataset, settings.parent)
     _check_outputs(source, settings, dataset)
@@ -149,6 +150,11 @@ def _begun(path: Path, record: RunRecord) -> RunRecord:
         raise RunError(
             f"{path}: --resume needs the settings that the run was begun with; these differ: "
             f"{', '.join(differing)} (see {path / records.FILE_NAME})"
+        )
+    if rounding := records.differing_rounding(begun, record):
+        warn(
+            f"{path}: goes on, but not to the bits that it would have ended in: it was begun with "
+            f"{'; '.join(rounding)}"
         )
     return begun
 
