@@ -192,7 +192,8 @@ def _parse_config(text: str | bytes) -> dict[str, Any]:
         )
     config = json.loads(text)
     _check(config_excesses(config, file_names().calls))
-    return _without_training(config)  # type: ignore[no-any-return]
+    plain: dict[str, Any] = _without_training(config)
+    return plain
 
 
 def _count_elements(path: Path, weights: h5py.File) -> int:
