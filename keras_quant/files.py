@@ -55,7 +55,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise _explained(path, error) from error
     finally:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # the first error is the one to report
             temporary.unlink()
 
 
@@ -106,7 +106,7 @@ def write_together(contents: Mapping[Path, bytes | Callable[[Path], None]]) -> N
         raise FileError(str(error).replace(made[path].name, path.name)) from error
     finally:
         for temporary in made.values():
-            with suppress(OSError):  # the first error is the one to tell
+            with suppress(OSError):  # the first error is the one to report
                 temporary.unlink()
 
 

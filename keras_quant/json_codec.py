@@ -1,4 +1,4 @@
-"""JSON of dataclasses, both ways; reading is strict and tells all problems at once."""
+"""JSON of dataclasses, both ways; reading is strict and reports all problems at once."""
 
 from __future__ import annotations
 

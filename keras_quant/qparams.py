@@ -92,7 +92,7 @@ def holds_range(outer: QParams, inner: QParams) -> bool:
 
 
 def fits_int8(qparams: QParams) -> bool:
-    """Whether the codes are few enough for int8, with some offset."""
+    """Whether the codes are few enough for int8, with some shift."""
     return qparams.qmax - qparams.qmin < INT8_CODES
 
 

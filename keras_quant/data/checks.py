@@ -52,7 +52,7 @@ def find_problems(arrays: Mapping[str, np.ndarray], num_classes: int | None) -> 
         arrays: x_train, y_train, x_test, y_test, and x_val, y_val where there are any; as
             as_images and as_labels give them. Arrays that are not there are not looked at.
         num_classes: number of classes where it is known; otherwise the labels of y_train
-            must be 0, 1, 2, ... without a gap, and the highest tells.
+            must be 0, 1, 2, ... without a gap, and the highest counts.
     Returns: one line a problem, beginning with the array's name; empty when all is well.
     """
     images = {part: arrays[f"x_{part}"] for part in PARTS if f"x_{part}" in arrays}

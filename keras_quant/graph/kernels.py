@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.pointwise import ACTIVATIONS, POINTWISE
-from keras_quant.graph.rounding import Kernel, code_dtype, offsets, to_codes
+from keras_quant.graph.rounding import Kernel, code_dtype, levels, to_codes
 from keras_quant.graph.windows import pad_image, taps, window_of
 from keras_quant.qparams import INT8_CODES, QParams
 
@@ -32,14 +32,14 @@ def bind_dequantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Ker
     """real = float32(scale) * (code - zero_point)."""
     source = _codes(inputs[0])
     scale = np.float32(source.scale)
-    return lambda x: offsets(x, source) * scale
+    return lambda x: levels(x, source) * scale
 
 
 def bind_requantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """code = round_half_even((code - zero_point) * float32(s_in / s_out)), in float32."""
     source, target = _codes(inputs[0]), _codes(output)
     ratio = np.float32(source.scale) / np.float32(target.scale)
-    return lambda x: to_codes(offsets(x, source) * ratio, target)
+    return lambda x: to_codes(levels(x, source) * ratio, target)
 
 
 def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -66,7 +66,7 @@ def _add(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -
 
 def _add_in_float32(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -> Array:
     """As `_add`, in half the time."""
-    steps, more = offsets(a, first), offsets(b, second)
+    steps, more = levels(a, first), levels(b, second)
     steps *= np.float32(first.scale / target.scale)
     more *= np.float32(second.scale / target.scale)
     return to_codes(steps + more, target)
@@ -99,7 +99,7 @@ def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
     multiplier = np.float32(first.scale) * np.float32(second.scale) / np.float32(target.scale)
 
     def kernel(a: Array, b: Array) -> Array:
-        product = aligned(offsets(a, first)) * aligned(offsets(b, second))
+        product = aligned(levels(a, first)) * aligned(levels(b, second))
         return to_codes(product * multiplier, target)
 
     return kernel

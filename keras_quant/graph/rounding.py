@@ -21,7 +21,7 @@ def code_dtype(qparams: QParams) -> type[np.signedinteger]:
     return np.int32
 
 
-def offsets(codes: np.ndarray, qparams: QParams) -> np.ndarray:
+def levels(codes: np.ndarray, qparams: QParams) -> np.ndarray:
     """Gives code - zero_point as float32 of the same shape."""
     real = codes.astype(np.float32)
     if qparams.zero_point:
@@ -32,7 +32,7 @@ def offsets(codes: np.ndarray, qparams: QParams) -> np.ndarray:
 def reals_of(qparams: QParams) -> np.ndarray:
     """Gives the real of each code from qmin to qmax, as the op dequantize computes it."""
     codes = np.arange(qparams.qmin, qparams.qmax + 1)
-    reals: np.ndarray = offsets(codes, qparams) * np.float32(qparams.scale)
+    reals: np.ndarray = levels(codes, qparams) * np.float32(qparams.scale)
     return reals
 
 

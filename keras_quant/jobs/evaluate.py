@@ -126,8 +126,8 @@ def evaluate(
         judged.append(_Judged(loaded=loaded, data=declared))
     part = getattr(data, split)
     for one in judged:
-        if told := predict_note(one.loaded, part.x, one.data.preprocessing):
-            say(told)
+        if note := predict_note(one.loaded, part.x, one.data.preprocessing):
+            say(note)
     for start in range(0, len(part), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
         first: Answers | None = None

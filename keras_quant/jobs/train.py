@@ -16,7 +16,7 @@ from keras_quant import runs
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
-from keras_quant.errors import RunError, TrainingError, UsageError
+from keras_quant.errors import RunError, TrainingError, UsageError, warn
 from keras_quant.files import write_text
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
@@ -35,9 +35,9 @@ from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
 from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import is_float
-from keras_quant.tf import keras
+from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
-from keras_quant.training.fit import FitSettings, fit
+from keras_quant.training.loop import LoopSettings, train_epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,6 +74,7 @@ def train(
     dataset = load_dataset(
         settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
     )
+    use_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
     source = build_float(settings.model, settings.model_options, dataset, settings.parent)
     _check_outputs(source, settings, dataset)
@@ -90,7 +91,9 @@ def train(
         statistics = _collected(planned, source, dataset, settings, folder, progress)
         model = _quantized(source, settings, statistics)
         lower(model)  # what cannot be lowered is said before training, not after
-        _fit(model, source, statistics, dataset, settings, folder, resume=resume, progress=progress)
+        _train(
+            model, source, statistics, dataset, settings, folder, resume=resume, progress=progress
+        )
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
@@ -148,6 +151,11 @@ def _begun(path: Path, record: RunRecord) -> RunRecord:
             f"{path}: --resume needs the settings that the run was begun with; these differ: "
             f"{', '.join(differing)} (see {path / records.FILE_NAME})"
         )
+    if rounding := records.differing_rounding(begun, record):
+        warn(
+            f"{path}: goes on, but not to the bits that it would have ended in: it was begun with "
+            f"{'; '.join(rounding)}"
+        )
     return begun
 
 
@@ -178,7 +186,7 @@ def _quantized(
     return quantize(source, settings.scheme, statistics, settings.method)
 
 
-def _fit(
+def _train(
     model: keras.Model,
     source: keras.Model,
     statistics: Statistics | None,
@@ -191,7 +199,7 @@ def _fit(
 ) -> None:
     """Trains; on a NaN loss the last good weights are saved before the error goes on."""
     augment = dataset.augment if settings.augment is None else settings.augment
-    fit_settings = FitSettings(
+    loop_settings = LoopSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
@@ -210,11 +218,11 @@ def _fit(
             trained = _quantized(narrow, settings, statistics)
         trained.set_weights(model.get_weights())
     try:
-        fit(
+        train_epochs(
             model,
             trained,
             dataset,
-            fit_settings,
+            loop_settings,
             teacher=source if settings.distill else None,
             folder=folder.path,
             resume=resume,

@@ -27,7 +27,7 @@ def fused_kernels() -> Iterator[None]:
 
     They differ from the exact ones in two things: a value exactly half-way between two codes
     rounds up, not to even, and the gradient also passes at exactly 0 under qmin = 0. Meant for
-    training steps; never for evaluation.
+    training; never for evaluation.
     """
     token = _FUSED.set(True)
     try:

@@ -51,7 +51,7 @@ def is_quantized(layer: Any) -> bool:
 
 
 def read_kernel(layer: Any) -> Weight | None:
-    """Reads a fitted layer's kernel as codes.
+    """Reads a layer's kernel as codes.
 
     Returns: int16 codes in the Keras layout of the kernel, and a float64 scale that broadcasts to
         them; None where the kernel is in float.

@@ -53,9 +53,15 @@ def _call(reference: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls the user's code; whatever it raises is the user's to mend."""
     try:
         return function(*arguments)
-    except KerasQuantError:
+    except (KerasQuantError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except SystemExit as error:
+        raise ModelError(
+            f"{reference} called sys.exit({'' if error.code is None else repr(error.code)}); kq "
+            "needs the model that it returns. Put what is meant for a script under "
+            "if __name__ == '__main__':"
+        ) from error
+    except BaseException as error:  # one of its own classes may be no Exception
         raise ModelError(f"{reference} failed: {type(error).__name__}: {error}") from error
 
 

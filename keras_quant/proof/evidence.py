@@ -95,8 +95,8 @@ class Evidence:
 
     def _parts(self) -> list[slice]:
         size = int(np.prod(self.images.shape[1:]))
-        step = max(1, min(IMAGES_AT_ONCE, ELEMENTS_AT_ONCE // size))
-        return [slice(start, start + step) for start in range(0, len(self.images), step)]
+        count = max(1, min(IMAGES_AT_ONCE, ELEMENTS_AT_ONCE // size))
+        return [slice(start, start + count) for start in range(0, len(self.images), count)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +23,25 @@ from keras_quant.proof.formats import FORMATS, Format
 from keras_quant.proof.formats.definition import Card
 from keras_quant.qparams import unsigned
 from keras_quant.runners import Runner
+from keras_quant.runners.child import ChildRunner
 from keras_quant.runners.litert import LiteRTRunner
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner, UnoptimizedRunner
 from tests.emit.random_graphs import GraphBuilder, small_classifier
 
 FLOAT32_ROUNDING = 1e-5
+
+
+def in_child(name: str) -> Callable[[bytes], Runner]:
+    """What runs the bytes of a file in a child process."""
+
+    def load(content: bytes) -> Runner:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"model{FORMATS[name].suffix}"
+            path.write_bytes(content)
+            return ChildRunner(FORMATS[name].runner, path)
+
+    return load
+
 
 RUNNERS: dict[str, Callable[..., Runner]] = {
     "tflite": LiteRTRunner,
@@ -33,6 +49,7 @@ RUNNERS: dict[str, Callable[..., Runner]] = {
     "onnx": OnnxRuntimeRunner,
     "onnx of a fixed batch": OnnxRuntimeRunner,
     "tensorrt": UnoptimizedRunner,
+    **{f"{name} in a child": in_child(name) for name in FORMATS},
 }
 FIXED = 3
 
@@ -53,6 +70,9 @@ EMIT: dict[str, Callable[[Graph], bytes]] = {
     "onnx": emit_onnx_x86,
     "onnx of a fixed batch": lambda graph: with_batch(emit_onnx_x86(graph), FIXED),
     "tensorrt": emit_onnx_tensorrt,
+    "tflite in a child": emit_tflite,
+    "onnx in a child": emit_onnx_x86,
+    "tensorrt in a child": emit_onnx_tensorrt,
 }
 
 
@@ -67,7 +87,13 @@ def runner(request: pytest.FixtureRequest, builder: GraphBuilder) -> Runner:
 
 
 def test_every_format_has_its_runner_tried() -> None:
-    assert {form.definition.runner for form in FORMATS.values()} == set(RUNNERS.values())
+    assert {form.definition.runner for form in FORMATS.values()} <= set(RUNNERS.values())
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_a_child_runs_a_file_by_the_runner_of_its_format(form: Format) -> None:
+    module, _, name = form.runner.partition(":")
+    assert getattr(importlib.import_module(module), name) is form.definition.runner
 
 
 def test_answers_do_not_depend_on_the_batch(runner: Runner, builder: GraphBuilder) -> None:
@@ -94,9 +120,9 @@ def test_what_was_prepared_is_computed_as_often_as_it_is_asked(
     output = builder.graph().outputs[0]
     images = builder.images(7)
     wanted = runner.run(images)[output]
-    step = runner.prepare(images)
+    infer = runner.prepare(images)
     for _ in range(2):
-        np.testing.assert_array_equal(step()[output], wanted)
+        np.testing.assert_array_equal(infer()[output], wanted)
 
 
 def test_a_runner_tells_kernels_and_versions(runner: Runner) -> None:
@@ -160,6 +186,31 @@ def test_weights_of_an_onnx_file_may_lie_beside_it(
     (tmp_path / "weights").unlink()
     with pytest.raises(ModelError, match=r"model.onnx: not an ONNX model that .* can load"):
         runner(tmp_path / "model.onnx")
+
+
+def keep_in(model: onnx.ModelProto, location: str) -> bytes:
+    """A model whose first initializer says that its values lie in another file."""
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("location", ["../weights", "/{}/weights", "link"])
+def test_weights_outside_of_the_folder_are_refused(
+    location: str, builder: GraphBuilder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "weights").write_bytes(bytes(10_000))
+    (folder / "link").symlink_to(tmp_path / "weights")
+    model = onnx.load_model_from_string(emit_onnx_x86(builder.graph()))
+    content = keep_in(model, location.format(tmp_path))
+    (folder / "model.onnx").write_bytes(content)
+    for given in (folder / "model.onnx", content):
+        with pytest.raises(ModelError, match=r"lie in .*; only files in the model's own folder"):
+            OnnxRuntimeRunner(given)
 
 
 def test_an_axis_that_a_file_leaves_open_takes_any_length() -> None:

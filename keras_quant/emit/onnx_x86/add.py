@@ -26,14 +26,14 @@ def floats_are_exact(first: QParams, second: QParams, output: QParams) -> bool:
 
     The operators are those of `onnx_x86_ops`: the sum is multiplied by float32(1 / scale).
     """
-    a, b = (_offsets(q).astype(np.float32) * np.float32(q.scale) for q in (first, second))
+    a, b = (_levels(q).astype(np.float32) * np.float32(q.scale) for q in (first, second))
     steps = np.add.outer(a, b) * (np.float32(1) / np.float32(output.scale))
     return bool((_clipped(steps, output) == _wanted(first, second, output)).all())
 
 
 def _wanted(first: QParams, second: QParams, output: QParams) -> np.ndarray:
     """The reference's codes less the zero point, as in `graph.kernels.bind_add`."""
-    a, b = (_offsets(q).astype(np.float64) * q.scale for q in (first, second))
+    a, b = (_levels(q).astype(np.float64) * q.scale for q in (first, second))
     return _clipped(np.add.outer(a, b) / output.scale, output)
 
 
@@ -56,7 +56,7 @@ def _stored(qparams: QParams) -> np.ndarray:
     return np.arange(low, high + 1)
 
 
-def _offsets(qparams: QParams) -> np.ndarray:
+def _levels(qparams: QParams) -> np.ndarray:
     return np.arange(qparams.qmin, qparams.qmax + 1) - qparams.zero_point
 
 

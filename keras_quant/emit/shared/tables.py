@@ -120,7 +120,7 @@ def _middle_slopes(table: Table) -> Array:
     if not negative.any():
         return np.ones(len(table.rows), np.float32)
     x, codes = table.reals[negative].astype(np.float64), table.rows[:, negative]
-    # A saturated entry tells nothing of how far beyond it the value lies.
+    # A saturated entry says nothing of how far beyond it the value lies.
     above = np.where(codes == target.qmax, np.inf, codes - target.zero_point + 0.5)
     below = np.where(codes == target.qmin, -np.inf, codes - target.zero_point - 0.5)
     low, high = (above * target.scale / x).max(axis=1), (below * target.scale / x).min(axis=1)

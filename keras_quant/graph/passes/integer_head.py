@@ -92,8 +92,8 @@ def _reach(graph: Graph, head: Node) -> Range:
     source = graph.tensors[head.inputs[0]].qparams
     assert source is not None and head.weight is not None and head.weight.scale is not None
     bias = 0.0 if head.bias is None else head.bias
-    step = source.scale * head.weight.scale
-    low, high = (n * step + bias for n in accumulator_range(head.weight.values, source))
+    unit = source.scale * head.weight.scale
+    low, high = (n * unit + bias for n in accumulator_range(head.weight.values, source))
     return float(low.min()), float(high.max())
 
 

@@ -46,7 +46,7 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
         scale: the scale that the last call used, kept as QKeras' quantizers keep it.
     """
 
-    alpha = "auto"  # tells QKeras not to rescale the kernel's initial values
+    alpha = "auto"  # asks QKeras not to rescale the kernel's initial values
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class QConv2DTranspose(qkeras.QConv2DTranspose):
 def repair_qkeras() -> None:
     """Repairs how QKeras saves and loads its quantizers, once, for this process.
 
-    Also hides the warning that QKeras' layers set off whenever they tell their settings: they
+    Also hides the warning that QKeras' layers set off whenever they give their settings: they
     serialize quantizers as if they were constraints, which works.
     """
     warnings.filterwarnings("ignore", message=".*constraints.serialize.*fitted_bits")
@@ -109,7 +109,7 @@ def _with_its_bound(cls: Any) -> Callable[[Any], dict[str, Any]]:
 
 
 def _with_lost_arguments(cls: Any) -> Callable[[Any], dict[str, Any]]:
-    """A get_config that also tells what the constructor was given and QKeras' own leaves out."""
+    """A get_config that also gives what the constructor was given and QKeras' own leaves out."""
     config, parameters = cls.get_config, inspect.signature(cls.__init__).parameters
     defaults = {name: p.default for name, p in parameters.items() if name != "self"}
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_quant.emit.onnx_tensorrt.emission import stored_offset as tensorrt_offset
+from keras_quant.emit.onnx_tensorrt.emission import stored_shift as tensorrt_shift
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
-from keras_quant.emit.onnx_x86.emission import stored_offset as x86_offset
+from keras_quant.emit.onnx_x86.emission import stored_shift as x86_shift
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.emit.onnx_x86.lookup import _FUNCTIONS
 from keras_quant.emit.onnx_x86.multiply import kernel_is_exact
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
@@ -43,18 +44,18 @@ class Target:
     """
 
     emit: Callable[[Graph], bytes]
-    offset: Callable[[QParams], int]
+    shift: Callable[[QParams], int]
     optimize: bool
 
     def run(self, graph: Graph, images: dict[str, np.ndarray]) -> np.ndarray:
         verify(graph)
         runner = OnnxRuntimeRunner(self.emit(graph), optimize=self.optimize)
         found, qparams = runner.run(images)["out"], graph.tensors["out"].qparams
-        return found if qparams is None else found.astype(int) - self.offset(qparams)
+        return found if qparams is None else found.astype(int) - self.shift(qparams)
 
 
-X86 = Target(emit=emit_onnx_x86, offset=x86_offset, optimize=True)
-TENSORRT = Target(emit=emit_onnx_tensorrt, offset=tensorrt_offset, optimize=False)
+X86 = Target(emit=emit_onnx_x86, shift=x86_shift, optimize=True)
+TENSORRT = Target(emit=emit_onnx_tensorrt, shift=tensorrt_shift, optimize=False)
 both_formats = pytest.mark.parametrize("form", [X86, TENSORRT], ids=["onnx", "tensorrt"])
 
 
@@ -123,6 +124,10 @@ def operators(graph: Graph) -> list[str]:
 def test_tables_are_written_with_fast_operators(function, target: QParams, expected) -> None:
     graph = graph_of(table_of(function, WHOLE, target), WHOLE, target)
     assert operators(graph) == expected
+
+
+def test_every_function_is_tried_for_a_table_once() -> None:
+    assert sorted(_FUNCTIONS) == sorted(POINTWISE)
 
 
 @both_formats

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.limits import find_problems
+from keras_quant.emit.tflite.lookup import _FLOAT_FUNCTIONS, _INT8_FUNCTIONS
 from keras_quant.emit.tflite.rescale import rescale
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor
@@ -141,6 +142,10 @@ def test_reals_are_gathered() -> None:
     graph = graph_of(table, WHOLE, None)
     found = proven(graph, images_of(graph))
     assert found.difference == 0
+
+
+def test_every_function_is_tried_for_a_table() -> None:
+    assert {*_INT8_FUNCTIONS.values(), *_FLOAT_FUNCTIONS} == POINTWISE.keys()
 
 
 @pytest.mark.parametrize("name", [*POINTWISE])

@@ -14,7 +14,7 @@ from keras_quant.graph.passes.outputs import tell_apart
 from keras_quant.graph.passes.pads import fold_pads, unfold_pads
 from keras_quant.graph.passes.pixels import take_pixels
 from keras_quant.graph.passes.realize import realize
-from keras_quant.graph.passes.unquantize import Limit, unquantize
+from keras_quant.graph.passes.unquantize import Clamp, unquantize
 from keras_quant.graph.store import pack_graph
 from keras_quant.graph.verify import verify
 from keras_quant.preprocessing import PREPROCESSINGS
@@ -24,7 +24,7 @@ Pass = Callable[[Graph], Graph]
 REALIZED: Mapping[str, Pass] = {
     "integer_head": integer_head,
     "take_pixels": lambda graph: take_pixels(graph, PREPROCESSINGS["tf"]),
-    "unquantize": lambda graph: unquantize(graph, lambda node, qparams: Limit.ROUND),
+    "unquantize": lambda graph: unquantize(graph, lambda node, qparams: Clamp.ROUND),
 }
 """What takes realized graphs; the others take any."""
 PASSES: Mapping[str, Pass] = {

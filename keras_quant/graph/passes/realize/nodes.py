@@ -17,7 +17,7 @@ from keras_quant.graph.passes.realize.rows import replace_rows, select_rows
 from keras_quant.qparams import QParams
 
 INT8_MAX = 127
-# A bias of up to 2**22 is still told from its neighbours after a float32 rounding.
+# A bias of up to 2**22 still differs from its neighbours after a float32 rounding.
 MAX_BIAS = 2.0**22
 MAX_ACCUMULATOR = 2.0**31 - 1
 # With activation scales in this range and multipliers of 2**-41 (a bias below 2**31, 8 bits

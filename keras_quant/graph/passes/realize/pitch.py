@@ -1,6 +1,6 @@
 """The pitches that a staircase allows, and the bias that allows the most of them.
 
-For one offset the conditions of `fit` bound the pitch, so the allowed pitches are an interval.
+For one offset the conditions of `solve` bound the pitch, so the allowed pitches are an interval.
 Its length is a concave function of the offset (the least of some linear functions less the
 largest of others). So where any integer over a factor has an interval, one of the two beside an
 offset with an interval has one; and the longest is beside the peak.
@@ -85,7 +85,7 @@ def widest_bias(
 def _widest(
     conditions: _Conditions, max_factor: np.ndarray, offset: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `widest_bias` returns, for channels that fit into the cache at a time."""
+    """What `widest_bias` returns, for channels that have room in the cache at a time."""
     *_, length = _beside(conditions, max_factor, offset)
     found = length.max(axis=1) > -EMPTY * conditions.pitch
     conditions, max_factor = _select(conditions, found), max_factor[found]
