@@ -20,10 +20,10 @@ def files_of(path: Path) -> list[Path]:
         ModelError: there is no such file.
         RunError: there is no such run, or files that it proved are gone or others.
     """
-    suffixes = (*KERAS_SUFFIXES, *(form.suffix for form in FORMATS.values()))
+    suffixes = tuple(dict.fromkeys((*KERAS_SUFFIXES, *(f.suffix for f in FORMATS.values()))))
     if path.suffix.lower() in suffixes:
         if not path.is_file():
-            raise ModelError(f"{path}: no such file")
+            raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
         return [path]
     if not path.is_dir():
         raise RunError(

@@ -245,7 +245,7 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
         _check(output_excesses(model))
     except _RefusalError as error:
         raise ModelError(f"{path}: {error}") from error
-    except Exception as error:  # what a file says can end in any error of Keras
+    except (Exception, SystemExit) as error:  # of Keras, or of code that was trusted
         # Keras' own message may not name the class that it did not find.
         trusted = f" What had to be trusted: {_listed(dangers)}" if dangers else ""
         raise ModelError(

@@ -289,7 +289,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise RunError(f"{path.parent}: not a run folder: it has no {FILE_NAME}.") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # both broken JSON and bytes that are not UTF-8
+    except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, nested too deep
         raise RunError(f"{path}: not JSON ({error}). Restore it or train again.") from error
     if not isinstance(content, dict):
         raise RunError(f"{path}: holds a {type(content).__name__}; a run's record is an object.")
