@@ -285,7 +285,7 @@ def _set_keras3_weights(model: keras.Model, config: dict[str, Any], path: Path) 
             layer.set_weights([np.asarray(variables[str(i)]) for i in range(len(variables))])
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What an error says, with the end of a long text, where Keras puts the cause."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"
