@@ -18,7 +18,8 @@ from keras_quant.cli.output import print_table
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.files import write_json
 from keras_quant.lower import lower_exactly
-from keras_quant.targets.builder import INT8, BuilderReport, build
+from keras_quant.targets.builder import INT8, build
+from keras_quant.targets.report import BuilderReport
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions
 from keras_quant.zoo import build as build_model
 

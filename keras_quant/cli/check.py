@@ -11,10 +11,12 @@ from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
-    from keras_quant.targets.builder import BuilderReport
-    from keras_quant.targets.check import Finding
+    from keras_quant.targets.report import BuilderReport, Finding
 
 TARGETS = ("tensorrt",)
+BUILD_SECONDS = 600
+"""How long NVIDIA's builder may take; it took 4 s for a resnet50."""
+_CHECKS = "keras_quant.targets.check"
 
 
 @click.command()
@@ -30,7 +32,8 @@ def check(
     """Check an ONNX file against the rules of a target, with sources and remedies.
 
     Where the extra `tensorrt` is installed, NVIDIA's parser and builder are run too, without a
-    GPU. Exit code 1 means that the file would be rejected.
+    GPU; in a child process, as all that reads the file. Exit code 1 means that the file would be
+    rejected.
 
     \b
     Examples:
@@ -44,14 +47,22 @@ def check(
             f"--target {target!r} is not known{close_names(target, TARGETS)}; targets are "
             f"{', '.join(TARGETS)}"
         )
-    from keras_quant.targets.builder import EXTRA, build, builder_is_installed
-    from keras_quant.targets.check import check_tensorrt, is_rejected, load_onnx
-    from keras_quant.targets.tensorrt import TensorRTOptions
+    from keras_quant.runners.child import Child, limits_for
+    from keras_quant.targets.builder import EXTRA, builder_is_installed
+    from keras_quant.targets.report import BuilderReport, RulesReport, is_rejected
 
-    options = TensorRTOptions(version=version, board=board, dla=dla)
-    model = load_onnx(path)
-    findings = check_tensorrt(model, options)
-    report = build(model) if builder_is_installed() else None
+    report = None
+    with Child(path, limits_for(path)) as child:
+        findings = child.call(
+            f"{_CHECKS}:check_file", RulesReport, version=version, board=board, dla=dla
+        ).findings
+        if builder_is_installed():
+            try:
+                report = child.call(f"{_CHECKS}:build_file", BuilderReport, seconds=BUILD_SECONDS)
+            except ModelError:
+                if not as_json:
+                    _print(path, findings, None)
+                raise
     if as_json:
         print_json({"findings": findings, "builder": report})
     else:

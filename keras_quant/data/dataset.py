@@ -37,7 +37,7 @@ class Dataset:
 
     Attributes:
         name: name or path that the user gave.
-        train: what weights and scales are fitted on.
+        train: what weights are trained on, and scales fitted to.
         validation: taken from the training images; what epochs and methods are chosen by.
         test: read once, at the end.
         class_names: one a class; position is the class number. () for images without labels.

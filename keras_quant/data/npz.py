@@ -103,10 +103,12 @@ def _arranged(
     """
     if name.startswith("x_") and is_channels_first(array):
         say(f"{name} is {array.shape}, channels first: they are moved to the end")
-        return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+        moved: np.ndarray = np.moveaxis(array, 1, -1)
+        return np.ascontiguousarray(moved)
     if name.startswith("y_") and is_one_hot(array) and width in (None, array.shape[1]):
         say(f"{name} is one-hot, {array.shape}: the place of each 1 is the class number")
-        return array.argmax(axis=1)
+        classes: np.ndarray = np.argmax(array, axis=1)
+        return classes
     return array
 
 

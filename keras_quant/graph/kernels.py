@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from keras_quant.graph.ir import Node, Tensor
-from keras_quant.graph.pointwise import POINTWISE
-from keras_quant.graph.rounding import ACTIVATIONS, Kernel, code_dtype, offsets, to_codes
+from keras_quant.graph.pointwise import ACTIVATIONS, POINTWISE
+from keras_quant.graph.rounding import Kernel, code_dtype, levels, to_codes
 from keras_quant.graph.windows import pad_image, taps, window_of
 from keras_quant.qparams import INT8_CODES, QParams
 
@@ -32,14 +32,14 @@ def bind_dequantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Ker
     """real = float32(scale) * (code - zero_point)."""
     source = _codes(inputs[0])
     scale = np.float32(source.scale)
-    return lambda x: offsets(x, source) * scale
+    return lambda x: levels(x, source) * scale
 
 
 def bind_requantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """code = round_half_even((code - zero_point) * float32(s_in / s_out)), in float32."""
     source, target = _codes(inputs[0]), _codes(output)
     ratio = np.float32(source.scale) / np.float32(target.scale)
-    return lambda x: to_codes(offsets(x, source) * ratio, target)
+    return lambda x: to_codes(levels(x, source) * ratio, target)
 
 
 def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -49,7 +49,7 @@ def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """
     aligned = partial(_aligned, rank=len(output.shape))
     if output.qparams is None:
-        activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+        activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
         return lambda a, b: activate(aligned(a) + aligned(b))
     first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
     if _adds_alike_in_float32(first, second, target):
@@ -66,7 +66,7 @@ def _add(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -
 
 def _add_in_float32(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -> Array:
     """As `_add`, in half the time."""
-    steps, more = offsets(a, first), offsets(b, second)
+    steps, more = levels(a, first), levels(b, second)
     steps *= np.float32(first.scale / target.scale)
     more *= np.float32(second.scale / target.scale)
     return to_codes(steps + more, target)
@@ -93,13 +93,13 @@ def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
     """
     aligned = partial(_aligned, rank=len(output.shape))
     if output.qparams is None:
-        activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+        activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
         return lambda a, b: activate(aligned(a) * aligned(b))
     first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
     multiplier = np.float32(first.scale) * np.float32(second.scale) / np.float32(target.scale)
 
     def kernel(a: Array, b: Array) -> Array:
-        product = aligned(offsets(a, first)) * aligned(offsets(b, second))
+        product = aligned(levels(a, first)) * aligned(levels(b, second))
         return to_codes(product * multiplier, target)
 
     return kernel
@@ -123,7 +123,7 @@ def bind_max_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
     def kernel(x: Array) -> Array:
         views = (pixels for _, pixels in taps(x, window, lowest))
-        largest = next(views).copy()
+        largest: Array = next(views).copy()
         for pixels in views:
             np.maximum(largest, pixels, out=largest)
         return largest
@@ -140,7 +140,7 @@ def bind_avg_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
     def window_sum(x: Array) -> Array:
         views = (pixels for _, pixels in taps(x, window, 0))
-        total = next(views).copy()
+        total: Array = next(views).copy()
         for pixels in views:
             total += pixels
         return total
@@ -194,7 +194,7 @@ def bind_concat(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 
 def bind_relu(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """max(x, 0), then at most max_value."""
-    return ACTIVATIONS["relu" if node.attrs.get("max_value") is None else "relu6"]
+    return ACTIVATIONS["relu" if node.attrs.get("max_value") is None else "relu6"].formula
 
 
 def bind_clip(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -205,15 +205,16 @@ def bind_clip(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 
 def bind_pointwise(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """A function of each value."""
-    return POINTWISE[node.attrs["function"]]
+    return POINTWISE[node.attrs["function"]].formula
 
 
 def bind_softmax(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """exp(x) over its sum along the last axis, shifted by the maximum against overflow."""
 
     def kernel(x: Array) -> Array:
-        powers = np.exp(x - x.max(axis=-1, keepdims=True))
-        return powers / powers.sum(axis=-1, keepdims=True)
+        powers: Array = np.exp(x - x.max(axis=-1, keepdims=True))
+        shares: Array = powers / powers.sum(axis=-1, keepdims=True)
+        return shares
 
     return kernel
 

@@ -57,9 +57,9 @@ def iterate_reference(
     """
     images = _count_images(graph, inputs)
     compute = bind_reference(graph, keep=keep)
-    step = batch_size or images_at_once(graph)
-    for start in range(0, max(images, 1), step):
-        yield compute({name: inputs[name][start : start + step] for name in graph.inputs})
+    count = batch_size or images_at_once(graph)
+    for start in range(0, max(images, 1), count):
+        yield compute({name: inputs[name][start : start + count] for name in graph.inputs})
 
 
 def bind_reference(

@@ -13,7 +13,6 @@ from importlib import metadata
 
 from keras_quant.data.catalog import DATASETS, is_available
 from keras_quant.errors import KerasQuantError
-from keras_quant.quiet import native_logs_hidden
 from keras_quant.runs.records import environment
 
 # Package on the index: module to import. keras_quant.tf comes first: it chooses the Keras.
@@ -123,42 +122,23 @@ def _xnnpack() -> Check:
         kernels = _kernels_of_an_addition()
     except ImportError as error:
         return Check(name=name, found=str(error), status="missing", remedy="see ai-edge-litert")
-    if "DELEGATE" in kernels:
+    if kernels == ("XNNPACK",):
         return Check(name=name, found="yes")
     remedy = "integer files run on slower kernels, and halves are rounded differently"
     return Check(name=name, found="no", status="optional", remedy=remedy)
 
 
-def _kernels_of_an_addition() -> set[str]:
+def _kernels_of_an_addition() -> tuple[str, ...]:
     """The kernels that LiteRT chooses for the smallest model there is: c = a + b in float32."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.schema_py_generated import AddOptionsT
 
-    addition = schema.OperatorT(
-        inputs=[0, 1],
-        outputs=[2],
-        builtinOptionsType=schema.BuiltinOptions.AddOptions,
-        builtinOptions=schema.AddOptionsT(),
-    )
-    graph = schema.SubGraphT(
-        tensors=[schema.TensorT(name=name, shape=[1, 4]) for name in "abc"],
-        inputs=[0, 1],
-        outputs=[2],
-        operators=[addition],
-    )
-    model = schema.ModelT(
-        version=3,
-        operatorCodes=[schema.OperatorCodeT(builtinCode=schema.BuiltinOperator.ADD)],
-        subgraphs=[graph],
-        buffers=[schema.BufferT()],
-    )
-    builder = flatbuffers.Builder()
-    builder.Finish(model.Pack(builder), b"TFL3")
-    with native_logs_hidden():
-        interpreter = Interpreter(model_content=bytes(builder.Output()))
-        interpreter.allocate_tensors()
-    return {operation["op_name"] for operation in interpreter._get_ops_details()}
+    from keras_quant.emit.tflite.file import TFLiteFile
+    from keras_quant.runners.litert import LiteRTRunner
+
+    file = TFLiteFile("addition")
+    a, b, c = (file.activation(name, (4,)) for name in "abc")
+    file.operator("ADD", [a, b], c, options=AddOptionsT())
+    return LiteRTRunner(file.pack({"a": a, "b": b}, {"c": c})).info.kernels
 
 
 def _datasets() -> Iterator[Check]:

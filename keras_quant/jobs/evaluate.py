@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, ModelError, UsageError
 from keras_quant.jobs.loaded import Answers, Loaded, load_file
 from keras_quant.jobs.paths import dataset_of, files_of, record_around
+from keras_quant.jobs.predicted import predict_note
 from keras_quant.jobs.preprocess import (
     TRIED_IMAGES,
     Say,
@@ -105,7 +107,8 @@ def evaluate(
             the file or its run says, or else the model's first layers.
         split: one of SPLITS.
         trust: load a Keras file that holds code (see model.files.load_model).
-        say: is told what is not usual of the input, and of answers that are mere guesses.
+        say: is told what is not usual of the input, of answers that are mere guesses, and where
+            Keras' own predict answers otherwise.
     Raises:
         UsageError: no such split, or no dataset known.
         RunError, ModelError, DataError: the path or the data is broken, or does not fit.
@@ -121,7 +124,7 @@ def evaluate(
         declared = declare(
             data,
             asked=None if loaded.takes_pixels else preprocess,
-            recorded=loaded.recorded or (run and run.dataset.preprocess),
+            recorded=loaded.recorded or (run.dataset.preprocess if run else None),
             model=loaded.model,
             say=say,
         )
@@ -130,6 +133,9 @@ def evaluate(
     if not data.has_labels:
         say(f"{without_labels(data)}: files are compared with the first one")
     part = getattr(data, split)
+    for one in judged:
+        if note := predict_note(one.loaded, part.x, one.data.preprocessing):
+            say(note)
     for start in range(0, len(part), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
         first: Answers | None = None
@@ -197,10 +203,8 @@ class _Judged:
                 f"{labels}, and images of {data.input_shape}. Name the data that "
                 "it was trained on with --dataset"
             )
-        settings = {"num_classes": data.num_classes, "span": data.span}
-        self.scores = Scores(
-            metrics={n: metrics_of(task, **settings) for n, task in self.tasks.items() if task}
-        )
+        judge = partial(metrics_of, num_classes=data.num_classes, span=data.span)
+        self.scores = Scores(metrics={n: judge(task) for n, task in self.tasks.items() if task})
 
     def _compare(self, answers: Answers, first: Answers) -> None:
         if len(answers) != len(first):
@@ -215,7 +219,8 @@ class _Judged:
 
     def evaluation(self, part: Split, say: Say) -> Evaluation:
         """Sums up, and says where answers are mere guesses."""
-        means, found = self.scores.means(), self.distances or [None] * len(self.tasks)
+        means = self.scores.means()
+        found: Sequence[Distance | None] = self.distances or [None] * len(self.tasks)
         warning = ""
         if self.best:
             answers = np.array(self.best)
@@ -231,8 +236,8 @@ class _Judged:
                     name=name,
                     task=task,
                     scores=means.get(name, {}),
-                    agreement=distance and distance.agreement,
-                    difference=distance and distance.relative,
+                    agreement=distance.agreement if distance else None,
+                    difference=distance.relative if distance else None,
                 )
                 for (name, task), distance in zip(self.tasks.items(), found, strict=True)
             ),

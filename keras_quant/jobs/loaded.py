@@ -14,6 +14,7 @@ from keras_quant.errors import DataError, ModelError
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import Format, format_of
+from keras_quant.runners.child import ChildRunner
 
 if TYPE_CHECKING:
     from keras_quant.tf import keras
@@ -46,6 +47,8 @@ class Loaded:
 
 def load_file(file: Path, data: Dataset, *, trust: bool) -> Loaded:
     """Loads a Keras file, or one of a format; one that is no Keras file needs no TensorFlow.
+
+    Runtimes run in a child process, which alone ends where they crash.
 
     Args:
         data: whose images it is to take.
@@ -82,7 +85,7 @@ def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:
 
 
 def _load_exported(file: Path, form: Format) -> Loaded:
-    runner = form.definition.runner(file)
+    runner = ChildRunner(form.runner, file)
     if len(runner.inputs) != 1:
         raise ModelError(f"{file}: has inputs {', '.join(runner.inputs)}; one is supported")
 

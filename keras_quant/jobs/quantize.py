@@ -135,21 +135,21 @@ def quantize_run(
     known = None
     if settings.statistics is not None:
         known = read_statistics(settings.statistics, planned, source, dataset, post_training=True)
-    folder = runs.create(path, overwrite=overwrite)
-    records.save(record, folder.path)  # first: without it a folder is no run
-    write_text(folder.scheme, scheme_to_yaml(settings.scheme))
-    statistics = _statistics(known, planned, source, dataset, settings, folder, progress)
-    model = quantize(
-        source,
-        settings.scheme,
-        statistics,
-        settings.method,
-        calibrator=settings.calibrator,
-        post_training=True,
-    )
-    record, exported = finish(
-        model, source, dataset, folder, record, formats, beside_float=True, progress=progress
-    )
+    with runs.create(path, overwrite=overwrite) as folder:
+        records.save(record, folder.path)  # first: without it a folder is no run
+        write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+        statistics = _statistics(known, planned, source, dataset, settings, folder, progress)
+        model = quantize(
+            source,
+            settings.scheme,
+            statistics,
+            settings.method,
+            calibrator=settings.calibrator,
+            post_training=True,
+        )
+        record, exported = finish(
+            model, source, dataset, folder, record, formats, beside_float=True, progress=progress
+        )
     return QuantizeResult(folder=folder, record=record, exported=exported)
 
 
@@ -190,7 +190,7 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
     dataset = declare(
         dataset,
         asked=settings.preprocess,
-        recorded=run and run.dataset.preprocess,
+        recorded=run.dataset.preprocess if run else None,
         model=source,
         say=progress.say,
     )

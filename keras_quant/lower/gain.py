@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_quant.graph.ir import Weight
 from keras_quant.lower.weights import kernel_of
-from keras_quant.model.steps import Step
+from keras_quant.model.operations import Operation
 from keras_quant.tf import keras
 
 
@@ -20,11 +20,11 @@ class KernelGain:
     g times the step, but for float32's rounding: a weight next to a tie may get the code beside it.
 
     Attributes:
-        step: that the kernel is of.
+        operation: that the kernel is of.
         kernel: the variable.
     """
 
-    step: Step
+    operation: Operation
     kernel: keras.Variable
 
     def numpy(self) -> np.ndarray:
@@ -38,9 +38,9 @@ class KernelGain:
             gains: (channels,) float32.
         """
         values = self.kernel.numpy()
-        if self.step.kind == "depthwise_conv2d":
+        if self.operation.kind == "depthwise_conv2d":
             gains = gains.reshape(values.shape[-2:])
-        if self.step.kind == "conv2d_transpose":
+        if self.operation.kind == "conv2d_transpose":
             gains = gains[:, np.newaxis]
         self.kernel.assign(values * gains)
 
@@ -49,13 +49,13 @@ class KernelGain:
         before = self.kernel.numpy().copy()
         try:
             self.assign(gains)
-            return kernel_of(self.step)
+            return kernel_of(self.operation)
         finally:
             self.kernel.assign(before)
 
     def _by_channel(self, values: np.ndarray) -> np.ndarray:
         """One row an output channel."""
-        if self.step.kind == "depthwise_conv2d":
-            return values.reshape(-1, values.shape[-2] * values.shape[-1]).T
-        axis = -2 if self.step.kind == "conv2d_transpose" else -1
+        if self.operation.kind == "depthwise_conv2d":
+            values = values.reshape(values.shape[0] * values.shape[1], -1)
+        axis = -2 if self.operation.kind == "conv2d_transpose" else -1
         return np.moveaxis(values, axis, 0)

@@ -120,7 +120,8 @@ def _moved(value: np.ndarray | None, before: np.ndarray, after: np.ndarray) -> n
     """What is added, where the variable moves; it may be the variable and something else."""
     if value is None or np.array_equal(value, before):
         return after
-    return value + (after.astype(np.float64) - before)
+    moved: np.ndarray = value + (after.astype(np.float64) - before)
+    return moved
 
 
 def _folded(kernel: Kernel, fold: Fold) -> Kernel:

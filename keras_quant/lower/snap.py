@@ -264,11 +264,11 @@ def _with_values(ideal: Graph, values: Mapping[_Owner, _Values]) -> Graph:
 
 def _largest_shift(trained: Graph, settled: _Settled) -> float:
     """The longest way from a trained bias to the settled one, in steps of the node's output."""
-    before = {node.name: node.bias for node in trained.nodes}
+    before = {node.name: node.bias for node in trained.nodes if node.bias is not None}
     shifts = [
         np.abs(placed.read.trained.bias - before[name]).max() / placed.read.trained.output.scale
         for name, placed in settled.placed.items()
-        if before[name] is not None
+        if name in before
     ]
     return float(max(shifts, default=0.0))
 

@@ -1,4 +1,4 @@
-"""What a step of the model gives while it is lowered: a tensor, or something still open."""
+"""What an operation of the model gives while it is lowered: a tensor, or something still open."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from keras_quant.graph.ir import Shape
 from keras_quant.lower.origin import Origin
-from keras_quant.model.steps import Step
+from keras_quant.model.operations import Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -17,15 +19,16 @@ class Pending:
 
     Attributes:
         name: of the node.
-        step: the last that is folded into it.
+        operation: the last that is folded into it.
         shape: of what the op gives.
         final: in which shape it is read, see `layers.layout`.
         origin: its kernel, and what that was made from; None where there is none.
         layers: names of the layers that it computes.
+        reals: of a lookup, what it gives for each code of its input, see `table.tabulate_codes`.
     """
 
     name: str
-    step: Step
+    operation: Operation
     op: str
     inputs: tuple[str, ...]
     shape: Shape
@@ -34,6 +37,7 @@ class Pending:
     origin: Origin | None = None
     activation: str = "none"
     layers: tuple[str, ...] = ()
+    reals: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,7 +48,7 @@ class Held:
     """
 
     name: str
-    step: Step
+    operation: Operation
     op: str
     parts: tuple[Value, ...]
     shape: Shape

@@ -88,7 +88,7 @@ class Movable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Reads what fitted layers compute with.
+    """Reads what quantized layers compute with.
 
     Attributes:
         stands_for: by the name of each class of layers what they compute: the name of a Keras
@@ -106,7 +106,7 @@ class Reader:
             own; None for what has its own `beta` or `bias` there, and no more.
 
     Raises (of each of them):
-        LoweringError: values that are no integers times a step, or layers that cannot be told in
+        LoweringError: values that are no integers times a step, or layers that cannot be said in
             others.
     """
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,14 @@ import numpy as np
 from keras_quant.errors import ModelError, warn
 from keras_quant.files import atomic_path
 from keras_quant.methods.readers import file_names
+from keras_quant.model.bounds import (
+    CONFIG_BYTES,
+    allowed_bytes,
+    config_excesses,
+    limited_variables,
+    output_excesses,
+)
+from keras_quant.model.hdf5 import claimed_bytes, hdf5_problems, stored_elements
 from keras_quant.model.keras3_config import augmentations, to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
 from keras_quant.model.safety import archive_problems, config_problems
@@ -27,6 +36,7 @@ from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.tf import keras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_TOLD = 10  # findings in one message
 
 register_functions()
 
@@ -38,12 +48,14 @@ class _Saved:
     Attributes:
         config: the model's class and settings, without those of training.
         keras_version: of the Keras that wrote the file.
-        dangers: what could run code, one sentence each.
+        elements: how many numbers its weights have, together.
+        dangers: what beside its configuration could run code, one sentence each.
     """
 
     config: dict[str, Any]
     keras_version: str
-    dangers: list[str]
+    elements: int
+    dangers: tuple[str, ...] = ()
 
     @property
     def is_keras3(self) -> bool:
@@ -81,20 +93,21 @@ def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
     """
     path = Path(path)
     _check_path(path)
-    try:
-        saved = _read_h5(path) if h5py.is_hdf5(path) else _read_zip(path)
-    except ModelError:
-        raise
-    except Exception as error:  # broken bytes can end in any error of zipfile, json or h5py
-        raise ModelError(
-            f"{path}: not a whole Keras model file ({_reason(error)}). Copy or save it again."
-        ) from error
-    if saved.dangers and not trust:
-        raise ModelError(
-            f"{path}: not loaded, since it could run code from the file: "
-            f"{'; '.join(saved.dangers)}. If you trust who made it, --trust loads it all the same."
-        )
-    return _rebuild(path, saved, trust=trust)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            content = _lay_out(path, Path(folder))
+            saved = _read_h5(content) if h5py.is_hdf5(content) else _read_zip(content)
+        except _RefusalError as error:
+            raise ModelError(f"{path}: {error}") from error
+        except Exception as error:  # broken bytes can end in any error of zipfile, json or h5py
+            raise ModelError(
+                f"{path}: not a whole Keras model file ({_reason(error)}). Copy or save it again."
+            ) from error
+        return _rebuild(path, content, saved, trust=trust)
+
+
+class _RefusalError(Exception):
+    """What a file holds is not read; says why, without the file's name."""
 
 
 @contextmanager
@@ -118,31 +131,94 @@ def _check_path(path: Path) -> None:
         )
 
 
+def _lay_out(path: Path, folder: Path) -> Path:
+    """Puts a file, or a link to it, into a folder, under the ending that Keras goes by.
+
+    Compressed members are unpacked: HDF5 is read to and fro, which takes forever in them.
+    """
+    if h5py.is_hdf5(path):
+        return _link(path, folder / "model.h5")
+    with zipfile.ZipFile(path) as packed:
+        members = packed.infolist()
+        _check_unpacked(path, sum(member.file_size for member in members))
+        if all(member.compress_type == zipfile.ZIP_STORED for member in members):
+            return _link(path, folder / "model.keras")
+        with zipfile.ZipFile(folder / "model.keras", "w") as copy:
+            for name in dict.fromkeys(packed.namelist()):
+                with packed.open(name) as source, copy.open(name, "w") as target:
+                    shutil.copyfileobj(source, target)
+    return folder / "model.keras"
+
+
+def _link(path: Path, link: Path) -> Path:
+    link.symlink_to(path.resolve())
+    return link
+
+
 def _read_zip(path: Path) -> _Saved:
     with zipfile.ZipFile(path) as archive:
         missing = {_CONFIG, _METADATA, _WEIGHTS} - set(archive.namelist())
         if missing:
-            raise ModelError(f"{path}: no Keras model file: it lacks {', '.join(sorted(missing))}")
-        config = _without_training(json.loads(archive.read(_CONFIG)))
+            raise _RefusalError(f"no Keras model file: it lacks {', '.join(sorted(missing))}")
+        with h5py.File(archive.open(_WEIGHTS)) as weights:
+            elements = _count_elements(path, weights)
         return _Saved(
-            config=config,
+            config=_parse_config(archive.read(_CONFIG)),
             keras_version=str(json.loads(archive.read(_METADATA))["keras_version"]),
-            dangers=archive_problems(archive) + config_problems(config),
+            elements=elements,
+            dangers=tuple(archive_problems(archive)),
         )
 
 
 def _read_h5(path: Path) -> _Saved:
     with h5py.File(path) as file:
+        elements = _count_elements(path, file)
         if "model_config" not in file.attrs or "model_weights" not in file:
-            raise ModelError(
-                f"{path}: it lacks model_config or model_weights; weights alone are no model"
+            raise _RefusalError(
+                "it lacks model_config or model_weights; weights alone are no model"
             )
-        config = _without_training(json.loads(file.attrs["model_config"]))
         return _Saved(
-            config=config,
+            config=_parse_config(file.attrs["model_config"]),
             keras_version=str(file.attrs.get("keras_version", "2")),
-            dangers=config_problems(config),
+            elements=elements,
         )
+
+
+def _parse_config(text: str | bytes) -> dict[str, Any]:
+    """A model's class and settings, within bounds."""
+    if len(text) > CONFIG_BYTES:
+        raise _RefusalError(
+            f"its configuration has {len(text):,} bytes; {CONFIG_BYTES:,} are allowed"
+        )
+    config = json.loads(text)
+    _check(config_excesses(config, file_names().calls))
+    return _without_training(config)  # type: ignore[no-any-return]
+
+
+def _count_elements(path: Path, weights: h5py.File) -> int:
+    """How many numbers the weights have, all of which are in the file itself."""
+    outside = hdf5_problems(weights)
+    if outside:
+        raise _RefusalError(
+            f"not loaded, since bytes of other files would become its weights: "
+            f"{_listed(outside)}. Save the model whole, in one file."
+        )
+    _check_unpacked(path, claimed_bytes(weights))
+    return stored_elements(weights)
+
+
+def _check_unpacked(path: Path, unpacked: int) -> None:
+    size = path.stat().st_size
+    if unpacked > allowed_bytes(size):
+        raise _RefusalError(
+            f"not loaded: it has {size:,} bytes, and its content {unpacked:,}; "
+            f"{allowed_bytes(size):,} are allowed. Save it again, uncompressed."
+        )
+
+
+def _check(excesses: list[str]) -> None:
+    if excesses:
+        raise _RefusalError(f"not loaded, as it asks for too much: {_listed(excesses)}")
 
 
 def _without_training(value: Any) -> Any:
@@ -152,7 +228,28 @@ def _without_training(value: Any) -> Any:
     return [_without_training(item) for item in value] if isinstance(value, list) else value
 
 
-def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
+def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.Model:
+    """Builds a model; content: what is read in place of the file."""
+    dangers = list(saved.dangers)
+    try:
+        config = to_keras2(saved.config) if saved.is_keras3 else saved.config
+        dangers += config_problems(config)  # of what is built
+        if dangers and not trust:
+            raise _RefusalError(
+                f"not loaded, since it could run code from the file: {_listed(dangers)}. If you "
+                "trust who made it, --trust loads it all the same."
+            )
+        with limited_variables(saved.elements):
+            model = _build(config, trust=trust)
+        _check(output_excesses(model))
+    except _RefusalError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except Exception as error:  # what a file says can end in any error of Keras
+        # Keras' own message may not name the class that it did not find.
+        trusted = f" What had to be trusted: {_listed(dangers)}" if dangers else ""
+        raise ModelError(
+            f"{path}: its model cannot be rebuilt: {_reason(error)}.{trusted}"
+        ) from error
     dropped = augmentations(saved.config) if saved.is_keras3 else []
     if dropped:
         warn(
@@ -160,19 +257,10 @@ def _rebuild(path: Path, saved: _Saved, *, trust: bool) -> keras.Model:
             "here, as Keras does in inference"
         )
     try:
-        config = to_keras2(saved.config) if saved.is_keras3 else saved.config
-        model = _build(config, trust=trust)
-    except Exception as error:  # what a file says can end in any error of Keras
-        # Keras' own message may not tell which class it did not find.
-        trusted = f" What had to be trusted: {'; '.join(saved.dangers)}" if saved.dangers else ""
-        raise ModelError(
-            f"{path}: its model cannot be rebuilt: {_reason(error)}.{trusted}"
-        ) from error
-    try:
-        if saved.is_keras3 and not h5py.is_hdf5(path):
-            _set_keras3_weights(model, saved.config, path)
+        if saved.is_keras3 and not h5py.is_hdf5(content):
+            _set_keras3_weights(model, saved.config, content)
         else:
-            _load_weights(model, path)
+            model.load_weights(os.fspath(content))
     except Exception as error:
         raise ModelError(f"{path}: its weights do not fit its layers: {_reason(error)}") from error
     file_names().settle(model)
@@ -188,14 +276,6 @@ def _build(config: dict[str, Any], *, trust: bool) -> keras.Model:
         return keras.saving.deserialize_keras_object(config, known, safe_mode=not trust)
 
 
-def _load_weights(model: keras.Model, path: Path) -> None:
-    """Has Keras load weights; it goes by the ending, and not by what is in the file."""
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / ("model.h5" if h5py.is_hdf5(path) else "model.keras")
-        link.symlink_to(path.resolve())
-        model.load_weights(os.fspath(link))
-
-
 def _set_keras3_weights(model: keras.Model, config: dict[str, Any], path: Path) -> None:
     with zipfile.ZipFile(path) as archive, h5py.File(archive.open(_WEIGHTS)) as file:
         for names, group in weight_groups(config):
@@ -208,3 +288,9 @@ def _reason(error: Exception) -> str:
     """What an error says, with the end of a long text, where Keras puts the cause."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"
+
+
+def _listed(findings: Sequence[str]) -> str:
+    """The first findings, and how many there are besides."""
+    rest = len(findings) - _TOLD
+    return "; ".join(findings[:_TOLD]) + (f"; and {rest} more" if rest > 0 else "")

@@ -57,7 +57,8 @@ def to_keras2(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a layer is called on something else than other layers' outputs.
     """
-    return _translate(config, models=())
+    translated: dict[str, Any] = _translate(config, models=())
+    return translated
 
 
 def augmentations(config: dict[str, Any]) -> list[str]:
@@ -107,15 +108,16 @@ def _translate(value: Any, models: Collection[str]) -> Any:
     if not isinstance(value, dict):
         return value
     kind = value.get("class_name")
-    if kind == "DTypePolicy":
-        return value["config"]["name"]
     if kind == "__keras_tensor__":
         return _counted(value["config"]["keras_history"], models)
     if isinstance(value.get("layers"), list):
         models = {layer["config"]["name"] for layer in value["layers"] if _is_model(layer)}
     if "output_layers" in value:
         value = value | _ends(value)
-    result = {_RENAMED.get(key, key): _translate(item, models) for key, item in value.items()}
+    result = {
+        _RENAMED.get(key, key): _dtype(item) if key == "dtype" else _translate(item, models)
+        for key, item in value.items()
+    }
     if isinstance(result.get("activation"), str):
         result["activation"] = _ACTIVATIONS.get(result["activation"], result["activation"])
     if kind == "Resizing":
@@ -132,6 +134,12 @@ def _translate(value: Any, models: Collection[str]) -> Any:
     if "inbound_nodes" in result:
         result["inbound_nodes"] = [_node(node) for node in result["inbound_nodes"]]
     return result
+
+
+def _dtype(value: Any) -> Any:
+    """A dtype by its name alone; under other keys the object of a policy means nothing."""
+    is_policy = isinstance(value, dict) and value.get("class_name") == "DTypePolicy"
+    return value["config"]["name"] if is_policy else value
 
 
 def _ends(config: dict[str, Any]) -> dict[str, Any]:

@@ -8,19 +8,18 @@ hold functions that download files and load bytecode.
 
 from __future__ import annotations
 
-import io
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
-
-import numpy as np
+from typing import IO, Any
 
 from keras_quant.methods import layers
 from keras_quant.methods.method import FileNames
 from keras_quant.methods.readers import file_names
-from keras_quant.model.keras3_config import AUGMENTATIONS
+from keras_quant.model.bounds import EVALUATED, allowed_bytes
 
 # fmt: off
 MODELS = frozenset({"Functional", "Model", "Sequential"})
@@ -53,19 +52,15 @@ ACTIVATIONS = frozenset({
     "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu", "relu6",
     "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh",
 })
-# Of Keras 3 alone; `keras3_config` puts our own in their place.
-KERAS3_ACTIVATIONS = frozenset({"hard_silu", "hard_swish"})
 OWN_FUNCTIONS = frozenset({"hard_sigmoid_keras3", "hard_swish"})
 VALUES = frozenset({
-    "DTypePolicy", "Policy", "__bytes__", "__keras_tensor__", "__numpy__", "__tensor__",
+    "Policy", "__bytes__", "__keras_tensor__", "__numpy__", "__tensor__",
 })
 # fmt: on
 _SETTINGS = INITIALIZERS | REGULARIZERS | CONSTRAINTS
-_CLASSES = MODELS | KERAS_LAYERS | AUGMENTATIONS | layers.CLASSES | _SETTINGS | VALUES
+_CLASSES = MODELS | KERAS_LAYERS | layers.CLASSES | _SETTINGS | VALUES
 _FUNCTIONS = ACTIVATIONS | OWN_FUNCTIONS
-_NAMED_FUNCTIONS = (
-    ACTIVATIONS | KERAS3_ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}
-)
+_NAMED_FUNCTIONS = ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}
 _SETTING_NAMES = {name.lower() for name in _SETTINGS}
 _PACKAGES = ("builtins", "keras", "tf_keras", "keras_quant")
 _CODE = {
@@ -75,7 +70,7 @@ _CODE = {
     "SlicingOpLambda": "a SlicingOpLambda layer calls a function that the file names",
 }
 
-_NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+_NUMBER = r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
 _VALUE = rf"({_NUMBER}|True|False|None|'\w*'|\"\w*\")"
 _ARGUMENT = rf"\s*(\w+\s*=\s*)?{_VALUE}\s*"
 _CALL = re.compile(rf"(?P<name>\w+)\(({_ARGUMENT}(,{_ARGUMENT})*)?\)")
@@ -83,44 +78,75 @@ _CALL = re.compile(rf"(?P<name>\w+)\(({_ARGUMENT}(,{_ARGUMENT})*)?\)")
 _PICKLE_SUFFIXES = frozenset({".dill", ".joblib", ".pickle", ".pkl"})
 _PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _NPY_START, _ZIP_START = b"\x93NUMPY", b"PK\x03\x04"
+_NPY_HEADER = 10_000  # bytes; numpy itself evaluates no more (numpy.lib.format, max_header_size)
+_PLAIN_ARRAY = re.compile(
+    rb"\{'descr': '[<>|=][biufcSU]\d+', 'fortran_order': (True|False), 'shape': \([\d, ]*\), \}\s*"
+)
 
 
 def config_problems(config: Any) -> list[str]:
     """Lists what a model's configuration names that is not known to be harmless.
 
     Args:
-        config: the parsed JSON of config.json, or of an .h5 file's model_config.
+        config: the parsed JSON of config.json, or of an .h5 file's model_config, in the words of
+            Keras 2: what is built, and not what it was translated from.
     Returns: one sentence for each finding, with the layer's name.
     """
     return list(dict.fromkeys(_walk(config, "the model", file_names())))
 
 
-def archive_problems(archive: zipfile.ZipFile) -> list[str]:
+def archive_problems(archive: zipfile.ZipFile, *, inside: str = "") -> list[str]:
     """Lists the pickles of a zip file, and names that lead out of its folder.
 
+    Args:
+        inside: name of the member that the archive is; "" for a file.
     Returns: one sentence for each finding, with the member's name.
     """
     problems = []
-    for name in archive.namelist():
-        path = PurePosixPath(name.replace("\\", "/"))
+    for member in archive.infolist():
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        name = f"{inside}/{member.filename}" if inside else member.filename
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
             problems.append(f"{name!r}: its path leads out of the file")
-        elif path.suffix.lower() in _PICKLE_SUFFIXES or _is_pickle(archive.read(name)):
-            problems.append(f"{name!r}: a pickle holds Python code")
+        elif path.suffix.lower() in _PICKLE_SUFFIXES:
+            problems.append(_pickle(name))
+        else:
+            with archive.open(member) as stream:
+                problems += _content_problems(name, stream, inside)
     return problems
 
 
-def _is_pickle(content: bytes) -> bool:
-    """Whether bytes are a pickle, a numpy array of pickled objects, or a zip with one."""
-    if content.startswith(_NPY_START):
-        try:
-            np.load(io.BytesIO(content), allow_pickle=False)
-        except ValueError as error:
-            return "allow_pickle" in str(error)
-    if content.startswith(_ZIP_START):
-        with zipfile.ZipFile(io.BytesIO(content)) as inner:
-            return bool(archive_problems(inner))
-    return content.startswith(_PICKLE_STARTS)
+def _content_problems(name: str, stream: IO[bytes], inside: str) -> list[str]:
+    """What is wrong with a member: a pickle, a numpy array of pickled objects, a zip with one."""
+    start = stream.read(len(_NPY_START))
+    if start == _NPY_START:
+        return [_pickle(name)] if _holds_objects(stream) else []
+    if not start.startswith(_ZIP_START):
+        return [_pickle(name)] if start.startswith(_PICKLE_STARTS) else []
+    if inside:
+        return [f"{name!r}: a zip in {inside!r}, a zip itself, is not looked into"]
+    with tempfile.TemporaryFile() as copy:  # to go to and fro in a compressed one takes forever
+        copy.write(start)
+        shutil.copyfileobj(stream, copy)
+        size = copy.tell()
+        with zipfile.ZipFile(copy) as inner:
+            unpacked = sum(member.file_size for member in inner.infolist())
+            if unpacked > allowed_bytes(size):
+                return [
+                    f"{name!r}: unpacks to {unpacked:,} bytes; {allowed_bytes(size):,} are allowed"
+                ]
+            return archive_problems(inner, inside=name)
+
+
+def _pickle(name: str) -> str:
+    return f"{name!r}: a pickle holds Python code"
+
+
+def _holds_objects(stream: IO[bytes]) -> bool:
+    """Whether the header of a numpy array, behind its first bytes, is not that of plain numbers."""
+    version = stream.read(2)
+    length = int.from_bytes(stream.read(2 if version[:1] == b"\1" else 4), "little")
+    return length > _NPY_HEADER or not _PLAIN_ARRAY.fullmatch(stream.read(length))
 
 
 def _walk(value: Any, where: str, names: FileNames) -> Iterator[str]:
@@ -176,7 +202,7 @@ def _is_known_module(module: str, names: FileNames) -> bool:
 def _is_safe_string(key: str, text: str, names: FileNames) -> bool:
     """Whether a setting that Keras or a method looks up by its text is one of theirs."""
     kind = key.rpartition("_")[2]
-    if kind in ("activation", "quantizer"):
+    if kind in EVALUATED:
         call = _CALL.fullmatch(text)
         name = call["name"] if call else text
         return name in names.calls or (not call and name in _NAMED_FUNCTIONS)

@@ -1,4 +1,4 @@
-"""What a model's outputs are for, told by their shapes: classes, or the image again."""
+"""What a model's outputs are for, by their shapes: classes, or the image again."""
 
 from __future__ import annotations
 

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from keras_quant.tf import keras
 
 
-def build_from_file(
-    reference: str, input_shape: tuple[int, int, int], num_classes: int
-) -> keras.Model:
+def build_from_file(reference: str, input_shape: tuple[int, ...], num_classes: int) -> keras.Model:
     """Runs a user's file and calls its function as FUNCTION(input_shape, num_classes).
 
     Args:
         reference: "FILE.py:FUNCTION".
-        input_shape: (height, width, channels).
+        input_shape: of one input: (height, width, channels), or (features,).
     Returns: the model of float32 images; its outputs are the caller's to judge.
     Raises:
         UsageError: the reference is not FILE.py:FUNCTION.
@@ -55,16 +53,22 @@ def _call(reference: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls the user's code; whatever it raises is the user's to mend."""
     try:
         return function(*arguments)
-    except KerasQuantError:
+    except (KerasQuantError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except SystemExit as error:
+        raise ModelError(
+            f"{reference} called sys.exit({'' if error.code is None else repr(error.code)}); kq "
+            "needs the model that it returns. Put what is meant for a script under "
+            "if __name__ == '__main__':"
+        ) from error
+    except BaseException as error:  # one of its own classes may be no Exception
         raise ModelError(f"{reference} failed: {type(error).__name__}: {error}") from error
 
 
 def _get_function(file: Path, name: str) -> Callable[..., Any]:
     if not file.is_file():
         raise ModelError(f"no file {file}")
-    functions = {
+    functions: dict[str, Callable[..., Any]] = {
         key: value
         for key, value in vars(_run_file(file)).items()
         if callable(value) and not key.startswith("_")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -97,8 +98,8 @@ class Evidence:
 
     def _parts(self) -> list[slice]:
         size = int(np.prod(self.images.shape[1:]))
-        step = max(1, min(IMAGES_AT_ONCE, ELEMENTS_AT_ONCE // size))
-        return [slice(start, start + step) for start in range(0, len(self.images), step)]
+        count = max(1, min(IMAGES_AT_ONCE, ELEMENTS_AT_ONCE // size))
+        return [slice(start, start + count) for start in range(0, len(self.images), count)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,7 +141,7 @@ def gather(
     answers = AnswerFunction(model)
     shapes = [output.shape[1:] for output in model.outputs]
     tasks = tuple(task_of(shape, data.input_shape, data.num_classes) for shape in shapes)
-    settings = {"num_classes": data.num_classes, "span": data.span}
+    judge = partial(metrics_of, num_classes=data.num_classes, span=data.span)
     return Evidence(
         images=data.test.x[: images or None],
         labels=data.test.y[: images or None],
@@ -149,7 +150,7 @@ def gather(
         source=None if source is None else AnswerFunction(source),
         output_names=tuple(model.output_names),
         tasks=tasks,
-        metrics=tuple(metrics_of(task, **settings) if task else {} for task in tasks),
+        metrics=tuple(judge(task) if task else {} for task in tasks),
         calibration=data.train.x[:CALIBRATION_IMAGES],
         class_names=data.class_names,
         scheme=scheme,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from keras_quant.preprocessing import Preprocessing
 
-Step = Callable[[], dict[str, np.ndarray]]
+if TYPE_CHECKING:
+    import numpy as np
+
+Inference: TypeAlias = "Callable[[], dict[str, np.ndarray]]"
 """Computes the batch that was prepared: by name, (batch, *shape), in the dtype of the model."""
 
 
@@ -44,7 +45,7 @@ class Runner(Protocol):
         """Names of the inputs."""
         ...
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """Takes a batch, and does what need not be done again to compute it again.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +19,17 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from keras_quant.errors import DataError, ModelError
 from keras_quant.preprocessing import METADATA_KEY, preprocessing_from_json
-from keras_quant.runners import RunnerInfo, Step
+from keras_quant.runners import Inference, RunnerInfo
 from keras_quant.runners.batches import in_batches
 
 _PACKAGE = "onnxruntime"
 _PROVIDER = "CPUExecutionProvider"
 _FATAL_ONLY = 4
-# What the metadata of a file that are meant as session options begin with. They make it exact
-# on processors whose products saturate, and slower on all.
+# What the metadata of a file that are meant as session options begin with, and those that our
+# files have, with their values: it makes a file exact on processors whose products saturate, and
+# slower on all. ONNX Runtime itself looks at none of them.
 _OPTION = "session."
+_OPTIONS = frozenset({("session.x64quantprecision", "1")})
 
 _LOAD_ERRORS = (
     *(OSError, DecodeError),
@@ -45,22 +47,26 @@ class OnnxRuntimeRunner:
     Attributes:
         operators: how often the optimized graph has each operator, by "domain:type"; those of
             ONNX itself have no domain.
+        batch: how many images a call takes; None where the file leaves that open.
     """
 
     def __init__(self, model: bytes | Path, *, num_threads: int = 1, optimize: bool = True) -> None:
-        """Loads a model, with the session options that its metadata name.
+        """Loads a model, with the session option that metadata of our files name.
 
         Args:
             model: a file's bytes, or its path, beside which its weights may lie.
             num_threads: how many threads the kernels may use.
             optimize: False runs each node by itself, in floats, as another runtime may.
         Raises:
-            ModelError: the file cannot be read, or is damaged, or no ONNX file.
+            ModelError: the file cannot be read, or is damaged, or no ONNX file; or its metadata
+                name other session options, or its weights lie outside of its folder.
         """
         self._where = "the given bytes" if isinstance(model, bytes) else str(model)
         try:
             content = model if isinstance(model, bytes) else model.read_bytes()
-            options = _options(content, num_threads=num_threads, optimize=optimize)
+            parsed = onnx.load_model_from_string(content)
+            _check_weights(self._where, parsed, None if isinstance(model, bytes) else model.parent)
+            options = _options(self._where, parsed, num_threads=num_threads, optimize=optimize)
             self._session, self.operators = _load(model, options)
         except _LOAD_ERRORS as error:
             raise ModelError(
@@ -75,7 +81,7 @@ class OnnxRuntimeRunner:
             preprocessing=None if said is None else preprocessing_from_json(said, self._where),
         )
         self._outputs = [given.name for given in self._session.get_outputs()]
-        self._batch = _fixed_batch(self._session.get_inputs())
+        self.batch = _fixed_batch(self._session.get_inputs())
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -86,7 +92,7 @@ class OnnxRuntimeRunner:
         """Computes a batch, once, see `prepare`."""
         return self.prepare(inputs)()
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """Takes a batch, see Runner; uint8 outputs come as they are stored.
 
         Raises:
@@ -94,12 +100,12 @@ class OnnxRuntimeRunner:
         """
         self._check(inputs)
         images = len(next(iter(inputs.values())))
-        if self._batch not in (None, images):
-            return partial(in_batches, self.run, inputs, self._batch)
+        if self.batch not in (None, images):
+            return partial(in_batches, self.run, inputs, self.batch)
         arrays = {name: np.asarray(inputs[name]) for name in self.inputs}
-        return partial(self._step, arrays)
+        return partial(self._infer, arrays)
 
-    def _step(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _infer(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, arrays), strict=True))
         except _RUN_ERRORS as error:
@@ -148,18 +154,61 @@ class UnoptimizedRunner(OnnxRuntimeRunner):
         super().__init__(model, num_threads=num_threads, optimize=False)
 
 
-def _options(content: bytes, *, num_threads: int, optimize: bool) -> onnxruntime.SessionOptions:
+def _check_weights(where: str, model: onnx.ModelProto, folder: Path | None) -> None:
+    """Checks that weights in other files lie in the model's folder; not all versions do."""
+    functions = (node for function in model.functions for node in function.node)
+    tensors = (*_tensors(model.graph), *_tensors_of_nodes(functions))
+    for tensor in tensors:
+        for entry in tensor.external_data:
+            if entry.key != "location":
+                continue
+            inside = folder is not None and folder.resolve()
+            if not inside or not (inside / entry.value).resolve().is_relative_to(inside):
+                raise ModelError(
+                    f"{where}: the values of {tensor.name!r} lie in {entry.value}; only files in "
+                    "the model's own folder are read. Put it there, and name it in the model"
+                )
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            sparse = (attribute.sparse_tensor, *attribute.sparse_tensors)
+            yield from (attribute.t, *attribute.tensors, *(one.values for one in sparse))
+            yield from (one.indices for one in sparse)
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _tensors(graph)
+
+
+def _options(
+    where: str, model: onnx.ModelProto, *, num_threads: int, optimize: bool
+) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-    metadata = onnx.load_model_from_string(content).metadata_props
-    named = [entry for entry in metadata if entry.key.startswith(_OPTION)]
+    metadata = [(entry.key, entry.value) for entry in model.metadata_props]
+    named = [(key, value) for key, value in metadata if key.startswith(_OPTION)]
+    foreign = [f"{key}={value}" for key, value in named if (key, value) not in _OPTIONS]
+    if foreign:
+        # Some name files that are written. Left out in silence, the file would be another one than
+        # its maker meant; and it would be found out on some processors alone.
+        raise ModelError(
+            f"{where}: its metadata name session options: {', '.join(foreign)}; only "
+            f"{', '.join(f'{key}={value}' for key, value in _OPTIONS)} is set. Remove these entries"
+        )
     if named and products_saturate():
-        for entry in named:
-            options.add_session_config_entry(entry.key, entry.value)
+        for key, value in named:
+            options.add_session_config_entry(key, value)
     return options
 
 
@@ -186,7 +235,7 @@ def products_saturate() -> bool:
 def _load(
     model: bytes | Path, options: onnxruntime.SessionOptions
 ) -> tuple[onnxruntime.InferenceSession, Counter[str]]:
-    """A session, and the operators of its graph, which only a file can tell."""
+    """A session, and the operators of its graph, which only a file can name."""
     given = model if isinstance(model, bytes) else str(model)
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"

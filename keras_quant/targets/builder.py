@@ -11,14 +11,13 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import onnx
-
 from keras_quant.errors import MissingDependencyError
+from keras_quant.targets.report import BuilderReport, LayerPrecision
 
 if TYPE_CHECKING:
+    import onnx
     import tensorrt_rtx
 
 MODULE, EXTRA = "tensorrt_rtx", "tensorrt"
@@ -27,45 +26,13 @@ INT8, FLOAT = "Int8", "Float"
 
 # Operators whose precision decides how fast a network runs.
 COMPUTE_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# The builder's log tells of each layer of the engine on one line, in these words.
+# The builder's log reports each layer of the engine on one line, in these words.
 _LAYER = re.compile(r"Name: .*?, LayerType: (?P<kind>\w+), (?P<parts>.*)")
 _SECTION = re.compile(r"(Inputs|Constants|Outputs): \[")
 _DATATYPE = re.compile(r"Datatype: (\w+)")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\]")
 # Generated pointwise code: the scaling behind a convolution, never the convolution itself.
 _POINTWISE = "kgen"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerPrecision:
-    """How the engine computes one operator of the file.
-
-    Attributes:
-        name: of the ONNX node; its output's where it has none.
-        op: one of COMPUTE_OPS.
-        precision: INT8 or FLOAT.
-    """
-
-    name: str
-    op: str
-    precision: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuilderReport:
-    """What the parser and the builder said.
-
-    Attributes:
-        version: of TensorRT for RTX.
-        compute_capability: of the GPU that was built for.
-        rejected: why there is no engine, a line each; empty where there is one.
-        layers: operators that compute, in the file's order; empty without an engine.
-    """
-
-    version: str
-    compute_capability: str
-    rejected: tuple[str, ...]
-    layers: tuple[LayerPrecision, ...]
 
 
 def builder_is_installed() -> bool:
@@ -127,7 +94,7 @@ def _build(trt: Any, content: bytes, logger: tensorrt_rtx.ILogger) -> list[str]:
 def _logger(trt: Any, lines: list[str]) -> tensorrt_rtx.ILogger:
     """A logger that keeps what it is told."""
 
-    class Log(trt.ILogger):  # type: ignore[misc,name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]  # TensorRT has no types
         errors: list[str] = []
 
         def __init__(self) -> None:
@@ -170,8 +137,8 @@ def _is_int8(kind: str, types: Sequence[str]) -> bool:
 
 
 def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which each node has a name of its own, by which the log tells of it."""
-    named = onnx.ModelProto()
+    """A copy in which each node has a name of its own, by which the log reports it."""
+    named = type(model)()
     named.CopyFrom(model)
     taken: set[str] = set()
     for node in named.graph.node:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,12 @@ import onnx
 from onnx import TensorProto
 
 from keras_quant.errors import ModelError
+from keras_quant.targets.builder import build
 from keras_quant.targets.jetson import BOARDS
 from keras_quant.targets.onnx_model import OnnxModel
 from keras_quant.targets.placement import WEIGHTED, separated_rectifiers
-from keras_quant.targets.rules import REJECTED, RULES
+from keras_quant.targets.report import BuilderReport, Finding, RulesReport
+from keras_quant.targets.rules import RULES
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions, plan
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -24,48 +25,47 @@ _INTEGER_PREFIX = "QLinear"
 _PASSING = ("MaxPool", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 _INT4 = (TensorProto.INT4, TensorProto.UINT4)
 _INT8_TYPES = (TensorProto.INT8, *_INT4, TensorProto.FLOAT8E4M3FN)
+# TensorRT has plugins, which onnx does not know.
+_UNKNOWN_OPERATOR = "No Op registered for"
 _OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A rule that a file breaks.
-
-    Attributes:
-        rule: a key of RULES.
-        effect: what comes of it, see Rule.
-        node: name of the node, or "" for the file.
-        op: its operator.
-        what: what was found.
-        remedy: what to do.
-        source: where the rule is documented.
-    """
-
-    rule: str
-    effect: str
-    node: str
-    op: str
-    what: str
-    remedy: str
-    source: str
 
 
 Found = Iterator[tuple[str, onnx.NodeProto | None, str]]
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
-    """Reads an .onnx file.
+    """Reads an .onnx file, with the weights that lie in its folder.
 
     Raises:
-        ModelError: it is missing or damaged.
+        ModelError: it is missing or damaged, or no valid ONNX.
     """
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf has many errors and no base of its own
         raise ModelError(f"{path}: not an ONNX file that can be read ({error})") from error
     if not model.graph.node:
         raise ModelError(f"{path}: not an ONNX file, or one without any operator")
+    try:
+        onnx.checker.check_model(path)
+    except Exception as error:
+        if _UNKNOWN_OPERATOR not in str(error):
+            raise ModelError(f"{path}: not valid ONNX ({error}). Export it again") from error
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:
+        raise ModelError(f"{path}: its weights cannot be read ({error})") from error
     return model
+
+
+def check_file(path: Path, *, version: str | None, board: str | None, dla: bool) -> RulesReport:
+    """Reads a file and checks it, see `load_onnx` and `check_tensorrt`."""
+    options = TensorRTOptions(version=version, board=board, dla=dla)
+    return RulesReport(findings=check_tensorrt(load_onnx(path), options))
+
+
+def build_file(path: Path) -> BuilderReport:
+    """Reads a file and has NVIDIA's builder build it, see `load_onnx` and `builder.build`."""
+    return build(load_onnx(path))
 
 
 def check_tensorrt(model: onnx.ModelProto, options: TensorRTOptions) -> tuple[Finding, ...]:
@@ -77,11 +77,6 @@ def check_tensorrt(model: onnx.ModelProto, options: TensorRTOptions) -> tuple[Fi
     plan(options)  # refuses options that do not go together
     seen = OnnxModel(model)
     return tuple(_finding(*found) for check in _CHECKS for found in check(seen, options))
-
-
-def is_rejected(findings: tuple[Finding, ...]) -> bool:
-    """Whether there would be no engine."""
-    return any(finding.effect == REJECTED for finding in findings)
 
 
 def _finding(rule: str, node: onnx.NodeProto | None, what: str) -> Finding:

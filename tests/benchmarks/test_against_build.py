@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,11 @@ def test_ratios_are_of_neighbouring_rounds() -> None:
         "b": [record(s) for s in (1.0, 10.0, 1.0)],
     }
     workload = Workload(name="w", script="w.py", arguments=(), at_least=5.0)
-    cpu, _ = summarize(workload, records)
+    cpu, wall = summarize(workload, records)
     assert (cpu.value, cpu.met, cpu.best) == (4.0, False, 4.0)
+    assert wall.met is None
+    cpu, wall = summarize(replace(workload, by="wall"), records)
+    assert (cpu.met, wall.value, wall.met) == (None, 4.0, False)
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner, Result
 
@@ -14,6 +16,8 @@ from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.targets import builder
 from tests.emit.random_graphs import GraphBuilder
+from tests.runners import stand_ins
+from tests.runners.test_runners import keep_in
 
 
 def kq(*arguments: object) -> Result:
@@ -61,6 +65,43 @@ def test_layers_of_the_engine_are_told(file: Path) -> None:
     layers = [(layer["op"], layer["precision"]) for layer in document["builder"]["layers"]]
     assert layers == [("Conv", "Int8")]
     assert "strong evidence for other GPUs, no proof" in kq("check", file).stdout
+
+
+def test_a_builder_that_dies_is_an_error_behind_what_was_found(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keras_quant.cli.check._CHECKS", stand_ins.__name__)
+    monkeypatch.setattr(builder, "MODULE", "numpy")  # installed
+    result = kq("check", file)
+    assert result.exit_code == 1
+    assert "model.onnx: 1 finding" in result.stdout
+    assert "model.onnx: the process that opened it died by SIGSEGV" in result.stderr
+
+
+DAMAGED: dict[str, Callable[[onnx.ModelProto], None]] = {
+    "a node without inputs": lambda model: model.graph.node[0].ClearField("input"),
+    "an initializer shorter than its shape": lambda model: setattr(
+        model.graph.initializer[0], "raw_data", b""
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_invalid_onnx_is_told(file: Path, damage: Callable[[onnx.ModelProto], None]) -> None:
+    model = onnx.load(file)
+    damage(model)
+    onnx.save(model, file)
+    result = kq("check", file)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "model.onnx: not valid ONNX" in result.stderr
+
+
+def test_weights_outside_of_the_folder_are_refused(file: Path) -> None:
+    content = keep_in(onnx.load(file), "../weights")
+    file.write_bytes(content)
+    result = kq("check", file)
+    assert result.exit_code == 1
+    assert "model.onnx: not valid ONNX" in result.stderr and "../weights" in result.stderr
 
 
 def test_without_the_extra_the_rules_are_still_checked(

@@ -62,7 +62,7 @@ def train(out: Path, name: str, *arguments: object) -> Path:
 
 
 def files_below(folder: Path) -> set[str]:
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    return {str(p.relative_to(folder)) for p in folder.rglob("[!.]*") if p.is_file()}
 
 
 def weights_of(run: Path) -> list[np.ndarray]:

@@ -55,6 +55,18 @@ def test_extra_that_is_not_installed_is_optional(monkeypatch: pytest.MonkeyPatch
     assert (absent.status, absent.remedy) == ("optional", "pip install 'keras_quant[ray]'")
 
 
+def test_litert_adds_on_xnnpack_here() -> None:
+    assert diagnosis._kernels_of_an_addition() == ("XNNPACK",)
+    assert diagnosis._xnnpack().found == "yes"
+
+
+def test_litert_without_xnnpack_is_slower_but_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "_kernels_of_an_addition", lambda: ("builtin ADD",))
+    check = diagnosis._xnnpack()
+    assert (check.found, check.status) == ("no", "optional")
+    assert "halves are rounded differently" in check.remedy
+
+
 @pytest.mark.slow
 @pytest.mark.tensorflow
 def test_this_machine_has_all_that_is_required() -> None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -24,12 +26,13 @@ from keras_quant.lower import lower_exactly  # noqa: E402
 from keras_quant.model.files import save_model  # noqa: E402
 from keras_quant.pixels import normalize  # noqa: E402
 from keras_quant.preprocessing import UNIT  # noqa: E402
-from keras_quant.proof.formats import format_of  # noqa: E402
+from keras_quant.proof.formats import FORMATS, format_of  # noqa: E402
 from keras_quant.runners.litert import LiteRTRunner  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.zoo import build  # noqa: E402
+from tests.runners import stand_ins  # noqa: E402
 
 DIGITS = (8, 8, 1)
 
@@ -193,3 +196,26 @@ def test_file_that_could_run_code_is_loaded_only_when_trusted(tmp_path: Path, ma
     with pytest.raises(ModelError, match="could run code from the file: .*--trust loads it"):
         evaluate(path, dataset="digits")
     assert evaluate(path, dataset="digits", trust=True)[0].images == 359
+
+
+def test_weights_of_an_onnx_file_are_read_beside_it(model: keras.Model, tmp_path: Path) -> None:
+    whole = save(model, tmp_path / "whole.onnx")
+    beside = {"save_as_external_data": True, "location": "weights", "size_threshold": 64}
+    onnx.save(onnx.load(whole), tmp_path / "model.onnx", **beside)
+    assert (tmp_path / "weights").stat().st_size > 0
+    (expected,) = evaluate(whole, dataset="digits")
+    (found,) = evaluate(tmp_path / "model.onnx", dataset="digits")
+    assert found.outputs == expected.outputs
+
+
+def test_a_runtime_that_dies_is_an_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"")
+    form = replace(FORMATS["onnx"], runner=f"{stand_ins.__name__}:DiesOfItsFirstBatch")
+    monkeypatch.setattr("keras_quant.jobs.loaded.format_of", lambda path: form)
+    with pytest.raises(
+        ModelError, match=r"model\.onnx: the process that opened it died by SIGABRT"
+    ):
+        evaluate(file, dataset="digits")

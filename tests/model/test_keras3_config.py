@@ -82,6 +82,23 @@ def test_keras3_call_on_a_constant_is_refused(tmp_path: Path) -> None:
         load_model(path)
 
 
+@pytest.mark.parametrize("key", ["activation", "kernel_quantizer", "kernel_initializer"])
+def test_a_dtype_policy_is_a_text_under_dtype_alone(key: str, tmp_path: Path) -> None:
+    policy = named("keras", "DTypePolicy", {"name": "tf.io.write_file('marker','x')"})
+    path = keras3_file(tmp_path / "m.keras", IMAGE, **{key: policy})
+    with pytest.raises(ModelError, match="'DTypePolicy' of module keras is no class or function"):
+        load_model(path)
+
+
+def test_what_is_built_is_checked_and_not_what_it_was_translated_from(tmp_path: Path) -> None:
+    """A layer that is left out may be of any setting; one that stays may not."""
+    path = keras3_file(tmp_path / "m.keras", IMAGE, activation="hard_silu")
+    load_model(path)
+    path = keras3_file(tmp_path / "m.keras", IMAGE, kernel_initializer="hard_silu")
+    with pytest.raises(ModelError, match="kernel_initializer 'hard_silu' is none that is known"):
+        load_model(path)
+
+
 def test_lambda_in_a_keras3_file_is_refused(tmp_path: Path) -> None:
     evil = named("keras.layers", "Lambda", {"name": "evil"})
     path = keras3_file(tmp_path / "m.keras", IMAGE, activation=evil)

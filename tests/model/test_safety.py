@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,6 +40,12 @@ def test_quantizer_texts_of_qkeras_pass(text: str) -> None:
 def test_only_quantizer_calls_and_activations_are_texts_of_quantizers(text: str) -> None:
     is_fine = text in ("binary", "relu", "binary()")
     assert bool(config_problems({"kernel_quantizer": text})) != is_fine
+
+
+def test_long_texts_are_read_in_linear_time() -> None:
+    started = time.perf_counter()
+    assert config_problems({"activation": f"quantized_bits({'1' * 200_000}"})
+    assert time.perf_counter() - started < 5  # minutes, where digits may be split in any two
 
 
 @pytest.mark.parametrize("key", ["kernel_initializer", "bias_regularizer", "kernel_constraint"])

@@ -33,6 +33,18 @@ def nothing(input_shape, num_classes):
 
 def broken(input_shape, num_classes):
     raise ValueError("no idea")
+
+def leaves(input_shape, num_classes):
+    raise SystemExit(0)
+
+class Own(BaseException):
+    pass
+
+def throws(input_shape, num_classes):
+    raise Own("no Exception")
+
+def stopped(input_shape, num_classes):
+    raise KeyboardInterrupt
 """
 
 
@@ -60,6 +72,8 @@ def test_a_sequential_model_gets_the_shape_of_the_data(file: Path) -> None:
         ("two_inputs", "has 2 inputs; kq trains one.*lower_exactly"),
         ("nothing", "returned builtins.NoneType; a Keras 2 model is needed"),
         ("broken", "net.py:broken failed: ValueError: no idea"),
+        ("leaves", r"net.py:leaves called sys.exit\(0\); kq needs the model .*__main__"),
+        ("throws", "net.py:throws failed: Own: no Exception"),
     ],
 )
 def test_unusable_function_is_told(file: Path, function: str, message: str) -> None:
@@ -70,9 +84,17 @@ def test_unusable_function_is_told(file: Path, function: str, message: str) -> N
 def test_missing_or_broken_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no file .*absent.py"):
         build_from_file(f"{tmp_path}/absent.py:build", (4, 4, 1), 5)
+    (tmp_path / "script.py").write_text("import sys; sys.exit()")
+    with pytest.raises(ModelError, match=r"script.py called sys.exit\(\); kq needs the model"):
+        build_from_file(f"{tmp_path}/script.py:build", (4, 4, 1), 5)
     (tmp_path / "broken.py").write_text("def build(:")
     with pytest.raises(ModelError, match="broken.py failed: SyntaxError"):
         build_from_file(f"{tmp_path}/broken.py:build", (4, 4, 1), 5)
+
+
+def test_an_interrupt_in_the_users_file_stays_one(file: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build_from_file(f"{file}:stopped", (4, 4, 1), 5)
 
 
 @pytest.mark.parametrize("reference", ["net.py", "net:build", "net.py:", "net.py:a b"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.emit.onnx_x86.weights import PRECISION_OPTION
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import DataError, KerasQuantError, ModelError
@@ -20,11 +23,25 @@ from keras_quant.proof.formats import FORMATS, Format
 from keras_quant.proof.formats.definition import Card
 from keras_quant.qparams import unsigned
 from keras_quant.runners import Runner
+from keras_quant.runners.child import ChildRunner
 from keras_quant.runners.litert import LiteRTRunner
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner, UnoptimizedRunner
 from tests.emit.random_graphs import GraphBuilder, small_classifier
 
 FLOAT32_ROUNDING = 1e-5
+
+
+def in_child(name: str) -> Callable[[bytes], Runner]:
+    """What runs the bytes of a file in a child process."""
+
+    def load(content: bytes) -> Runner:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"model{FORMATS[name].suffix}"
+            path.write_bytes(content)
+            return ChildRunner(FORMATS[name].runner, path)
+
+    return load
+
 
 RUNNERS: dict[str, Callable[..., Runner]] = {
     "tflite": LiteRTRunner,
@@ -32,6 +49,7 @@ RUNNERS: dict[str, Callable[..., Runner]] = {
     "onnx": OnnxRuntimeRunner,
     "onnx of a fixed batch": OnnxRuntimeRunner,
     "tensorrt": UnoptimizedRunner,
+    **{f"{name} in a child": in_child(name) for name in FORMATS},
 }
 FIXED = 3
 
@@ -52,6 +70,9 @@ EMIT: dict[str, Callable[[Graph], bytes]] = {
     "onnx": emit_onnx_x86,
     "onnx of a fixed batch": lambda graph: with_batch(emit_onnx_x86(graph), FIXED),
     "tensorrt": emit_onnx_tensorrt,
+    "tflite in a child": emit_tflite,
+    "onnx in a child": emit_onnx_x86,
+    "tensorrt in a child": emit_onnx_tensorrt,
 }
 
 
@@ -66,7 +87,13 @@ def runner(request: pytest.FixtureRequest, builder: GraphBuilder) -> Runner:
 
 
 def test_every_format_has_its_runner_tried() -> None:
-    assert {form.definition.runner for form in FORMATS.values()} == set(RUNNERS.values())
+    assert {form.definition.runner for form in FORMATS.values()} <= set(RUNNERS.values())
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_a_child_runs_a_file_by_the_runner_of_its_format(form: Format) -> None:
+    module, _, name = form.runner.partition(":")
+    assert getattr(importlib.import_module(module), name) is form.definition.runner
 
 
 def test_answers_do_not_depend_on_the_batch(runner: Runner, builder: GraphBuilder) -> None:
@@ -93,9 +120,9 @@ def test_what_was_prepared_is_computed_as_often_as_it_is_asked(
     output = builder.graph().outputs[0]
     images = builder.images(7)
     wanted = runner.run(images)[output]
-    step = runner.prepare(images)
+    infer = runner.prepare(images)
     for _ in range(2):
-        np.testing.assert_array_equal(step()[output], wanted)
+        np.testing.assert_array_equal(infer()[output], wanted)
 
 
 def test_a_runner_tells_kernels_and_versions(runner: Runner) -> None:
@@ -159,6 +186,31 @@ def test_weights_of_an_onnx_file_may_lie_beside_it(
     (tmp_path / "weights").unlink()
     with pytest.raises(ModelError, match=r"model.onnx: not an ONNX model that .* can load"):
         runner(tmp_path / "model.onnx")
+
+
+def keep_in(model: onnx.ModelProto, location: str) -> bytes:
+    """A model whose first initializer says that its values lie in another file."""
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("location", ["../weights", "/{}/weights", "link"])
+def test_weights_outside_of_the_folder_are_refused(
+    location: str, builder: GraphBuilder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "weights").write_bytes(bytes(10_000))
+    (folder / "link").symlink_to(tmp_path / "weights")
+    model = onnx.load_model_from_string(emit_onnx_x86(builder.graph()))
+    content = keep_in(model, location.format(tmp_path))
+    (folder / "model.onnx").write_bytes(content)
+    for given in (folder / "model.onnx", content):
+        with pytest.raises(ModelError, match=r"lie in .*; only files in the model's own folder"):
+            OnnxRuntimeRunner(given)
 
 
 def test_an_axis_that_a_file_leaves_open_takes_any_length() -> None:
@@ -252,3 +304,17 @@ def test_a_damaged_preprocessing_of_an_onnx_file_is_told(builder: GraphBuilder) 
     content = emit_onnx_x86(builder.graph(), metadata=metadata)
     with pytest.raises(ModelError, match=r"is damaged: std\[0\] is -1.0; .* Export it again"):
         OnnxRuntimeRunner(content)
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize(
+    "entry", [("session.intra_op.allow_spinning", "0"), (PRECISION_OPTION, "2")]
+)
+def test_session_options_other_than_ours_are_refused(
+    entry: tuple[str, str], optimize: bool, builder: GraphBuilder
+) -> None:
+    content = emit_onnx_x86(builder.graph(), metadata=dict([entry]))
+    told = rf"the given bytes: its metadata name session options: {'='.join(entry)}; only "
+    with pytest.raises(ModelError, match=rf"{told}{PRECISION_OPTION}=1 is set. Remove these"):
+        OnnxRuntimeRunner(content, optimize=optimize)
+    OnnxRuntimeRunner(emit_onnx_x86(builder.graph(), metadata={PRECISION_OPTION: "1"}))

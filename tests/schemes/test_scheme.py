@@ -11,9 +11,11 @@ from keras_quant.schemes.scheme import (
     TERNARY,
     Block,
     BlockBits,
+    MethodSpec,
     QuantSpec,
     Rule,
     Scheme,
+    is_float,
     resolve,
 )
 
@@ -67,6 +69,29 @@ def test_half_of_the_bits_make_no_scheme(text: str) -> None:
         scheme_from_bits(text)
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [(W4, "4"), (FLOAT, "float"), (TERNARY, "ternary"), (BINARY, "1"),
+     (QuantSpec(bits=2, narrow_range=False), "2")],
+)  # fmt: skip
+def test_bits_are_said_in_a_word(spec: QuantSpec, words: str) -> None:
+    assert str(spec) == words
+
+
+def test_a_method_is_said_with_its_options() -> None:
+    assert str(MethodSpec(name="lsq")) == "lsq"
+    assert str(MethodSpec(name="lsq", options=(("rate", 0.1), ("fit", "x")))) == (
+        "lsq(rate=0.1, fit=x)"
+    )
+
+
+def test_a_scheme_that_quantizes_anything_is_no_float_scheme() -> None:
+    parts = (Rule(match="*", weight=FLOAT), Rule(match="a", activation=FLOAT))
+    assert is_float(scheme_of(*parts))
+    for rule in (Rule(match="b", weight=W4), Rule(match="b", activation=A4)):
+        assert not is_float(scheme_of(*parts, rule))
+
+
 # Rules
 
 
@@ -81,6 +106,20 @@ def test_last_matching_rule_wins_key_by_key() -> None:
     assert found["conv1"] == BlockBits(weight=BINARY, activation=ACTIVATION_8)
     assert found["conv2"] == BlockBits(weight=FLOAT, activation=ACTIVATION_8)
     assert found["logits"] == BlockBits(weight=W4, activation=A4)
+
+
+def test_a_later_rule_forgets_nothing_that_it_does_not_speak_of() -> None:
+    lsq = MethodSpec(name="lsq")
+    full = Rule(match="conv1", weight=W4, activation=A4, input=ACTIVATION_8, method=lsq)
+    wanted = {"weight": W4, "activation": A4, "input": ACTIVATION_8, "method": lsq}
+    for key, value in (
+        ("weight", BINARY),
+        ("activation", ACTIVATION_8),
+        ("input", A4),
+        ("method", MethodSpec(name="pact")),
+    ):
+        found = resolve(scheme_of(full, Rule(match="conv*", **{key: value})), BLOCKS)
+        assert found["conv1"] == BlockBits(**{**wanted, key: value}), key
 
 
 def test_a_block_is_found_by_any_of_its_layers() -> None:

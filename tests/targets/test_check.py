@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from keras_quant.errors import ModelError
 from keras_quant.targets.builder import INT8, build, builder_is_installed
-from keras_quant.targets.check import check_tensorrt, is_rejected, load_onnx
+from keras_quant.targets.check import check_tensorrt, load_onnx
+from keras_quant.targets.report import is_rejected
 from keras_quant.targets.rules import FLOAT, REJECTED, RULES, SLOW
 from keras_quant.targets.tensorrt import TensorRTOptions
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize.channels import Channels
@@ -63,10 +64,10 @@ def _roomy_scale(channels: Channels, stairs: Staircase) -> np.ndarray:
     of others.
     """
 
-    def scaled(move: np.ndarray) -> Channels:
+    def scaled(move: NDArray[np.float64]) -> Channels:
         return replace(channels, weight_scale=channels.weight_scale / (1 + move))
 
-    def width(move: np.ndarray) -> np.ndarray:
+    def width(move: NDArray[np.float64]) -> NDArray[np.float64]:
         low, high = offset_interval(scaled(move), stairs)
         with np.errstate(invalid="ignore"):  # both ends open
             return np.nan_to_num(high - low, posinf=0.0)

@@ -117,14 +117,15 @@ def _share_of_other_sums(first: QParams, second: QParams, output: QParams) -> fl
 
 
 def _share_of_others(codes: np.ndarray, first: QParams, second: QParams, output: QParams) -> float:
-    """The share of all pairs of codes whose sum, not limited yet, is not the reference's."""
+    """The share of all pairs of codes whose sum, not clamped yet, is not the reference's."""
     reals = [dequantize(np.arange(q.qmin, q.qmax + 1), q) for q in (first, second)]
     exact = np.rint(np.add.outer(*reals) / output.scale) + output.zero_point
-    limits = output.qmin, output.qmax
-    return float((np.clip(exact, *limits) != np.clip(codes, *limits)).mean())
+    ends = output.qmin, output.qmax
+    return float((np.clip(exact, *ends) != np.clip(codes, *ends)).mean())
 
 
 def _stored_reals(qparams: QParams) -> np.ndarray:
     """What the file's DequantizeLinear gives for each code, in float32."""
     stored = np.arange(qparams.qmin, qparams.qmax + 1) - stored_zero(qparams)
-    return stored.astype(np.float32) * np.float32(qparams.scale)
+    reals: np.ndarray = stored.astype(np.float32) * np.float32(qparams.scale)
+    return reals

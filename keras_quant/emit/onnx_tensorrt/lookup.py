@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from keras_quant.emit.onnx.pointwise import write_function
-from keras_quant.emit.onnx_tensorrt.emission import Emission, stored_offset
+from keras_quant.emit.onnx_tensorrt.emission import Emission, stored_shift
 from keras_quant.emit.shared.products import product_multiplier
 from keras_quant.emit.shared.tables import find_function, leaky_slopes, read_table
 from keras_quant.graph.ir import Node
@@ -74,7 +74,7 @@ def _gather(emission: Emission, node: Node) -> str:
     assert source is not None and node.table is not None, node.name
     rows = np.atleast_2d(node.table)
     entries = rows if output.qparams is None else rows - output.qparams.zero_point
-    lowest = source.qmin + stored_offset(source)
+    lowest = source.qmin + stored_shift(source)
     code = emission.add(emission.read_stored(node), -lowest, f"{node.name}/place")
     position = file.operator("Cast", [code], f"{node.name}/position", to=TensorProto.INT32)
     if len(rows) > 1:

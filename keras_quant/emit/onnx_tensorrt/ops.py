@@ -151,7 +151,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
 
 
 def _emit_exact_add(emission: Emission, node: Node, output: QParams) -> None:
-    """The sum of reals that carry no offset, times the inverse of the output's scale."""
+    """The sum of reals that carry no shift, times the inverse of the output's scale."""
     terms = [emission.read_reals(node, index) for index in range(len(node.inputs))]
     total = emission.file.operator("Add", terms, f"{node.output}/sum", name=node.name)
     inverse = np.float32(1) / np.float32(output.scale)

@@ -27,7 +27,7 @@ FLOAT = TensorProto.FLOAT
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
-def stored_offset(qparams: QParams) -> int:
+def stored_shift(qparams: QParams) -> int:
     """What an ONNX file adds to each code of a tensor before it stores it as uint8.
 
     QLinearAdd rounds halves to even after it has added the zero point (MLAS, qladd.cpp), so
@@ -41,8 +41,8 @@ def stored_offset(qparams: QParams) -> int:
 
 def stored_range(qparams: QParams) -> tuple[int, int, int]:
     """Lowest code, highest code and zero point, as stored."""
-    offset = stored_offset(qparams)
-    return qparams.qmin + offset, qparams.qmax + offset, qparams.zero_point + offset
+    shift = stored_shift(qparams)
+    return qparams.qmin + shift, qparams.qmax + shift, qparams.zero_point + shift
 
 
 def saturates(qparams: QParams) -> bool:
@@ -97,8 +97,8 @@ class Emission:
             self.unclamped.remove(name)
             tensor = self.graph.tensors[name]
             bounds = stored_range(_codes(tensor))[:2]
-            limits = [self.file.scalar(bound, np.uint8) for bound in bounds]
-            self.write(tensor, "Clip", [self.values[name], *limits])
+            ends = [self.file.scalar(bound, np.uint8) for bound in bounds]
+            self.write(tensor, "Clip", [self.values[name], *ends])
         return self.values[name]
 
     def real(self, node: Node, index: int = 0, scale: float | None = None) -> str:
@@ -123,7 +123,7 @@ class Emission:
         value = file.operator("Cast", [self.value(tensor.name)], f"{name}/cast", to=FLOAT)
         if zero_point:
             point = file.scalar(zero_point)
-            value = file.operator("Sub", [value, point], f"{name}/offset")
+            value = file.operator("Sub", [value, point], f"{name}/level")
         scale = file.scalar(qparams.scale)
         return file.operator("Mul", [value, scale], name)
 

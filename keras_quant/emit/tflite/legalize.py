@@ -15,7 +15,7 @@ import numpy as np
 from keras_quant.emit.shared.concat import stored_alike
 from keras_quant.emit.shared.legal import Legal, Rule, apply_rules
 from keras_quant.emit.shared.ones import mean_with_ones, with_ones
-from keras_quant.emit.tflite.emission import stored_offset
+from keras_quant.emit.tflite.emission import stored_shift
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.windows import window_of
 from keras_quant.qparams import QParams
@@ -125,8 +125,8 @@ def _legal_requantize(graph: Graph, node: Node) -> Legal:
 
 
 def _legal_concat(graph: Graph, node: Node) -> Legal:
-    """Of codes in ranges with other ends, which are stored with other offsets: shift them first."""
-    return stored_alike(graph, node, stored_offset)
+    """Of codes in ranges with other ends, which are stored with other shifts: shift them first."""
+    return stored_alike(graph, node, stored_shift)
 
 
 _RULES: dict[str, Rule] = {

@@ -23,7 +23,7 @@ from keras_quant.graph.ir import Node, Weight
 from keras_quant.graph.windows import window_of
 
 _PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, int] = {
     "none": schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
@@ -307,7 +307,8 @@ def _at_least_strides(values: np.ndarray, node: Node) -> np.ndarray:
     window = window_of(node)
     missing = [max(s - n, 0) for n, s in zip(window.size, window.strides, strict=True)]
     grown = np.pad(values, ((0, missing[0]), (0, missing[1]), (0, 0), (0, 0)))
-    return grown.transpose(3, 0, 1, 2)
+    turned: np.ndarray = grown.transpose(3, 0, 1, 2)
+    return turned
 
 
 def _operands(emission: Emission, node: Node, data: int, weight: int, bias: int) -> list[int]:

@@ -20,7 +20,7 @@ _CHANNELS = {"QConv2DTranspose": (2,), "QDepthwiseConv2D": (2, 3)}
 
 
 def freeze_kernel(layer: keras.layers.Layer) -> Weight | None:
-    """Reads a fitted QKeras layer's kernel as codes, for any quantizer with a uniform grid.
+    """Reads a QKeras layer's kernel as codes, for any quantizer with a uniform grid.
 
     Returns: None for a layer without a kernel quantizer.
     Raises:

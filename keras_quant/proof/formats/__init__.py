@@ -25,6 +25,8 @@ class Format:
     Attributes:
         name: a key of FORMATS.
         suffix: of file names, with its dot.
+        runner: "MODULE:CLASS" of what runs a file, as `definition` has it; for processes that
+            only do that, or only name it.
         define: gives what the format does with given options.
         options: what the user chose; None where there is no choice.
         folder: of the file, within that of the export; "" for that itself.
@@ -34,6 +36,7 @@ class Format:
 
     name: str
     suffix: str
+    runner: str
     define: Callable[[Any], FormatDef]
     options: Any = None
     folder: str = ""
@@ -83,11 +86,23 @@ def _tensorrt(options: TensorRTOptions) -> FormatDef:
 FORMATS = {
     form.name: form
     for form in (
-        Format(name="tflite", suffix=".tflite", define=_tflite, options=TFLiteOptions()),
-        Format(name="onnx", suffix=".onnx", define=_onnx),
+        Format(
+            name="tflite",
+            suffix=".tflite",
+            runner="keras_quant.runners.litert:LiteRTRunner",
+            define=_tflite,
+            options=TFLiteOptions(),
+        ),
+        Format(
+            name="onnx",
+            suffix=".onnx",
+            runner="keras_quant.runners.onnxruntime:OnnxRuntimeRunner",
+            define=_onnx,
+        ),
         Format(
             name="tensorrt",
             suffix=".onnx",
+            runner="keras_quant.runners.onnxruntime:UnoptimizedRunner",
             define=_tensorrt,
             options=TensorRTOptions(),
             folder="tensorrt",

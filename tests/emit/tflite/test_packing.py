@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from keras_quant.emit.tflite.emission import stored_offset
+from keras_quant.emit.tflite.emission import stored_shift
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.limits import find_problems
 from keras_quant.emit.tflite.options import TFLiteOptions
@@ -89,7 +89,7 @@ def codes_different(graph: Graph, builder: GraphBuilder, options: TFLiteOptions)
     names = [node.output for node in graph.nodes]
     stored = LiteRTRunner(emit_tflite(graph, outputs=names, options=options)).run(images)
     wanted = run_reference(graph, images, keep=names)
-    found = {n: stored[n].astype(int) - stored_offset(graph.tensors[n].qparams) for n in names}
+    found = {n: stored[n].astype(int) - stored_shift(graph.tensors[n].qparams) for n in names}
     return sum(int((found[name] != wanted[name]).sum()) for name in names)
 
 
@@ -124,6 +124,17 @@ def test_a_large_convolution_is_packed_and_exact(
     assert codes_different(graph, builder, SMALLEST) == 0
     saved = len(emit_tflite(graph)) - len(emit_tflite(graph, options=SMALLEST))
     assert saved > graph.nodes[-1].weight.values.size * (8 - bits) / 8 - FIRST_PATCHES_BYTES
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(44, None), (45, INT4)])
+def test_a_convolution_is_packed_where_that_saves_more_than_its_patches_cost(
+    channels: int, kind: str | None
+) -> None:
+    """3 x 3 x 4 weights of 4 bits for each channel save 18 bytes: 44 save 792, and 45 save 810."""
+    builder = GraphBuilder(np.random.default_rng(0), (5, 5, 4), power_of_two=False)
+    builder.add_linear("conv2d", (3, 3, 4, channels), qparams=unsigned(4, 0.5))
+    graph = narrow(builder, 7)
+    assert packed_type(graph, graph.nodes[-1], "smallest") == kind
 
 
 def test_a_dilated_convolution_is_packed_and_exact() -> None:

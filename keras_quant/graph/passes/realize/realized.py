@@ -35,7 +35,7 @@ def realized_channels(
         input_scale=source.scale,
         output=output,
         weight_scale=scale.astype(np.float64) * factor,
-        bias=bias * source.scale * scale.astype(np.float64),
+        bias=bias.astype(np.float64) * source.scale * scale.astype(np.float64),
         lowest=lowest.astype(np.float64),
         highest=highest.astype(np.float64),
     )
