@@ -156,16 +156,26 @@ def sweep(folder: str | Path) -> list[Path]:
     Call it only while nobody else writes to the folder.
 
     Returns: the removed files.
+    Raises:
+        FileError: the system refuses.
     """
     leftovers = [path for path in Path(folder).rglob("*") if is_temporary(path)]
     for path in leftovers:
-        path.unlink()
+        remove(path)
     return leftovers
 
 
 def is_temporary(path: Path) -> bool:
     """Whether a file was being written when its process was killed, or is being written."""
     return path.name.startswith(".") and _TEMPORARY in path.name and path.is_file()
+
+
+def remove(path: Path) -> None:
+    """Removes a file, where it is there. Raises: FileError: the system refuses."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _explained(path, error, "removed") from error
 
 
 def _temporary(path: Path) -> Path:
@@ -189,9 +199,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explained(path: Path, error: OSError) -> FileError:
+def _explained(path: Path, error: OSError, what: str = "written") -> FileError:
     """Says where writing failed, why, and what to do."""
     advice = _ADVICE.get(error.errno or 0, "")
     if error.errno == errno.ENOENT and not os.path.exists(path.parent):
         advice = f"Make the folder {path.parent} first."
-    return FileError(f"{path}: not written: {error.strerror or error}. {advice}".rstrip())
+    return FileError(f"{path}: not {what}: {error.strerror or error}. {advice}".rstrip())

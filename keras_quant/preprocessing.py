@@ -221,7 +221,7 @@ def preprocessing_from_json(text: str, where: str) -> Preprocessing:
     problems: list[str] = []
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # nested too deep
         content, problems = None, [f"is not JSON ({error})"]
     found = None
     if isinstance(content, dict):

@@ -37,6 +37,21 @@ def test_failing_block_keeps_the_old_content_and_no_temporary_file(tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = tmp_path / ".model.tmp-1.keras"
+    left.touch()
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    told = r"tmp-1\.keras: not removed: Read-only file system. That disk is mounted read-only"
+    with pytest.raises(FileError, match=told):
+        files.sweep(tmp_path)
+    with pytest.raises(FileError, match=told):
+        files.remove(left)
+
+
 def test_new_content_is_invisible_until_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text("old")

@@ -23,21 +23,21 @@ Array = np.ndarray
 
 def bind_quantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """code = round_half_even(x * float32(1 / scale)), as XNNPACK computes it."""
-    target = _codes(output)
+    target = output.grid
     inverse = np.float32(1) / np.float32(target.scale)
     return lambda x: to_codes(x * inverse, target)
 
 
 def bind_dequantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """real = float32(scale) * (code - zero_point)."""
-    source = _codes(inputs[0])
+    source = inputs[0].grid
     scale = np.float32(source.scale)
     return lambda x: levels(x, source) * scale
 
 
 def bind_requantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """code = round_half_even((code - zero_point) * float32(s_in / s_out)), in float32."""
-    source, target = _codes(inputs[0]), _codes(output)
+    source, target = inputs[0].grid, output.grid
     ratio = np.float32(source.scale) / np.float32(target.scale)
     return lambda x: to_codes(levels(x, source) * ratio, target)
 
@@ -51,7 +51,7 @@ def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     if output.qparams is None:
         activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
         return lambda a, b: activate(aligned(a) + aligned(b))
-    first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
+    first, second, target = inputs[0].grid, inputs[1].grid, output.qparams
     if _adds_alike_in_float32(first, second, target):
         return lambda a, b: _add_in_float32(aligned(a), aligned(b), first, second, target)
     return lambda a, b: _add(aligned(a), aligned(b), first, second, target)
@@ -95,7 +95,7 @@ def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
     if output.qparams is None:
         activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
         return lambda a, b: activate(aligned(a) * aligned(b))
-    first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
+    first, second, target = inputs[0].grid, inputs[1].grid, output.qparams
     multiplier = np.float32(first.scale) * np.float32(second.scale) / np.float32(target.scale)
 
     def kernel(a: Array, b: Array) -> Array:
@@ -107,9 +107,8 @@ def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
 def bind_lookup(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """The table's entry of each code, of its channel's row where there is one for each."""
-    assert node.table is not None, node.name
     dtype = np.float32 if output.qparams is None else code_dtype(output.qparams)
-    table, first = node.table.astype(dtype), _codes(inputs[0]).qmin
+    table, first = node.entries.astype(dtype), inputs[0].grid.qmin
     if table.ndim == 1:
         return lambda x: table[x.astype(np.intp) - first]
     channels = np.arange(len(table))
@@ -228,7 +227,7 @@ def _bind_average(add_up: Kernel, count: int | Array, source: Tensor, output: Te
     """
     if output.qparams is None:
         return lambda x: (add_up(x.astype(np.float64)) / count).astype(np.float32)
-    codes, target = _codes(source), output.qparams
+    codes, target = source.grid, output.qparams
     share = np.float32(1) / np.float32(count)
     multiplier = np.float32(codes.scale) * share / np.float32(target.scale)
 
@@ -242,9 +241,3 @@ def _bind_average(add_up: Kernel, count: int | Array, source: Tensor, output: Te
 def _aligned(x: Array, rank: int) -> Array:
     """With axes of 1 behind the batch axis, until so many follow it."""
     return x.reshape(len(x), *[1] * (rank + 1 - x.ndim), *x.shape[1:])
-
-
-def _codes(tensor: Tensor) -> QParams:
-    """The QParams of a tensor that has codes."""
-    assert tensor.qparams is not None, tensor.name
-    return tensor.qparams

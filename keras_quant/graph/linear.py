@@ -42,7 +42,7 @@ def bind_linear(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """
     source = inputs[0].qparams
     accumulate = _ACCUMULATORS[node.op](node, source)
-    finish = _finish(node, source, output.qparams)
+    finish = _finish(node, inputs[0], output)
     if source is None:
         return lambda x: finish(accumulate(x.astype(np.float64)))
     return lambda x: finish(accumulate(levels(x, source)))
@@ -79,8 +79,7 @@ def _conv2d(node: Node, source: QParams | None) -> Callable[[Array], Array]:
 
 def lays_out_rows(node: Node) -> bool:
     """Whether a convolution is computed row by row of its window, one product for each."""
-    assert node.weight is not None, node.name
-    high, _, _, channels = node.weight.values.shape
+    high, _, _, channels = node.kernel.values.shape
     by_ones = node.attrs.get("strides", (1, 1))[0] == 1
     is_whole = node.attrs.get("groups", 1) == 1
     return bool(high > 1 and by_ones and channels <= _NARROW and is_whole)
@@ -152,8 +151,7 @@ _ACCUMULATORS = {
 
 def _kernel(node: Node, source: QParams | None) -> Array:
     """The kernel's codes where the input has codes, else its values in float64."""
-    assert node.weight is not None, node.name
-    return dequantized(node.weight).astype(np.float64) if source is None else node.weight.values
+    return dequantized(node.kernel).astype(np.float64) if source is None else node.kernel.values
 
 
 def _product(kernel: Array, node: Node, source: QParams | None) -> Product:
@@ -177,24 +175,20 @@ def _headroom(node: Node) -> int:
     return int(np.abs(node.bias.astype(np.int64)).max())
 
 
-def _finish(node: Node, source: QParams | None, output: QParams | None) -> Callable[[Array], Array]:
+def _finish(node: Node, source: Tensor, output: Tensor) -> Callable[[Array], Array]:
     """What turns accumulators, which it may overwrite, into the node's output."""
-    if output is None:
-        return _finish_real(node, source)
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    assert source is not None, node.name
-    if node.weight.scale.dtype == np.float32:
-        return _finish_realized(node, source, output)
-    return _finish_ideal(node, source, output)
+    if output.qparams is None:
+        return _finish_real(node, source.qparams)
+    if node.kernel.code_scale.dtype == np.float32:
+        return _finish_realized(node, source.grid, output.qparams)
+    return _finish_ideal(node, source.grid, output.qparams)
 
 
 def _finish_real(node: Node, source: QParams | None) -> Callable[[Array], Array]:
     """real = n * s_x * s_w + bias, then the activation; n is real where the input is."""
-    assert node.weight is not None, node.name
     unit: float | Array = 1.0
     if source is not None:
-        assert node.weight.scale is not None, node.name
-        unit = source.scale * node.weight.scale.astype(np.float64)
+        unit = source.scale * node.kernel.code_scale.astype(np.float64)
     bias = 0.0 if node.bias is None else node.bias.astype(np.float64)
     activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
     return lambda n: activate((n * unit + bias).astype(np.float32))
@@ -202,8 +196,7 @@ def _finish_real(node: Node, source: QParams | None) -> Callable[[Array], Array]
 
 def _finish_ideal(node: Node, source: QParams, output: QParams) -> Callable[[Array], Array]:
     """code = round_half_even((n * (s_x * s_w) + bias) / s_out), all in float64."""
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    unit = source.scale * node.weight.scale
+    unit = source.scale * node.kernel.code_scale
     bias = 0.0 if node.bias is None else node.bias
 
     def finish(n: Array) -> Array:
@@ -217,8 +210,7 @@ def _finish_ideal(node: Node, source: QParams, output: QParams) -> Callable[[Arr
 
 def _finish_realized(node: Node, source: QParams, output: QParams) -> Callable[[Array], Array]:
     """code = round_half_even(float32(n + bias) * M), M = float32(float32(s_x * s_w) / s_out)."""
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    multiplier = np.float32(source.scale) * node.weight.scale / np.float32(output.scale)
+    multiplier = np.float32(source.scale) * node.kernel.code_scale / np.float32(output.scale)
     bias = np.int32(0) if node.bias is None else node.bias
 
     def finish(n: Array) -> Array:

@@ -118,15 +118,13 @@ def images_at_once(graph: Graph) -> int:
     largest = max(int(np.prod(tensor.shape)) for tensor in graph.tensors.values())
     for node in graph.nodes:
         if node.op == "conv2d":
-            assert node.weight is not None, node.name
             positions = np.prod(graph.tensors[node.output].shape[:2])
-            high, wide = node.weight.values.shape[:2]
+            high, wide = node.kernel.values.shape[:2]
             taps = wide if lays_out_rows(node) else high * wide
             largest = max(largest, int(positions * taps) * graph.tensors[node.inputs[0]].shape[2])
         if node.op == "conv2d_transpose":
-            assert node.weight is not None, node.name
             positions = np.prod(graph.tensors[node.inputs[0]].shape[:2])
-            height, width, _, channels = node.weight.values.shape
+            height, width, _, channels = node.kernel.values.shape
             largest = max(largest, int(positions * height * width * channels))
     return max(1, _ELEMENTS_AT_ONCE // largest)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,6 +20,11 @@ from keras_quant.qparams import QParams
 
 FORMAT_VERSION = 1
 SUFFIX = ".kqgraph"
+# What a file may unpack to: so much, or so many times its size where that is more. Kernels of 1
+# bit, stored as bytes, compress to a sixth; of 2 bits, 95 % of them 0, to a fifteenth.
+UNPACKED_BYTES, UNPACKED_TIMES = 2**26, 100
+# Values of one tensor, for one image: an image of 16 megapixels with 4 channels.
+VALUES = 2**26
 _STRUCTURE = "graph.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's first date: equal graphs give equal files
 
@@ -52,6 +58,7 @@ def load_graph(path: str | Path) -> Graph:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(archive, path)
 
             def fetch(name: str | None) -> np.ndarray | None:
                 if name is None:
@@ -62,6 +69,7 @@ def load_graph(path: str | Path) -> Graph:
             content = json.loads(archive.read(_STRUCTURE))
             _check_version(content["format_version"], path)
             graph = _graph_from_json(content, fetch)
+            _check_tensors(graph, path)
             verify(graph)
     except GraphError:
         raise
@@ -80,6 +88,26 @@ def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 def _encode(content: dict[str, Any]) -> bytes:
     """JSON that gives back each float exactly; numpy scalars become plain numbers."""
     return json.dumps(content, default=lambda scalar: scalar.item()).encode()
+
+
+def _check_size(archive: zipfile.ZipFile, path: str | Path) -> None:
+    size = Path(path).stat().st_size
+    allowed = max(UNPACKED_BYTES, UNPACKED_TIMES * size)
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > allowed:
+        raise GraphError(
+            f"{path}: has {size:,} bytes, and its content {unpacked:,}; {allowed:,} are allowed. "
+            "Export it again."
+        )
+
+
+def _check_tensors(graph: Graph, path: str | Path) -> None:
+    for tensor in graph.tensors.values():
+        if math.prod(tensor.shape) > VALUES:
+            raise GraphError(
+                f"{path}: tensor {tensor.name!r} has shape {tensor.shape}; {VALUES:,} values are "
+                "allowed. Export it again."
+            )
 
 
 def _check_version(version: int, path: str | Path) -> None:

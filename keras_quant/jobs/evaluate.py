@@ -16,7 +16,13 @@ from keras_quant.errors import DataError, ModelError, UsageError
 from keras_quant.jobs.loaded import Answers, Loaded, load_file
 from keras_quant.jobs.paths import dataset_of, files_of, record_around
 from keras_quant.jobs.predicted import predict_note
-from keras_quant.jobs.preprocess import TRIED_IMAGES, Say, declare, guessing_warning
+from keras_quant.jobs.preprocess import (
+    TRIED_IMAGES,
+    Say,
+    declare,
+    guessing_warning,
+    without_labels,
+)
 from keras_quant.model.metrics import Scores, metrics_of
 from keras_quant.model.tasks import CLASSIFICATION, task_of
 from keras_quant.preprocessing import Preprocessing
@@ -123,7 +129,9 @@ def evaluate(
             say=say,
         )
         data = dataclasses.replace(data, notes=())  # said once
-        judged.append(_Judged(loaded=loaded, data=declared))
+        judged.append(_Judged(loaded=loaded, data=declared, has_peers=len(files) > 1))
+    if not data.has_labels:
+        say(f"{without_labels(data)}: files are compared with the first one")
     part = getattr(data, split)
     for one in judged:
         if note := predict_note(one.loaded, part.x, one.data.preprocessing):
@@ -143,6 +151,7 @@ class _Judged:
 
     Attributes:
         data: with what becomes of pixels in front of the file.
+        has_peers: whether other files are compared with it, or it with them.
         tasks: by output, once one batch was answered.
         distances: from the first file's outputs, in their order; none of the first file.
         best: of each image, the class that the first classifier among the outputs gives it.
@@ -150,6 +159,7 @@ class _Judged:
 
     loaded: Loaded
     data: Dataset
+    has_peers: bool
     tasks: dict[str, str | None] = field(default_factory=dict)
     scores: Scores = field(default_factory=Scores)
     distances: list[Distance] = field(default_factory=list)
@@ -162,7 +172,7 @@ class _Judged:
         answers = self.loaded.ask(images, self.data.preprocessing)
         self.seconds += time.perf_counter() - started
         if not self.tasks:
-            self._begin(answers, has_peer=first is not None)
+            self._begin(answers, is_first=first is None)
         reals = self.data.reals(images)
         targets = {
             name: labels if task == CLASSIFICATION else reals
@@ -177,18 +187,20 @@ class _Judged:
             self.best += answers[name].argmax(axis=-1).tolist()
         return answers
 
-    def _begin(self, answers: Answers, *, has_peer: bool) -> None:
+    def _begin(self, answers: Answers, *, is_first: bool) -> None:
         """Finds out what the outputs are for."""
         data = self.data
         self.tasks = {
             name: task_of(array.shape[1:], data.input_shape, data.num_classes)
             for name, array in answers.items()
         }
-        if not has_peer and not any(self.tasks.values()):
+        needs_task = is_first and (data.has_labels or not self.has_peers)
+        if needs_task and not any(self.tasks.values()):
             shapes = ", ".join(str(array.shape[1:]) for array in answers.values())
+            labels = f"{data.num_classes} classes" if data.has_labels else "no labels"
             raise DataError(
                 f"{self.loaded.file}: puts out {shapes}; dataset {data.name} has "
-                f"{data.num_classes} classes, and images of {data.input_shape}. Name the data that "
+                f"{labels}, and images of {data.input_shape}. Name the data that "
                 "it was trained on with --dataset"
             )
         judge = partial(metrics_of, num_classes=data.num_classes, span=data.span)

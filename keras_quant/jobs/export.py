@@ -17,10 +17,10 @@ from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
-from keras_quant.jobs.preprocess import TRIED_IMAGES, declare, guessing_warning
+from keras_quant.jobs.preprocess import TRIED_IMAGES, declare, guessing_warning, without_labels
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model, save_model
-from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.pixels import normalize
@@ -102,7 +102,7 @@ def export_path(
     with held:
         progress.say(f"loading {file}")
         model = load_model(file, trust=trust)
-        data = dataset_of(path, dataset)
+        data = dataset_of(path, dataset, image_size(model))
         check_takes(file, model, data)
         model = with_input_shape(model, data.input_shape)
         run = record_around(path)
@@ -157,6 +157,9 @@ def _export(
 
 def _unfit(evidence: Evidence, data: Dataset) -> Iterator[str]:
     """Says which outputs cannot be judged by the data."""
+    if not data.has_labels and None in evidence.tasks:
+        yield f"{without_labels(data)}: the model is compared with Keras, and not judged"
+        return
     for name, task in zip(evidence.output_names, evidence.tasks, strict=True):
         if task is None:
             yield (

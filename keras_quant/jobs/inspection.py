@@ -10,7 +10,7 @@ import numpy as np
 from keras_quant.data.catalog import DATASETS
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.sizes import FileBytes, measure_tflite
-from keras_quant.errors import EmitError, GraphError, RunError, UsageError, close_names
+from keras_quant.errors import EmitError, GraphError, ModelError, RunError, UsageError, close_names
 from keras_quant.graph.costs.cost import GraphCost, cost
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import realize
@@ -47,14 +47,27 @@ def inspect(graph: Graph, *, file: Path | None = None) -> Inspection:
     Args:
         graph: ideal or realized.
         file: the TFLite file that it was written as; None where there is none.
+    Raises:
+        ModelError: the file is damaged.
     """
+    if file is not None:
+        return Inspection(cost=cost(graph), file=_measure(file, graph))
     try:
         # The sizes of a file do not depend on the biases that snapping would choose.
-        content = file.read_bytes() if file else emit_tflite(realize(graph, snap=False).graph)
+        content = emit_tflite(realize(graph, snap=False).graph)
     except (EmitError, GraphError) as error:
         return Inspection(cost=cost(graph), file=None, file_problem=str(error))
     sizes = measure_tflite(content, [node.name for node in graph.nodes])
     return Inspection(cost=cost(graph), file=sizes)
+
+
+def _measure(file: Path, graph: Graph) -> FileBytes:
+    try:
+        return measure_tflite(file.read_bytes(), [node.name for node in graph.nodes])
+    except Exception as error:  # flatbuffers checks nothing, and reads what damaged bytes ask for
+        raise ModelError(
+            f"{file}: no whole TFLite file ({type(error).__name__}: {error}). Export it again"
+        ) from error
 
 
 def file_of(target: str) -> Path | None:

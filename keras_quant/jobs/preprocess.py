@@ -121,6 +121,11 @@ def _model_warnings(data: Dataset, model: keras.Model | None) -> list[str]:
     ]
 
 
+def without_labels(data: Dataset) -> str:
+    """Says that nothing tells what is in the images."""
+    return f"{data.name}: images without labels, so that no accuracy can be shown"
+
+
 def guessing_warning(
     answers: np.ndarray,
     labels: np.ndarray,

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from keras_quant.errors import close_names
 from keras_quant.methods import layers
 from keras_quant.methods.method import FileNames
 from keras_quant.methods.readers import file_names
@@ -188,7 +189,9 @@ def _object_problems(value: Mapping[str, Any], names: FileNames) -> Iterator[str
     if name not in known or registered != name:
         alias = f" (registered as {registered})" if registered != name else ""
         origin = f" of module {module}" if module else ""
-        yield f"{name!r}{alias}{origin} is no class or function that is known to be safe"
+        close = close_names(name, known)
+        damage = f"{close}; is the file damaged?" if close and name not in known else ""
+        yield f"{name!r}{alias}{origin} is no class or function that is known to be safe{damage}"
     elif module is not None and not _is_known_module(str(module), names):
         packages = ", ".join((*_PACKAGES, *names.packages))
         yield f"{name!r} is taken from module {module}, which is not of {packages}"

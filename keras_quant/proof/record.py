@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 PARITY_NAME = "parity.json"
+_LONGEST_NAME = 255  # characters, as of most file systems
 
 Record = Mapping[str, Any]
 """What was proven of one format's file: its name as "file", its "sha256", whether it "passed"."""
@@ -42,4 +43,12 @@ def digest(content: bytes) -> str:
 def _is_record(record: object) -> bool:
     if not isinstance(record, dict):
         return False
-    return all(isinstance(record.get(key), str) for key in ("file", "sha256"))
+    file, sha256 = record.get("file"), record.get("sha256")
+    return isinstance(sha256, str) and isinstance(file, str) and _is_inside(file)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name may be that of a file in the folder, or in one inside it."""
+    path = PurePath(name)
+    is_name = 0 < len(name) <= _LONGEST_NAME and "\0" not in name
+    return is_name and not path.is_absolute() and ".." not in path.parts

@@ -126,8 +126,7 @@ class Trial:
     def _count(self, tally: Tally, name: str, answers: Arrays, codes: np.ndarray) -> None:
         """Counts codes, as they are stored: no wider type is made of them where they fit."""
         stored = _checked(name, answers, codes)
-        qparams = self._witness.graph.tensors[name].qparams
-        assert qparams is not None, name
+        qparams = self._witness.graph.tensors[name].grid
         tally.compared[name] += codes.size
         wanted = _as_stored(codes, qparams, self._witness.stored_shift(qparams), stored.dtype)
         tally.different[name] += int(np.count_nonzero(stored != wanted))

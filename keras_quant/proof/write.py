@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant.errors import ParityError
-from keras_quant.files import sweep, write_together
+from keras_quant.files import remove, sweep, write_together
 from keras_quant.graph.store import pack_graph
 from keras_quant.json_codec import to_json
 from keras_quant.proof.formats import Format
@@ -87,7 +87,7 @@ def _write(
     write_together(contents)
     for form, path in paths.items():
         for name in {form.file_name, form.failed_name} - {str(path.relative_to(folder))}:
-            (folder / name).unlink(missing_ok=True)
+            remove(folder / name)
     failed = [_failure(paths[f], p) for f, p in proven.parities.items() if not p.passed]
     if failed:
         raise ParityError("\n".join(failed))

@@ -82,7 +82,9 @@ class DatasetRecord:
         source: where they came from: a path, a package, an address.
         sizes: number of images of each split.
         input_shape: (height, width, channels), or (features,).
-        num_classes: labels are 0 .. num_classes - 1.
+        num_classes: labels are 0 .. num_classes - 1; 0 where there are no labels.
+        has_labels: whether anything says what is in the images; if not, nothing is right or wrong,
+            and no accuracy is among the figures.
         preprocess: what becomes of pixels in front of the model; None for float data as they are.
         validation_fraction: share of the training images that was held out.
     """
@@ -92,6 +94,7 @@ class DatasetRecord:
     sizes: Mapping[str, int]
     input_shape: tuple[int, ...]
     num_classes: int
+    has_labels: bool = True
     preprocess: Preprocessing | None = None
     validation_fraction: float = 0.1
 
@@ -289,7 +292,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise RunError(f"{path.parent}: not a run folder: it has no {FILE_NAME}.") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:  # both broken JSON and bytes that are not UTF-8
+    except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, nested too deep
         raise RunError(f"{path}: not JSON ({error}). Restore it or train again.") from error
     if not isinstance(content, dict):
         raise RunError(f"{path}: holds a {type(content).__name__}; a run's record is an object.")

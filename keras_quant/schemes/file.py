@@ -37,6 +37,10 @@ FLOAT_SELECTORS = tuple(selector for selector in SELECTORS if selector != "@inpu
 
 _WEIGHT_FLAGS = ("narrow_range", "per_channel")
 _ACTIVATION_FLAGS = ("power_of_two", "symmetric")
+MOST_ENTRIES = 10_000
+"""Values in a scheme file. A rule for each layer of a net of 1,000 layers takes 6,000; aliases of
+aliases make any number of them from a few lines."""
+
 _WORDS = {"float": FLOAT, "binary": BINARY, "ternary": TERNARY}
 
 
@@ -81,9 +85,24 @@ def parse_scheme(text: str, *, where: str) -> Scheme:
 
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        # PyYAML makes dates and numbers of what looks like one, though there is no such
         raise SchemeError(f"{where} is not YAML: {error}") from error
+    if _entries(data, MOST_ENTRIES) > MOST_ENTRIES:
+        raise SchemeError(f"{where}: more than {MOST_ENTRIES:,} entries; are aliases repeated?")
     return scheme_from_dict(data, where=where)
+
+
+def _entries(data: Any, limit: int) -> int:
+    """How many values there are, each as often as an alias repeats it; counted past limit only."""
+    if not isinstance(data, Mapping | list):
+        return 1
+    found = 1
+    for item in data.values() if isinstance(data, Mapping) else data:
+        if found > limit:
+            break
+        found += _entries(item, limit - found)
+    return found
 
 
 def scheme_from_dict(data: Any, *, where: str) -> Scheme:

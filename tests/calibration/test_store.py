@@ -64,6 +64,8 @@ def changed(file: Path, name: str, change: Callable[[np.ndarray], object]) -> No
         ("about", lambda about: None, "damaged .*about"),
         ("about", lambda about: np.array("[]"), "about is no object"),
         ("about", lambda about: np.array("{"), "damaged"),
+        ("about", lambda about: np.array("[" * 50_000), "damaged"),
+        ("whole", lambda whole: whole * np.inf, "damaged"),
         ("about", lambda about: np.char.replace(about, '"0123"', "7"), "model: is 7; a text"),
         (
             "about",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -127,9 +128,35 @@ def write_foreign_member(path: Path) -> None:
             archive.writestr(f"{name}.npy", "no array")
 
 
+def mark_encrypted(path: Path) -> None:
+    """Sets the flag in the archive's directory; nothing is encrypted."""
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 8] |= 1  # of the first member, x_train
+    path.write_bytes(content)
+
+
+def put_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def claim_a_shape(path: Path) -> None:
+    """More images than any machine has room for, and none in the file."""
+    claimed = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 4, 5)}
+    np.lib.format.write_array_header_1_0(claimed, header)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in good_arrays():
+            archive.writestr(f"{name}.npy", claimed.getvalue())
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (mark_encrypted, "x_train: is damaged .*encrypted"),
+        (put_a_folder, "not a complete .npz file .*Is a directory"),
+        (claim_a_shape, "x_train: is damaged"),
         (truncate, "not a complete .npz file"),
         (write_text, "not a complete .npz file"),
         (flip_a_pixel, "x_train: is damaged .*CRC"),

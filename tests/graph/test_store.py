@@ -107,6 +107,7 @@ def test_flipped_bytes_never_end_in_another_error(graph: Graph, tmp_path: Path):
         (lambda s: s["nodes"][1]["weight"].update(values=None), "a weight without values"),
         (lambda s: s["nodes"][1].update(op="conv3d"), "op 'conv3d' is unknown"),
         (lambda s: s["nodes"][1].update(bias="99.npy"), r"99\.npy"),
+        (lambda s: s["tensors"][0].update(shape=[10**5] * 3), "; 67,108,864 values are allowed"),
     ],
 )
 def test_a_broken_structure_is_refused(graph: Graph, tmp_path: Path, change, message):
@@ -114,6 +115,19 @@ def test_a_broken_structure_is_refused(graph: Graph, tmp_path: Path, change, mes
     path.write_bytes(pack_graph(graph))
     edit(path, change)
     with pytest.raises(GraphError, match=message):
+        load_graph(path)
+
+
+def test_content_that_unpacks_to_too_much_is_refused_unread(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("keras_quant.graph.store.UNPACKED_BYTES", 10_000)
+    path = tmp_path / "graph.kqg"
+    path.write_bytes(pack_graph(graph))
+    load_graph(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(5 * 10**6))
+    with pytest.raises(GraphError, match=r"and its content 5,0\d\d,\d+; .* are allowed"):
         load_graph(path)
 
 

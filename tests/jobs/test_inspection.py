@@ -141,6 +141,16 @@ def test_file_bytes_and_peak_of_lenet5_are_those_counted_by_hand() -> None:
     assert found.cost.peak_live_logical_bytes == 64 * 4 + 64
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage"])
+def test_a_damaged_file_is_told(damage: str, tmp_path: Path) -> None:
+    graph = zoo_graph("mlp", "8")
+    whole = emit_tflite(realize(graph, snap=False).graph)
+    content = {"cut": whole[: len(whole) // 3], "empty": b"", "garbage": b"\xff" * 1000}[damage]
+    (tmp_path / "model.tflite").write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.tflite: no whole TFLite file .* Export it again"):
+        inspect(graph, file=tmp_path / "model.tflite")
+
+
 def test_bytes_of_a_file_are_those_of_layers_and_structure() -> None:
     graph = zoo_graph("lenet5", "4")
     found = inspect(graph)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_quant.errors import RunError
+from keras_quant.errors import ModelError, RunError
 from keras_quant.files import write_bytes, write_json
 from keras_quant.jobs.paths import files_of
 from keras_quant.proof.record import digest
@@ -49,3 +49,11 @@ def test_a_file_that_failed_may_be_gone(run: RunFolder) -> None:
     failed = {"file": "model.failed-parity.tflite", "sha256": "", "passed": False}
     write_json(run.parity, {"tflite": failed})
     assert len(files_of(run.path)) == 2
+
+
+def test_a_folder_in_place_of_a_file_is_told_from_none(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").mkdir()
+    with pytest.raises(ModelError, match=r"model\.onnx: is a folder"):
+        files_of(tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"gone\.onnx: no such file"):
+        files_of(tmp_path / "gone.onnx")

@@ -63,6 +63,12 @@ def test_finding_is_told_with_the_innermost_layer() -> None:
     assert config_problems(model) == ["layer inner: a Lambda layer holds Python code"]
 
 
+def test_a_name_close_to_a_known_one_may_be_damage() -> None:
+    (found,) = config_problems({"class_name": "Conv2B", "config": {"name": "head"}})
+    assert "'Conv2B' is no class" in found
+    assert "close names: " in found and "Conv2D" in found and "is the file damaged?" in found
+
+
 @pytest.mark.parametrize("name", [None, 3, ["Dense"], {"a": 1}])
 def test_class_name_that_is_no_text_is_refused(name: Any) -> None:
     assert config_problems({"class_name": name, "config": {}})

@@ -97,7 +97,7 @@ def test_missing_folder_and_missing_record_are_told_apart(tmp_path: Path) -> Non
         records.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"command": [', b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [b"", b'{"command": [', b"\xff\xfe\x00", b"[" * 50_000])
 def test_broken_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(RunError, match=r"run\.json: not JSON .* Restore it or train again"):

@@ -95,10 +95,22 @@ def test_all_problems_of_a_file_are_told_with_their_places() -> None:
         assert expected in str(caught.value)
 
 
+# Each line twice what the line before has.
+DOUBLED = "a0: &a0 [1, 1]\n" + "".join(
+    f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("a: [", "is not YAML"),
+        ("a: 2026-99-99", "is not YAML: month must be in 1..12"),
+        ("a: {[1]: 2}", "is not YAML"),
+        ("a: 0b_", "is not YAML: invalid literal"),
+        (f"a: {'[' * 5_000}", "is not YAML"),
+        (f"a: {'{b: ' * 5_000}", "is not YAML"),
+        (DOUBLED, "x.yaml: more than 10,000 entries; are aliases repeated"),
         ("- 1", "a mapping with 'name' and 'rules' is expected"),
         ("name: x", "rules: a list of at least one rule is expected"),
         ("rules: [{match: a}]\nfloat: ['@input', b]", "float: @input select no layers"),

@@ -44,7 +44,6 @@ def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray
         (n * s_x * scale + bias) / s_out, rounded, are the codes of the reference for every
         accumulator n of stored codes within reach.
     """
-    assert node.weight is not None and node.weight.scale is not None, node.name
     channels, factor, stairs = realized_channels(node, source, output)
     scale = (_roomy_scale(channels, stairs) / factor).astype(np.float32)
     chosen = replace(channels, weight_scale=scale.astype(np.float64) * factor)
@@ -52,9 +51,8 @@ def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray
     # An open end, or none: a channel that never changes its code, or one no real line equals.
     has_middle = np.isfinite(low) & np.isfinite(high) & (low < high)
     middle = np.where(has_middle, (low + high) / 2, 0) * chosen.unit
-    return np.where(has_middle, scale, node.weight.scale), np.where(
-        has_middle, middle, channels.bias
-    )
+    found = np.where(has_middle, scale, node.kernel.code_scale)
+    return found, np.where(has_middle, middle, channels.bias)
 
 
 def _roomy_scale(channels: Channels, stairs: Staircase) -> np.ndarray:

@@ -98,8 +98,7 @@ class Emission:
 
     def read_reals(self, node: Node, index: int = 0) -> str:
         """What the codes that a node reads stand for, rounded once, as `rounding.reals_of`."""
-        qparams = self.graph.tensors[node.inputs[index]].qparams
-        assert qparams is not None, node.name
+        qparams = self.graph.tensors[node.inputs[index]].grid
         if not shift_codes(qparams):
             return self.read(node, index)
         inputs = [self.read_counted(node, index), self.file.scalar(qparams.scale)]
@@ -131,8 +130,7 @@ class Emission:
     def write_steps(self, node: Node, steps: str) -> None:
         """Rounds what a node computed, counted in steps of its output, from the real zero."""
         output = self.output(node)
-        qparams = output.qparams
-        assert qparams is not None, output
+        qparams = output.grid
         if shift_codes(qparams):
             # Before anything is subtracted: a float32 near a tie would fall on it.
             steps = self.file.operator("Round", [steps], f"{output.name}/rounded")

@@ -61,8 +61,7 @@ class FloatEmission(Emission):
     def write_steps(self, node: Node, steps: str) -> None:
         """Rounds what a node computed, counted in steps of its output, from the real zero."""
         output = self.output(node)
-        qparams = output.qparams
-        assert qparams is not None, output
+        qparams = output.grid
         value = self.file.operator("Round", [steps], f"{output.name}/rounded")
         value = self.add(value, -shift_codes(qparams), f"{output.name}/shifted")
         ends = [

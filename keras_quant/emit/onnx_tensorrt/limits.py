@@ -65,13 +65,12 @@ def find_problems(graph: Graph, ops: Collection[str]) -> list[str]:
 def average_is_exact(graph: Graph, node: Node) -> bool:
     """Whether no average of codes comes near a tie; or all float32 operations are exact."""
     source, output = graph.tensors[node.inputs[0]], graph.tensors[node.output]
-    assert source.qparams is not None and output.qparams is not None, node.name
     size = source.shape[:2] if node.op == "mean" else window_of(node).size
     count = size[0] * size[1]
-    scales = (source.qparams.scale, output.qparams.scale, float(count))
+    scales = (source.grid.scale, output.grid.scale, float(count))
     if all(np.frexp(scale)[0] == 0.5 for scale in scales):
         return True
-    low, high = (q - source.qparams.zero_point for q in (source.qparams.qmin, source.qparams.qmax))
+    low, high = (q - source.grid.zero_point for q in (source.grid.qmin, source.grid.qmax))
     means = np.arange(low * count, high * count + 1) * (scales[0] / scales[1] / count)
     return bool(np.abs(means - np.floor(means) - 0.5).min() > _CLEAR_OF_TIE)
 

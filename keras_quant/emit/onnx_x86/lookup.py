@@ -74,13 +74,12 @@ def _quantize(emission: Emission, node: Node, table: Table, value: str, reals: n
 def _gather(emission: Emission, node: Node) -> None:
     """Any table: copies entries to where their stored codes are."""
     source, output, file, name = (
-        emission.source(node).qparams,
+        emission.source(node).grid,
         emission.output(node),
         emission.file,
         node.name,
     )
-    assert source is not None and node.table is not None, name
-    rows = np.atleast_2d(node.table)
+    rows = np.atleast_2d(node.entries)
     lowest, highest, _ = stored_range(source)
     entries = np.pad(rows, [(0, 0), (lowest, 0)], mode="edge")
     if output.qparams is not None:

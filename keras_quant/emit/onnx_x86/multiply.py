@@ -20,13 +20,11 @@ def emit_multiply(emission: Emission, node: Node) -> None:
     steps of `graph.kernels.bind_multiply`.
     """
     output, file, name = emission.output(node), emission.file, f"{node.name}/product"
-    sources = [emission.graph.tensors[source].qparams for source in node.inputs]
     if output.qparams is None:
         product = file.operator("Mul", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.write_activated(node, product, str(node.attrs.get("activation", "none")))
         return
-    first, second = sources
-    assert first is not None and second is not None, node.name
+    first, second = (emission.graph.tensors[source].grid for source in node.inputs)
     if kernel_is_exact(first, second, output.qparams):
         product = file.operator("Mul", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.quantize(output, product)

@@ -78,9 +78,8 @@ class Table:
 
 def read_table(graph: Graph, node: Node, *, divides: bool = False) -> Table:
     """The table of a lookup from codes to codes."""
-    source, target = graph.tensors[node.inputs[0]].qparams, graph.tensors[node.output].qparams
-    assert source is not None and target is not None and node.table is not None, node.name
-    rows = np.atleast_2d(node.table)
+    source, target = graph.tensors[node.inputs[0]].grid, graph.tensors[node.output].grid
+    rows = np.atleast_2d(node.entries)
     return Table(
         rows=rows[:1] if (rows == rows[0]).all() else rows,
         reals=reals_of(source),

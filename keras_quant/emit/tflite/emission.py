@@ -99,8 +99,7 @@ class Emission:
             options: where they have a fusedActivationFunction, it may be set here.
         Returns: the file's tensor for output.
         """
-        qparams = output.qparams
-        assert qparams is not None, output
+        qparams = output.grid
         if qparams.qmax - qparams.qmin == INT8_CODES - 1:
             return self.write(output, op, inputs, options=options, version=version)
         activation = _clamp_from_below(qparams)

@@ -92,10 +92,9 @@ def _mean_is_exact(source: Tensor, output: QParams) -> bool:
     MEAN rounds after adding the stored zero point, so ties go to even codes only where that
     is even; it is one of the two below, see `Emission.write_clamped`.
     """
-    assert source.qparams is not None, source.name
     count = source.shape[0] * source.shape[1]
-    low, high = (q - source.qparams.zero_point for q in (source.qparams.qmin, source.qparams.qmax))
-    multiplier = source.qparams.scale / output.scale / count
+    low, high = (q - source.grid.zero_point for q in (source.grid.qmin, source.grid.qmax))
+    multiplier = source.grid.scale / output.scale / count
     means = np.arange(low * count, high * count + 1) * multiplier
     if np.abs(means - np.floor(means) - 0.5).min() > _CLEAR_OF_TIE:
         return True

@@ -138,8 +138,7 @@ _WAYS: tuple[Callable[[_Lookup], int | None], ...] = (_int8_function, _leaky_rel
 
 def _gather(emission: Emission, node: Node) -> int:
     """Any table: copies entries to where their codes are, by the builtin kernels."""
-    source, output, table = emission.source(node), emission.output(node), node.table
-    assert source.qparams is not None and table is not None, node.name
+    source, output, table = emission.source(node), emission.output(node), node.entries
     file = emission.file
     cast, position = (
         file.activation(f"{node.name}/{suffix}", source.shape, element_type="int32")
@@ -149,7 +148,7 @@ def _gather(emission: Emission, node: Node) -> int:
     options = schema.CastOptionsT(inDataType=types.INT8, outDataType=types.INT32)
     file.operator("CAST", emission.inputs(node), cast, options=options)
     begins = np.arange(table.size // table.shape[-1]) * table.shape[-1]  # of each channel
-    start = begins - stored_shift(source.qparams) - source.qparams.qmin
+    start = begins - stored_shift(source.grid) - source.grid.qmin
     inputs = [cast, file.constant(f"{node.name}/start", start.astype(np.int32))]
     file.operator("ADD", inputs, position, options=schema.AddOptionsT())
     entries = table.ravel()

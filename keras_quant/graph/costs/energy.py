@@ -101,8 +101,7 @@ def _linear(graph: Graph, node: Node, macs: int) -> float:
 
     Codes times codes are integer work also where the output is float, as a classifier's.
     """
-    source, weight = graph.tensors[node.inputs[0]], node.weight
-    assert weight is not None, node.name
+    source, weight = graph.tensors[node.inputs[0]], node.kernel
     outputs = math.prod(graph.tensors[node.output].shape)
     if source.qparams is None:
         scaling = 0.0 if weight.scale is None else FLOAT32_MULTIPLY_PJ

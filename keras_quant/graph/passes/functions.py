@@ -22,9 +22,8 @@ def function_of(graph: Graph, node: Node) -> str | None:
 
     Returns: its name; None where there is none, or where channels differ.
     """
-    source, target = (graph.tensors[name].qparams for name in (node.inputs[0], node.output))
-    assert source is not None and node.table is not None, node.name
-    rows = np.atleast_2d(node.table)
+    source, target = graph.tensors[node.inputs[0]].grid, graph.tensors[node.output].qparams
+    rows = np.atleast_2d(node.entries)
     if (rows != rows[0]).any():
         return None
     reals = reals_of(source).astype(np.float64)

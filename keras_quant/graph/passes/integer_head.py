@@ -42,14 +42,15 @@ def integer_head(
     Raises:
         GraphError: names the outputs that no integer weights give.
     """
-    heads = {name: graph.producer(name) for name in graph.outputs}
-    floats = {name: head for name, head in heads.items() if graph.tensors[name].qparams is None}
-    problems = [line for name, head in floats.items() for line in _problems(graph, name, head)]
+    outputs = dict.fromkeys(graph.outputs)
+    floats = [name for name in outputs if graph.tensors[name].qparams is None]
+    problems = [line for n in floats for line in _problems(graph, n, graph.producer(n))]
     if problems:
         raise GraphError("\n".join(problems))
+    heads = {node.output: node for node in graph.nodes}
     made, tensors = {}, dict(graph.tensors)
-    for name, head in floats.items():
-        assert head is not None, name
+    for name in floats:
+        head = heads[name]
         span = _reach(graph, head) if ranges is None else ranges[name]
         low, high = np.clip(span, *ACTIVATIONS[head.attrs.get("activation", "none")].bounds)
         tensors[name] = replace(tensors[name], qparams=_grid(float(low), float(high)))
@@ -89,11 +90,10 @@ def _problems(graph: Graph, name: str, head: Node | None) -> Iterable[str]:
 
 def _reach(graph: Graph, head: Node) -> Range:
     """The lowest and highest real that any input can give."""
-    source = graph.tensors[head.inputs[0]].qparams
-    assert source is not None and head.weight is not None and head.weight.scale is not None
+    source = graph.tensors[head.inputs[0]].grid
     bias = 0.0 if head.bias is None else head.bias
-    unit = source.scale * head.weight.scale
-    low, high = (n * unit + bias for n in accumulator_range(head.weight.values, source))
+    unit = source.scale * head.kernel.code_scale
+    low, high = (n * unit + bias for n in accumulator_range(head.kernel.values, source))
     return float(low.min()), float(high.max())
 
 

@@ -107,8 +107,7 @@ def _behind_rounding(graph: Graph) -> Graph:
 
 
 def _has_zero(codes: Tensor) -> bool:
-    qparams = codes.qparams
-    assert qparams is not None, codes.name
+    qparams = codes.grid
     return qparams.qmin <= qparams.zero_point <= qparams.qmax
 
 

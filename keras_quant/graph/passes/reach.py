@@ -51,8 +51,7 @@ def _reach_of_values(node: Node, sources: Sequence[Interval]) -> Interval:
 
 def _reach_of_sums(node: Node, low: float, high: float) -> Interval:
     """Of sums of products with a kernel; at a border, each product may be missing."""
-    assert node.weight is not None, node.name
-    kernel = node.weight.values.astype(np.float64)
+    kernel = node.kernel.values.astype(np.float64)
     kernel = kernel.reshape(-1, kernel.shape[-1])
     low, high = min(low, 0.0), max(high, 0.0)
     rising, falling = np.maximum(kernel, 0).sum(axis=0), np.minimum(kernel, 0).sum(axis=0)

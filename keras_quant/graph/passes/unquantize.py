@@ -106,9 +106,8 @@ class _Floats:
     def _clamp(self, node: Node, value: str, name: str) -> None:
         """Gives what is kept of a float tensor the name of a node's output."""
         output = self._graph.tensors[node.output]
-        assert output.qparams is not None, node.name
-        clamp, (low, high) = self._clamps(node, output.qparams), self._reached[value]
-        ends = _ends(clamp, output.qparams, (low, high))
+        clamp, (low, high) = self._clamps(node, output.grid), self._reached[value]
+        ends = _ends(clamp, output.grid, (low, high))
         made = Node(name=name, op="quantize", inputs=(value,), output=output.name)
         made = replace(made, layers=node.layers)
         if clamp is Clamp.ROUND:
@@ -133,11 +132,10 @@ class _Floats:
 
     def _add_codes(self, node: Node, output: Tensor) -> None:
         """Adds a node that gives codes, and their reals, which stand for them from then on."""
-        assert output.qparams is not None, node.name
         real = self.names[output.name] = f"{output.name}/float"
         self._add(node, output, EVERYTHING, codes=True)
         made = Node(name=real, op="dequantize", inputs=(output.name,), output=real)
-        self._add(made, output, _range(output.qparams))
+        self._add(made, output, _range(output.grid))
 
     def _add(self, node: Node, like: Tensor, within: Interval, *, codes: bool = False) -> None:
         """Adds a node whose output has the shape of a tensor, and its codes or none."""
@@ -149,7 +147,7 @@ class _Floats:
     def _in_floats(self, node: Node) -> Node:
         if node.weight is None:
             return node
-        source = self._graph.tensors[node.inputs[0]].qparams
+        source = self._graph.tensors[node.inputs[0]]
         weight = Weight(values=dequantized(node.weight))
         return replace(node, weight=weight, bias=_real_bias(node, source))
 
@@ -170,12 +168,10 @@ def _range(qparams: QParams) -> Interval:
     return low * qparams.scale, high * qparams.scale
 
 
-def _real_bias(node: Node, source: QParams | None) -> np.ndarray | None:
+def _real_bias(node: Node, source: Tensor) -> np.ndarray | None:
     """The bias in float32; an integer one counts in units, input scale times weight scale."""
     if node.bias is None or node.bias.dtype != np.int32:
         return None if node.bias is None else node.bias.astype(np.float32)
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    assert source is not None, node.name
-    unit = source.scale * node.weight.scale.astype(np.float64)
+    unit = source.grid.scale * node.kernel.code_scale.astype(np.float64)
     real: np.ndarray = (node.bias * unit).astype(np.float32)
     return real

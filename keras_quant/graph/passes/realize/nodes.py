@@ -110,10 +110,8 @@ def _is_ideal(graph: Graph, node: Node) -> bool:
 
 def _read_channels(graph: Graph, node: Node, known: PlacedNode | None) -> NodeChannels:
     """Reads the channels of an ideal node; what its codes say is kept where they are the same."""
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    source, output = (graph.tensors[name].qparams for name in (node.inputs[0], node.output))
-    assert source is not None and output is not None, node.name
-    codes, scale = node.weight.values, node.weight.scale
+    source, output = (graph.tensors[name].grid for name in (node.inputs[0], node.output))
+    codes, scale = node.kernel.values, node.kernel.code_scale
     if known is not None and _has_codes(known.read, codes, source):
         lowest, highest = known.read.trained.lowest, known.read.trained.highest
         largest_code = known.read.largest_code

@@ -147,10 +147,9 @@ def is_rounded(placed: PlacedNode) -> NDArray[np.bool_]:
 
 def _stored(placed: PlacedNode) -> Node:
     node, integers = placed.read.node, placed.placement.integers
-    assert node.weight is not None, node.name
     weight = replace(
-        node.weight,
-        values=node.weight.values * integers.factor.astype(np.int8),
+        node.kernel,
+        values=node.kernel.values * integers.factor.astype(np.int8),
         scale=integers.weight_scale,
         multiplier=np.maximum(integers.factor, 1).astype(np.int32),
     )
