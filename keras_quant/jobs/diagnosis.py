@@ -32,6 +32,7 @@ REQUIRED = {
     "matplotlib": "matplotlib",
     "pyyaml": "yaml",
     "pyparsing": "pyparsing",
+    "portalocker": "portalocker",
     "rich": "rich",
     "click": "click",
 }

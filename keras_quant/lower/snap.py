@@ -10,7 +10,8 @@ less than a thousandth; where no batch norm follows, the channel's kernel (`gain
 A layer that is called more than once has one bias for all its calls. Each channel is moved as the
 call wants it that asks for the longest move, until no call asks for more: where the grids of the
 calls differ by powers of two, what the coarsest can say the others can say too. Their gain is never
-moved. What does not come to rest is treated as if it could not be moved.
+moved. What does not come to rest stays at the place, of the last ones, that integers say best, and
+is then treated as if it could not be moved.
 
 All of this is computed on the lowered graph; the model gets its new biases at the end, once
 integers for all of them are found.
@@ -18,7 +19,8 @@ integers for all of them are found.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +29,7 @@ from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import ChannelReport, StoredLimits
 from keras_quant.graph.passes.realize.nodes import PlacedNode, place_nodes
-from keras_quant.graph.passes.realize.realize import report, store_integers
+from keras_quant.graph.passes.realize.realize import is_rounded, report, store_integers
 from keras_quant.lower.lower import lower_with_origins
 from keras_quant.lower.origin import Origin, with_kernel, with_variables
 from keras_quant.tf import keras
@@ -35,6 +37,8 @@ from keras_quant.tf import keras
 # A moved bias is rounded to float32, and may come near a tie again. Seen to settle in 3 to 5, of
 # which the first takes nearly all the time.
 MAX_ROUNDS = 12
+# What has not come to rest by then goes round in circles, mostly between two places.
+WEIGHED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,7 +109,8 @@ class _Settled:
 def lower_exactly(model: keras.Model, *, limits: StoredLimits = lambda ideal: {}) -> Snap:
     """Lowers a model to a realized graph, moving those biases that need it.
 
-    A second call on the same model moves nothing.
+    A second call on the same model moves nothing; but what went round in circles, by float32's
+    rounding.
 
     Args:
         model: its weights change, unless every channel is exact as trained.
@@ -150,31 +155,60 @@ def _settle(
     free = {name for owner in before for name in owner.nodes if owner.has_free_gain}
     immovable = [name for name in names if name not in movable]
     fixed_gain = [name for name in names if name not in free]
+    place = functools.partial(place_nodes, stored_max=stored_max, fixed_gain=fixed_gain)
     ideal, values, placed = trained, dict(before), None
+    held: list[dict[_Owner, _Values]] = []
     for _ in range(MAX_ROUNDS):
-        placed = place_nodes(
-            ideal,
-            stored_max=stored_max,
-            immovable=immovable,
-            fixed_gain=fixed_gain,
-            known=placed,
-        )
+        placed = place(ideal, immovable=immovable, known=placed)
         _check_immovable(placed)
         wanted = _wanted_values(ideal, values, placed)
         if not wanted:
             return _Settled(ideal=ideal, placed=placed, values=values)
-        values |= wanted
+        values = values | wanted
+        held.append(values)
         ideal = _with_values(ideal, wanted)
     restless = [name for owner in wanted for name in owner.nodes]
-    placed = place_nodes(
-        ideal,
-        stored_max=stored_max,
-        immovable=immovable + restless,
-        fixed_gain=fixed_gain,
-        known=placed,
-    )
+    place = functools.partial(place, immovable=immovable + restless, known=placed)
+    best = _best_said(ideal, [{o: each[o] for o in wanted} for each in held[-WEIGHED:]], place)
+    ideal, values = _with_values(ideal, best), values | best
+    placed = place(ideal)
     _check_immovable(placed, restless)
     return _Settled(ideal=ideal, placed=placed, values=values)
+
+
+def _best_said(
+    ideal: Graph,
+    held: Sequence[Mapping[_Owner, _Values]],
+    place: Callable[[Graph], Mapping[str, PlacedNode]],
+) -> dict[_Owner, _Values]:
+    """Of what owners have held, channel by channel, what integers of all their nodes say best.
+
+    Calls that differ in their highest code only want unlike room around other ties, for ever; but
+    the biases of the one with more of them suit the others, whose ties are among its own.
+
+    Args:
+        ideal: the graph.
+        held: of the same owners, what they held in each of several rounds.
+        place: finds integers without moving these owners' biases.
+    """
+    tried = [place(_with_values(ideal, values)) for values in held]
+    found = {}
+    for owner in held[0]:
+        costs = [[_cost(placed[name]) for name in owner.nodes] for placed in tried]
+        best = np.sum(costs, axis=1).argmin(axis=0)
+        pick = functools.partial(np.choose, best)
+        gammas = [values[owner].gamma for values in held]
+        found[owner] = _Values(
+            bias=pick([values[owner].bias for values in held]),
+            gamma=None if gammas[0] is None else pick(gammas),
+        )
+    return found
+
+
+def _cost(placed: PlacedNode) -> np.ndarray:
+    """(channels,) float64: 1 where a bias would be rounded, and below 1 what thresholds are off."""
+    placement = placed.placement
+    return is_rounded(placed) + placement.wrong / (1.0 + placement.thresholds)
 
 
 def _check_immovable(placed: Mapping[str, PlacedNode], restless: Collection[str] = ()) -> None:

@@ -199,6 +199,26 @@ def test_a_bias_that_calls_share_is_moved_but_not_their_gain() -> None:
     assert (norm.beta.numpy() != beta).any()
 
 
+@pytest.mark.parametrize("seed", [1071, 1153])
+def test_calls_that_send_a_bias_in_circles_settle_where_integers_say_it_for_all(seed: int) -> None:
+    """The third call has 128 codes, the others 256: they want unlike room around ties."""
+    keras.utils.set_random_seed(0)
+    source = randomized(NETS["recurrent"]())
+    images = images_of(source)
+    model = quantized(source, scheme_from_bits("w8a8"), images)
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if "gamma" in weight.name:
+            weight.assign(rng.uniform(-1.5, 1.5, weight.shape))
+        elif "variance" in weight.name:
+            weight.assign(rng.uniform(0.1, 1.5, weight.shape))
+        elif any(name in weight.name for name in ("kernel", "bias", "beta", "mean")):
+            weight.assign(rng.normal(0, 0.3, weight.shape))
+    graph = lower_exactly(model).graph
+    different, compared = count_differences(model, graph, {graph.inputs[0]: images[0]})
+    assert (different, compared > 0) == (0, True)
+
+
 @pytest.mark.filterwarnings("ignore:The .keras.constraints.serialize")
 def test_layers_kept_in_float_read_and_leave_codes_also_from_a_file(tmp_path) -> None:
     inputs = keras.Input((6, 5, 3), name="image")

@@ -18,7 +18,16 @@ from keras_quant.schemes.file import (
     scheme_to_dict,
     scheme_to_yaml,
 )
-from keras_quant.schemes.scheme import BINARY, FLOAT, TERNARY, QuantSpec, Rule, Scheme, is_float
+from keras_quant.schemes.scheme import (
+    BINARY,
+    FLOAT,
+    TERNARY,
+    MethodSpec,
+    QuantSpec,
+    Rule,
+    Scheme,
+    is_float,
+)
 
 # Presets
 
@@ -163,3 +172,40 @@ def test_scheme_survives_a_file(scheme: Scheme) -> None:
 @given(schemes)
 def test_scheme_survives_plain_data(scheme: Scheme) -> None:
     assert scheme_from_dict(scheme_to_dict(scheme), where="run.json") == scheme
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        MethodSpec(name="lsq"),
+        MethodSpec(name="lsq", options=(("rate", 0.5), ("fit", "search"), ("learn", True))),
+    ],
+)
+def test_a_method_and_its_options_come_back_from_a_file(method: MethodSpec) -> None:
+    scheme = Scheme(name="m", rules=(Rule(match="*", method=method),))
+    assert parse_scheme(scheme_to_yaml(scheme), where="m.yaml") == scheme
+
+
+def test_a_method_without_options_is_a_word() -> None:
+    scheme = Scheme(name="m", rules=(Rule(match="*", method=MethodSpec(name="lsq")),))
+    assert scheme_to_dict(scheme)["rules"] == [{"match": "*", "method": "lsq"}]
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        (4, r"rules\[0\]\.method is 4; a name, or"),
+        ({"rate": 0.5}, r"rules\[0\]\.method is \{'rate': 0.5\}; a name, or"),
+        ({"name": 3}, r"rules\[0\]\.method is \{'name': 3\}; a name, or"),
+        ({"name": "lsq", "rate": [1]}, r"rules\[0\]\.method\.rate is \[1\]; a number, a word"),
+    ],
+)
+def test_a_method_of_another_form_is_refused(method: object, told: str) -> None:
+    with pytest.raises(SchemeError, match=told):
+        scheme_from_dict({"rules": [{"match": "*", "method": method}]}, where="s")
+
+
+@pytest.mark.parametrize("rules", [[], "*", {"match": "*"}, None])
+def test_rules_are_a_list_of_one_at_least(rules: object) -> None:
+    with pytest.raises(SchemeError, match="s: rules: a list of at least one rule is expected$"):
+        scheme_from_dict({"rules": rules}, where="s")

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize.nodes import INT8_MAX, PlacedNode, place_nodes
@@ -114,14 +115,11 @@ def store_integers(graph: Graph, placed: Mapping[str, PlacedNode]) -> Graph:
 
 def report(placed: PlacedNode) -> ChannelReport:
     """Says how a node is realized."""
-    trained, placement, integers = placed.read.trained, placed.placement, placed.placement.integers
+    trained, placement = placed.read.trained, placed.placement
     delta = placement.bias - trained.bias
     gain = placement.weight_scale / trained.weight_scale
     snapped = (delta != 0) | (gain != 1)
-    rounded = np.zeros_like(snapped)
-    if not placed.snap:
-        offset = integers.bias / np.maximum(integers.factor, 1)
-        rounded = (integers.wrong > 0) & (np.abs(offset - trained.offset) > needed_room(trained))
+    rounded = is_rounded(placed)
     changed = rounded | snapped
     return ChannelReport(
         node=placed.read.node.name,
@@ -135,6 +133,16 @@ def report(placed: PlacedNode) -> ChannelReport:
         wrong_thresholds=int(placement.wrong.sum()),
         thresholds=int(placement.thresholds.sum()),
     )
+
+
+def is_rounded(placed: PlacedNode) -> NDArray[np.bool_]:
+    """(channels,) bool: whose biases integers cannot say, and could not be moved."""
+    trained, integers = placed.read.trained, placed.placement.integers
+    if placed.snap:
+        return np.zeros(len(integers.wrong), bool)
+    away = integers.bias / np.maximum(integers.factor, 1) - trained.offset
+    rounded: NDArray[np.bool_] = (integers.wrong > 0) & (np.abs(away) > needed_room(trained))
+    return rounded
 
 
 def _stored(placed: PlacedNode) -> Node:
