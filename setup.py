@@ -44,6 +44,7 @@ setup(
         "onnx>=1.16",
         "onnxruntime>=1.20",
         "pillow>=10.0",
+        "portalocker>=3.0",  # locks that the system lets go of, on all systems alike
         # qkeras imports it but names another package in its metadata. It uses delimitedList, an old
         # name that pyparsing 3.3 warns of and that the next major version may drop.
         "pyparsing>=3.0,<4",

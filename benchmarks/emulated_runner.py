@@ -20,7 +20,7 @@ from emulated_processors import Cache, Processor, command, environment
 from keras_quant.errors import ModelError
 from keras_quant.proof.formats import Format
 from keras_quant.proof.formats.definition import FormatDef
-from keras_quant.runners import RunnerInfo, Step
+from keras_quant.runners import Inference, RunnerInfo
 
 _WORKER = Path(__file__).with_name("emulated_worker.py")
 _LOG_CHARACTERS = 1000
@@ -110,7 +110,7 @@ class EmulatedRunner:
             versions=reply["versions"],
         )
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """Takes a batch, see Runner; there is nothing to do ahead."""
         return partial(self.run, inputs)
 

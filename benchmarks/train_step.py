@@ -62,7 +62,7 @@ def steps_of(
     stock = step(keras.models.clone_model(source, clone_function=stock_twin))
     from quantized import fake_quantized
 
-    with fused_kernels():  # as keras_quant.training.fit does
+    with fused_kernels():  # as keras_quant.training.loop does
         ours = step(fake_quantized(source, "w4a4", images))
     return {FLOAT: step(source), OURS: ours, STOCK: stock}
 
@@ -87,7 +87,7 @@ def stock_twin(layer: keras.layers.Layer) -> keras.layers.Layer:
 def traced_step(
     model: keras.Model, *, images: np.ndarray, labels: np.ndarray
 ) -> Callable[[], object]:
-    """Compiles a model as keras_quant.training.fit does, and runs its step once."""
+    """Compiles a model as keras_quant.training.loop does, and runs one batch."""
     optimizer = make_optimizer(
         OptimizerSettings(), model.trainable_variables, steps_per_epoch=1000, epochs=1
     )

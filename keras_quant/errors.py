@@ -22,7 +22,7 @@ class KerasQuantWarning(UserWarning):
 
 
 def warn(text: str) -> None:
-    """Tells the caller of the library, or the user of a command, one thing that is not an error."""
+    """Reports to the caller of the library, or a command's user, what is not an error."""
     warnings.warn(text, KerasQuantWarning, stacklevel=3)
 
 
@@ -74,10 +74,10 @@ class ParityError(KerasQuantError):
     exit_code = 3
 
 
-def close_names(name: str, known: Iterable[str], limit: int = 3) -> str:
+def close_names(name: str, known: Iterable[str], most: int = 3) -> str:
     """Says which known names are close to one that is not known.
 
     Returns: "; close names: a, b", or "" where nothing is close.
     """
-    matches = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5)
+    matches = difflib.get_close_matches(name, list(known), n=most, cutoff=0.5)
     return f"; close names: {', '.join(matches)}" if matches else ""

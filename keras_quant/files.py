@@ -55,7 +55,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise _explained(path, error) from error
     finally:
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError):  # the first error is the one to report
             temporary.unlink()
 
 
@@ -106,7 +106,7 @@ def write_together(contents: Mapping[Path, bytes | Callable[[Path], None]]) -> N
         raise FileError(str(error).replace(made[path].name, path.name)) from error
     finally:
         for temporary in made.values():
-            with suppress(OSError):  # the first error is the one to tell
+            with suppress(OSError):  # the first error is the one to report
                 temporary.unlink()
 
 
@@ -159,10 +159,15 @@ def sweep(folder: str | Path) -> list[Path]:
     Raises:
         FileError: the system refuses.
     """
-    leftovers = [path for path in Path(folder).rglob(f".*{_TEMPORARY}*") if path.is_file()]
+    leftovers = [path for path in Path(folder).rglob("*") if is_temporary(path)]
     for path in leftovers:
         remove(path)
     return leftovers
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file was being written when its process was killed, or is being written."""
+    return path.name.startswith(".") and _TEMPORARY in path.name and path.is_file()
 
 
 def remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""JSON of dataclasses, both ways; reading is strict and tells all problems at once."""
+"""JSON of dataclasses, both ways; reading is strict and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-_Record = TypeVar("_Record")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Record = TypeVar("_Record", bound="DataclassInstance")
 
 _NEEDED = {
     bool: "true or false",
@@ -52,7 +55,7 @@ def from_plain(
     before = len(problems)
     prefix = f"{where}." if where else ""
     kinds = typing.get_type_hints(kind)
-    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    known = {entry.name: entry for entry in fields(kind)}
     for name in sorted(content.keys() - known.keys()):
         problems.append(f"{prefix}{name}: unknown field; known are {', '.join(known)}")
     for name, entry in known.items():

@@ -92,7 +92,7 @@ def holds_range(outer: QParams, inner: QParams) -> bool:
 
 
 def fits_int8(qparams: QParams) -> bool:
-    """Whether the codes are few enough for int8, with some offset."""
+    """Whether the codes are few enough for int8, with some shift."""
     return qparams.qmax - qparams.qmin < INT8_CODES
 
 
@@ -114,7 +114,7 @@ def quantize(real: np.ndarray, qparams: QParams) -> np.ndarray:
     """
     codes = np.rint(np.asarray(real) / np.asarray(qparams.scale, np.asarray(real).dtype))
     codes = np.clip(codes + qparams.zero_point, qparams.qmin, qparams.qmax)
-    return codes.astype(np.int32)
+    return np.asarray(codes, np.int32)
 
 
 def dequantize(codes: np.ndarray, qparams: QParams) -> np.ndarray:

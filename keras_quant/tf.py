@@ -42,4 +42,26 @@ if tf.keras.layers.Layer is not keras.layers.Layer:
 # Layers such as Dropout then keep their random stream in a variable, which can be set back.
 keras.backend.experimental.enable_tf_random_generator()
 
-__all__ = ["keras", "tf"]
+
+def use_threads(count: int) -> None:
+    """Sets how many threads TensorFlow's operations share.
+
+    Args:
+        count: 0 leaves it as it is, which is one thread a core unless someone set it.
+    Raises:
+        UsageError: TensorFlow has computed something in this process already, with another number.
+    """
+    threading = tf.config.threading
+    if count in (0, threading.get_intra_op_parallelism_threads()):
+        return
+    try:
+        threading.set_intra_op_parallelism_threads(count)
+        threading.set_inter_op_parallelism_threads(count)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{count} threads: TensorFlow is at work in this process already, and takes no other "
+            "number then. Ask for them before anything is computed, or in a process of its own"
+        ) from error
+
+
+__all__ = ["keras", "tf", "use_threads"]

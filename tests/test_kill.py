@@ -23,9 +23,11 @@ pytestmark = [
 ]
 
 from keras_quant.calibration.store import load_statistics  # noqa: E402
+from keras_quant.graph.store import load_graph  # noqa: E402
 from keras_quant.jobs.evaluate import evaluate  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
 from keras_quant.runners.litert import LiteRTRunner  # noqa: E402
+from keras_quant.runs.lock import LOCK_NAME  # noqa: E402
 from keras_quant.schemes.file import load_scheme  # noqa: E402
 from keras_quant.training import checkpoint  # noqa: E402
 
@@ -76,6 +78,8 @@ def assert_whole(path: Path) -> None:
         "checkpoint.npz": lambda file: checkpoint.load(file.parent),
         "model.keras": load_model,
         "model.tflite": LiteRTRunner,
+        "model.kqgraph": load_graph,
+        LOCK_NAME: Path.read_text,
     }
     for file in path.rglob("*"):
         if file.is_file() and ".tmp-" not in file.name:

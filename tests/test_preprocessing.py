@@ -111,3 +111,38 @@ def test_damaged_json_is_named_with_its_file(content: str, message: str) -> None
 def test_range_spans_all_channels() -> None:
     assert PREPROCESSINGS["caffe"].range == (-123.68, 255 - 103.939)
     assert Preprocessing(name="x", mean=(10.0,), std=(1.0, 2.0, 5.0)).range == (-10.0, 245.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "channels"),
+    [
+        ("raw", None),
+        ("caffe", 3),
+        ("mean=1,2", 2),
+        ("std=1,2,3,4", 4),
+        ("mean=9 order=bgr", 3),
+        ("mean=9,8 std=7", 2),
+    ],
+)
+def test_images_have_as_many_channels_as_there_are_numbers(text: str, channels: int | None) -> None:
+    assert parse_preprocessing(text).channels == channels
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("mean=0.5 std=0.5", True),
+        ("mean=1 std=0.5", True),
+        ("mean=0,0.5,0 std=0.2", True),
+        ("mean=1.5 std=0.5", False),
+        ("mean=0.5 std=2", False),
+        ("mean=0.5 std=1", False),
+        ("std=0.5", False),
+    ],
+)
+def test_numbers_of_pixels_of_0_to_1_are_refused(text: str, refused: bool) -> None:
+    if not refused:
+        parse_preprocessing(text)
+        return
+    with pytest.raises(UsageError, match="look like those of pixels of 0 to 1"):
+        parse_preprocessing(text)

@@ -76,7 +76,7 @@ def least_squares(tensors: Sequence[Observed]) -> QParams:
         ranges = (r for tensor in tensors for r in _shrunk(_range(tensor)))
         return _finest(tensors, *_best_range(tensors, ranges))
     best = widest = _joint_range(tensors)
-    octaves, before = HALVINGS, None
+    octaves, before = float(HALVINGS), None
     for places in (1, 4, PLACES):
         low, high = best if before is None else (end * 2.0 ** (1 / before) for end in best)
         start = max(low, widest[0]), min(high, widest[1])

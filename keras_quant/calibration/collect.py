@@ -33,7 +33,7 @@ class Statistics:
         model: `fingerprint` of the float model.
         images: how many there were.
         fresh: batch norms used the statistics of the batch.
-        tensors: by the name of the step that puts them out; the model's inputs too.
+        tensors: by the name of the operation that puts them out; the model's inputs too.
         pixels: the 8-bit codes that the images have as they are; None where they are no pixels.
     """
 
@@ -66,14 +66,14 @@ def collect(
         reals: turns a batch of them into float32 as the model takes it.
         pixels: see Statistics.
         fresh: the weights are untrained, so batch norm must use the statistics of the batch.
-        per_channel: names of steps whose channels have moments of their own; of these there are
-            statistics even where the plan rounds nothing.
+        per_channel: names of operations whose channels have moments of their own; of these there
+            are statistics even where the plan rounds nothing.
         on_images: told after each batch how many images are done.
     Raises:
         ModelError: values are NaN or infinite, with the names of the layers.
     """
     given = [images] if isinstance(images, np.ndarray) else list(images)
-    inputs = plan.steps.inputs
+    inputs = plan.operations.inputs
     rounded = [point.after for point in plan.points]
     names = [name for name in dict.fromkeys([*rounded, *per_channel]) if name not in inputs]
     run = _runner(plan, source, names, fresh=fresh) if names else lambda batch: {}
@@ -109,7 +109,7 @@ def fingerprint(model: keras.Model) -> str:
 def _runner(
     plan: Plan, source: keras.Model, names: Sequence[str], *, fresh: bool
 ) -> Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]:
-    """Gives for a batch the values that steps put out, by the steps' names."""
+    """Gives for a batch the values that operations put out, by the operations' names."""
     model = split_float(plan, source, names)
 
     def run(batch: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -123,7 +123,7 @@ def _runner(
 
 def _batch_size(plan: Plan) -> int:
     """How many images fit into BATCH_BYTES with all that the model computes of them."""
-    bytes_an_image = sum(4 * int(np.prod(step.shape)) for step in plan.steps)
+    bytes_an_image = sum(4 * int(np.prod(operation.shape)) for operation in plan.operations)
     return max(1, min(BATCH_SIZE, BATCH_BYTES // max(1, bytes_an_image)))
 
 

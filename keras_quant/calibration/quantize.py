@@ -53,7 +53,8 @@ def quantize(
     model = wrap(calibrated, source, load_method(method), inputs, post_training=post_training)
     if post_training:
         channels = {name: statistics.tensors[name].channels for name in kernel_inputs(planned)}
-        correct_biases(planned, model, {name: found.mean for name, found in channels.items()})
+        means = {name: found.mean for name, found in channels.items() if found is not None}
+        correct_biases(planned, model, means)
     return model
 
 
@@ -72,7 +73,7 @@ def check_statistics(
             f"the statistics are of another model than {source.name}, or of other weights: "
             "collect them anew"
         )
-    names = [*plan.steps.inputs, *(point.after for point in plan.points)]
+    names = [*plan.operations.inputs, *(point.after for point in plan.points)]
     missing = [name for name in dict.fromkeys(names) if name not in statistics.tensors]
     read = kernel_inputs(plan) if post_training else ()
     known = {name for name, tensor in statistics.tensors.items() if tensor.channels is not None}
@@ -118,7 +119,7 @@ def choose_input_grids(
     Raises:
         UsageError: an unknown calibrator.
     """
-    wanted, names = plan.input_spec, plan.steps.inputs
+    wanted, names = plan.input_spec, plan.operations.inputs
     if wanted.is_float:
         return {}
     if statistics.pixels is not None and wanted.bits == statistics.pixels.bits:

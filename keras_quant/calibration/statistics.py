@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.calibration.histogram import Histogram, empty, histogram_of, merge
 
@@ -25,23 +26,23 @@ class Moments:
     """
 
     count: int
-    low: np.ndarray
-    high: np.ndarray
-    total: np.ndarray
-    squares: np.ndarray
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
 
     @property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> NDArray[np.float64]:
         """The mean; 0 where there are no values."""
         return self.total / max(1, self.count)
 
     @property
-    def mean_square(self) -> np.ndarray:
+    def mean_square(self) -> NDArray[np.float64]:
         """The mean of the squares; 0 where there are no values."""
         return self.squares / max(1, self.count)
 
     @property
-    def variance(self) -> np.ndarray:
+    def variance(self) -> NDArray[np.float64]:
         """The mean squared distance from the mean."""
         return np.maximum(0.0, self.mean_square - np.square(self.mean))
 
@@ -118,8 +119,8 @@ def _moments_of(values: np.ndarray) -> Moments:
 def _combined(parts: Sequence[Moments]) -> Moments:
     return Moments(
         count=sum(part.count for part in parts),
-        low=np.min([part.low for part in parts], axis=0),
-        high=np.max([part.high for part in parts], axis=0),
+        low=np.min(np.stack([part.low for part in parts]), axis=0),
+        high=np.max(np.stack([part.high for part in parts]), axis=0),
         total=np.sum([part.total for part in parts], axis=0),
         squares=np.sum([part.squares for part in parts], axis=0),
     )

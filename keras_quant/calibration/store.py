@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
     )
     tensors = list(statistics.tensors.values())
     whole = [(t.moments.count, t.histogram.zeros, t.histogram.exponent) for t in tensors]
-    arrays = {
+    arrays: dict[str, Any] = {  # Any, since savez_compressed has an option that is no array
         "about": np.array(to_json(about)),
         "whole": np.array(whole, np.int64).reshape(-1, 3),
         "moments": np.array([_row(t.moments) for t in tensors]).reshape(-1, 4),

@@ -38,7 +38,7 @@ def choose_formats(targets: str, settings: Mapping[str, Any]) -> list[Format]:
     if problems:
         raise UsageError("\n".join(problems))
     tensorrt = _tensorrt_options(chosen)
-    plan(tensorrt)  # tells what does not go together before anything is loaded
+    plan(tensorrt)  # raises for what does not go together before anything is loaded
     options = {"tflite": _tflite_options(chosen), "tensorrt": tensorrt}
     return [FORMATS[name].with_options(options.get(name)) for name in names]
 

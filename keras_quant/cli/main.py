@@ -107,7 +107,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command that the first argument names; tells close names otherwise."""
+        """Finds the command that the first argument names; raises with close names otherwise."""
         name = args[0]
         if name not in COMMANDS and not ctx.resilient_parsing:
             ctx.fail(f"no command {name!r}{close_names(name, COMMANDS)}")

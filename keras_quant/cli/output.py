@@ -70,13 +70,13 @@ def as_score(metric: str, value: float | None) -> str | None:
 @contextlib.contextmanager
 def warnings_noted() -> Iterator[None]:
     """Prints what the library warns of, each text once, on stderr."""
-    told: set[str] = set()
+    noted: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if not issubclass(category, KerasQuantWarning):
             shown(message, category, *where, **more)
-        elif str(message) not in told:
-            told.add(str(message))
+        elif str(message) not in noted:
+            noted.add(str(message))
             note(f"warning: {message}")
 
     with warnings.catch_warnings():

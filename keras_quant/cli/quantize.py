@@ -32,7 +32,10 @@ _FIELDS = (
 @click.argument("source", metavar="MODEL")
 @click.option("--from", "parent", type=click.Path(path_type=Path), help="Run with the weights.")
 @model_options_option
-@click.option("--dataset", help="Name, .npz file or image folder [default: that of the run].")
+@click.option(
+    "--dataset",
+    help="Name, .npz or .npy file or image folder, without labels too [default: that of the run].",
+)
 @preprocess_option
 @click.option("--bits", help=f"Bits of weights and activations [default: {DEFAULT_BITS}].")
 @click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
@@ -70,7 +73,8 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
 
     MODEL is a run, a .keras or .h5 file of Keras 2 or 3, or a zoo model or FILE.py:FUNCTION with
     the weights of a run (--from). Activations are calibrated on training images; the test images
-    are looked at once, by the float model and the quantized one.
+    are looked at once, by the float model and the quantized one. Images need no labels: then no
+    accuracy is shown, but how near the float model's answers the quantized one's are.
 
     Writes models/RUN/ as kq train does: run.json, scheme.yaml, statistics.npz, model.keras, and
     export/ with the files and their proofs.
@@ -79,6 +83,7 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
     Examples:
       kq quantize models/base --to tflite,onnx,tensorrt
       kq quantize cnn.h5 --dataset cifar10 --preprocess raw
+      kq quantize mobilenet.keras --dataset my_photos/ --preprocess tf
       kq quantize models/base --bits w4a8 --statistics models/base-w8a8/statistics.npz
     """
     formats = choose_formats(targets, {})

@@ -62,7 +62,9 @@ def _scores(figures: Sequence[Figure], images: int) -> list[tuple[str, str]]:
     for figure in found:
         value = f"{figure.value:.2f}%" if figure.unit == "%" else f"{figure.value:.4g}"
         value += " dB" if figure.unit == "dB" else ""
-        if figure.name == "top-1 agreement":
+        if figure.name == "root mean square difference":
+            rows.append((f"root mean square, {figure.notes}", f"{value} of the answers apart"))
+        elif figure.name == "top-1 agreement":
             rows.append((f"agreement, {figure.notes}", f"{value} of {images:,} test images"))
         elif figure.name == "accuracy" or figure.notes not in classified:
             rows.append((f"{figure.name}, {figure.notes}", value))

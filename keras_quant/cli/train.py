@@ -30,7 +30,7 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     help=f"{', '.join(METHODS)}, or float; a rule of a scheme may name another.",
 )
 @click.option("--epochs", default=20, show_default=True, help="Passes over the training images.")
-@click.option("--batch-size", default=128, show_default=True, help="Images a training step.")
+@click.option("--batch-size", default=128, show_default=True, help="Images a batch.")
 @click.option("--optimizer", default="adam", show_default=True, help="adam or sgd.")
 @click.option(
     "--learning-rate", default=1e-3, show_default=True, help="The highest of the schedule."
@@ -55,7 +55,10 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     metavar="W,W,...",
     help="Of the losses of several outputs, in their order [default: 1 each].",
 )
-@click.option("--seed", default=0, show_default=True, help="Same seed, same machine, same result.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Same seed, threads and machine: same result."
+)
+@click.option("--threads", default=0, show_default=True, help="Of TensorFlow; 0 is one a core.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
 @click.option(
     "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."

@@ -21,7 +21,7 @@ DEFAULT_BITS = "4"
 _FIELDS = (
     *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
     *("augment", "patience", "precision", "parent", "distill", "tensorboard"),
-    "preprocess",
+    *("preprocess", "threads"),
 )
 
 

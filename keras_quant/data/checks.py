@@ -41,7 +41,8 @@ def is_channels_first(x: np.ndarray) -> bool:
     """
     if x.ndim != 4 or min(x.shape[2:]) <= MOST_CHANNELS:
         return False
-    return x.shape[1] == 3 or (x.shape[1] == 1 and x.shape[2] == x.shape[3])
+    channels, height, width = map(int, x.shape[1:])
+    return channels == 3 or (channels == 1 and height == width)
 
 
 def find_problems(arrays: Mapping[str, np.ndarray], num_classes: int | None) -> list[str]:
@@ -51,7 +52,7 @@ def find_problems(arrays: Mapping[str, np.ndarray], num_classes: int | None) -> 
         arrays: x_train, y_train, x_test, y_test, and x_val, y_val where there are any; as
             as_images and as_labels give them. Arrays that are not there are not looked at.
         num_classes: number of classes where it is known; otherwise the labels of y_train
-            must be 0, 1, 2, ... without a gap, and the highest tells.
+            must be 0, 1, 2, ... without a gap, and the highest counts.
     Returns: one line a problem, beginning with the array's name; empty when all is well.
     """
     images = {part: arrays[f"x_{part}"] for part in PARTS if f"x_{part}" in arrays}

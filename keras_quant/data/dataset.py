@@ -10,6 +10,8 @@ from keras_quant.errors import DataError
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 
+NO_LABEL = -1  # in place of the class number of an image that has none
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Split:
@@ -18,7 +20,8 @@ class Split:
     Attributes:
         x: uint8 in [0, 255] or float32 of any range, (images, height, width, channels); or
             (vectors, features).
-        y: int32 class numbers, (images,), each in [0, num_classes).
+        y: int32 class numbers, (images,), each in [0, num_classes); NO_LABEL where the dataset has
+            no labels.
     """
 
     x: np.ndarray
@@ -34,10 +37,10 @@ class Dataset:
 
     Attributes:
         name: name or path that the user gave.
-        train: what weights and scales are fitted on.
+        train: what weights are trained on, and scales fitted to.
         validation: taken from the training images; what epochs and methods are chosen by.
         test: read once, at the end.
-        class_names: one a class; position is the class number.
+        class_names: one a class; position is the class number. () for images without labels.
         source: where the arrays came from, for the record of a run.
         augment: whether random flips and crops are the default while training.
         preprocessing: what becomes of pixels; None for float images whose range nobody declared,
@@ -67,8 +70,13 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; 0 without labels."""
         return len(self.class_names)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether anything says what is in the images."""
+        return bool(self.class_names)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Reading a folder of images, one subfolder a class."""
+"""Reading a folder of images: one subfolder a class, or pictures without labels."""
 
 from __future__ import annotations
 
@@ -29,22 +29,25 @@ def read_folder(
     image_size: tuple[int, int] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, np.ndarray]:
-    """Reads path/CLASS/*.png, or path/train/CLASS/*.png with test/ and val/ beside it.
+    """Reads path/CLASS/*.png, path/*.png, or path/train/CLASS/*.png with test/ and val/ beside it.
 
     The parts may be called as in PART_NAMES. Classes are numbered in the order of their names; what
     lies in folders inside a class is the class's. Without test/, a fifth of the images is held
     out (see hold_out_test). Images are turned as their EXIF data says, resized to one size
-    whatever their proportions, and grey only if all of them are.
+    whatever their proportions, and grey only if all of them are. A folder of images and no folders
+    has no labels.
 
     Args:
         image_size: (height, width) of all images; None takes that of the first.
         say: is told of folders that are left out or lie inside of classes, and of images of other
             sizes.
     Returns: x_train, y_train, x_test, y_test, class_names, and x_val, y_val where there is
-        val/; images uint8 (images, height, width, 1 or 3).
+        val/; images uint8 (images, height, width, 1 or 3). Without labels x_train and x_test.
     Raises: DataError: there are no images, a file is unreadable or of another kind, or a class
         is empty; all problems at once.
     """
+    if not _subfolders(path) and any(_is_image(file) for file in _visible(path)):
+        return _read_pictures(path, image_size, say)
     class_names, entries, problems = _find_files(path, say)
     x, unreadable = read_images([entry.file for entry in entries], path, image_size, say)
     problems += unreadable
@@ -60,6 +63,20 @@ def read_folder(
     if problems := find_problems(arrays, len(class_names)):
         raise _folder_error(path, problems)
     return arrays | {"class_names": np.array(class_names)}
+
+
+def _read_pictures(
+    path: Path, image_size: tuple[int, int] | None, say: Callable[[str], None]
+) -> dict[str, np.ndarray]:
+    """Reads images that nothing says the class of."""
+    files, problem = _find_images(path)
+    x, problems = read_images(files, path, image_size, say)
+    problems += [problem] if problem else []
+    arrays = {} if problems else hold_out_test(x)
+    problems += find_problems(arrays, None)
+    if problems:
+        raise _folder_error(path, problems)
+    return arrays
 
 
 def _folder_error(path: Path, problems: list[str]) -> DataError:
@@ -145,14 +162,18 @@ def _hint(path: Path) -> str:
 
 def _find_images(folder: Path) -> tuple[list[Path], str]:
     found = _all_files(folder)
-    images = [file for file in found if file.suffix.lower() in ENDINGS]
-    others = [file for file in found if file.suffix.lower() not in ENDINGS]
+    images = [file for file in found if _is_image(file)]
+    others = [file for file in found if not _is_image(file)]
     if others:
         return images, (
             f"{len(others)} entries are no {KINDS}, the first is "
             f"{others[0].relative_to(folder)}; convert or move them"
         )
     return images, "" if images else f"has no images; add {KINDS} files, or remove the folder"
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in ENDINGS
 
 
 def _all_files(folder: Path) -> list[Path]:

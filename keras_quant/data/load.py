@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant.data.catalog import DATASETS
-from keras_quant.data.dataset import Dataset, Split
+from keras_quant.data.dataset import NO_LABEL, Dataset, Split
 from keras_quant.data.folder import read_folder
 from keras_quant.data.named import read_named
-from keras_quant.data.npz import read_npz
+from keras_quant.data.npz import read_npy, read_npz
 from keras_quant.data.split import stratified_split
 from keras_quant.errors import DataError, UsageError, close_names
 from keras_quant.preprocessing import UNIT
@@ -29,8 +29,8 @@ def load_dataset(
     Pixels are declared to become reals of 0 to 1, until somebody says otherwise.
 
     Args:
-        name_or_path: a key of DATASETS, a .npz file (see read_npz), or a folder of images (see
-            read_folder).
+        name_or_path: a key of DATASETS, a .npz or .npy file (see read_npz, read_npy), or a folder
+            of images (see read_folder). Files and folders may have no labels.
         seed: chooses the validation images.
         validation_fraction: share of the training images that is held out, in (0, 1); not
             used where the data has a validation part of its own.
@@ -50,7 +50,7 @@ def load_dataset(
         name=name_or_path,
         train=train,
         validation=validation,
-        test=_split(arrays["x_test"], arrays["y_test"]),
+        test=_part(arrays, "test"),
         class_names=_class_names(name_or_path, arrays),
         source=source,
         augment=name_or_path in DATASETS and DATASETS[name_or_path].augment,
@@ -82,29 +82,35 @@ def _read_path(
         return read_folder(path, image_size=image_size, say=say)
     if path.suffix == ".npz":
         return read_npz(path, say=say)
+    if path.suffix == ".npy":
+        return read_npy(path, say=say)
     raise DataError(
         f"no dataset '{path}'{close_names(str(path), DATASETS)}; give one of "
-        f"{', '.join(DATASETS)}, a .npz file or a folder of images"
+        f"{', '.join(DATASETS)}, a .npz or .npy file or a folder of images"
     )
 
 
 def _hold_out_validation(
     arrays: Mapping[str, np.ndarray], fraction: float, seed: int
 ) -> tuple[Split, Split]:
-    x, y = arrays["x_train"], arrays["y_train"]
+    train = _part(arrays, "train")
     if "x_val" in arrays:
-        return _split(x, y), _split(arrays["x_val"], arrays["y_val"])
-    kept, held = stratified_split(y, fraction, seed=seed)
+        return train, _part(arrays, "val")
+    kept, held = stratified_split(train.y, fraction, seed=seed)
     if not (len(kept) and len(held)):
         raise DataError(
-            f"{len(y)} training images cannot be split with validation_fraction {fraction}; "
+            f"{len(train)} training images cannot be split with validation_fraction {fraction}; "
             "give more images or another fraction"
         )
-    return _split(x[kept], y[kept]), _split(x[held], y[held])
+    parts = (Split(x=train.x[rows], y=train.y[rows]) for rows in (kept, held))
+    first, second = parts
+    return first, second
 
 
-def _split(x: np.ndarray, y: np.ndarray) -> Split:
-    return Split(x=x, y=y.astype(np.int32))
+def _part(arrays: Mapping[str, np.ndarray], part: str) -> Split:
+    x, y = arrays[f"x_{part}"], arrays.get(f"y_{part}")
+    labels = np.full(len(x), NO_LABEL) if y is None else y
+    return Split(x=x, y=labels.astype(np.int32))
 
 
 def _class_names(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
@@ -113,4 +119,6 @@ def _class_names(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]
     if name in DATASETS:
         info = DATASETS[name]
         return info.class_names or tuple(map(str, range(info.num_classes)))
+    if "y_train" not in arrays:
+        return ()
     return tuple(map(str, range(int(arrays["y_train"].max()) + 1)))

@@ -1,4 +1,4 @@
-"""Reading .npz files of images in Keras' own layout, never a pickle."""
+"""Reading .npz files of images in Keras' own layout, and .npy files of them, never a pickle."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from keras_quant.data.checks import (
     is_channels_first,
     is_one_hot,
 )
+from keras_quant.data.split import hold_out_test
 from keras_quant.errors import DataError
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
@@ -36,10 +37,11 @@ def read_npz(
             (images, height, width), (images, height, width, channels) or (vectors, features);
             labels are integers, (images,) or (images, 1). The parts may be called as in
             PART_NAMES. Channels that come first are moved to the end, and one-hot labels become
-            integers.
+            integers. A file without any labels has x_train, and x_test, or a fifth of x_train is
+            held out.
         num_classes: number of classes where it is known.
         say: is told of what was not as above.
-    Returns: the arrays by name; images 4-D uint8 or float32, labels 1-D integers.
+    Returns: the arrays by name; images 4-D uint8 or float32, labels 1-D integers, if there are any.
     Raises: DataError: the file cannot be read, or its arrays are no dataset; all problems
         at once.
     """
@@ -52,7 +54,33 @@ def read_npz(
             problems.append("class_names: a 1-D array of strings is allowed")
     width = _hot_classes(arrays)
     arrays = {name: _arranged(name, array, width, say) for name, array in arrays.items()}
+    if "x_test" not in arrays and "x_train" in arrays and not problems:
+        arrays |= hold_out_test(arrays["x_train"])
     problems += find_problems(arrays, num_classes or width)
+    if problems:
+        raise DataError("\n".join(f"{path}: {problem}" for problem in problems))
+    return arrays
+
+
+def read_npy(
+    path: Path, *, say: Callable[[str], None] = lambda text: None
+) -> dict[str, np.ndarray]:
+    """Reads an array of images without labels, as those of `read_npz` are; a fifth is held out.
+
+    Returns: x_train and x_test.
+    Raises:
+        DataError: the file cannot be read, or holds no images.
+    """
+    try:
+        images = as_images(np.load(path, allow_pickle=False))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path}: is no whole array of numbers ({error})") from error
+    images = _arranged("x_train", images, None, say)
+    problems = find_problems({"x_train": images}, None)
+    arrays = {} if problems else hold_out_test(images)
+    problems = problems or find_problems(arrays, None)
     if problems:
         raise DataError("\n".join(f"{path}: {problem}" for problem in problems))
     return arrays
@@ -74,10 +102,12 @@ def _arranged(
     """
     if name.startswith("x_") and is_channels_first(array):
         say(f"{name} is {array.shape}, channels first: they are moved to the end")
-        return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+        moved: np.ndarray = np.moveaxis(array, 1, -1)
+        return np.ascontiguousarray(moved)
     if name.startswith("y_") and is_one_hot(array) and width in (None, array.shape[1]):
         say(f"{name} is one-hot, {array.shape}: the place of each 1 is the class number")
-        return array.argmax(axis=1)
+        classes: np.ndarray = np.argmax(array, axis=1)
+        return classes
     return array
 
 
@@ -100,10 +130,11 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         return {}, ["no such file"]
     except Exception as error:  # broken bytes can end in any error of zipfile
         return {}, [f"is not a complete .npz file ({error}); copy or download it again"]
-    missing = [name for name in REQUIRED if name not in names]
+    has_labels = any(name.startswith("y_") for name in names)
+    missing = [name for name in (REQUIRED if has_labels else ("x_train",)) if name not in names]
     if missing:
         problems.append(f"lacks {', '.join(missing)}; it has {', '.join(stored) or 'no arrays'}")
-    if ("x_val" in names) != ("y_val" in names):
+    if has_labels and ("x_val" in names) != ("y_val" in names):
         problems.append("x_val and y_val go together; give both or none")
     return arrays, problems
 

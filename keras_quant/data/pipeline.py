@@ -18,7 +18,7 @@ class TrainBatches:
 
     Order and augmentation are a function of (seed, epoch) alone, drawn by NumPy: training
     resumed at an epoch sees the batches that it would have seen. The last, partial batch is
-    dropped (other images fall out each epoch), so that a training step has one shape; a set
+    dropped (other images fall out each epoch), so that all batches have one shape; a set
     smaller than batch_size is one batch.
 
     Args:

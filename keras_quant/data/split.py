@@ -31,10 +31,14 @@ def stratified_split(y: np.ndarray, fraction: float, *, seed: int) -> tuple[np.n
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def hold_out_test(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+def hold_out_test(x: np.ndarray, y: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Sets a stratified fifth of the images apart as test, the same one each time.
 
-    Returns: x_train, y_train, x_test and y_test.
+    Args:
+        y: None for images without labels.
+    Returns: x_train and x_test; of images with labels y_train and y_test too.
     """
-    kept, held = stratified_split(y, TEST_FRACTION, seed=TEST_SEED)
-    return {"x_train": x[kept], "y_train": y[kept], "x_test": x[held], "y_test": y[held]}
+    classes = np.zeros(len(x), np.int64) if y is None else y
+    kept, held = stratified_split(classes, TEST_FRACTION, seed=TEST_SEED)
+    images = {"x_train": x[kept], "x_test": x[held]}
+    return images if y is None else images | {"y_train": y[kept], "y_test": y[held]}

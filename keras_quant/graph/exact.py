@@ -34,7 +34,7 @@ def accumulator_range(kernel: np.ndarray, qparams: QParams) -> tuple[np.ndarray,
     total = weights.sum(axis=0, dtype=np.int64)
     positive = np.maximum(weights, 0).sum(axis=0, dtype=np.int64)
     negative = total - positive
-    low, high = _offset_range(qparams)
+    low, high = _level_range(qparams)
     return low * positive + high * negative, high * positive + low * negative
 
 
@@ -45,7 +45,7 @@ def exact_dtype(largest: int) -> type[np.floating]:
 
 
 def exact_product(kernel: np.ndarray, qparams: QParams, *, headroom: int) -> Product:
-    """Prepares the exact product of code offsets with an integer matrix.
+    """Prepares the exact product of levels with an integer matrix.
 
     Args:
         kernel: integers (rows, channels).
@@ -74,11 +74,11 @@ def exact_product(kernel: np.ndarray, qparams: QParams, *, headroom: int) -> Pro
 def _term_ranges(kernel: np.ndarray, qparams: QParams) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest value of each term of the sums, int64 (terms, channels)."""
     weights = kernel.reshape(-1, kernel.shape[-1]).astype(np.int64)
-    low, high = _offset_range(qparams)
+    low, high = _level_range(qparams)
     return np.minimum(weights * low, weights * high), np.maximum(weights * low, weights * high)
 
 
-def _offset_range(qparams: QParams) -> tuple[int, int]:
+def _level_range(qparams: QParams) -> tuple[int, int]:
     """Least and greatest code minus its zero point; 0, of what is padded, is within."""
     return min(qparams.qmin - qparams.zero_point, 0), max(qparams.qmax - qparams.zero_point, 0)
 

@@ -41,6 +41,12 @@ class Tensor:
     shape: Shape
     qparams: QParams | None = None
 
+    @property
+    def grid(self) -> QParams:
+        """The qparams of a tensor that has codes."""
+        assert self.qparams is not None, self.name
+        return self.qparams
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Weight:
@@ -61,6 +67,12 @@ class Weight:
     scale: np.ndarray | None = None
     bits: int = 32
     multiplier: np.ndarray | None = None
+
+    @property
+    def code_scale(self) -> np.ndarray:
+        """The scale of values that are codes."""
+        assert self.scale is not None, self.values.dtype
+        return self.scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,6 +102,18 @@ class Node:
     bias: np.ndarray | None = None
     layers: tuple[str, ...] = ()
     table: np.ndarray | None = None
+
+    @property
+    def kernel(self) -> Weight:
+        """The weight of a node that has one."""
+        assert self.weight is not None, self.name
+        return self.weight
+
+    @property
+    def entries(self) -> np.ndarray:
+        """The table of a lookup."""
+        assert self.table is not None, self.name
+        return self.table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

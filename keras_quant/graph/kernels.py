@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from keras_quant.graph.ir import Node, Tensor
-from keras_quant.graph.pointwise import POINTWISE
-from keras_quant.graph.rounding import ACTIVATIONS, Kernel, code_dtype, offsets, to_codes
+from keras_quant.graph.pointwise import ACTIVATIONS, POINTWISE
+from keras_quant.graph.rounding import Kernel, code_dtype, levels, to_codes
 from keras_quant.graph.windows import pad_image, taps, window_of
 from keras_quant.qparams import INT8_CODES, QParams
 
@@ -23,23 +23,23 @@ Array = np.ndarray
 
 def bind_quantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """code = round_half_even(x * float32(1 / scale)), as XNNPACK computes it."""
-    target = _codes(output)
+    target = output.grid
     inverse = np.float32(1) / np.float32(target.scale)
     return lambda x: to_codes(x * inverse, target)
 
 
 def bind_dequantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """real = float32(scale) * (code - zero_point)."""
-    source = _codes(inputs[0])
+    source = inputs[0].grid
     scale = np.float32(source.scale)
-    return lambda x: offsets(x, source) * scale
+    return lambda x: levels(x, source) * scale
 
 
 def bind_requantize(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """code = round_half_even((code - zero_point) * float32(s_in / s_out)), in float32."""
-    source, target = _codes(inputs[0]), _codes(output)
+    source, target = inputs[0].grid, output.grid
     ratio = np.float32(source.scale) / np.float32(target.scale)
-    return lambda x: to_codes(offsets(x, source) * ratio, target)
+    return lambda x: to_codes(levels(x, source) * ratio, target)
 
 
 def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -49,9 +49,9 @@ def bind_add(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """
     aligned = partial(_aligned, rank=len(output.shape))
     if output.qparams is None:
-        activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+        activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
         return lambda a, b: activate(aligned(a) + aligned(b))
-    first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
+    first, second, target = inputs[0].grid, inputs[1].grid, output.qparams
     if _adds_alike_in_float32(first, second, target):
         return lambda a, b: _add_in_float32(aligned(a), aligned(b), first, second, target)
     return lambda a, b: _add(aligned(a), aligned(b), first, second, target)
@@ -66,7 +66,7 @@ def _add(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -
 
 def _add_in_float32(a: Array, b: Array, first: QParams, second: QParams, target: QParams) -> Array:
     """As `_add`, in half the time."""
-    steps, more = offsets(a, first), offsets(b, second)
+    steps, more = levels(a, first), levels(b, second)
     steps *= np.float32(first.scale / target.scale)
     more *= np.float32(second.scale / target.scale)
     return to_codes(steps + more, target)
@@ -93,13 +93,13 @@ def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
     """
     aligned = partial(_aligned, rank=len(output.shape))
     if output.qparams is None:
-        activate = ACTIVATIONS[node.attrs.get("activation", "none")]
+        activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
         return lambda a, b: activate(aligned(a) * aligned(b))
-    first, second, target = _codes(inputs[0]), _codes(inputs[1]), output.qparams
+    first, second, target = inputs[0].grid, inputs[1].grid, output.qparams
     multiplier = np.float32(first.scale) * np.float32(second.scale) / np.float32(target.scale)
 
     def kernel(a: Array, b: Array) -> Array:
-        product = aligned(offsets(a, first)) * aligned(offsets(b, second))
+        product = aligned(levels(a, first)) * aligned(levels(b, second))
         return to_codes(product * multiplier, target)
 
     return kernel
@@ -107,9 +107,8 @@ def bind_multiply(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
 def bind_lookup(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """The table's entry of each code, of its channel's row where there is one for each."""
-    assert node.table is not None, node.name
     dtype = np.float32 if output.qparams is None else code_dtype(output.qparams)
-    table, first = node.table.astype(dtype), _codes(inputs[0]).qmin
+    table, first = node.entries.astype(dtype), inputs[0].grid.qmin
     if table.ndim == 1:
         return lambda x: table[x.astype(np.intp) - first]
     channels = np.arange(len(table))
@@ -123,7 +122,7 @@ def bind_max_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
     def kernel(x: Array) -> Array:
         views = (pixels for _, pixels in taps(x, window, lowest))
-        largest = next(views).copy()
+        largest: Array = next(views).copy()
         for pixels in views:
             np.maximum(largest, pixels, out=largest)
         return largest
@@ -140,7 +139,7 @@ def bind_avg_pool(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kerne
 
     def window_sum(x: Array) -> Array:
         views = (pixels for _, pixels in taps(x, window, 0))
-        total = next(views).copy()
+        total: Array = next(views).copy()
         for pixels in views:
             total += pixels
         return total
@@ -194,7 +193,7 @@ def bind_concat(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 
 def bind_relu(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """max(x, 0), then at most max_value."""
-    return ACTIVATIONS["relu" if node.attrs.get("max_value") is None else "relu6"]
+    return ACTIVATIONS["relu" if node.attrs.get("max_value") is None else "relu6"].formula
 
 
 def bind_clip(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
@@ -205,15 +204,16 @@ def bind_clip(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
 
 def bind_pointwise(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """A function of each value."""
-    return POINTWISE[node.attrs["function"]]
+    return POINTWISE[node.attrs["function"]].formula
 
 
 def bind_softmax(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """exp(x) over its sum along the last axis, shifted by the maximum against overflow."""
 
     def kernel(x: Array) -> Array:
-        powers = np.exp(x - x.max(axis=-1, keepdims=True))
-        return powers / powers.sum(axis=-1, keepdims=True)
+        powers: Array = np.exp(x - x.max(axis=-1, keepdims=True))
+        shares: Array = powers / powers.sum(axis=-1, keepdims=True)
+        return shares
 
     return kernel
 
@@ -227,7 +227,7 @@ def _bind_average(add_up: Kernel, count: int | Array, source: Tensor, output: Te
     """
     if output.qparams is None:
         return lambda x: (add_up(x.astype(np.float64)) / count).astype(np.float32)
-    codes, target = _codes(source), output.qparams
+    codes, target = source.grid, output.qparams
     share = np.float32(1) / np.float32(count)
     multiplier = np.float32(codes.scale) * share / np.float32(target.scale)
 
@@ -241,9 +241,3 @@ def _bind_average(add_up: Kernel, count: int | Array, source: Tensor, output: Te
 def _aligned(x: Array, rank: int) -> Array:
     """With axes of 1 behind the batch axis, until so many follow it."""
     return x.reshape(len(x), *[1] * (rank + 1 - x.ndim), *x.shape[1:])
-
-
-def _codes(tensor: Tensor) -> QParams:
-    """The QParams of a tensor that has codes."""
-    assert tensor.qparams is not None, tensor.name
-    return tensor.qparams

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,7 +14,8 @@ from keras_quant.graph.exact import (
     exact_product,
 )
 from keras_quant.graph.ir import Node, Tensor, Weight
-from keras_quant.graph.rounding import ACTIVATIONS, Kernel, offsets, to_codes
+from keras_quant.graph.pointwise import ACTIVATIONS
+from keras_quant.graph.rounding import Kernel, levels, to_codes
 from keras_quant.graph.windows import (
     Window,
     overlap,
@@ -40,10 +42,10 @@ def bind_linear(node: Node, inputs: Sequence[Tensor], output: Tensor) -> Kernel:
     """
     source = inputs[0].qparams
     accumulate = _ACCUMULATORS[node.op](node, source)
-    finish = _finish(node, source, output.qparams)
+    finish = _finish(node, inputs[0], output)
     if source is None:
         return lambda x: finish(accumulate(x.astype(np.float64)))
-    return lambda x: finish(accumulate(offsets(x, source)))
+    return lambda x: finish(accumulate(levels(x, source)))
 
 
 def dequantized(weight: Weight) -> Array:
@@ -66,7 +68,7 @@ def _conv2d(node: Node, source: QParams | None) -> Callable[[Array], Array]:
         seen = patches(x, window, 0)
         shape = seen.shape[:3]
         parts = [
-            product(part.reshape(np.prod(shape), rows))
+            product(part.reshape(math.prod(shape), rows))
             for product, part in zip(products, np.split(seen, groups, axis=-1), strict=True)
         ]
         sums = parts[0] if groups == 1 else np.concatenate(parts, axis=-1)
@@ -77,10 +79,10 @@ def _conv2d(node: Node, source: QParams | None) -> Callable[[Array], Array]:
 
 def lays_out_rows(node: Node) -> bool:
     """Whether a convolution is computed row by row of its window, one product for each."""
-    assert node.weight is not None, node.name
-    high, _, _, channels = node.weight.values.shape
+    high, _, _, channels = node.kernel.values.shape
     by_ones = node.attrs.get("strides", (1, 1))[0] == 1
-    return high > 1 and by_ones and channels <= _NARROW and node.attrs.get("groups", 1) == 1
+    is_whole = node.attrs.get("groups", 1) == 1
+    return bool(high > 1 and by_ones and channels <= _NARROW and is_whole)
 
 
 def _conv2d_by_rows(
@@ -88,7 +90,7 @@ def _conv2d_by_rows(
 ) -> Callable[[Array], Array]:
     """Adds up what each row of a window sees, in the sum's own type: each part fits it too."""
     high, wide, taken, channels = kernel.shape
-    step, across = window.dilation
+    rate, across = window.dilation
     row = Window(size=(1, wide), strides=(1, window.strides[1]), dilation=(1, across))
     products = [_product(part.reshape(wide * taken, channels), node, source) for part in kernel]
     dtype = _sum_dtype(kernel, node, source)
@@ -98,10 +100,10 @@ def _conv2d_by_rows(
         seen = patches(padded, row, 0)
         images, length, columns = seen.shape[:3]
         laid = seen.reshape(images, length, columns, wide * taken)
-        rows = length - (high - 1) * step
+        rows = length - (high - 1) * rate
         total = np.zeros((images, rows * columns, channels), dtype)
         for tap, product in enumerate(products):
-            part = laid[:, tap * step : tap * step + rows]
+            part = laid[:, tap * rate : tap * rate + rows]
             total += product(part.reshape(images, rows * columns, wide * taken))
         return total.reshape(images, rows, columns, channels)
 
@@ -131,7 +133,7 @@ def _depthwise(node: Node, source: QParams | None) -> Callable[[Array], Array]:
 
     def accumulate(x: Array) -> Array:
         terms = (pixels * kernel[tap] for tap, pixels in taps(x, window, 0))
-        total = next(terms)
+        total: Array = next(terms)
         for term in terms:
             total += term
         return total
@@ -149,8 +151,7 @@ _ACCUMULATORS = {
 
 def _kernel(node: Node, source: QParams | None) -> Array:
     """The kernel's codes where the input has codes, else its values in float64."""
-    assert node.weight is not None, node.name
-    return dequantized(node.weight).astype(np.float64) if source is None else node.weight.values
+    return dequantized(node.kernel).astype(np.float64) if source is None else node.kernel.values
 
 
 def _product(kernel: Array, node: Node, source: QParams | None) -> Product:
@@ -174,37 +175,32 @@ def _headroom(node: Node) -> int:
     return int(np.abs(node.bias.astype(np.int64)).max())
 
 
-def _finish(node: Node, source: QParams | None, output: QParams | None) -> Callable:
+def _finish(node: Node, source: Tensor, output: Tensor) -> Callable[[Array], Array]:
     """What turns accumulators, which it may overwrite, into the node's output."""
-    if output is None:
-        return _finish_real(node, source)
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    assert source is not None, node.name
-    if node.weight.scale.dtype == np.float32:
-        return _finish_realized(node, source, output)
-    return _finish_ideal(node, source, output)
+    if output.qparams is None:
+        return _finish_real(node, source.qparams)
+    if node.kernel.code_scale.dtype == np.float32:
+        return _finish_realized(node, source.grid, output.qparams)
+    return _finish_ideal(node, source.grid, output.qparams)
 
 
 def _finish_real(node: Node, source: QParams | None) -> Callable[[Array], Array]:
     """real = n * s_x * s_w + bias, then the activation; n is real where the input is."""
-    assert node.weight is not None, node.name
-    step: float | Array = 1.0
+    unit: float | Array = 1.0
     if source is not None:
-        assert node.weight.scale is not None, node.name
-        step = source.scale * node.weight.scale.astype(np.float64)
+        unit = source.scale * node.kernel.code_scale.astype(np.float64)
     bias = 0.0 if node.bias is None else node.bias.astype(np.float64)
-    activate = ACTIVATIONS[node.attrs.get("activation", "none")]
-    return lambda n: activate((n * step + bias).astype(np.float32))
+    activate = ACTIVATIONS[node.attrs.get("activation", "none")].formula
+    return lambda n: activate((n * unit + bias).astype(np.float32))
 
 
 def _finish_ideal(node: Node, source: QParams, output: QParams) -> Callable[[Array], Array]:
     """code = round_half_even((n * (s_x * s_w) + bias) / s_out), all in float64."""
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    step = source.scale * node.weight.scale
+    unit = source.scale * node.kernel.code_scale
     bias = 0.0 if node.bias is None else node.bias
 
     def finish(n: Array) -> Array:
-        real = n * step
+        real = n * unit
         real += bias
         real /= output.scale
         return to_codes(real, output)
@@ -214,8 +210,7 @@ def _finish_ideal(node: Node, source: QParams, output: QParams) -> Callable[[Arr
 
 def _finish_realized(node: Node, source: QParams, output: QParams) -> Callable[[Array], Array]:
     """code = round_half_even(float32(n + bias) * M), M = float32(float32(s_x * s_w) / s_out)."""
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    multiplier = np.float32(source.scale) * node.weight.scale / np.float32(output.scale)
+    multiplier = np.float32(source.scale) * node.kernel.code_scale / np.float32(output.scale)
     bias = np.int32(0) if node.bias is None else node.bias
 
     def finish(n: Array) -> Array:

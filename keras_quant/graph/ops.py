@@ -31,8 +31,8 @@ from typing import Any
 from keras_quant.graph import kernels, rules
 from keras_quant.graph.ir import Node, Shape, Tensor
 from keras_quant.graph.linear import bind_linear
-from keras_quant.graph.pointwise import POINTWISE
-from keras_quant.graph.rounding import ACTIVATIONS, Kernel
+from keras_quant.graph.pointwise import ACTIVATIONS, POINTWISE
+from keras_quant.graph.rounding import Kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,9 +57,9 @@ def iterate_reference(
     """
     images = _count_images(graph, inputs)
     compute = bind_reference(graph, keep=keep)
-    step = batch_size or images_at_once(graph)
-    for start in range(0, max(images, 1), step):
-        yield compute({name: inputs[name][start : start + step] for name in graph.inputs})
+    count = batch_size or images_at_once(graph)
+    for start in range(0, max(images, 1), count):
+        yield compute({name: inputs[name][start : start + count] for name in graph.inputs})
 
 
 def bind_reference(
@@ -118,15 +118,13 @@ def images_at_once(graph: Graph) -> int:
     largest = max(int(np.prod(tensor.shape)) for tensor in graph.tensors.values())
     for node in graph.nodes:
         if node.op == "conv2d":
-            assert node.weight is not None, node.name
             positions = np.prod(graph.tensors[node.output].shape[:2])
-            high, wide = node.weight.values.shape[:2]
+            high, wide = node.kernel.values.shape[:2]
             taps = wide if lays_out_rows(node) else high * wide
             largest = max(largest, int(positions * taps) * graph.tensors[node.inputs[0]].shape[2])
         if node.op == "conv2d_transpose":
-            assert node.weight is not None, node.name
             positions = np.prod(graph.tensors[node.inputs[0]].shape[:2])
-            height, width, _, channels = node.weight.values.shape
+            height, width, _, channels = node.kernel.values.shape
             largest = max(largest, int(positions * height * width * channels))
     return max(1, _ELEMENTS_AT_ONCE // largest)
 

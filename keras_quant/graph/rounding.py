@@ -10,12 +10,6 @@ from keras_quant.qparams import QParams
 
 Kernel = Callable[..., np.ndarray]
 
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "none": lambda real: real,
-    "relu": lambda real: np.maximum(real, 0),
-    "relu6": lambda real: np.clip(real, 0, 6),
-}
-
 
 def code_dtype(qparams: QParams) -> type[np.signedinteger]:
     """Gives the narrowest signed integer type that holds every code and the zero point."""
@@ -27,7 +21,7 @@ def code_dtype(qparams: QParams) -> type[np.signedinteger]:
     return np.int32
 
 
-def offsets(codes: np.ndarray, qparams: QParams) -> np.ndarray:
+def levels(codes: np.ndarray, qparams: QParams) -> np.ndarray:
     """Gives code - zero_point as float32 of the same shape."""
     real = codes.astype(np.float32)
     if qparams.zero_point:
@@ -38,7 +32,8 @@ def offsets(codes: np.ndarray, qparams: QParams) -> np.ndarray:
 def reals_of(qparams: QParams) -> np.ndarray:
     """Gives the real of each code from qmin to qmax, as the op dequantize computes it."""
     codes = np.arange(qparams.qmin, qparams.qmax + 1)
-    return offsets(codes, qparams) * np.float32(qparams.scale)
+    reals: np.ndarray = levels(codes, qparams) * np.float32(qparams.scale)
+    return reals
 
 
 def to_codes(steps: np.ndarray, qparams: QParams) -> np.ndarray:

@@ -48,8 +48,7 @@ def broadcast_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 def conv2d_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     """(height, width, in) to (out_height, out_width, out)."""
-    assert node.weight is not None, node.name
-    taken, given = node.weight.values.shape[2:]
+    taken, given = node.kernel.values.shape[2:]
     groups = node.attrs.get("groups", 1)
     if given % groups:
         raise GraphError(f"{given} output channels do not divide into {groups} groups")
@@ -58,8 +57,7 @@ def conv2d_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 def transpose_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     """(height, width, in) to (out_height, out_width, out), as `windows.transposed_size`."""
-    assert node.weight is not None, node.name
-    taken, given = node.weight.values.shape[2:]
+    taken, given = node.kernel.values.shape[2:]
     height, width, channels = _image(shapes[0])
     if channels != taken:
         raise GraphError(f"input has {channels} channels; the kernel takes {taken}")
@@ -80,15 +78,13 @@ def transpose_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
 
 def depthwise_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     """(height, width, channels) to (out_height, out_width, channels)."""
-    assert node.weight is not None, node.name
-    channels = node.weight.values.shape[2]
+    channels = node.kernel.values.shape[2]
     return *_slide(window_of(node), shapes[0], channels), channels
 
 
 def dense_shape(node: Node, shapes: Sequence[Shape]) -> Shape:
     """(in,) to (out,)."""
-    assert node.weight is not None, node.name
-    taken, given = node.weight.values.shape
+    taken, given = node.kernel.values.shape
     if shapes[0] != (taken,):
         raise GraphError(f"input shape is {shapes[0]}; the kernel takes ({taken},)")
     return (given,)
@@ -226,8 +222,7 @@ def holds_all_codes(node: Node, inputs: Tensors, output: Tensor) -> Problems:
 
 def linear_forms(node: Node, inputs: Tensors, output: Tensor) -> Problems:
     """Ops with a kernel: the forms that `graph.ir` describes."""
-    assert node.weight is not None, node.name
-    scale, bias = node.weight.scale, node.bias
+    scale, bias = node.kernel.scale, node.bias
     problems = _activation_problems(node, output)
     if inputs[0].qparams is None:
         problems += _expect([output], codes=False)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from keras_quant.errors import GraphError
-from keras_quant.files import write_bytes
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams
@@ -33,17 +32,8 @@ _Store = Callable[[np.ndarray | None], str | None]
 _Fetch = Callable[[str | None], np.ndarray | None]
 
 
-def save_graph(graph: Graph, path: str | Path) -> None:
-    """Writes a graph; equal graphs give equal bytes.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    write_bytes(path, pack_graph(graph))
-
-
 def pack_graph(graph: Graph) -> bytes:
-    """Gives the bytes that `save_graph` writes."""
+    """Gives the bytes of a graph's file; equal graphs give equal bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
 
@@ -61,7 +51,7 @@ def pack_graph(graph: Graph) -> bytes:
 
 
 def load_graph(path: str | Path) -> Graph:
-    """Reads what `save_graph` wrote, and verifies it.
+    """Reads a file of `pack_graph`'s bytes, and verifies the graph.
 
     Raises:
         GraphError: the file is missing, broken, newer than this package, or breaks a rule.
@@ -73,7 +63,8 @@ def load_graph(path: str | Path) -> Graph:
             def fetch(name: str | None) -> np.ndarray | None:
                 if name is None:
                     return None
-                return np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+                array: np.ndarray = np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+                return array
 
             content = json.loads(archive.read(_STRUCTURE))
             _check_version(content["format_version"], path)

@@ -21,6 +21,7 @@ def describe_data(dataset: Dataset, validation_fraction: float) -> DatasetRecord
         sizes={part: len(getattr(dataset, part)) for part in ("train", "validation", "test")},
         input_shape=dataset.input_shape,
         num_classes=dataset.num_classes,
+        has_labels=dataset.has_labels,
         preprocess=dataset.preprocessing,
         validation_fraction=validation_fraction,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,14 @@ from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, ModelError, UsageError
 from keras_quant.jobs.loaded import Answers, Loaded, load_file
 from keras_quant.jobs.paths import dataset_of, files_of, record_around
-from keras_quant.jobs.preprocess import TRIED_IMAGES, Say, declare, guessing_warning
+from keras_quant.jobs.predicted import predict_note
+from keras_quant.jobs.preprocess import (
+    TRIED_IMAGES,
+    Say,
+    declare,
+    guessing_warning,
+    without_labels,
+)
 from keras_quant.model.metrics import Scores, metrics_of
 from keras_quant.model.tasks import CLASSIFICATION, task_of
 from keras_quant.preprocessing import Preprocessing
@@ -99,7 +107,8 @@ def evaluate(
             the file or its run says, or else the model's first layers.
         split: one of SPLITS.
         trust: load a Keras file that holds code (see model.files.load_model).
-        say: is told what is not usual of the input, and of answers that are mere guesses.
+        say: is told what is not usual of the input, of answers that are mere guesses, and where
+            Keras' own predict answers otherwise.
     Raises:
         UsageError: no such split, or no dataset known.
         RunError, ModelError, DataError: the path or the data is broken, or does not fit.
@@ -115,13 +124,18 @@ def evaluate(
         declared = declare(
             data,
             asked=None if loaded.takes_pixels else preprocess,
-            recorded=loaded.recorded or (run and run.dataset.preprocess),
+            recorded=loaded.recorded or (run.dataset.preprocess if run else None),
             model=loaded.model,
             say=say,
         )
         data = dataclasses.replace(data, notes=())  # said once
-        judged.append(_Judged(loaded=loaded, data=declared))
+        judged.append(_Judged(loaded=loaded, data=declared, has_peers=len(files) > 1))
+    if not data.has_labels:
+        say(f"{without_labels(data)}: files are compared with the first one")
     part = getattr(data, split)
+    for one in judged:
+        if note := predict_note(one.loaded, part.x, one.data.preprocessing):
+            say(note)
     for start in range(0, len(part), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
         first: Answers | None = None
@@ -137,6 +151,7 @@ class _Judged:
 
     Attributes:
         data: with what becomes of pixels in front of the file.
+        has_peers: whether other files are compared with it, or it with them.
         tasks: by output, once one batch was answered.
         distances: from the first file's outputs, in their order; none of the first file.
         best: of each image, the class that the first classifier among the outputs gives it.
@@ -144,6 +159,7 @@ class _Judged:
 
     loaded: Loaded
     data: Dataset
+    has_peers: bool
     tasks: dict[str, str | None] = field(default_factory=dict)
     scores: Scores = field(default_factory=Scores)
     distances: list[Distance] = field(default_factory=list)
@@ -156,7 +172,7 @@ class _Judged:
         answers = self.loaded.ask(images, self.data.preprocessing)
         self.seconds += time.perf_counter() - started
         if not self.tasks:
-            self._begin(answers, has_peer=first is not None)
+            self._begin(answers, is_first=first is None)
         reals = self.data.reals(images)
         targets = {
             name: labels if task == CLASSIFICATION else reals
@@ -171,24 +187,24 @@ class _Judged:
             self.best += answers[name].argmax(axis=-1).tolist()
         return answers
 
-    def _begin(self, answers: Answers, *, has_peer: bool) -> None:
+    def _begin(self, answers: Answers, *, is_first: bool) -> None:
         """Finds out what the outputs are for."""
         data = self.data
         self.tasks = {
             name: task_of(array.shape[1:], data.input_shape, data.num_classes)
             for name, array in answers.items()
         }
-        if not has_peer and not any(self.tasks.values()):
+        needs_task = is_first and (data.has_labels or not self.has_peers)
+        if needs_task and not any(self.tasks.values()):
             shapes = ", ".join(str(array.shape[1:]) for array in answers.values())
+            labels = f"{data.num_classes} classes" if data.has_labels else "no labels"
             raise DataError(
                 f"{self.loaded.file}: puts out {shapes}; dataset {data.name} has "
-                f"{data.num_classes} classes, and images of {data.input_shape}. Name the data that "
+                f"{labels}, and images of {data.input_shape}. Name the data that "
                 "it was trained on with --dataset"
             )
-        settings = {"num_classes": data.num_classes, "span": data.span}
-        self.scores = Scores(
-            metrics={n: metrics_of(task, **settings) for n, task in self.tasks.items() if task}
-        )
+        judge = partial(metrics_of, num_classes=data.num_classes, span=data.span)
+        self.scores = Scores(metrics={n: judge(task) for n, task in self.tasks.items() if task})
 
     def _compare(self, answers: Answers, first: Answers) -> None:
         if len(answers) != len(first):
@@ -203,7 +219,8 @@ class _Judged:
 
     def evaluation(self, part: Split, say: Say) -> Evaluation:
         """Sums up, and says where answers are mere guesses."""
-        means, found = self.scores.means(), self.distances or [None] * len(self.tasks)
+        means = self.scores.means()
+        found: Sequence[Distance | None] = self.distances or [None] * len(self.tasks)
         warning = ""
         if self.best:
             answers = np.array(self.best)
@@ -219,8 +236,8 @@ class _Judged:
                     name=name,
                     task=task,
                     scores=means.get(name, {}),
-                    agreement=distance and distance.agreement,
-                    difference=distance and distance.relative,
+                    agreement=distance.agreement if distance else None,
+                    difference=distance.relative if distance else None,
                 )
                 for (name, task), distance in zip(self.tasks.items(), found, strict=True)
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,10 @@ from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
-from keras_quant.jobs.preprocess import TRIED_IMAGES, declare, guessing_warning
+from keras_quant.jobs.preprocess import TRIED_IMAGES, declare, guessing_warning, without_labels
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model, save_model
-from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.pixels import normalize
@@ -31,7 +32,7 @@ from keras_quant.proof.gate import Proven, prove_formats
 from keras_quant.proof.keras_answers import KerasAnswers
 from keras_quant.proof.record import PARITY_NAME
 from keras_quant.proof.write import Export, foreign_files, write_proven
-from keras_quant.runs import RunFolder, model_of, records
+from keras_quant.runs import RunFolder, locked, model_of, records
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
@@ -97,24 +98,50 @@ def export_path(
             f"{foreign[0]} exists, and {PARITY_NAME} beside it does not say that it is ours: give "
             "--overwrite, or another --out"
         )
-    progress.say(f"loading {file}")
-    model = load_model(file, trust=trust)
-    data = dataset_of(path, dataset)
-    check_takes(file, model, data)
-    model = with_input_shape(model, data.input_shape)
-    run = record_around(path)
-    data = declare(
-        data,
-        asked=preprocess,
-        recorded=run and run.dataset.preprocess,
-        model=model,
-        say=progress.say,
-    )
+    held = locked(path) if out is None else nullcontext()  # no training may change it meanwhile
+    with held:
+        progress.say(f"loading {file}")
+        model = load_model(file, trust=trust)
+        data = dataset_of(path, dataset, image_size(model))
+        check_takes(file, model, data)
+        model = with_input_shape(model, data.input_shape)
+        run = record_around(path)
+        data = declare(
+            data,
+            asked=preprocess,
+            recorded=run.dataset.preprocess if run else None,
+            model=model,
+            say=progress.say,
+        )
+        return _export(
+            model,
+            data,
+            folder,
+            formats,
+            images=images,
+            scheme=_scheme_of(path),
+            baselines=baselines,
+            progress=progress,
+        )
+
+
+def _export(
+    model: keras.Model,
+    data: Dataset,
+    folder: Path,
+    formats: Sequence[Format],
+    *,
+    images: int,
+    scheme: str,
+    baselines: bool,
+    progress: Progress,
+) -> Exported:
+    """Lowers a model, proves its files, and writes them."""
     progress.say("lowering to the integer graph")
     before = model.get_weights()
     snap = lower_exactly(model, limits=stored_limits(formats))
     evidence = gather(
-        model, data, images=images, scheme=_scheme_of(path), before=before if snap.moved else None
+        model, data, images=images, scheme=scheme, before=before if snap.moved else None
     )
     for line in _unfit(evidence, data):
         progress.say(line)
@@ -130,6 +157,9 @@ def export_path(
 
 def _unfit(evidence: Evidence, data: Dataset) -> Iterator[str]:
     """Says which outputs cannot be judged by the data."""
+    if not data.has_labels and None in evidence.tasks:
+        yield f"{without_labels(data)}: the model is compared with Keras, and not judged"
+        return
     for name, task in zip(evidence.output_names, evidence.tasks, strict=True):
         if task is None:
             yield (

@@ -24,7 +24,7 @@ from keras_quant.proof.baseline import float_tflite
 from keras_quant.proof.evidence import gather
 from keras_quant.proof.formats import Format
 from keras_quant.proof.gate import Proven, prove_formats
-from keras_quant.proof.keras_answers import Values
+from keras_quant.proof.keras_answers import KerasAnswers, Values
 from keras_quant.proof.write import Export, write_proven
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
@@ -66,6 +66,7 @@ def finish(
         dataset,
         scheme=str(record.scheme["name"]),
         before=before if snap.moved else None,
+        source=source if beside_float else None,
     )
     proven = prove_formats(snap, formats, evidence, progress=progress)
     is_classifier = bool(len(proven.best))
@@ -74,8 +75,8 @@ def finish(
         if warning := guessing_warning(proven.best, evidence.labels, dataset, others):
             progress.say(f"warning: {warning}")
     figures = _of_outputs(proven.keras.scores, "Keras model")
-    if beside_float and is_classifier:
-        figures += _beside_float(source, proven)
+    if beside_float:
+        figures += _beside_float(proven.keras)
     record = dataclasses.replace(
         record,
         status="trained" if record.training else "quantized",
@@ -101,16 +102,15 @@ def _others(source: keras.Model, proven: Proven) -> Callable[[Preprocessing], fl
     return try_another
 
 
-def _beside_float(source: keras.Model, proven: Proven) -> tuple[Figure, ...]:
-    """How well the float model classifies, and how often the quantized one answers as it."""
-    evidence, answer = proven.evidence, AnswerFunction(source)
-    place = evidence.tasks.index(CLASSIFICATION)
-    parts = (answer(reals)[place].argmax(axis=-1) for reals in evidence.reals())
-    best = np.concatenate(list(parts))
-    return (
-        _percent("accuracy", float(np.mean(best == evidence.labels)), "float model"),
-        _percent("top-1 agreement", float(np.mean(best == proven.best)), "float and quantized"),
-    )
+def _beside_float(keras: KerasAnswers) -> tuple[Figure, ...]:
+    """What the float model is worth, and how far the quantized one is from it."""
+    figures = _of_outputs(keras.source_scores, "float model")
+    for output in keras.quantization:
+        whose = _named("float and quantized", output.name, len(keras.quantization))
+        if output.top1_agreement is not None:
+            figures += (_percent("top-1 agreement", output.top1_agreement, whose),)
+        figures += (_percent("root mean square difference", output.relative, whose),)
+    return figures
 
 
 def _of_file(export: Export) -> tuple[Figure, ...]:
@@ -124,12 +124,17 @@ def _of_file(export: Export) -> tuple[Figure, ...]:
 
 
 def _of_outputs(scores: Values, whose: str) -> tuple[Figure, ...]:
-    """What outputs are worth; each is named where there are several."""
+    """What outputs are worth."""
     return tuple(
-        _figure(metric, value, whose if len(scores) == 1 else f"{whose}, output {name}")
+        _figure(metric, value, _named(whose, name, len(scores)))
         for name, values in scores.items()
         for metric, value in values.items()
     )
+
+
+def _named(whose: str, output: str, outputs: int) -> str:
+    """Names the output where there are several."""
+    return whose if outputs == 1 else f"{whose}, output {output}"
 
 
 def _figure(metric: str, value: float, notes: str) -> Figure:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keras_quant.data import Dataset, load_dataset
+from keras_quant.data import DATASETS, Dataset, load_dataset
 from keras_quant.errors import ModelError, RunError, UsageError
 from keras_quant.model.suffixes import KERAS_SUFFIXES
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import PARITY_NAME, is_recorded, read_records
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.runs.records import RunRecord
+
+ImageSize = tuple[int, int]
 
 
 def files_of(path: Path) -> list[Path]:
@@ -51,23 +53,34 @@ def _check_recorded(run: Path, folder: Path) -> None:
         )
 
 
-def dataset_of(path: Path, name: str | None) -> Dataset:
+def dataset_of(path: Path, name: str | None, image_size: ImageSize | None = None) -> Dataset:
     """Loads a dataset by name, or the one that the run around a path was trained on.
 
+    Args:
+        image_size: (height, width) that the images of a folder are resized to; None means that of
+            the run, or of the first image.
     Raises:
         UsageError: no name was given, and the path belongs to no run.
         DataError: see load_dataset.
     """
-    if name is not None:
-        return load_dataset(name)
     record = record_around(path)
+    if image_size is None and record is not None and len(record.dataset.input_shape) == 3:
+        image_size = record.dataset.input_shape[0], record.dataset.input_shape[1]
+    if name is not None:
+        return load_dataset(name, image_size=_of_folder(name, image_size))
     if record is None:
         raise UsageError(f"{path} belongs to no run: say which data with --dataset")
     return load_dataset(
         record.dataset.name,
         seed=record.seed,
         validation_fraction=record.dataset.validation_fraction,
+        image_size=_of_folder(record.dataset.name, image_size),
     )
+
+
+def _of_folder(name: str, image_size: ImageSize | None) -> ImageSize | None:
+    """The size that images are resized to; None where they are in no folder."""
+    return image_size if name not in DATASETS and Path(name).is_dir() else None
 
 
 def record_around(path: Path) -> RunRecord | None:

@@ -121,6 +121,11 @@ def _model_warnings(data: Dataset, model: keras.Model | None) -> list[str]:
     ]
 
 
+def without_labels(data: Dataset) -> str:
+    """Says that nothing tells what is in the images."""
+    return f"{data.name}: images without labels, so that no accuracy can be shown"
+
+
 def guessing_warning(
     answers: np.ndarray,
     labels: np.ndarray,
@@ -144,19 +149,19 @@ def guessing_warning(
     is_constant = len(np.unique(answers)) == 1 and len(np.unique(labels)) > 1
     if not (is_guessing or is_constant):
         return ""
-    told = f"accuracy {accuracy:.2%} on {len(labels):,} images of {data.num_classes} classes"
-    told += " is that of guessing" if is_guessing else ""
-    told += f", each is taken for class {answers[0]}" if is_constant else ""
+    text = f"accuracy {accuracy:.2%} on {len(labels):,} images of {data.num_classes} classes"
+    text += " is that of guessing" if is_guessing else ""
+    text += f", each is taken for class {answers[0]}" if is_constant else ""
     if not data.has_pixels:
-        return f"{told}. Images are floats, given as they are: is the model made for their range?"
+        return f"{text}. Images are floats, given as they are: is the model made for their range?"
     assert data.preprocessing is not None, data.name
-    told += f". The model is given {describe(data.preprocessing)}."
+    text += f". The model is given {describe(data.preprocessing)}."
     if try_another is None:
         return (
-            f"{told} More epochs or another --learning-rate may help; or other pixels: "
+            f"{text} More epochs or another --learning-rate may help; or other pixels: "
             f"--preprocess takes {', '.join(PREPROCESSINGS)}, or 'mean=M std=S'"
         )
-    return f"{told} Was it trained on other values? {_tried(data, try_another)}"
+    return f"{text} Was it trained on other values? {_tried(data, try_another)}"
 
 
 def _tried(data: Dataset, try_another: Callable[[Preprocessing], float]) -> str:

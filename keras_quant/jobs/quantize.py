@@ -21,12 +21,12 @@ from keras_quant.jobs.export import Exported
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
-from keras_quant.jobs.preprocess import declare
+from keras_quant.jobs.preprocess import declare, without_labels
 from keras_quant.jobs.source import build_float
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.rules import check_methods
 from keras_quant.model.files import load_model
-from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import Format
@@ -49,7 +49,8 @@ class QuantizeSettings:
         scheme: which layer gets how many bits.
         model_options: options of the zoo's model.
         parent: run folder whose weights a model that is built gets.
-        dataset: a name, a .npz file or an image folder; None means that of the run.
+        dataset: a name, a .npz or .npy file or an image folder, with labels or without; None means
+            that of the run.
         preprocess: what pixels become, see `preprocessing.parse_preprocessing`; None means what
             the run says, or the model's first layers.
         method: a name of METHODS.
@@ -134,21 +135,21 @@ def quantize_run(
     known = None
     if settings.statistics is not None:
         known = read_statistics(settings.statistics, planned, source, dataset, post_training=True)
-    folder = runs.create(path, overwrite=overwrite)
-    records.save(record, folder.path)  # first: without it a folder is no run
-    write_text(folder.scheme, scheme_to_yaml(settings.scheme))
-    statistics = _statistics(known, planned, source, dataset, settings, folder, progress)
-    model = quantize(
-        source,
-        settings.scheme,
-        statistics,
-        settings.method,
-        calibrator=settings.calibrator,
-        post_training=True,
-    )
-    record, exported = finish(
-        model, source, dataset, folder, record, formats, beside_float=True, progress=progress
-    )
+    with runs.create(path, overwrite=overwrite) as folder:
+        records.save(record, folder.path)  # first: without it a folder is no run
+        write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+        statistics = _statistics(known, planned, source, dataset, settings, folder, progress)
+        model = quantize(
+            source,
+            settings.scheme,
+            statistics,
+            settings.method,
+            calibrator=settings.calibrator,
+            post_training=True,
+        )
+        record, exported = finish(
+            model, source, dataset, folder, record, formats, beside_float=True, progress=progress
+        )
     return QuantizeResult(folder=folder, record=record, exported=exported)
 
 
@@ -182,17 +183,19 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
         file = giver if is_keras_file(giver) else model_of(giver)
         progress.say(f"loading {file}")
         source = load_model(file, trust=settings.trust)
-        dataset = dataset_of(giver, settings.dataset)
+        dataset = dataset_of(giver, settings.dataset, image_size(source))
         check_takes(file, source, dataset)
         source = with_input_shape(source, dataset.input_shape)
     run = record_around(giver)
     dataset = declare(
         dataset,
         asked=settings.preprocess,
-        recorded=run and run.dataset.preprocess,
+        recorded=run.dataset.preprocess if run else None,
         model=source,
         say=progress.say,
     )
+    if not dataset.has_labels:
+        progress.say(f"{without_labels(dataset)}: what is shown is how near the float model it is")
     return source, dataset
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from keras_quant import runs
 from keras_quant.data import Dataset
-from keras_quant.errors import RunError
+from keras_quant.errors import DataError, RunError
+from keras_quant.jobs.preprocess import without_labels
 from keras_quant.model.files import load_model
 from keras_quant.model.tasks import tasks_of
 from keras_quant.model.topology import layers_by_name, variables_by_name
@@ -29,9 +30,15 @@ def build_float(
         parent: a run's folder.
     Raises:
         UsageError, ModelError: there is no such model, or it does not fit the data.
+        DataError: it is of the zoo, and the images have no labels.
         RunError: the parent has other layers.
     """
     shape, classes = dataset.input_shape, dataset.num_classes
+    if ":" not in name and not dataset.has_labels:
+        raise DataError(
+            f"{without_labels(dataset)}, and {name} tells classes apart: give images with labels, "
+            "one folder a class, or y_train and y_test in the file"
+        )
     if ":" in name:
         model = build_from_file(name, shape, classes)
     else:

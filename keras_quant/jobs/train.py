@@ -16,7 +16,7 @@ from keras_quant import runs
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
-from keras_quant.errors import RunError, TrainingError, UsageError
+from keras_quant.errors import RunError, TrainingError, UsageError, warn
 from keras_quant.files import write_text
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
@@ -35,9 +35,9 @@ from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
 from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import is_float
-from keras_quant.tf import keras
+from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
-from keras_quant.training.fit import FitSettings, fit
+from keras_quant.training.loop import LoopSettings, train_epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,6 +74,7 @@ def train(
     dataset = load_dataset(
         settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
     )
+    use_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
     source = build_float(settings.model, settings.model_options, dataset, settings.parent)
     _check_outputs(source, settings, dataset)
@@ -86,16 +87,18 @@ def train(
     )
     planned = plan(source, settings.scheme)
     record = begin_record(settings, dataset, planned.float_layers, command)
-    folder, record = _open(path, record, settings, overwrite=overwrite, resume=resume)
-    statistics = _collected(planned, source, dataset, settings, folder, progress)
-    model = _quantized(source, settings, statistics)
-    lower(model)  # what cannot be lowered is told before training, not after
-    _fit(model, source, statistics, dataset, settings, folder, resume=resume, progress=progress)
-    record, exported = finish(
-        model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
-    )
-    # Last, so that no kill costs the epochs that are done.
-    (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    with _open(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
+        statistics = _collected(planned, source, dataset, settings, folder, progress)
+        model = _quantized(source, settings, statistics)
+        lower(model)  # what cannot be lowered is said before training, not after
+        _train(
+            model, source, statistics, dataset, settings, folder, resume=resume, progress=progress
+        )
+        record, exported = finish(
+            model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
+        )
+        # Last, so that no kill costs the epochs that are done.
+        (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
@@ -123,18 +126,19 @@ def _of_parent(parent: Path | None) -> Preprocessing | None:
     return None if parent is None else records.load(parent).dataset.preprocess
 
 
+@contextlib.contextmanager
 def _open(
     path: Path, record: RunRecord, settings: TrainSettings, *, overwrite: bool, resume: bool
-) -> tuple[RunFolder, RunRecord]:
+) -> Iterator[tuple[RunFolder, RunRecord]]:
     """Makes the run's folder, or opens a stopped run's and gives the record that it began with."""
-    if resume:
-        record = _begun(path, record)
-        folder = runs.reopen(path)
-    else:
-        folder = runs.create(path, overwrite=overwrite)
-        records.save(record, folder.path)  # first: without it a folder is no run
-    write_text(folder.scheme, scheme_to_yaml(settings.scheme))
-    return folder, record
+    opened = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
+    with opened as folder:
+        if resume:
+            record = _begun(path, record)
+        else:
+            records.save(record, folder.path)  # first: without it a folder is no run
+        write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+        yield folder, record
 
 
 def _begun(path: Path, record: RunRecord) -> RunRecord:
@@ -146,6 +150,11 @@ def _begun(path: Path, record: RunRecord) -> RunRecord:
         raise RunError(
             f"{path}: --resume needs the settings that the run was begun with; these differ: "
             f"{', '.join(differing)} (see {path / records.FILE_NAME})"
+        )
+    if rounding := records.differing_rounding(begun, record):
+        warn(
+            f"{path}: goes on, but not to the bits that it would have ended in: it was begun with "
+            f"{'; '.join(rounding)}"
         )
     return begun
 
@@ -177,7 +186,7 @@ def _quantized(
     return quantize(source, settings.scheme, statistics, settings.method)
 
 
-def _fit(
+def _train(
     model: keras.Model,
     source: keras.Model,
     statistics: Statistics | None,
@@ -190,7 +199,7 @@ def _fit(
 ) -> None:
     """Trains; on a NaN loss the last good weights are saved before the error goes on."""
     augment = dataset.augment if settings.augment is None else settings.augment
-    fit_settings = FitSettings(
+    loop_settings = LoopSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
@@ -209,11 +218,11 @@ def _fit(
             trained = _quantized(narrow, settings, statistics)
         trained.set_weights(model.get_weights())
     try:
-        fit(
+        train_epochs(
             model,
             trained,
             dataset,
-            fit_settings,
+            loop_settings,
             teacher=source if settings.distill else None,
             folder=folder.path,
             resume=resume,

@@ -36,13 +36,15 @@ class TrainSettings:
         scheme: which layer gets how many bits.
         method: a name of METHODS.
         augment: flips and crops; None means the dataset's default.
-        patience: see FitSettings.
-        precision: of the training step's arithmetic; weights and evaluation are float32.
+        patience: see LoopSettings.
+        precision: of the arithmetic of training; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
         distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
+        threads: that TensorFlow computes with; 0 means one a core. Sums are split over them, so
+            that a run of another number of threads differs in its last bits, and then in more.
         tensorboard: write TensorBoard event files into the run's folder.
     """
 
@@ -62,6 +64,7 @@ class TrainSettings:
     distill: float = 0.0
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
+    threads: int = 0
     tensorboard: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
@@ -74,6 +77,8 @@ class TrainSettings:
         ]
         if self.patience < 0:
             found.append(f"--early-stopping is {self.patience}; 0 (off) or more is allowed")
+        if self.threads < 0:
+            found.append(f"--threads is {self.threads}; 0 (one a core) or more is allowed")
         if not 0 < self.validation_fraction < 1:
             found.append(
                 f"--validation-fraction is {self.validation_fraction}; between 0 and 1 is allowed"
@@ -94,7 +99,7 @@ class TrainSettings:
 
 
 def check(settings: TrainSettings) -> None:
-    """Tells everything that is wrong with settings.
+    """Reports everything that is wrong with settings.
 
     Raises:
         UsageError: values that are out of range, or methods or options that are not known.
@@ -135,6 +140,7 @@ def begin_record(
             parent=None if settings.parent is None else str(settings.parent),
             distill=settings.distill,
             loss_weights=settings.loss_weights,
+            threads=settings.threads,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,

@@ -1,4 +1,4 @@
-"""Lowering: from a fitted Keras model to the integer graph, and snapping its biases.
+"""Lowering: from a quantized Keras model to the integer graph, and snapping its biases.
 
 Needs TensorFlow, as all that reads Keras models.
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor
 from keras_quant.graph.windows import Pair
-from keras_quant.model.steps import Step
+from keras_quant.model.operations import Operation
 
 
 class GraphBuilder:
@@ -57,12 +57,12 @@ class GraphBuilder:
             self._origins[twin] = origin
         return twin
 
-    def padded(self, step: Step, name: str, margins: tuple[Pair, Pair]) -> str:
-        """Gives an image with what is padded in front of a step's op."""
+    def padded(self, operation: Operation, name: str, margins: tuple[Pair, Pair]) -> str:
+        """Gives an image with what is padded in front of an operation's op."""
         rows, columns = margins
         height, width, channels = self.tensors[name].shape
         shape = (height + sum(rows), width + sum(columns), channels)
-        tensor = dataclasses.replace(self.tensors[name], name=f"{step.name}/pad", shape=shape)
+        tensor = dataclasses.replace(self.tensors[name], name=f"{operation.name}/pad", shape=shape)
         return self.emit(tensor.name, "pad", (name,), tensor, {"padding": margins})
 
     def as_float(self, name: str) -> str:
@@ -76,12 +76,12 @@ class GraphBuilder:
         return twin
 
     def emit_float(
-        self, step: Step, op: str, source: str, attrs: Mapping[str, Any] | None = None
+        self, operation: Operation, op: str, source: str, attrs: Mapping[str, Any] | None = None
     ) -> str:
         """Emits an op that keeps the shape of the floats that it reads."""
         source = self.as_float(source)
-        tensor = Tensor(name=step.name, shape=self.tensors[source].shape)
-        return self.emit(step.name, op, (source,), tensor, attrs, step.layer_name)
+        tensor = Tensor(name=operation.name, shape=self.tensors[source].shape)
+        return self.emit(operation.name, op, (source,), tensor, attrs, operation.layer_name)
 
     def emit(
         self,

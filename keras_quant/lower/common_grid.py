@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from keras_quant.errors import LoweringError
-from keras_quant.model.steps import Step
+from keras_quant.model.operations import Operation
 from keras_quant.qparams import INT8_CODES, QParams, fits_int8, hull
 
 
-def common_grid(step: Step, found: Sequence[QParams]) -> QParams:
+def common_grid(operation: Operation, found: Sequence[QParams]) -> QParams:
     """Gives the grid that holds the codes of several, where the finest one does.
 
     Raises:
@@ -32,8 +32,8 @@ def common_grid(step: Step, found: Sequence[QParams]) -> QParams:
             return hull(stretched)
     grids = ", ".join(f"{q.qmin}..{q.qmax} times {q.scale:g}" for q in found)
     raise LoweringError(
-        f"{step.layer_name} (Concatenate of codes {grids}: no grid of {INT8_CODES} codes holds "
-        "them all; put one quantizer behind it, or give its inputs one step)"
+        f"{operation.layer_name} (Concatenate of codes {grids}: no grid of {INT8_CODES} codes "
+        "holds them all; put one quantizer behind it, or give its inputs one step)"
     )
 
 

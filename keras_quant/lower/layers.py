@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from keras_quant.graph.ir import Shape
+from keras_quant.model.operations import Lookup, Operation
 from keras_quant.model.pointwise import varies_by_position
-from keras_quant.model.steps import Lookup, Step
 
 Pair = tuple[int, int]
 
@@ -40,65 +40,67 @@ def image_shape(shape: Shape) -> Shape:
     return 1, int(np.prod(shape[:-1])), shape[-1]
 
 
-def op_shape(step: Step) -> Shape:
-    """The shape that a step's op gives; what reads it finds it in its layout."""
-    if step.kind == "mean":
-        return step.shape[-1:]
-    if step.kind == "global_max_pool":
-        return 1, 1, step.shape[-1]
-    if isinstance(step, Lookup) and varies_by_position(step.function):
-        return (int(np.prod(step.shape)),)
-    return image_shape(step.shape) if op_of(step) in ON_IMAGES else layout(step.shape)
+def op_shape(operation: Operation) -> Shape:
+    """The shape that an operation's op gives; what reads it finds it in its layout."""
+    if operation.kind == "mean":
+        return operation.shape[-1:]
+    if operation.kind == "global_max_pool":
+        return 1, 1, operation.shape[-1]
+    if isinstance(operation, Lookup) and varies_by_position(operation.function):
+        return (int(np.prod(operation.shape)),)
+    return (
+        image_shape(operation.shape) if op_of(operation) in ON_IMAGES else layout(operation.shape)
+    )
 
 
-def op_of(step: Step) -> str:
-    """The graph's op for a step that opens a node, or only moves values."""
-    if step.kind == "batch_norm":
+def op_of(operation: Operation) -> str:
+    """The graph's op for an operation that opens a node, or only moves values."""
+    if operation.kind == "batch_norm":
         return "depthwise_conv2d"
-    if step.kind == "global_max_pool":
+    if operation.kind == "global_max_pool":
         return "max_pool"
-    if step.kind == "depthwise_conv2d" and step.layer.depth_multiplier > 1:
+    if operation.kind == "depthwise_conv2d" and operation.layer.depth_multiplier > 1:
         return "conv2d"
-    if step.kind == "conv2d_transpose" and _is_dilated(step):
+    if operation.kind == "conv2d_transpose" and _is_dilated(operation):
         return "conv2d"
-    if step.kind == "dense" and len(step.input_shapes[0]) > 1:
+    if operation.kind == "dense" and len(operation.input_shapes[0]) > 1:
         return "conv2d"
-    return step.kind
+    return operation.kind
 
 
-def kernel_layout(values: np.ndarray, step: Step) -> np.ndarray:
+def kernel_layout(values: np.ndarray, operation: Operation) -> np.ndarray:
     """A Keras kernel in the graph's layout, see `graph.ir.Weight`.
 
     Args:
         values: the layer's kernel, or something of its shape.
     """
-    if step.kind == "conv2d_transpose":
+    if operation.kind == "conv2d_transpose":
         values = values.transpose(0, 1, 3, 2)
-        if _is_dilated(step):
+        if _is_dilated(operation):
             return values[::-1, ::-1]
-        return np.pad(values, [(0, more) for more in (*_taps_beyond(step), 0, 0)])
-    if step.kind == "depthwise_conv2d":
+        return np.pad(values, [(0, more) for more in (*_taps_beyond(operation), 0, 0)])
+    if operation.kind == "depthwise_conv2d":
         height, width, channels, multiplier = values.shape
         grouped = values.reshape(height, width, 1, channels * multiplier)
         return grouped if multiplier > 1 else grouped[:, :, 0]
-    if op_of(step) == "conv2d" and values.ndim < 4:
+    if op_of(operation) == "conv2d" and values.ndim < 4:
         return values.reshape(*[1] * (4 - values.ndim), *values.shape)
     return values
 
 
-def attrs_of(step: Step) -> dict[str, Any]:
+def attrs_of(operation: Operation) -> dict[str, Any]:
     """A layer's settings under the graph's names."""
-    return _ATTRS[step.kind](step) if step.kind in _ATTRS else {}
+    return _ATTRS[operation.kind](operation) if operation.kind in _ATTRS else {}
 
 
-def margins_of(step: Step) -> tuple[Pair, Pair] | None:
-    """What is padded in front of a step's op, which then pads nothing; None where it pads itself.
+def margins_of(operation: Operation) -> tuple[Pair, Pair] | None:
+    """What is padded in front of an op, which then pads nothing; None where it pads itself.
 
     Returns: ((top, bottom), (left, right)): of a causal Conv1D the past, of a dilated
         Conv2DTranspose all from where its window reaches a pixel.
     """
-    layer = step.layer
-    if step.kind == "conv2d_transpose" and _is_dilated(step):
+    layer = operation.layer
+    if operation.kind == "conv2d_transpose" and _is_dilated(operation):
         rows, columns = (
             _reached((taps - 1) * dilation, layer.padding.lower())
             for taps, dilation in zip(layer.kernel_size, layer.dilation_rate, strict=True)
@@ -110,15 +112,15 @@ def margins_of(step: Step) -> tuple[Pair, Pair] | None:
     return (0, 0), ((taps - 1) * dilation, 0)
 
 
-def _taps_beyond(step: Step) -> Pair:
+def _taps_beyond(operation: Operation) -> Pair:
     """Taps of 0 that make a kernel cover what output_padding adds to padding "valid"."""
-    layer = step.layer
+    layer = operation.layer
     grows = layer.output_padding is not None and layer.padding.lower() == "valid"
     return _pair(layer.output_padding) if grows else (0, 0)
 
 
-def _is_dilated(step: Step) -> bool:
-    return any(rate > 1 for rate in step.layer.dilation_rate)
+def _is_dilated(operation: Operation) -> bool:
+    return any(rate > 1 for rate in operation.layer.dilation_rate)
 
 
 def _reached(reach: int, padding: str) -> Pair:
@@ -133,20 +135,20 @@ def _pair(setting: int | Sequence[int]) -> Pair:
     return height, width
 
 
-def _conv(step: Step) -> dict[str, Any]:
-    layer = step.layer
-    groups = layer.groups if step.kind == "conv2d" else step.input_shapes[0][-1]
+def _conv(operation: Operation) -> dict[str, Any]:
+    layer = operation.layer
+    groups = layer.groups if operation.kind == "conv2d" else operation.input_shapes[0][-1]
     return {
         "strides": _pair(layer.strides),
-        "padding": "valid" if margins_of(step) else layer.padding.lower(),
+        "padding": "valid" if margins_of(operation) else layer.padding.lower(),
         "dilation": _pair(layer.dilation_rate),
-        **({"groups": groups} if op_of(step) == "conv2d" and groups > 1 else {}),
+        **({"groups": groups} if op_of(operation) == "conv2d" and groups > 1 else {}),
     }
 
 
-def _transposed_conv(step: Step) -> dict[str, Any]:
-    layer = step.layer
-    if _is_dilated(step):
+def _transposed_conv(operation: Operation) -> dict[str, Any]:
+    layer = operation.layer
+    if _is_dilated(operation):
         return {"dilation": _pair(layer.dilation_rate), "padding": "valid"}
     attrs = {"strides": _pair(layer.strides), "padding": layer.padding.lower()}
     if layer.output_padding is not None and attrs["padding"] == "same":
@@ -154,8 +156,8 @@ def _transposed_conv(step: Step) -> dict[str, Any]:
     return attrs
 
 
-def _pool(step: Step) -> dict[str, Any]:
-    layer = step.layer
+def _pool(operation: Operation) -> dict[str, Any]:
+    layer = operation.layer
     return {
         "pool_size": _pair(layer.pool_size),
         "strides": _pair(layer.strides),
@@ -163,39 +165,42 @@ def _pool(step: Step) -> dict[str, Any]:
     }
 
 
-def _global_pool(step: Step) -> dict[str, Any]:
-    size = layout(step.input_shapes[0])[:2]
+def _global_pool(operation: Operation) -> dict[str, Any]:
+    size = layout(operation.input_shapes[0])[:2]
     return {"pool_size": size, "strides": size, "padding": "valid"}
 
 
-def _pad(step: Step) -> dict[str, Any]:
+def _pad(operation: Operation) -> dict[str, Any]:
     """What a padding adds on either side of height and width, or a cropping takes, below 0."""
-    crops = hasattr(step.layer, "cropping")
-    margins = -np.array(step.layer.cropping) if crops else np.array(step.layer.padding)
+    crops = hasattr(operation.layer, "cropping")
+    margins = -np.array(operation.layer.cropping) if crops else np.array(operation.layer.padding)
     rows, columns = margins.tolist() if margins.ndim > 1 else ((0, 0), margins.tolist())
     return {"padding": (tuple(rows), tuple(columns))}
 
 
-def _upsample(step: Step) -> dict[str, Any]:
+def _upsample(operation: Operation) -> dict[str, Any]:
     """How often each row and each column is repeated."""
-    (height, width, _), (above, wider, _) = layout(step.input_shapes[0]), layout(step.shape)
+    (height, width, _), (above, wider, _) = (
+        layout(operation.input_shapes[0]),
+        layout(operation.shape),
+    )
     return {"size": (above // height, wider // width)}
 
 
-def _concat(step: Step) -> dict[str, Any]:
+def _concat(operation: Operation) -> dict[str, Any]:
     """The axis, counted without the batch."""
-    axis = step.layer.axis % (1 + len(step.shape)) - 1
-    return {"axis": axis + len(layout(step.shape)) - len(step.shape)}
+    axis = operation.layer.axis % (1 + len(operation.shape)) - 1
+    return {"axis": axis + len(layout(operation.shape)) - len(operation.shape)}
 
 
-def _transpose(step: Step) -> dict[str, Any]:
+def _transpose(operation: Operation) -> dict[str, Any]:
     """The order of the axes of values in the graph's layout."""
-    order = [axis - 1 for axis in step.layer.dims]
-    more = len(layout(step.shape)) - len(order)
+    order = [axis - 1 for axis in operation.layer.dims]
+    more = len(layout(operation.shape)) - len(order)
     return {"perm": (*range(more), *(axis + more for axis in order))}
 
 
-_ATTRS: dict[str, Callable[[Step], dict[str, Any]]] = {
+_ATTRS: dict[str, Callable[[Operation], dict[str, Any]]] = {
     "avg_pool": _pool,
     "concat": _concat,
     "conv2d": _conv,
@@ -204,7 +209,7 @@ _ATTRS: dict[str, Callable[[Step], dict[str, Any]]] = {
     "global_max_pool": _global_pool,
     "max_pool": _pool,
     "pad": _pad,
-    "reshape": lambda step: {"shape": layout(step.shape)},
+    "reshape": lambda operation: {"shape": layout(operation.shape)},
     "transpose": _transpose,
     "upsample": _upsample,
 }

@@ -1,4 +1,4 @@
-"""From a fitted Keras model to the ideal graph: codes, scales and real biases.
+"""From a quantized Keras model to the ideal graph: codes, scales and real biases.
 
 Each layer that computes is first held open (Pending), while the batch norm and ReLU behind it
 fold into it; the quantizer that follows closes it to a node that puts out codes, anything
@@ -20,6 +20,7 @@ from keras_quant.graph.passes.pads import fold_pads
 from keras_quant.graph.verify import verify
 from keras_quant.lower.builder import GraphBuilder
 from keras_quant.lower.common_grid import common_grid
+from keras_quant.lower.gain import KernelGain
 from keras_quant.lower.layers import (
     ON_IMAGES,
     attrs_of,
@@ -36,13 +37,13 @@ from keras_quant.lower.values import Held, Pending, Value
 from keras_quant.lower.weights import bias_of, kernel_of, read_norm, unit_kernel
 from keras_quant.methods.method import Movable
 from keras_quant.methods.readers import read_movable
-from keras_quant.model.steps import (
+from keras_quant.model.operations import (
     AVERAGE,
     COMPUTE,
     Lookup,
+    Operation,
+    Operations,
     Quantizer,
-    Step,
-    Steps,
     describe,
 )
 from keras_quant.model.topology import layers_by_name
@@ -68,139 +69,149 @@ def lower_with_origins(model: keras.Model) -> tuple[Graph, dict[str, Origin]]:
 
     Returns: the graph, and by their names what the nodes with a kernel were made from.
     """
-    steps = describe(model)
+    operations = describe(model)
     layers = layers_by_name(model)
-    lowering = _Lowering(steps, {step.name: _movable(step, layers) for step in steps})
+    lowering = _Lowering(
+        operations, {operation.name: _movable(operation, layers) for operation in operations}
+    )
     values: dict[str, Value] = {}
     problems = []
-    for step in steps:
+    for operation in operations:
         try:
-            values[step.name] = lowering.step(step, [values[name] for name in step.inputs])
+            values[operation.name] = lowering.operation(
+                operation, [values[name] for name in operation.inputs]
+            )
         except LoweringError as error:
             problems.append(str(error))
-            values[step.name] = values[step.inputs[0]]
+            values[operation.name] = values[operation.inputs[0]]
     if problems:
         raise LoweringError(f"model {model.name}: {'; '.join(problems)}")
-    shapes = {step.name: step.shape for step in steps}
-    outputs = [lowering.as_output(values[name], shapes[name]) for name in steps.outputs]
-    built = lowering.built.finish(model.name, inputs=steps.inputs, outputs=outputs)
+    shapes = {operation.name: operation.shape for operation in operations}
+    outputs = [lowering.as_output(values[name], shapes[name]) for name in operations.outputs]
+    built = lowering.built.finish(model.name, inputs=operations.inputs, outputs=outputs)
     graph = tell_apart(fold_pads(built))
     verify(graph)
     return graph, lowering.origins
 
 
 class _Lowering:
-    """What the steps so far give, and what of it is still open."""
+    """What the operations so far give, and what of it is still open."""
 
-    def __init__(self, steps: Steps, movables: Mapping[str, Movable | None]) -> None:
+    def __init__(self, operations: Operations, movables: Mapping[str, Movable | None]) -> None:
         self.built = GraphBuilder()
         self.movables = movables
-        self.readers = steps.readers
+        self.readers = operations.readers
         self.closed: dict[int, str] = {}
         self.origins: dict[str, Origin] = {}
 
-    def step(self, step: Step, inputs: list[Value]) -> Value:
-        """Lowers one step; `inputs` are the values of the steps that it reads."""
-        if step.kind == "input":
-            return self._input(step)
-        if step.kind in ("dropout", "linear"):
+    def operation(self, operation: Operation, inputs: list[Value]) -> Value:
+        """Lowers one operation; `inputs` are the values of the operations that it reads."""
+        if operation.kind == "input":
+            return self._input(operation)
+        if operation.kind in ("dropout", "linear"):
             return inputs[0]
-        if step.kind == "to_float":
+        if operation.kind == "to_float":
             return self.built.as_float(self.close(inputs[0]))
-        if isinstance(step, Quantizer):
-            return self._quantize(step, step.qparams, inputs[0])
-        if step.kind == "batch_norm":
-            return self._batch_norm(step, inputs[0])
-        if step.kind == "relu":
-            return self._relu(step, inputs[0])
-        if isinstance(step, Lookup):
-            return self._lookup(step, inputs[0])
-        if step.kind in COMPUTE or step.kind in ("add", "multiply", *AVERAGE):
-            return self._open(step, [self.close(value) for value in inputs])
-        if step.kind == "softmax":
-            return self.built.emit_float(step, "softmax", self.close(inputs[0]))
-        return self._move(step, inputs)
+        if isinstance(operation, Quantizer):
+            return self._quantize(operation, operation.qparams, inputs[0])
+        if operation.kind == "batch_norm":
+            return self._batch_norm(operation, inputs[0])
+        if operation.kind == "relu":
+            return self._relu(operation, inputs[0])
+        if isinstance(operation, Lookup):
+            return self._lookup(operation, inputs[0])
+        if operation.kind in COMPUTE or operation.kind in ("add", "multiply", *AVERAGE):
+            return self._open(operation, [self.close(value) for value in inputs])
+        if operation.kind == "softmax":
+            return self.built.emit_float(operation, "softmax", self.close(inputs[0]))
+        return self._move(operation, inputs)
 
-    def _input(self, step: Step) -> Value:
-        self.built.tensors[step.name] = Tensor(name=step.name, shape=step.shape)
-        shape = layout(step.shape)
-        if shape == step.shape:
-            return step.name
+    def _input(self, operation: Operation) -> Value:
+        self.built.tensors[operation.name] = Tensor(name=operation.name, shape=operation.shape)
+        shape = layout(operation.shape)
+        if shape == operation.shape:
+            return operation.name
         return Held(
-            name=step.name,
-            step=step,
+            name=operation.name,
+            operation=operation,
             op="reshape",
-            parts=(step.name,),
+            parts=(operation.name,),
             shape=shape,
             final=shape,
         )
 
-    def _open(self, step: Step, inputs: list[str]) -> Pending:
-        if op_of(step) in ON_IMAGES:
+    def _open(self, operation: Operation, inputs: list[str]) -> Pending:
+        if op_of(operation) in ON_IMAGES:
             shapes = [image_shape(self.built.tensors[name].shape) for name in inputs]
             inputs = [
                 self.built.reshaped(n, shape) for n, shape in zip(inputs, shapes, strict=True)
             ]
-        if margins := margins_of(step):
-            inputs = [self.built.padded(step, inputs[0], margins)]
+        if margins := margins_of(operation):
+            inputs = [self.built.padded(operation, inputs[0], margins)]
         in_codes = [self.built.tensors[name].qparams is not None for name in inputs]
-        origin = self._origin(step, in_codes=in_codes[0])
+        origin = self._origin(operation, in_codes=in_codes[0])
         if origin is not None and origin.kernel[0].scale is None and in_codes[0]:
             inputs = [self.built.as_float(inputs[0])]
         if len(inputs) > 1 and not all(in_codes):
             inputs = [self.built.as_float(name) for name in inputs]
         return Pending(
-            name=step.name,
-            step=step,
-            op=op_of(step),
+            name=operation.name,
+            operation=operation,
+            op=op_of(operation),
             inputs=tuple(inputs),
-            shape=op_shape(step),
-            final=layout(step.shape),
-            attrs=attrs_of(step),
+            shape=op_shape(operation),
+            final=layout(operation.shape),
+            attrs=attrs_of(operation),
             origin=origin,
-            layers=(step.layer_name,),
+            layers=(operation.layer_name,),
         )
 
-    def _batch_norm(self, step: Step, value: Value) -> Pending:
+    def _batch_norm(self, operation: Operation, value: Value) -> Pending:
         if (
             not isinstance(value, Pending)
             or value.origin is None
             or value.activation != "none"
             or not self._is_read_once(value)
         ):
-            return self._open(step, [self.close(value)])
-        origin = behind(value.origin, self._fold(step))
-        layers = (*value.layers, step.layer_name)
-        return dataclasses.replace(value, step=step, origin=origin, layers=layers)
+            return self._open(operation, [self.close(value)])
+        origin = behind(value.origin, self._fold(operation))
+        layers = (*value.layers, operation.layer_name)
+        return dataclasses.replace(value, operation=operation, origin=origin, layers=layers)
 
-    def _relu(self, step: Step, value: Value) -> Value:
-        activation = "relu" if step.max_value is None else "relu6"
+    def _relu(self, operation: Operation, value: Value) -> Value:
+        activation = "relu" if operation.max_value is None else "relu6"
         if (
             isinstance(value, Pending)
             and (value.origin is not None or value.op in ("add", "multiply"))
             and value.activation == "none"
             and self._is_read_once(value)
         ):
-            layers = (*value.layers, step.layer_name)
-            return dataclasses.replace(value, step=step, activation=activation, layers=layers)
-        return self.built.emit_float(step, "relu", self.close(value), {"max_value": step.max_value})
+            layers = (*value.layers, operation.layer_name)
+            return dataclasses.replace(
+                value, operation=operation, activation=activation, layers=layers
+            )
+        return self.built.emit_float(
+            operation, "relu", self.close(value), {"max_value": operation.max_value}
+        )
 
-    def _origin(self, step: Step, *, in_codes: bool) -> Origin | None:
-        """The kernel that a step opens a node with; None where it has none."""
-        if step.kind == "batch_norm":
-            unit = unit_kernel(step.shape[-1], in_codes=in_codes)
-            return behind(in_front_of_folds((unit, None), None), self._fold(step))
-        if step.kind in COMPUTE:
-            return in_front_of_folds((kernel_of(step), bias_of(step)), self.movables[step.name])
+    def _origin(self, operation: Operation, *, in_codes: bool) -> Origin | None:
+        """The kernel that an operation opens a node with; None where it has none."""
+        if operation.kind == "batch_norm":
+            unit = unit_kernel(operation.shape[-1], in_codes=in_codes)
+            return behind(in_front_of_folds((unit, None), None), self._fold(operation))
+        if operation.kind in COMPUTE:
+            return in_front_of_folds(
+                (kernel_of(operation), bias_of(operation)), self.movables[operation.name]
+            )
         return None
 
-    def _fold(self, step: Step) -> NormFold:
-        return NormFold(norm=read_norm(step.layer), movable=self.movables[step.name])
+    def _fold(self, operation: Operation) -> NormFold:
+        return NormFold(norm=read_norm(operation.layer), movable=self.movables[operation.name])
 
-    def _signs(self, step: Lookup, value: Value) -> Value | None:
+    def _signs(self, operation: Lookup, value: Value) -> Value | None:
         """A sign of a kernel's sums, folded into it; None where that is not what it reads."""
         if (
-            step.sign is None
+            operation.sign is None
             or not isinstance(value, Pending)
             or value.origin is None
             or value.origin.kernel[0].scale is None
@@ -212,53 +223,57 @@ class _Lowering:
         if given is None:
             return None
         signs = Signs(
-            dead_band=step.sign.dead_band, input_scale=given.scale, output_scale=step.sign.scale
+            dead_band=operation.sign.dead_band,
+            input_scale=given.scale,
+            output_scale=operation.sign.scale,
         )
-        layers = (*value.layers, step.layer_name)
+        layers = (*value.layers, operation.layer_name)
         origin = behind(value.origin, signs)
-        return dataclasses.replace(value, step=step, origin=origin, layers=layers)
+        return dataclasses.replace(value, operation=operation, origin=origin, layers=layers)
 
-    def _lookup(self, step: Lookup, value: Value) -> Value:
+    def _lookup(self, operation: Lookup, value: Value) -> Value:
         """A function of one value: a table where it reads codes, else computed in float."""
-        folded = self._signs(step, value)
+        folded = self._signs(operation, value)
         if folded is not None:
             return folded
         source = self.close(value)
         given = self.built.tensors[source].qparams
         if given is not None:
-            opened = self._open(step, [self.built.reshaped(source, op_shape(step))])
-            return dataclasses.replace(opened, reals=tabulate_codes(step, given))
-        return self.built.emit_float(step, "pointwise", source, {"function": name_function(step)})
+            opened = self._open(operation, [self.built.reshaped(source, op_shape(operation))])
+            return dataclasses.replace(opened, reals=tabulate_codes(operation, given))
+        return self.built.emit_float(
+            operation, "pointwise", source, {"function": name_function(operation)}
+        )
 
-    def _quantize(self, step: Step, qparams: QParams, value: Value) -> str:
-        """Rounds a value to a grid; the tensor has the step's name unless it is on it already."""
+    def _quantize(self, operation: Operation, qparams: QParams, value: Value) -> str:
+        """Rounds a value to a grid; the tensor has the operation's name unless it was on it."""
         if isinstance(value, Held) and self._is_read_once(value):
-            return self._quantize_parts(step, qparams, value)
+            return self._quantize_parts(operation, qparams, value)
         if (
             isinstance(value, Pending)
             and self._is_read_once(value)
             and all(self.built.tensors[name].qparams for name in value.inputs)
         ):
-            return self._close(value, _clamped(value, qparams), step)
+            return self._close(value, _clamped(value, qparams), operation)
         source = self.close(value)
         tensor = self.built.tensors[source]
-        target = Tensor(name=step.name, shape=tensor.shape, qparams=qparams)
+        target = Tensor(name=operation.name, shape=tensor.shape, qparams=qparams)
         if tensor.qparams is None:
-            return self.built.emit(step.name, "quantize", (source,), target)
+            return self.built.emit(operation.name, "quantize", (source,), target)
         if same_grid(tensor.qparams, qparams) and holds_range(qparams, tensor.qparams):
             return source
-        return self.built.emit(step.name, "requantize", (source,), target)
+        return self.built.emit(operation.name, "requantize", (source,), target)
 
-    def _move(self, step: Step, inputs: list[Value]) -> Value:
+    def _move(self, operation: Operation, inputs: list[Value]) -> Value:
         """Lowers what only moves values; held open where their grid may still be chosen."""
         held = Held(
-            name=step.name,
-            step=step,
-            op=op_of(step),
+            name=operation.name,
+            operation=operation,
+            op=op_of(operation),
             parts=tuple(inputs),
-            shape=op_shape(step),
-            final=layout(step.shape),
-            attrs=attrs_of(step),
+            shape=op_shape(operation),
+            final=layout(operation.shape),
+            attrs=attrs_of(operation),
         )
         names = [value for value in inputs if isinstance(value, str)]
         if len(names) == len(inputs) and self._is_on_one_grid(names):
@@ -266,7 +281,7 @@ class _Lowering:
         return held
 
     def _is_read_once(self, value: Pending | Held) -> bool:
-        return len(self.readers[value.step.name]) == 1
+        return len(self.readers[value.operation.name]) == 1
 
     def _is_on_one_grid(self, names: Sequence[str]) -> bool:
         """Whether codes can be joined as they are; or all are floats."""
@@ -288,11 +303,11 @@ class _Lowering:
             self.closed[id(value)] = (
                 self._close_held(value)
                 if isinstance(value, Held)
-                else self._close(value, None, value.step)
+                else self._close(value, None, value.operation)
             )
         return self.closed[id(value)]
 
-    def _close(self, value: Pending, qparams: QParams | None, step: Step) -> str:
+    def _close(self, value: Pending, qparams: QParams | None, operation: Operation) -> str:
         inputs, attrs = value.inputs, dict(value.attrs)
         if qparams is None and value.op != "lookup":
             if value.op not in AVERAGE:
@@ -306,17 +321,19 @@ class _Lowering:
             name=value.name,
             op=value.op,
             inputs=inputs,
-            output=step.name,
+            output=operation.name,
             attrs=attrs,
-            layers=(*value.layers, step.layer_name) if qparams else value.layers,
+            layers=(*value.layers, operation.layer_name) if qparams else value.layers,
             table=table,
         )
         if value.origin is not None:
             node = with_kernel(node, value.origin.kernel, in_codes=qparams is not None)
             self.origins[node.name] = value.origin
         self.built.nodes.append(node)
-        self.built.tensors[step.name] = Tensor(name=step.name, shape=value.shape, qparams=qparams)
-        return self.built.reshaped(step.name, value.final)
+        self.built.tensors[operation.name] = Tensor(
+            name=operation.name, shape=value.shape, qparams=qparams
+        )
+        return self.built.reshaped(operation.name, value.final)
 
     def _close_held(self, value: Held) -> str:
         names = [self.close(part) for part in value.parts]
@@ -324,21 +341,23 @@ class _Lowering:
         if len(found) < len(names):
             names = [self.built.as_float(name) for name in names]
         elif not self._is_on_one_grid(names):
-            grid = common_grid(value.step, found)
+            grid = common_grid(value.operation, found)
             closed = dataclasses.replace(value, parts=tuple(names))
-            return self._quantize_parts(value.step, grid, closed)
-        return self._emit_move(value, names, value.step.name)
+            return self._quantize_parts(value.operation, grid, closed)
+        return self._emit_move(value, names, value.operation.name)
 
-    def _quantize_parts(self, step: Step, qparams: QParams, value: Held) -> str:
+    def _quantize_parts(self, operation: Operation, qparams: QParams, value: Held) -> str:
         """Rounding what was moved is moving what was rounded."""
         names = [
-            self._quantize(dataclasses.replace(step, name=f"{step.name}/{place}"), qparams, part)
+            self._quantize(
+                dataclasses.replace(operation, name=f"{operation.name}/{place}"), qparams, part
+            )
             for place, part in enumerate(value.parts)
         ]
-        return self._emit_move(value, names, step.name)
+        return self._emit_move(value, names, operation.name)
 
     def _emit_move(self, value: Held, names: Sequence[str], output: str) -> str:
-        layer = value.step.layer_name
+        layer = value.operation.layer_name
         if value.op == "reshape":
             return self.built.reshaped(names[0], value.shape, output=output, layer=layer)
         found = self._grids(names)
@@ -352,17 +371,26 @@ class _Lowering:
         return self.built.reshaped(self.built.as_float(self.close(value)), shape)
 
 
-def _movable(step: Step, layers: Mapping[str, keras.layers.Layer]) -> Movable | None:
-    """The model's variables behind what a step adds; None where it adds nothing of the model's.
+def _movable(operation: Operation, layers: Mapping[str, keras.layers.Layer]) -> Movable | None:
+    """The model's variables behind what an operation adds; None where it adds none of them.
 
     Args:
         layers: the model's, by name.
     """
-    layer = layers.get(step.owner or step.layer_name)
-    if step.kind in COMPUTE:
-        return read_movable(layer) if step.layer.use_bias else None
-    is_norm = step.kind == "batch_norm" and isinstance(layer, keras.layers.BatchNormalization)
+    layer = layers.get(operation.owner or operation.layer_name)
+    if operation.kind in COMPUTE:
+        return (
+            _movable_of_kernel(operation, read_movable(layer)) if operation.layer.use_bias else None
+        )
+    is_norm = operation.kind == "batch_norm" and isinstance(layer, keras.layers.BatchNormalization)
     return read_movable(layer) if is_norm else None
+
+
+def _movable_of_kernel(operation: Operation, found: Movable) -> Movable:
+    """A layer's variables; the gain of a kernel that goes by itself is one of them."""
+    if found.kernel is None or operation.owner is not None:
+        return found
+    return dataclasses.replace(found, gamma=KernelGain(operation=operation, kernel=found.kernel))
 
 
 def _clamped(value: Pending, qparams: QParams) -> QParams:
@@ -378,7 +406,7 @@ def _clamped(value: Pending, qparams: QParams) -> QParams:
         qmax = min(qmax, qparams.zero_point + int(np.rint(6.0 / qparams.scale)))
         if qmax <= qmin:
             raise LoweringError(
-                f"{value.step.name} (ReLU6: all of it rounds to 0 on the step {qparams.scale} that "
-                "follows)"
+                f"{value.operation.name} (ReLU6: all of it rounds to 0 on the step {qparams.scale} "
+                "that follows)"
             )
     return dataclasses.replace(qparams, qmin=qmin, qmax=qmax)

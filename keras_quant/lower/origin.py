@@ -56,7 +56,10 @@ class Origin:
 
     @property
     def gamma(self) -> keras.Variable | None:
-        """The (channels,) variable that the last batch norm multiplies by, if it may be moved."""
+        """The (channels,) variable that is multiplied by last, if it may be moved.
+
+        That of the last batch norm; the kernel's own gain where none follows.
+        """
         count, movable = self._last
         return movable.gamma if count == len(self.folds) else None
 
@@ -106,7 +109,8 @@ def with_variables(origin: Origin, *, bias: np.ndarray, gamma: np.ndarray | None
         norm = norm if gamma is None else replace(norm, gamma=gamma)
         folds[count - 1] = replace(fold, norm=norm)
     else:
-        kernel = kernel[0], _moved(kernel[1], before, bias).astype(np.float64)
+        weight = kernel[0] if gamma is None else movable.gamma.read(gamma)
+        kernel = weight, _moved(kernel[1], before, bias).astype(np.float64)
     for fold in folds:
         kernel = _folded(kernel, fold)
     return kernel
@@ -116,7 +120,8 @@ def _moved(value: np.ndarray | None, before: np.ndarray, after: np.ndarray) -> n
     """What is added, where the variable moves; it may be the variable and something else."""
     if value is None or np.array_equal(value, before):
         return after
-    return value + (after.astype(np.float64) - before)
+    moved: np.ndarray = value + (after.astype(np.float64) - before)
+    return moved
 
 
 def _folded(kernel: Kernel, fold: Fold) -> Kernel:

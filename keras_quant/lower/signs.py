@@ -38,8 +38,7 @@ def fold_signs(kernel: Weight, bias: np.ndarray | None, signs: Signs) -> tuple[W
     Args:
         kernel: of codes, with a scale.
     """
-    assert kernel.scale is not None
-    unit = signs.input_scale * kernel.scale
+    unit = signs.input_scale * kernel.code_scale
     added = np.zeros_like(unit) if bias is None else bias
     # From n = -added / unit on, the sum is at least 0.
     above = np.ceil((signs.dead_band - added) / unit) - 0.5

@@ -5,7 +5,7 @@ one that puts values on ties would be rounded one way by Keras' float32 and anot
 integers. In place of letting the file differ from the model, the model's own bias (batch norm's
 beta) is moved, usually by less than a hundredth of an output code, before the model is evaluated
 for the last time. Where no bias is far enough from all ties, batch norm's gamma is moved too, by
-less than a thousandth.
+less than a thousandth; where no batch norm follows, the channel's kernel (`gain`).
 
 A layer that is called more than once has one bias for all its calls. Each channel is moved as the
 call wants it that asks for the longest move, until no call asks for more: where the grids of the
@@ -264,11 +264,11 @@ def _with_values(ideal: Graph, values: Mapping[_Owner, _Values]) -> Graph:
 
 def _largest_shift(trained: Graph, settled: _Settled) -> float:
     """The longest way from a trained bias to the settled one, in steps of the node's output."""
-    before = {node.name: node.bias for node in trained.nodes}
+    before = {node.name: node.bias for node in trained.nodes if node.bias is not None}
     shifts = [
         np.abs(placed.read.trained.bias - before[name]).max() / placed.read.trained.output.scale
         for name, placed in settled.placed.items()
-        if before[name] is not None
+        if name in before
     ]
     return float(max(shifts, default=0.0))
 

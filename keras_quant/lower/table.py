@@ -7,13 +7,13 @@ import numpy as np
 from keras_quant.errors import LoweringError
 from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.rounding import reals_of, to_codes
+from keras_quant.model.operations import Lookup
 from keras_quant.model.pointwise import find_named, tabulate
-from keras_quant.model.steps import Lookup
 from keras_quant.qparams import QParams
 
 
-def tabulate_codes(step: Lookup, source: QParams) -> np.ndarray:
-    """Computes what a step gives for each code that it may read.
+def tabulate_codes(operation: Lookup, source: QParams) -> np.ndarray:
+    """Computes what an operation gives for each code that it may read.
 
     Args:
         source: the codes.
@@ -23,11 +23,11 @@ def tabulate_codes(step: Lookup, source: QParams) -> np.ndarray:
         LoweringError: its function gives NaN or infinity.
     """
     reals = reals_of(source)
-    values = tabulate(step.function, reals, shape=step.shape)
+    values = tabulate(operation.function, reals, shape=operation.shape)
     if not np.isfinite(values).all():
         raise LoweringError(
-            f"{step.name} ({type(step.layer).__name__}: not finite between {reals[0]:g} and "
-            f"{reals[-1]:g})"
+            f"{operation.name} ({type(operation.layer).__name__}: not finite between {reals[0]:g} "
+            f"and {reals[-1]:g})"
         )
     return values
 
@@ -37,16 +37,16 @@ def rounded_table(reals: np.ndarray, target: QParams) -> np.ndarray:
     return to_codes(reals / np.float32(target.scale), target).astype(np.int32)
 
 
-def name_function(step: Lookup) -> str:
-    """The name in graph.pointwise of the function of a step that reads floats.
+def name_function(operation: Lookup) -> str:
+    """The name in graph.pointwise of the function of an operation that reads floats.
 
     Raises:
         LoweringError: the function has none.
     """
-    name = find_named(step.function)
+    name = find_named(operation.function)
     if name is None:
         raise LoweringError(
-            f"{step.name} ({type(step.layer).__name__}: reads float values; in float only "
-            f"{', '.join(POINTWISE)} are lowered: quantize the layer in front of it)"
+            f"{operation.name} ({type(operation.layer).__name__}: reads float values; in float "
+            f"only {', '.join(POINTWISE)} are lowered: quantize the layer in front of it)"
         )
     return name

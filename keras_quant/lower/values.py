@@ -1,4 +1,4 @@
-"""What a step of the model gives while it is lowered: a tensor, or something still open."""
+"""What an operation of the model gives while it is lowered: a tensor, or something still open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_quant.graph.ir import Shape
 from keras_quant.lower.origin import Origin
-from keras_quant.model.steps import Step
+from keras_quant.model.operations import Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,7 +19,7 @@ class Pending:
 
     Attributes:
         name: of the node.
-        step: the last that is folded into it.
+        operation: the last that is folded into it.
         shape: of what the op gives.
         final: in which shape it is read, see `layers.layout`.
         origin: its kernel, and what that was made from; None where there is none.
@@ -28,7 +28,7 @@ class Pending:
     """
 
     name: str
-    step: Step
+    operation: Operation
     op: str
     inputs: tuple[str, ...]
     shape: Shape
@@ -48,7 +48,7 @@ class Held:
     """
 
     name: str
-    step: Step
+    operation: Operation
     op: str
     parts: tuple[Value, ...]
     shape: Shape

@@ -11,44 +11,44 @@ from keras_quant.errors import LoweringError
 from keras_quant.graph.ir import Weight
 from keras_quant.lower.layers import kernel_layout
 from keras_quant.methods.readers import read_bias, read_kernel
-from keras_quant.model.steps import Step
+from keras_quant.model.operations import Operation
 from keras_quant.tf import keras
 
 MAX_CODE = 127  # TFLite's int8 weights leave out -128, which has no negative
 
 
-def kernel_of(step: Step) -> Weight:
+def kernel_of(operation: Operation) -> Weight:
     """Reads a layer's kernel in the graph's layout; codes where the layer has a quantizer for it.
 
     Returns: int8 codes with a float64 scale (channels,), or float32 values.
     Raises:
         LoweringError: the quantizer's values are no integers times a step.
     """
-    layer = step.layer
+    layer = operation.layer
     read = read_kernel(layer)
-    if read is None:
-        kernel = layer.depthwise_kernel if step.kind == "depthwise_conv2d" else layer.kernel
-        return Weight(values=kernel_layout(np.asarray(kernel, np.float32), step))
+    if read is None or read.scale is None:
+        kernel = layer.depthwise_kernel if operation.kind == "depthwise_conv2d" else layer.kernel
+        return Weight(values=kernel_layout(np.asarray(kernel, np.float32), operation))
     largest = np.abs(read.values).max(initial=0)
     if largest > MAX_CODE:
         raise LoweringError(
             f"layer {layer.name}: kernel codes reach {largest}; int8 kernels take -{MAX_CODE} to "
             f"{MAX_CODE}: train with a symmetric quantizer"
         )
-    scale = kernel_layout(np.broadcast_to(read.scale, read.values.shape), step)
+    scale = kernel_layout(np.broadcast_to(read.scale, read.values.shape), operation)
     return Weight(
-        values=kernel_layout(read.values.astype(np.int8), step),
+        values=kernel_layout(read.values.astype(np.int8), operation),
         scale=scale.reshape(-1, scale.shape[-1])[0],
         bits=read.bits,
     )
 
 
-def bias_of(step: Step) -> np.ndarray | None:
+def bias_of(operation: Operation) -> np.ndarray | None:
     """Reads a layer's bias, (channels,) float64 in real units; None where there is none to add."""
-    if not step.layer.use_bias:
+    if not operation.layer.use_bias:
         return None
-    rounded = read_bias(step.layer)
-    return np.asarray(step.layer.bias, np.float64) if rounded is None else rounded
+    rounded = read_bias(operation.layer)
+    return np.asarray(operation.layer.bias, np.float64) if rounded is None else rounded
 
 
 def unit_kernel(channels: int, *, in_codes: bool) -> Weight:

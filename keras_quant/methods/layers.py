@@ -27,7 +27,7 @@ def fused_kernels() -> Iterator[None]:
 
     They differ from the exact ones in two things: a value exactly half-way between two codes
     rounds up, not to even, and the gradient also passes at exactly 0 under qmin = 0. Meant for
-    training steps; never for evaluation.
+    training; never for evaluation.
     """
     token = _FUSED.set(True)
     try:
@@ -161,7 +161,10 @@ class GroupStep(keras.layers.Layer):
     @staticmethod
     def of(value: Any) -> GroupStep:
         """The object itself, or what was saved of one."""
-        return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+        found: GroupStep = (
+            keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+        )
+        return found
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.initial}

@@ -76,15 +76,19 @@ class Movable:
     Attributes:
         bias: is added last; None where nothing may move that.
         gamma: what it is added to is multiplied by it; None likewise.
+        kernel: in the Keras layout, of a layer that adds its own bias; where an output channel of
+            it is multiplied by a number, the step of its codes is, and they stay. None where that
+            does not hold.
     """
 
     bias: Any = None
     gamma: Any = None
+    kernel: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Reads what fitted layers compute with.
+    """Reads what quantized layers compute with.
 
     Attributes:
         stands_for: by the name of each class of layers what they compute: the name of a Keras
@@ -98,10 +102,11 @@ class Reader:
         activation: (activation, name) gives what an activation computes, which may be a layer, or
             what a layer called `name` was given as `activation=`; None for what is no method's.
         movable: (layer) gives the variables of a layer that stands for others which may be moved
-            where the last of these adds them; None for what has its own `beta` or `bias` there.
+            where the last of these adds them, and those of a twin whose kernel has a step of its
+            own; None for what has its own `beta` or `bias` there, and no more.
 
     Raises (of each of them):
-        LoweringError: values that are no integers times a step, or layers that cannot be told in
+        LoweringError: values that are no integers times a step, or layers that cannot be said in
             others.
     """
 

@@ -12,7 +12,6 @@ from keras_quant.graph.ir import Weight
 from keras_quant.methods import METHODS, load_method
 from keras_quant.methods.layers import FixedGrid, variable_name
 from keras_quant.methods.method import Activation, Built, FileNames, Method, Movable, Tuning
-from keras_quant.qparams import QParams
 from keras_quant.tf import keras
 
 T = TypeVar("T")
@@ -40,7 +39,10 @@ def parts_maker(layer: Any) -> Callable[[Any, Any], Built] | None:
 
 
 def _stands_for(layer: Any) -> str | Callable[[Any, Any], Built] | None:
-    return _first(lambda method: method.reader.stands_for.get(type(layer).__name__))
+    name = type(layer).__name__
+    return next(
+        (m.reader.stands_for[name] for m in all_methods() if name in m.reader.stands_for), None
+    )
 
 
 def is_quantized(layer: Any) -> bool:
@@ -49,7 +51,7 @@ def is_quantized(layer: Any) -> bool:
 
 
 def read_kernel(layer: Any) -> Weight | None:
-    """Reads a fitted layer's kernel as codes.
+    """Reads a layer's kernel as codes.
 
     Returns: int16 codes in the Keras layout of the kernel, and a float64 scale that broadcasts to
         them; None where the kernel is in float.
@@ -90,12 +92,6 @@ def read_activation(activation: Any, name: str) -> Activation | None:
     if isinstance(activation, FixedGrid):
         return Activation(qparams=activation.qparams)
     return _first(lambda method: method.reader.activation(activation, name))
-
-
-def read_grid(activation: Any, name: str = "") -> QParams | None:
-    """Reads what an activation rounds to, see `read_activation`; None where it does not."""
-    found = read_activation(activation, name)
-    return None if found is None else found.qparams
 
 
 def tuned_variables(layers: Iterable[Any]) -> list[tuple[Any, Tuning]]:

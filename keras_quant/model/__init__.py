@@ -1,1 +1,1 @@
-"""A Keras model, read: its topology, its steps, its files."""
+"""A Keras model, read: its topology, its operations, its files."""

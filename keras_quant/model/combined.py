@@ -26,7 +26,7 @@ Value = tuple[str, Shape]
 
 
 def split_combined(calls: Sequence[Call]) -> list[Call]:
-    """Replaces calls of layers of the table; of those that cannot be told so, none.
+    """Replaces calls of layers of the table; of those that cannot be said so, none.
 
     Returns: calls with unique names; the last of those that stand for one has its name.
     """

@@ -192,7 +192,8 @@ def _parse_config(text: str | bytes) -> dict[str, Any]:
         )
     config = json.loads(text)
     _check(config_excesses(config, file_names().calls))
-    return _without_training(config)  # type: ignore[no-any-return]
+    plain: dict[str, Any] = _without_training(config)
+    return plain
 
 
 def _count_elements(path: Path, weights: h5py.File) -> int:
@@ -245,7 +246,7 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
     except _RefusalError as error:
         raise ModelError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:  # of Keras, or of code that was trusted
-        # Keras' own message may not tell which class it did not find.
+        # Keras' own message may not name the class that it did not find.
         trusted = f" What had to be trusted: {_listed(dangers)}" if dangers else ""
         raise ModelError(
             f"{path}: its model cannot be rebuilt: {_reason(error)}.{trusted}"
@@ -284,7 +285,7 @@ def _set_keras3_weights(model: keras.Model, config: dict[str, Any], path: Path) 
             layer.set_weights([np.asarray(variables[str(i)]) for i in range(len(variables))])
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What an error says, with the end of a long text, where Keras puts the cause."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"

@@ -43,6 +43,14 @@ def with_input_shape(model: keras.Model, shape: Sequence[int]) -> keras.Model:
     return _attempt(model, lambda: keras.Model(given, model(given), name=model.name))
 
 
+def image_size(model: keras.Model) -> tuple[int, int] | None:
+    """The (height, width) of the images that a model takes; None where it takes any, or none."""
+    shape = getattr(model, "input_shape", None)  # those of several inputs come as a list
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:3]:
+        return None
+    return shape[1], shape[2]
+
+
 def _attempt(model: keras.Model, build: Callable[[], Any]) -> Any:
     """Runs what runs a user's code, or Keras on sizes that it was not written for."""
     try:

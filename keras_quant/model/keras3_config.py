@@ -11,6 +11,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from keras_quant.model.keras3_operations import as_layer
+
 # Settings that only Keras 3 writes, with the value that means what Keras 2 does anyway. Another
 # value stays, so that Keras 2 refuses it by name.
 _ADDED = {
@@ -53,11 +55,15 @@ def to_keras2(config: dict[str, Any]) -> dict[str, Any]:
     Args:
         config: of a functional or sequential model of layers, and of such models, that Keras 2
             has too.
-    Returns: what tf_keras deserializes; a linear Activation stands for each of AUGMENTATIONS.
+    Returns: what tf_keras deserializes; a linear Activation stands for each of AUGMENTATIONS,
+        layers for operations (`keras3_operations`), and lists, in the order of the keys, for the
+        dicts of inputs and outputs.
     Raises:
-        ValueError: a layer is called on something else than other layers' outputs.
+        ValueError: a layer is called on something else than other layers' outputs, or an operation
+            is no layer's.
     """
-    return _translate(config, models=())
+    translated: dict[str, Any] = _translate(config, models=())
+    return translated
 
 
 def augmentations(config: dict[str, Any]) -> list[str]:
@@ -106,6 +112,8 @@ def _translate(value: Any, models: Collection[str]) -> Any:
         return [_translate(item, models) for item in value]
     if not isinstance(value, dict):
         return value
+    if "inbound_nodes" in value:
+        value = as_layer(value)
     kind = value.get("class_name")
     if kind == "__keras_tensor__":
         return _counted(value["config"]["keras_history"], models)
@@ -162,7 +170,12 @@ def _node(node: dict[str, Any]) -> list[list[Any]]:
 
 
 def _histories(value: Any) -> Iterator[list[Any]]:
-    """The [layer, call, output] triples in nested lists."""
+    """The [layer, call, output] triples in nested lists, and in dicts in the order of their keys.
+
+    So Keras flattens them, both 2 and 3.
+    """
+    if isinstance(value, dict) and "class_name" not in value:
+        value = [value[key] for key in sorted(value)]
     if not isinstance(value, list):
         raise ValueError(f"a layer is called on {value!r}, which is no layer's output")
     if value and isinstance(value[0], str):

@@ -6,12 +6,13 @@ All functions take the outputs of some images and what these should be, and give
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.model.tasks import CLASSIFICATION
 
@@ -38,7 +39,7 @@ def top1(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         outputs: (images, classes); of equal ones the first counts.
         targets: int (images,), class numbers.
     """
-    return (outputs.argmax(axis=-1) == targets).astype(np.float64)
+    return np.asarray(outputs.argmax(axis=-1) == targets, np.float64)
 
 
 def top5(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -47,7 +48,7 @@ def top5(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     NaN is larger than any number, so that it cannot count as right.
     """
     own = np.take_along_axis(outputs, targets[:, np.newaxis].astype(np.intp), axis=-1)
-    return ((~(outputs <= own)).sum(axis=-1) < TOP).astype(np.float64)
+    return np.asarray((~(outputs <= own)).sum(axis=-1) < TOP, np.float64)
 
 
 def cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -58,7 +59,7 @@ def cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
             add up to 1.
         targets: int (images,), class numbers.
     """
-    reals = outputs.astype(np.float64)
+    reals: NDArray[np.float64] = outputs.astype(np.float64)
     shifted = reals - reals.max(axis=-1, keepdims=True)
     of_logits = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     sums = reals.sum(axis=-1, keepdims=True)
@@ -66,7 +67,8 @@ def cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     are_shares &= np.abs(sums - 1) <= _SUM_OF_PROBABILITIES
     tiny = np.finfo(np.float64).tiny
     logarithms = np.where(are_shares, np.log(np.maximum(reals, tiny)), of_logits)
-    return -logarithms[np.arange(len(targets)), targets]
+    own: NDArray[np.float64] = logarithms[np.arange(len(targets)), targets]
+    return -own
 
 
 def squared_error(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -77,7 +79,7 @@ def squared_error(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         targets: (images, height, width, channels).
     """
     squares = np.square(outputs.reshape(targets.shape).astype(np.float64) - targets)
-    return squares.reshape(len(squares), -1).mean(axis=1)
+    return np.asarray(squares.reshape(len(squares), -1).mean(axis=1))
 
 
 def psnr(outputs: np.ndarray, targets: np.ndarray, *, span: float) -> np.ndarray:
@@ -106,7 +108,8 @@ def ssim(outputs: np.ndarray, targets: np.ndarray, *, span: float) -> np.ndarray
     covariance = _blur(x * y) - mean_x * mean_y
     c1, c2 = (SSIM_K1 * span) ** 2, (SSIM_K2 * span) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return (luminance * (2 * covariance + c2) / (variances + c2)).mean(axis=(1, 2, 3))
+    similarity: NDArray[np.float64] = luminance * (2 * covariance + c2) / (variances + c2)
+    return np.asarray(similarity.mean(axis=(1, 2, 3)))
 
 
 def metrics_of(task: str, *, num_classes: int, span: float) -> dict[str, Metric]:
@@ -140,7 +143,7 @@ class Scores:
 
     metrics: Metrics = field(default_factory=dict)
     images: int = 0
-    sums: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sums: defaultdict[tuple[str, str], float] = field(default_factory=partial(defaultdict, float))
 
     def add(self, outputs: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> None:
         """Judges the answers to a batch; both by output, targets for those that are judged."""
@@ -163,7 +166,7 @@ class Scores:
         }
 
 
-def _blur(x: np.ndarray) -> np.ndarray:
+def _blur(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weighted means of what the window sees at each position within the image."""
     sides = x.shape[1:3]
     size = min(SSIM_WINDOW, *(side - 1 + side % 2 for side in sides))
@@ -171,7 +174,8 @@ def _blur(x: np.ndarray) -> np.ndarray:
     window = np.exp(-np.square(distances) / (2 * SSIM_SIGMA**2))
     window /= window.sum()
     rows, columns = (_banded(window, side) for side in sides)
-    return np.einsum("yh,nhwc,xw->nyxc", rows, x, columns, optimize=True)
+    blurred: NDArray[np.float64] = np.einsum("yh,nhwc,xw->nyxc", rows, x, columns, optimize=True)
+    return blurred
 
 
 def _banded(window: np.ndarray, side: int) -> np.ndarray:

@@ -65,7 +65,7 @@ def unfold(
         input_shapes: of what it is called on, without the batch axis.
     Returns: new layers with the layer's weights, each called on what the one before gives; the
         last has the layer's name. The layer itself where it is no shorthand, or one that cannot
-        be told in other layers (see `why_whole`).
+        be said in other layers (see `why_whole`).
     """
     try:
         parts = _made(layer, input_shapes)

@@ -20,7 +20,7 @@ Function = Callable[[Any], Any]
 POINTWISE_LAYERS = ("LeakyReLU", "PReLU", "ELU", "ThresholdedReLU")
 
 # Reals far and near, of both signs, on which functions are tried.
-_PROBES = np.float32([*np.linspace(-1000, 1000, 401), *np.linspace(-8, 8, 641)])
+_PROBES = np.array([*np.linspace(-1000, 1000, 401), *np.linspace(-8, 8, 641)], np.float32)
 # How far two formulas of one function may be apart in float32; other functions are further.
 FLOAT32_ROUNDING = 1e-5
 
@@ -64,7 +64,7 @@ def find_named(function: Function) -> str | None:
         return None
     found = np.asarray(function(tf.constant(_PROBES)))
     for name, known in POINTWISE.items():
-        if np.allclose(found, known(_PROBES), rtol=FLOAT32_ROUNDING, atol=FLOAT32_ROUNDING):
+        if np.allclose(found, known.formula(_PROBES), rtol=FLOAT32_ROUNDING, atol=FLOAT32_ROUNDING):
             return name
     return None
 
@@ -90,7 +90,8 @@ def tabulate(function: Function, reals: np.ndarray, *, shape: tuple[int, ...]) -
         return np.asarray(function(tf.constant(reals)), np.float32)
     told_apart = shape if varies_by_position(function) else (*[1] * (len(shape) - 1), shape[-1])
     given = np.broadcast_to(reals.reshape(-1, *[1] * len(shape)), (len(reals), *told_apart))
-    return np.asarray(function(tf.constant(given)), np.float32).reshape(len(reals), -1).T
+    values: np.ndarray = np.asarray(function(tf.constant(given)), np.float32)
+    return np.transpose(values.reshape(len(reals), -1))
 
 
 def varies_by_position(function: Function) -> bool:

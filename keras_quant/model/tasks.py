@@ -1,4 +1,4 @@
-"""What a model's outputs are for, told by their shapes: classes, or the image again."""
+"""What a model's outputs are for, by their shapes: classes, or the image again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tasks_of(
     Args:
         shapes: of the outputs, without the batch axis.
         input_shape: of the input, likewise.
-        num_classes: how many classes the data have.
+        num_classes: how many classes the data have; 0 without labels.
         name: of the model, for errors.
     Returns: CLASSIFICATION of (num_classes,) logits, RECONSTRUCTION of as many values as the input
         has, in any shape; one an output.
@@ -31,9 +31,11 @@ def tasks_of(
     found = [task_of(shape, input_shape, num_classes) for shape in shapes]
     wrong = [str(tuple(shape)) for shape, task in zip(shapes, found, strict=True) if task is None]
     if wrong:
+        classes = f"({num_classes},), one number a class, or " if num_classes else ""
+        labels = "" if num_classes else ", as their images have no labels"
         raise ModelError(
-            f"model {name} puts out {', '.join(wrong)}; the data need ({num_classes},), one number "
-            f"a class, or the input's {math.prod(input_shape)} values again"
+            f"model {name} puts out {', '.join(wrong)}; the data need {classes}the input's "
+            f"{math.prod(input_shape)} values again{labels}"
         )
     return tuple(task for task in found if task)
 

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from keras_quant.tf import keras
 
 
-def build_from_file(
-    reference: str, input_shape: tuple[int, int, int], num_classes: int
-) -> keras.Model:
+def build_from_file(reference: str, input_shape: tuple[int, ...], num_classes: int) -> keras.Model:
     """Runs a user's file and calls its function as FUNCTION(input_shape, num_classes).
 
     Args:
         reference: "FILE.py:FUNCTION".
-        input_shape: (height, width, channels).
+        input_shape: of one input: (height, width, channels), or (features,).
     Returns: the model of float32 images; its outputs are the caller's to judge.
     Raises:
         UsageError: the reference is not FILE.py:FUNCTION.
@@ -70,7 +68,7 @@ def _call(reference: str, function: Callable[..., Any], *arguments: Any) -> Any:
 def _get_function(file: Path, name: str) -> Callable[..., Any]:
     if not file.is_file():
         raise ModelError(f"no file {file}")
-    functions = {
+    functions: dict[str, Callable[..., Any]] = {
         key: value
         for key, value in vars(_run_file(file)).items()
         if callable(value) and not key.startswith("_")

@@ -11,7 +11,7 @@ import numpy as np
 from keras_quant.errors import LoweringError
 from keras_quant.methods.readers import is_quantized
 from keras_quant.methods.rules import check_methods
-from keras_quant.model.steps import COMPUTE, Quantizer, Steps, describe
+from keras_quant.model.operations import COMPUTE, Operations, Quantizer, describe
 from keras_quant.prepare.blocks import as_scheme_block, group_blocks
 from keras_quant.prepare.points import Point, find_points
 from keras_quant.qparams import QParams
@@ -24,7 +24,7 @@ class Plan:
     """What a scheme means for one model.
 
     Attributes:
-        steps: the float model's.
+        operations: the float model's.
         weights: for the name of each layer with a kernel what the kernel gets.
         points: where activations are rounded.
         methods: by the name of each layer whose rule names a method that method.
@@ -33,7 +33,7 @@ class Plan:
         in_float: names of the layers that compute in float whatever they read.
     """
 
-    steps: Steps
+    operations: Operations
     weights: Mapping[str, QuantSpec]
     points: tuple[Point, ...]
     input_spec: QuantSpec
@@ -50,7 +50,7 @@ class Plan:
     def float_layers(self) -> tuple[str, ...]:
         """Layers whose kernel stays in float, or all that they compute."""
         kept = {name for name, spec in self.weights.items() if spec.is_float} | self.in_float
-        return tuple(dict.fromkeys(s.layer_name for s in self.steps if s.layer_name in kept))
+        return tuple(dict.fromkeys(s.layer_name for s in self.operations if s.layer_name in kept))
 
 
 def plan(model: keras.Model, scheme: Scheme) -> Plan:
@@ -61,22 +61,22 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
         LoweringError: the model has layers that are not supported, or is quantized already.
     """
     check_methods(scheme)
-    steps = describe(model)
-    quantized = [s.name for s in steps if isinstance(s, Quantizer) or is_quantized(s.layer)]
+    operations = describe(model)
+    quantized = [s.name for s in operations if isinstance(s, Quantizer) or is_quantized(s.layer)]
     if quantized:
         raise LoweringError(
             f"model {model.name} is quantized already ({', '.join(quantized)}): give the float "
             "model, and say the bits in the scheme; kq export takes quantized models as they are"
         )
-    blocks = group_blocks(steps)
+    blocks = group_blocks(operations)
     bits = resolve(scheme, [as_scheme_block(block) for block in blocks])
     in_float = frozenset(name for name, found in bits.items() if found.in_float)
     heads = [block[0] for block in blocks]
     return Plan(
-        steps=steps,
+        operations=operations,
         weights={s.layer_name: bits[s.layer_name].weight for s in heads if s.kind in COMPUTE},
-        points=find_points(steps, blocks, bits, in_float),
-        input_spec=bits[steps.in_order[0].layer_name].activation,
+        points=find_points(operations, blocks, bits, in_float),
+        input_spec=bits[operations.in_order[0].layer_name].activation,
         in_float=in_float,
         methods={name: found.method for name, found in bits.items() if found.method},
     )

@@ -11,15 +11,15 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from keras_quant.model.pointwise import find_named, is_nonnegative
-from keras_quant.model.steps import (
+from keras_quant.model.operations import (
     AVERAGE,
     COMPUTE,
     PASSING,
     Lookup,
-    Step,
-    Steps,
+    Operation,
+    Operations,
 )
+from keras_quant.model.pointwise import find_named, is_nonnegative
 from keras_quant.prepare.ties import tie, widened
 from keras_quant.qparams import GridSpec
 from keras_quant.schemes.scheme import BlockBits, MethodSpec, QuantSpec
@@ -34,11 +34,11 @@ class Point:
     """A place where a quantizer goes.
 
     Attributes:
-        after: name of the step whose output it rounds.
+        after: name of the operation whose output it rounds.
         spec: which codes it may give.
         group: points of one group share their scale and zero point, which calibration finds.
         is_branch: feeds additions only, so it follows the step of their sum.
-        readers: names of the only steps that read the rounded values; () means all that come
+        readers: names of the only operations that read the rounded values; () means all that come
             after.
         method: that rounds it; None means the run's.
     """
@@ -52,20 +52,20 @@ class Point:
 
 
 def find_points(
-    steps: Steps,
-    blocks: Sequence[Sequence[Step]],
+    operations: Operations,
+    blocks: Sequence[Sequence[Operation]],
     bits: Mapping[str, BlockBits],
     in_float: Collection[str],
 ) -> tuple[Point, ...]:
     """Finds all places where quantizers go.
 
     Args:
-        steps: the model's.
+        operations: the model's.
         blocks: what `group_blocks` gives.
         bits: what the scheme says, by layer name.
         in_float: names of layers that compute in float.
     """
-    tied = tie(steps, blocks, _specs(steps, blocks, bits), in_float)
+    tied = tie(operations, blocks, _specs(operations, blocks, bits), in_float)
     method_of = {block[-1].name: bits[block[0].layer_name].method for block in blocks}
     points = tuple(
         Point(
@@ -77,20 +77,20 @@ def find_points(
         )
         for name, found in tied.items()
     )
-    points += _joined_inputs(steps, points)
-    return points + _input_points(steps, points, bits)
+    points += _joined_inputs(operations, points)
+    return points + _input_points(operations, points, bits)
 
 
 def _specs(
-    steps: Steps, blocks: Sequence[Sequence[Step]], bits: Mapping[str, BlockBits]
+    operations: Operations, blocks: Sequence[Sequence[Operation]], bits: Mapping[str, BlockBits]
 ) -> dict[str, GridSpec]:
-    """What the scheme says of each step behind which values are rounded."""
-    nonnegative = _nonnegative(steps)
+    """What the scheme says of each operation behind which values are rounded."""
+    nonnegative = _nonnegative(operations)
     found = {}
     for block in blocks:
-        spec, tail = bits[_width_of(block, steps)].activation, block[-1]
-        readers = steps.users(tail.name)
-        leaves_model = all(_ends_model(reader, steps) for reader in readers)
+        spec, tail = bits[_width_of(block, operations)].activation, block[-1]
+        readers = operations.users(tail.name)
+        leaves_model = all(_ends_model(reader, operations) for reader in readers)
         if tail.kind == "input" or spec.is_float or leaves_model:
             continue
         looked_up = any(r.kind == "lookup" and not bits[r.layer_name].in_float for r in readers)
@@ -116,7 +116,10 @@ def _codes(spec: QuantSpec, *, signed: bool) -> GridSpec:
 
 
 def _bound(
-    step: Step, readers: Sequence[Step], bits: Mapping[str, BlockBits], codes: GridSpec
+    operation: Operation,
+    readers: Sequence[Operation],
+    bits: Mapping[str, BlockBits],
+    codes: GridSpec,
 ) -> float | None:
     """Where a ReLU6 ends, if its scale may be any, or its values are read by kernels alone.
 
@@ -126,77 +129,77 @@ def _bound(
         r.kind in COMPUTE and bits[r.layer_name].input.bits >= BOUNDED_BITS for r in readers
     )
     free = to_kernels or not codes.power_of_two
-    return step.max_value if step.kind == "relu" and free else None
+    return operation.max_value if operation.kind == "relu" and free else None
 
 
-def _width_of(block: Sequence[Step], steps: Steps) -> str:
+def _width_of(block: Sequence[Operation], operations: Operations) -> str:
     """The layer whose bits a block's values get: a batch norm keeps the width of an input."""
     head = block[0]
     if head.kind == "batch_norm":
-        sources = [steps.by_name[name] for name in steps.read_by(head)]
+        sources = [operations.by_name[name] for name in operations.read_by(head)]
         if all(source.kind == "input" for source in sources):
             return sources[0].layer_name
     return head.layer_name
 
 
-def _ends_model(step: Step, steps: Steps) -> bool:
-    """Whether a step turns logits, left in float, into what the model puts out, or puts it out."""
-    if isinstance(step, Lookup):
-        put_out = all(reader.kind == "output" for reader in steps.users(step.name))
-        return put_out and find_named(step.function) is not None
-    return step.kind in ("softmax", "output")
+def _ends_model(operation: Operation, operations: Operations) -> bool:
+    """Whether it turns logits, left in float, into what the model puts out, or puts that out."""
+    if isinstance(operation, Lookup):
+        put_out = all(reader.kind == "output" for reader in operations.users(operation.name))
+        return put_out and find_named(operation.function) is not None
+    return operation.kind in ("softmax", "output")
 
 
-def _nonnegative(steps: Steps) -> set[str]:
+def _nonnegative(operations: Operations) -> set[str]:
     names: set[str] = set()
-    for step in steps:
-        inherits = step.kind in ("add", "multiply", *AVERAGE, *PASSING)
-        rectified = step.kind == "relu" or (
-            isinstance(step, Lookup) and is_nonnegative(step.function)
+    for operation in operations:
+        inherits = operation.kind in ("add", "multiply", *AVERAGE, *PASSING)
+        rectified = operation.kind == "relu" or (
+            isinstance(operation, Lookup) and is_nonnegative(operation.function)
         )
-        if rectified or (inherits and all(name in names for name in step.inputs)):
-            names.add(step.name)
+        if rectified or (inherits and all(name in names for name in operation.inputs)):
+            names.add(operation.name)
     return names
 
 
-def _joined_inputs(steps: Steps, points: Sequence[Point]) -> tuple[Point, ...]:
+def _joined_inputs(operations: Operations, points: Sequence[Point]) -> tuple[Point, ...]:
     """Where inputs of the model are rounded to the step of what they are concatenated with."""
     point_of = {point.after: point for point in points}
     found = []
-    for step in steps:
-        sources = {name: steps.sources(name) for name in step.inputs}
+    for operation in operations:
+        sources = {name: operations.sources(name) for name in operation.inputs}
         members = [point_of[n] for names in sources.values() for n in names if n in point_of]
-        if step.kind != "concat" or not members:
+        if operation.kind != "concat" or not members:
             continue
         shared = members[0].spec
         bits = max(point.spec.bits for point in members)
         spec = widened(shared, max(2, bits) if shared.symmetric else bits, signed=True)
         found += [
             dataclasses.replace(
-                members[0], after=name, spec=spec, is_branch=False, readers=(step.name,)
+                members[0], after=name, spec=spec, is_branch=False, readers=(operation.name,)
             )
             for name, names in sources.items()
-            if all(steps.by_name[source].kind == "input" for source in names)
+            if all(operations.by_name[source].kind == "input" for source in names)
         ]
     return tuple(found)
 
 
 def _input_points(
-    steps: Steps, points: Sequence[Point], bits: Mapping[str, BlockBits]
+    operations: Operations, points: Sequence[Point], bits: Mapping[str, BlockBits]
 ) -> tuple[Point, ...]:
     """Where values are rounded again because they are wider than their reader's input."""
     spec_of = {point.after: point.spec for point in points if not point.readers}
     found: dict[tuple[str, GridSpec, MethodSpec | None], list[str]] = {}
-    for step in steps:
-        if step.kind not in COMPUTE:
+    for operation in operations:
+        if operation.kind not in COMPUTE:
             continue
-        wanted, sources = bits[step.layer_name].input, steps.read_by(step)
+        wanted, sources = bits[operation.layer_name].input, operations.read_by(operation)
         given = [spec_of[name] for name in sources if name in spec_of]
         if not given or wanted.bits >= max(spec.bits for spec in given):
             continue
         spec = _codes(wanted, signed=any(spec.signed for spec in given))
-        key = step.inputs[0], spec, bits[step.layer_name].method
-        found.setdefault(key, []).append(step.name)
+        key = operation.inputs[0], spec, bits[operation.layer_name].method
+        found.setdefault(key, []).append(operation.name)
     first = 1 + max((point.group for point in points), default=-1)
     return tuple(
         Point(after=after, spec=spec, group=first + number, readers=tuple(readers), method=method)

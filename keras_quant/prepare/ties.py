@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from keras_quant.model.steps import COMPUTE, Step, Steps
+from keras_quant.model.operations import COMPUTE, Operation, Operations
 from keras_quant.qparams import GridSpec
 
 BRANCH_BITS = 8
@@ -37,35 +37,37 @@ class Tied:
 
 
 def tie(
-    steps: Steps,
-    blocks: Sequence[Sequence[Step]],
+    operations: Operations,
+    blocks: Sequence[Sequence[Operation]],
     specs: Specs,
     in_float: Collection[str],
 ) -> dict[str, Tied]:
     """Ties rounded activations.
 
     Args:
-        steps: the model's.
-        blocks: steps that are quantized as one; a layer with its batch norm, say.
-        specs: by the name of the step that is rounded, in order, what its scheme says.
+        operations: the model's.
+        blocks: operations that are quantized as one; a layer with its batch norm, say.
+        specs: by the name of the operation that is rounded, in order, what its scheme says.
         in_float: names of layers that compute in float, and tie nothing.
     Returns: for each name in specs what becomes of it.
     """
     sums = {
-        step.name: _around_addition(step, steps, specs)
-        for step in steps
-        if step.kind == "add" and step.layer_name not in in_float
+        operation.name: _around_addition(operation, operations, specs)
+        for operation in operations
+        if operation.kind == "add" and operation.layer_name not in in_float
     }
     sums = {name: around for name, around in sums.items() if _all_in(specs, around)}
-    joined = [_joined(step, steps) for step in steps if step.kind == "concat"]
+    joined = [
+        _joined(operation, operations) for operation in operations if operation.kind == "concat"
+    ]
     joined = [names for names in joined if _all_in(specs, names)]
-    group = _groups(specs, [*sums.values(), *joined, *_around_calls(blocks, steps, specs)])
+    group = _groups(specs, [*sums.values(), *joined, *_around_calls(blocks, operations, specs)])
     branches = {
         name
         for name, spec in specs.items()
-        if spec.signed and all(r.name in sums for r in steps.users(name))
+        if spec.signed and all(r.name in sums for r in operations.users(name))
     }
-    beside_signed = _beside_signed(steps, specs)
+    beside_signed = _beside_signed(operations, specs)
     common = {}
     for number in set(group.values()):
         members = {name for name in specs if group[name] == number}
@@ -87,30 +89,32 @@ def _all_in(specs: Specs, names: Sequence[str]) -> bool:
     return all(name in specs for name in names)
 
 
-def _around_addition(step: Step, steps: Steps, specs: Specs) -> list[str]:
-    """What an addition reads, and the step behind which its sum is rounded: it or its ReLU."""
-    names, readers = steps.read_by(step), steps.readers[step.name]
-    if step.name not in specs and len(readers) == 1 and readers[0].kind == "relu":
+def _around_addition(operation: Operation, operations: Operations, specs: Specs) -> list[str]:
+    """What an addition reads, and the operation behind which its sum is rounded: it or its ReLU."""
+    names, readers = operations.read_by(operation), operations.readers[operation.name]
+    if operation.name not in specs and len(readers) == 1 and readers[0].kind == "relu":
         return [*names, readers[0].name]
-    return [*names, step.name]
+    return [*names, operation.name]
 
 
-def _joined(step: Step, steps: Steps) -> list[str]:
+def _joined(operation: Operation, operations: Operations) -> list[str]:
     """What a Concatenate reads, but for the model's inputs, which are rounded again for it."""
-    return [name for name in steps.read_by(step) if steps.by_name[name].kind != "input"]
+    return [
+        name for name in operations.read_by(operation) if operations.by_name[name].kind != "input"
+    ]
 
 
 def _around_calls(
-    blocks: Sequence[Sequence[Step]], steps: Steps, specs: Specs
+    blocks: Sequence[Sequence[Operation]], operations: Operations, specs: Specs
 ) -> Iterator[list[str]]:
     """What the calls read that share a bias, and what they put out."""
-    calls: dict[str, list[Sequence[Step]]] = defaultdict(list)
+    calls: dict[str, list[Sequence[Operation]]] = defaultdict(list)
     for block in blocks:
-        owners = [step for step in block if step.kind in (*COMPUTE, "batch_norm")]
+        owners = [operation for operation in block if operation.kind in (*COMPUTE, "batch_norm")]
         if owners:
             calls[owners[-1].layer_name].append(block)
     for sharing in (blocks for blocks in calls.values() if len(blocks) > 1):
-        read = [name for block in sharing for name in steps.read_by(block[0])]
+        read = [name for block in sharing for name in operations.read_by(block[0])]
         for names in (read, [block[-1].name for block in sharing]):
             yield [name for name in names if name in specs]
 
@@ -124,15 +128,15 @@ def _groups(specs: Specs, ties: Sequence[Sequence[str]]) -> dict[str, int]:
     return group
 
 
-def _beside_signed(steps: Steps, specs: Specs) -> set[str]:
+def _beside_signed(operations: Operations, specs: Specs) -> set[str]:
     """Activations without negative codes that are joined with some that have them.
 
     They get one bit less: both then end at one code, and together have the signed ones' bits.
     """
     found: set[str] = set()
-    for step in steps:
-        if step.kind == "concat":
-            names = steps.read_by(step)
+    for operation in operations:
+        if operation.kind == "concat":
+            names = operations.read_by(operation)
             unsigned = {name for name in names if name in specs and not specs[name].signed}
             found |= unsigned if len(unsigned) < len(names) else set()
     return found

@@ -11,8 +11,8 @@ from keras_quant.methods import load_method
 from keras_quant.methods.layers import InputGrid, KeepFloat
 from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
+from keras_quant.model.operations import COMPUTE, Lookup, Operation
 from keras_quant.model.parts import is_shorthand, unfold_calls
-from keras_quant.model.steps import COMPUTE, Lookup, Step
 from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
@@ -25,12 +25,12 @@ def split_float(plan: Plan, source: keras.Model, names: Sequence[str]) -> keras.
     """Rebuilds the float model with other outputs, for calibration.
 
     Args:
-        names: of the steps whose values it puts out, in order.
+        names: of the operations whose values it puts out, in order.
     Returns: a model with the source model's weights.
     """
     tensors = _assemble(plan, {}, input_layers={}, make_kernel=_clone)
     model = keras.Model(
-        [tensors[name] for name in plan.steps.inputs],
+        [tensors[name] for name in plan.operations.inputs],
         [tensors[name] for name in names],
     )
     copy_weights(source, model)
@@ -61,19 +61,20 @@ def wrap(
     makers = _Makers(method, post_training=post_training)
     quantizers = _quantizers(plan, makers)
 
-    def make_kernel(step: Step) -> keras.layers.Layer:
-        spec, layer = plan.weights[step.layer_name], _clone(step)
+    def make_kernel(operation: Operation) -> keras.layers.Layer:
+        spec, layer = plan.weights[operation.layer_name], _clone(operation)
         if spec.is_float:
             return layer
-        maker, options = makers.of(plan.methods.get(step.layer_name))
-        layer.build((None, *step.input_shapes[0]))
-        copy_variables(step.layer, layer)
+        maker, options = makers.of(plan.methods.get(operation.layer_name))
+        layer.build((None, *operation.input_shapes[0]))
+        copy_variables(operation.layer, layer)
         return maker.wrap(layer, spec, options)
 
     grids = _input_grids(plan, input_qparams)
     tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
     given, wanted = (
-        [tensors[name] for name in names] for names in (plan.steps.inputs, plan.steps.outputs)
+        [tensors[name] for name in names]
+        for names in (plan.operations.inputs, plan.operations.outputs)
     )
     model = keras.Model(_bare(given), _bare(wanted), name=source.name)
     copy_weights(source, model)
@@ -128,8 +129,10 @@ def _bare(items: list[Any]) -> Any:
 
 def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> dict[str, InputGrid]:
     """The layers that round the model's inputs, by the input's name."""
-    names = plan.steps.inputs
-    taken = {step.layer_name for step in plan.steps} | set(_quantizer_names(plan).values())
+    names = plan.operations.inputs
+    taken = {operation.layer_name for operation in plan.operations} | set(
+        _quantizer_names(plan).values()
+    )
     grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
     return {
         name: InputGrid(
@@ -144,9 +147,11 @@ def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> d
 
 
 def _quantizer_names(plan: Plan) -> dict[Point, str]:
-    by_name = plan.steps.by_name
+    by_name = plan.operations.by_name
     replaced = {p.after for p in plan.points if not p.readers and _is_plain_relu(by_name[p.after])}
-    taken = {_layer_name(step) for step in plan.steps if step.name not in replaced}
+    taken = {
+        _layer_name(operation) for operation in plan.operations if operation.name not in replaced
+    }
     names: dict[Point, str] = {}
     for point in plan.points:
         wanted = _layer_name(by_name[point.after])
@@ -159,15 +164,15 @@ def _quantizer_names(plan: Plan) -> dict[Point, str]:
     return names
 
 
-def _is_plain_relu(step: Step) -> bool:
-    """Whether an unsigned quantizer does all that the step does: what starts at 0 is a ReLU."""
-    return step.kind == "relu" and step.max_value is None
+def _is_plain_relu(operation: Operation) -> bool:
+    """Whether an unsigned quantizer does all that it does: what starts at 0 is a ReLU."""
+    return operation.kind == "relu" and operation.max_value is None
 
 
-def _layer_name(step: Step) -> str:
-    name = getattr(step.function, "__name__", "") if isinstance(step, Lookup) else "relu"
+def _layer_name(operation: Operation) -> str:
+    name = getattr(operation.function, "__name__", "") if isinstance(operation, Lookup) else "relu"
     suffix = name if name.isidentifier() else "lookup"  # Keras takes no <lambda>
-    return step.name.replace("/activation", f"_{suffix}")
+    return operation.name.replace("/activation", f"_{suffix}")
 
 
 def _assemble(
@@ -175,62 +180,70 @@ def _assemble(
     quantizers: Mapping[Point, Any],
     *,
     input_layers: Mapping[str, InputGrid],
-    make_kernel: Callable[[Step], keras.layers.Layer],
+    make_kernel: Callable[[Operation], keras.layers.Layer],
 ) -> dict[str, Any]:
-    """Calls new layers in order; gives each step's output (the input's: before its grid)."""
+    """Calls new layers in order; gives each operation's output (the input's: before its grid)."""
     after = {point.after: quantizer for point, quantizer in quantizers.items() if not point.readers}
-    rounded: dict[tuple[str, str], Any] = {}  # what (a step, in place of an input's values) reads
+    rounded: dict[
+        tuple[str, str], Any
+    ] = {}  # what (an operation, in place of an input's values) reads
     made: dict[tuple[str, str], keras.layers.Layer] = {}
     outputs: dict[str, Any] = {}
     values: dict[str, Any] = {}
-    for step in plan.steps:
-        if step.kind == "input":
-            x = outputs[step.name] = keras.Input(step.shape, name=step.name)
-            x = input_layers[step.name](x) if step.name in input_layers else x
+    for operation in plan.operations:
+        if operation.kind == "input":
+            x = outputs[operation.name] = keras.Input(operation.shape, name=operation.name)
+            x = input_layers[operation.name](x) if operation.name in input_layers else x
         else:
-            inputs = [rounded.get((step.name, name), values[name]) for name in step.inputs]
-            if step.layer_name in plan.in_float and step.kind not in COMPUTE:
+            inputs = [
+                rounded.get((operation.name, name), values[name]) for name in operation.inputs
+            ]
+            if operation.layer_name in plan.in_float and operation.kind not in COMPUTE:
                 inputs = [
-                    KeepFloat(name=f"{step.name}_float{place or ''}")(x)
+                    KeepFloat(name=f"{operation.name}_float{place or ''}")(x)
                     for place, x in enumerate(inputs)
                 ]
-            x = inputs if step.kind == "concat" else _bare(inputs)
-            quantizer = after.get(step.name)
-            if quantizer is None or not _is_plain_relu(step):  # else it replaces it
-                key = step.layer_name, step.kind  # the calls of a layer share one
+            x = inputs if operation.kind == "concat" else _bare(inputs)
+            quantizer = after.get(operation.name)
+            if quantizer is None or not _is_plain_relu(operation):  # else it replaces it
+                key = operation.layer_name, operation.kind  # the calls of a layer share one
                 if key not in made:
-                    made[key] = make_kernel(step) if step.kind in COMPUTE else _clone_step(step)
+                    made[key] = (
+                        make_kernel(operation)
+                        if operation.kind in COMPUTE
+                        else _clone_operation(operation)
+                    )
                 x = made[key](x)
-            x = outputs[step.name] = x if quantizer is None else quantizer(x)
-        values[step.name] = x
+            x = outputs[operation.name] = x if quantizer is None else quantizer(x)
+        values[operation.name] = x
         for point, quantizer in quantizers.items():
-            if point.readers and point.after == step.name:
-                rounded |= dict.fromkeys([(r, step.name) for r in point.readers], quantizer(x))
+            if point.readers and point.after == operation.name:
+                rounded |= dict.fromkeys([(r, operation.name) for r in point.readers], quantizer(x))
     return outputs
 
 
-def _clone(step: Step) -> keras.layers.Layer:
+def _clone(operation: Operation) -> keras.layers.Layer:
     """A new layer of the same settings, without a fused activation."""
-    config = {**step.layer.get_config(), "name": step.layer_name}
+    config = {**operation.layer.get_config(), "name": operation.layer_name}
     if "activation" in config:
         config["activation"] = "linear"
-    return type(step.layer).from_config(config)
+    return type(operation.layer).from_config(config)
 
 
-def _clone_step(step: Step) -> keras.layers.Layer:
-    if step.kind == "relu":
-        return keras.layers.ReLU(step.max_value, name=_layer_name(step))
-    if step.kind == "softmax":
-        return keras.layers.Softmax(name=_layer_name(step).replace("_relu", "_softmax"))
-    if isinstance(step, Lookup) and step.function is not step.layer:
-        if not isinstance(step.function, keras.layers.Layer):
-            return keras.layers.Activation(step.function, name=_layer_name(step))
-        config = {**step.function.get_config(), "name": _layer_name(step)}
-        return type(step.function).from_config(config)
-    config = {**step.layer.get_config(), "name": step.layer_name}
-    if step.kind == "batch_norm":
+def _clone_operation(operation: Operation) -> keras.layers.Layer:
+    if operation.kind == "relu":
+        return keras.layers.ReLU(operation.max_value, name=_layer_name(operation))
+    if operation.kind == "softmax":
+        return keras.layers.Softmax(name=_layer_name(operation).replace("_relu", "_softmax"))
+    if isinstance(operation, Lookup) and operation.function is not operation.layer:
+        if not isinstance(operation.function, keras.layers.Layer):
+            return keras.layers.Activation(operation.function, name=_layer_name(operation))
+        config = {**operation.function.get_config(), "name": _layer_name(operation)}
+        return type(operation.function).from_config(config)
+    config = {**operation.layer.get_config(), "name": operation.layer_name}
+    if operation.kind == "batch_norm":
         config["center"] = True  # of 0: without it no bias can be moved to what integers say
-    return type(step.layer).from_config(config)
+    return type(operation.layer).from_config(config)
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

@@ -9,6 +9,7 @@ from keras_quant.errors import LoweringError, MissingDependencyError
 from keras_quant.methods.layers import InputGrid
 from keras_quant.methods.method import Activation
 from keras_quant.methods.readers import class_name, file_names, is_quantized, read_activation
+from keras_quant.model.pointwise import Function
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import copy_weights
 from keras_quant.quiet import native_logs_hidden
@@ -52,7 +53,8 @@ def float_tflite(model: keras.Model) -> bytes:
     function = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature)
     with native_logs_hidden():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
-        return converter.convert()
+        content: bytes = converter.convert()
+    return content
 
 
 def float_onnx(model: keras.Model) -> bytes:
@@ -66,7 +68,8 @@ def float_onnx(model: keras.Model) -> bytes:
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="image")]
     with native_logs_hidden():
         proto, _ = tf2onnx.convert.from_keras(model, signature, opset=BASELINE_OPSET)
-    return proto.SerializeToString()
+    content: bytes = proto.SerializeToString()
+    return content
 
 
 BASELINES: dict[str, Callable[[keras.Model], bytes]] = {
@@ -98,9 +101,11 @@ def _plain_kernel(layer: keras.layers.Layer) -> keras.layers.Layer:
     return cls(**config, activation=activation)
 
 
-def _plain_function(activation: Activation) -> Callable:
+def _plain_function(activation: Activation) -> Function:
     """What an activation computes where nothing is rounded; a sign is a rounded value."""
     function, grid = activation.function, activation.qparams
     if function is not None and (grid is None or read_activation(function, "") is None):
         return function
-    return keras.activations.linear if grid.signed else keras.activations.relu
+    is_linear = grid is None or grid.signed
+    plain: Function = keras.activations.linear if is_linear else keras.activations.relu
+    return plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -31,11 +32,12 @@ class Evidence:
 
     Attributes:
         images: uint8 or float32 (images, height, width, channels), of the test set.
-        labels: int (images,).
+        labels: int (images,); NO_LABEL where the data have none.
         keras: the answers of the model, with the biases that its files have, to some images as it
             takes them.
         given: the answers of the model that was given, before its biases were moved; None where
             none was.
+        source: likewise of the float model that it was made of; None where nobody asked.
         output_names: what the model calls its outputs.
         tasks: what each output is for, see `model.tasks`; None where labels and images do not fit.
         metrics: what each output is judged by, by name; none where it has no task.
@@ -49,6 +51,7 @@ class Evidence:
     labels: np.ndarray
     keras: Callable[[np.ndarray], Answers]
     given: Callable[[np.ndarray], Answers] | None
+    source: Callable[[np.ndarray], Answers] | None
     output_names: tuple[str, ...]
     tasks: tuple[str | None, ...]
     metrics: tuple[dict[str, Metric], ...]
@@ -87,6 +90,7 @@ class Evidence:
                 images=self.images[rows],
                 keras=self.keras(reals),
                 given=None if self.given is None else self.given(reals),
+                source=None if self.source is None else self.source(reals),
                 targets=tuple(
                     self.labels[rows] if task == CLASSIFICATION else reals for task in self.tasks
                 ),
@@ -94,8 +98,8 @@ class Evidence:
 
     def _parts(self) -> list[slice]:
         size = int(np.prod(self.images.shape[1:]))
-        step = max(1, min(IMAGES_AT_ONCE, ELEMENTS_AT_ONCE // size))
-        return [slice(start, start + step) for start in range(0, len(self.images), step)]
+        count = max(1, min(IMAGES_AT_ONCE, ELEMENTS_AT_ONCE // size))
+        return [slice(start, start + count) for start in range(0, len(self.images), count)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,12 +110,14 @@ class Batch:
         images: as they are in the data.
         keras: the model's answers.
         given: those of the model that was given; None where it is the same.
+        source: those of the float model; None where nobody asked.
         targets: by output, what its metrics take.
     """
 
     images: np.ndarray
     keras: Answers
     given: Answers | None
+    source: Answers | None
     targets: tuple[np.ndarray, ...]
 
 
@@ -122,6 +128,7 @@ def gather(
     images: int = 0,
     scheme: str = "",
     before: Sequence[np.ndarray] | None = None,
+    source: keras.Model | None = None,
 ) -> Evidence:
     """Gathers what a model's files are proven on.
 
@@ -129,19 +136,21 @@ def gather(
         model: of one input; with the biases that its files have.
         images: how many test images; 0 means all.
         before: the model's weights before its biases were moved; None where none was.
+        source: the float model that it was made of, to be compared with it; None for not.
     """
     answers = AnswerFunction(model)
     shapes = [output.shape[1:] for output in model.outputs]
     tasks = tuple(task_of(shape, data.input_shape, data.num_classes) for shape in shapes)
-    settings = {"num_classes": data.num_classes, "span": data.span}
+    judge = partial(metrics_of, num_classes=data.num_classes, span=data.span)
     return Evidence(
         images=data.test.x[: images or None],
         labels=data.test.y[: images or None],
         keras=answers,
         given=None if before is None else GivenAnswers(model, answers, before),
+        source=None if source is None else AnswerFunction(source),
         output_names=tuple(model.output_names),
         tasks=tasks,
-        metrics=tuple(metrics_of(task, **settings) if task else {} for task in tasks),
+        metrics=tuple(judge(task) if task else {} for task in tasks),
         calibration=data.train.x[:CALIBRATION_IMAGES],
         class_names=data.class_names,
         scheme=scheme,

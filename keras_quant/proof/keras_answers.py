@@ -1,4 +1,4 @@
-"""What the model itself answers, with the biases that its files have, and as it was given."""
+"""What the model itself answers: as its files do, as it was given, and the float one before."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Values = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputShift:
-    """How far an output of the model that was given is from that of the moved model.
+    """How far an output of another model is from that of the moved model.
 
     Attributes:
         name: of the output, in the graph.
-        difference: largest |given - moved|.
-        relative: root mean square of given - moved, as a share of moved.
+        difference: largest |other - moved|.
+        relative: root mean square of other - moved, as a share of moved.
         top1_agreement: share of images with the same largest value; None for other than vectors.
     """
 
@@ -42,6 +42,8 @@ class KerasAnswers:
         scores: what its answers are worth, with the biases that its files have.
         given_scores: likewise, as it was given; those of `scores` where nothing was moved.
         shifts: how far these two are from each other, by output; () where nothing was moved.
+        source_scores: what the float model's answers are worth; none where nobody asked.
+        quantization: how far the float model is from the moved one, by output; () likewise.
         moved_channels: channels whose bias was moved for this export (see lower.snap).
         largest_shift_steps: the largest such move, in steps of the output.
     """
@@ -50,13 +52,15 @@ class KerasAnswers:
     scores: Values
     given_scores: Values
     shifts: tuple[OutputShift, ...]
+    source_scores: Values
+    quantization: tuple[OutputShift, ...]
     moved_channels: int
     largest_shift_steps: float
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class KerasTally:
-    """What the model answered so far, as it is and as it was given.
+    """What the model answered so far: as it is, as it was given, and in float.
 
     Attributes:
         best: of each image, the class that its first classifier gives it.
@@ -67,19 +71,23 @@ class KerasTally:
     scores: Scores
     given_scores: Scores
     shifts: dict[str, Distance]
+    source_scores: Scores
+    quantization: dict[str, Distance]
     best: list[int] = field(default_factory=list)
 
     @classmethod
     def start(cls, snap: Snap, evidence: Evidence) -> KerasTally:
         """Begins with no images."""
         metrics = metrics_by_name(snap.graph, evidence)
-        names = snap.graph.outputs if evidence.given else ()
+        names = snap.graph.outputs
         return cls(
             snap=snap,
             evidence=evidence,
             scores=Scores(metrics=metrics),
             given_scores=Scores(metrics=metrics),
-            shifts={name: Distance() for name in names},
+            shifts={name: Distance() for name in names if evidence.given},
+            source_scores=Scores(metrics=metrics if evidence.source else {}),
+            quantization={name: Distance() for name in names if evidence.source},
         )
 
     def add(self, batch: Batch) -> None:
@@ -92,6 +100,11 @@ class KerasTally:
         self.given_scores.add(given, targets)
         for name, distance in self.shifts.items():
             distance.add(given[name], moved[name])
+        if batch.source is not None:
+            source = dict(zip(outputs, batch.source, strict=True))
+            self.source_scores.add(source, targets)
+            for name, distance in self.quantization.items():
+                distance.add(source[name], moved[name])
         if CLASSIFICATION in tasks:
             self.best += batch.keras[tasks.index(CLASSIFICATION)].argmax(axis=-1).tolist()
 
@@ -101,18 +114,24 @@ class KerasTally:
             outputs=self.snap.graph.outputs,
             scores=self.scores.means(),
             given_scores=self.given_scores.means(),
-            shifts=tuple(
-                OutputShift(
-                    name=name,
-                    difference=distance.largest,
-                    relative=distance.relative,
-                    top1_agreement=distance.agreement,
-                )
-                for name, distance in self.shifts.items()
-            ),
+            shifts=_as_shifts(self.shifts),
+            source_scores=self.source_scores.means(),
+            quantization=_as_shifts(self.quantization),
             moved_channels=self.snap.moved,
             largest_shift_steps=self.snap.largest_shift_steps,
         )
+
+
+def _as_shifts(distances: Mapping[str, Distance]) -> tuple[OutputShift, ...]:
+    return tuple(
+        OutputShift(
+            name=name,
+            difference=distance.largest,
+            relative=distance.relative,
+            top1_agreement=distance.agreement,
+        )
+        for name, distance in distances.items()
+    )
 
 
 def metrics_by_name(graph: Graph, evidence: Evidence) -> Metrics:

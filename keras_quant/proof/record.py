@@ -32,7 +32,7 @@ def is_recorded(folder: Path, record: Record) -> bool:
         content = (folder / record["file"]).read_bytes()
     except OSError:
         return False
-    return digest(content) == record["sha256"]
+    return bool(digest(content) == record["sha256"])
 
 
 def digest(content: bytes) -> str:

@@ -24,7 +24,8 @@ def one_blas_thread() -> AbstractContextManager[object]:
 
     For the whole process, so it is entered once, by whoever starts the threads.
     """
-    return _controller().limit(limits=1, user_api="blas")
+    limited: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
+    return limited
 
 
 @functools.cache

@@ -28,7 +28,7 @@ class Witness:
         probe: those of a file that gives all codes; None where there are none.
         probe_answers: whether the probe gives the file's outputs too, as it computes all of it.
         load: of the runner.
-        stored_offset: what is added to codes that are stored.
+        stored_shift: what is added to codes that are stored.
         metrics: what outputs are judged by, by name.
     """
 
@@ -38,7 +38,7 @@ class Witness:
     probe: bytes | None
     probe_answers: bool
     load: Callable[[bytes], Runner]
-    stored_offset: Callable[[QParams], int]
+    stored_shift: Callable[[QParams], int]
     metrics: Metrics = field(default_factory=dict)
 
 
@@ -64,7 +64,7 @@ def call_witness(graph: Graph, form: Format, content: bytes, metrics: Metrics) -
         probe=probe,
         probe_answers=probe_answers,
         load=definition.runner,
-        stored_offset=definition.stored_offset,
+        stored_shift=definition.stored_shift,
         metrics=metrics,
     )
 
@@ -126,10 +126,9 @@ class Trial:
     def _count(self, tally: Tally, name: str, answers: Arrays, codes: np.ndarray) -> None:
         """Counts codes, as they are stored: no wider type is made of them where they fit."""
         stored = _checked(name, answers, codes)
-        qparams = self._witness.graph.tensors[name].qparams
-        assert qparams is not None, name
+        qparams = self._witness.graph.tensors[name].grid
         tally.compared[name] += codes.size
-        wanted = _as_stored(codes, qparams, self._witness.stored_offset(qparams), stored.dtype)
+        wanted = _as_stored(codes, qparams, self._witness.stored_shift(qparams), stored.dtype)
         tally.different[name] += int(np.count_nonzero(stored != wanted))
 
     def _answer(self, name: str, answers: Arrays, expected: np.ndarray) -> np.ndarray:
@@ -138,7 +137,7 @@ class Trial:
         qparams = self._witness.graph.tensors[name].qparams
         if qparams is None:
             return stored
-        codes = stored.astype(np.int32) - self._witness.stored_offset(qparams)
+        codes = stored.astype(np.int32) - self._witness.stored_shift(qparams)
         return self._reals(name, codes)
 
     def _reals(self, name: str, values: np.ndarray) -> np.ndarray:
@@ -157,12 +156,12 @@ def _checked(name: str, answers: Arrays, expected: np.ndarray) -> np.ndarray:
     return answers[name]
 
 
-def _as_stored(codes: np.ndarray, qparams: QParams, offset: int, dtype: np.dtype) -> np.ndarray:
+def _as_stored(codes: np.ndarray, qparams: QParams, shift: int, dtype: np.dtype) -> np.ndarray:
     """Codes as a file has them, in its own dtype; in int32 where that does not hold them."""
     if np.issubdtype(dtype, np.integer):
-        limits, ends = np.iinfo(dtype), (qparams.qmin + offset, qparams.qmax + offset)
-        if limits.min <= min(ends) and max(ends) <= limits.max:
+        info, ends = np.iinfo(dtype), (qparams.qmin + shift, qparams.qmax + shift)
+        if info.min <= min(ends) and max(ends) <= info.max:
             # Integers wrap around: on the way the sum may not fit, in the end it does.
             same = codes.view(dtype) if codes.itemsize == dtype.itemsize else codes.astype(dtype)
-            return same + np.array(offset).astype(dtype) if offset else same
-    return codes.astype(np.int32) + offset
+            return same + np.array(shift).astype(dtype) if shift else same
+    return codes.astype(np.int32) + shift

@@ -16,7 +16,7 @@ from keras_quant.proof.gate import Proven
 from keras_quant.proof.keras_answers import Values
 from keras_quant.proof.parity import Parity
 from keras_quant.proof.record import PARITY_NAME, digest, is_recorded, read_records
-from keras_quant.runs import GRAPH_NAME
+from keras_quant.runs import GRAPH_NAME, locked
 
 SAMPLES = 8  # images that go with a file to a board
 
@@ -64,6 +64,13 @@ def write_proven(
             model.failed-parity.* beside parity.json, and an older model.* is removed.
         FileError: the folder cannot be written.
     """
+    with locked(folder, wait=True):
+        return _write(proven, folder, more or {})
+
+
+def _write(
+    proven: Proven, folder: Path, more: Mapping[str, Callable[[Path], None]]
+) -> tuple[Export, ...]:
     sweep(folder)
     paths, made = {}, {}
     contents: dict[Path, bytes | Callable[[Path], None]] = {}
@@ -73,7 +80,7 @@ def write_proven(
         contents[paths[form]] = proven.contents[form]
         contents |= _beside(proven, form, folder)
         made[form.name] = _record(name, proven, form)
-    contents |= {folder / name: write for name, write in (more or {}).items()}
+    contents |= {folder / name: write for name, write in more.items()}
     contents[folder / GRAPH_NAME] = pack_graph(proven.snap.graph)
     records = _other_records(folder, made) | made
     contents[folder / PARITY_NAME] = f"{to_json(records)}\n".encode()

@@ -11,7 +11,7 @@ from keras_quant.preprocessing import Preprocessing
 if TYPE_CHECKING:
     import numpy as np
 
-Step: TypeAlias = "Callable[[], dict[str, np.ndarray]]"
+Inference: TypeAlias = "Callable[[], dict[str, np.ndarray]]"
 """Computes the batch that was prepared: by name, (batch, *shape), in the dtype of the model."""
 
 
@@ -45,7 +45,7 @@ class Runner(Protocol):
         """Names of the inputs."""
         ...
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """Takes a batch, and does what need not be done again to compute it again.
 
         Args:

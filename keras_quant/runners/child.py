@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from keras_quant import errors
 from keras_quant.errors import KerasQuantError, ModelError, UsageError
 from keras_quant.json_codec import from_plain
-from keras_quant.runners import RunnerInfo, Step
+from keras_quant.runners import Inference, RunnerInfo
 from keras_quant.runners.messages import Arrays, receive, send
 
 if TYPE_CHECKING:
     import numpy as np
+    from _typeshed import DataclassInstance
 
 SECONDS, SECONDS_VARIABLE = 50.0, "KQ_CHILD_SECONDS"
 """How long one request may take: to load a file, or to compute a batch of BATCH_BYTES. Loading a
@@ -50,7 +51,7 @@ _CODE = (
 )
 
 
-Record = TypeVar("Record")
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ class ChildRunner:
         self._child = Child(file, limits or limits_for(file))
         self.info, self.inputs, self.batch = self._child.load(runner)
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """Takes a batch, see Runner; there is nothing to do ahead."""
         return partial(self.run, inputs)
 

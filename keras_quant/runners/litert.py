@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_quant.errors import DataError, ModelError
 from keras_quant.preprocessing import METADATA_KEY, Preprocessing, preprocessing_from_json
 from keras_quant.quiet import native_logs_hidden
-from keras_quant.runners import RunnerInfo, Step
+from keras_quant.runners import Inference, RunnerInfo
 from keras_quant.runners.batches import in_batches
 
 _PACKAGE = "ai-edge-litert"
@@ -62,10 +62,10 @@ class LiteRTRunner:
         """Computes a batch, once, see `prepare`."""
         return self.prepare(inputs)()
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """Takes a batch, see Runner; int8 outputs come as they are stored.
 
-        Floats for an input of codes are rounded on the grid that the file tells.
+        Floats for an input of codes are rounded on the grid that the file states.
 
         Raises:
             DataError: an input is missing or of another shape than the model takes.
@@ -80,14 +80,14 @@ class LiteRTRunner:
             for name, details in self._inputs.items()
         }
         try:
-            self._fit({index: array.shape for index, array in arrays.items()})
+            self._resize({index: array.shape for index, array in arrays.items()})
         except (ValueError, RuntimeError) as error:
             raise self._broken(error) from error
         for index, array in arrays.items():
             self._interpreter.set_tensor(index, array)
-        return self._step
+        return self._infer
 
-    def _step(self) -> dict[str, np.ndarray]:
+    def _infer(self) -> dict[str, np.ndarray]:
         try:
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
@@ -97,7 +97,7 @@ class LiteRTRunner:
             for name, details in self._outputs.items()
         }
 
-    def _fit(self, shapes: Mapping[int, tuple[int, ...]]) -> None:
+    def _resize(self, shapes: Mapping[int, tuple[int, ...]]) -> None:
         """Makes room for inputs of other shapes than the last ones."""
         if shapes == self._shapes:
             return
@@ -160,9 +160,9 @@ def _stored(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
     scale, zero_point = details["quantization"]
     if values.dtype == details["dtype"] or not scale:
         return values
-    limits = np.iinfo(details["dtype"])
+    info = np.iinfo(details["dtype"])
     codes = np.rint(values * np.float32(1 / scale)) + zero_point
-    return np.clip(codes, limits.min, limits.max).astype(details["dtype"])
+    return np.asarray(np.clip(codes, info.min, info.max), details["dtype"])
 
 
 def _fixed_batch(inputs: Mapping[str, Any]) -> int | None:

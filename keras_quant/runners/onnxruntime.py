@@ -19,7 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from keras_quant.errors import DataError, ModelError
 from keras_quant.preprocessing import METADATA_KEY, preprocessing_from_json
-from keras_quant.runners import RunnerInfo, Step
+from keras_quant.runners import Inference, RunnerInfo
 from keras_quant.runners.batches import in_batches
 
 _PACKAGE = "onnxruntime"
@@ -92,7 +92,7 @@ class OnnxRuntimeRunner:
         """Computes a batch, once, see `prepare`."""
         return self.prepare(inputs)()
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> Inference:
         """Takes a batch, see Runner; uint8 outputs come as they are stored.
 
         Raises:
@@ -103,9 +103,9 @@ class OnnxRuntimeRunner:
         if self.batch not in (None, images):
             return partial(in_batches, self.run, inputs, self.batch)
         arrays = {name: np.asarray(inputs[name]) for name in self.inputs}
-        return partial(self._step, arrays)
+        return partial(self._infer, arrays)
 
-    def _step(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _infer(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, arrays), strict=True))
         except _RUN_ERRORS as error:
@@ -235,7 +235,7 @@ def products_saturate() -> bool:
 def _load(
     model: bytes | Path, options: onnxruntime.SessionOptions
 ) -> tuple[onnxruntime.InferenceSession, Counter[str]]:
-    """A session, and the operators of its graph, which only a file can tell."""
+    """A session, and the operators of its graph, which only a file can name."""
     given = model if isinstance(model, bytes) else str(model)
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"

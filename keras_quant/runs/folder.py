@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant.errors import RunError
-from keras_quant.files import make_folder, sweep
+from keras_quant.files import is_temporary, make_folder, sweep
 from keras_quant.runs import records
+from keras_quant.runs.lock import LOCK_NAME, locked
 
 GRAPH_NAME = "model.kqgraph"
 
@@ -52,29 +55,44 @@ class RunFolder:
         return self.path / "tensorboard"
 
 
-def create(path: Path, *, overwrite: bool) -> RunFolder:
-    """Makes an empty run folder.
+@contextmanager
+def create(path: Path, *, overwrite: bool) -> Iterator[RunFolder]:
+    """Makes an empty run folder, and holds it, see `lock.locked`.
 
     Raises:
-        RunError: there is a run already and overwrite is off, or a folder of other things.
+        RunError: there is a run already and overwrite is off, or a folder of other things; or
+            another process works on it.
         FileError: the system refuses.
     """
+    _check_free(path, overwrite=overwrite)
+    with locked(path):
+        _check_free(path, overwrite=overwrite)  # another process may have been first
+        try:
+            sweep(path)
+            if _is_run(path):
+                _empty(path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be emptied: {error}. Give --name NAME") from error
+        yield RunFolder(path)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
     make_folder(path)
-    is_run = (path / records.FILE_NAME).exists()
-    if is_run and not overwrite:
+    if _is_run(path) and not overwrite:
         raise RunError(
             f"{path}: a run of that name exists. Give --name NAME for another, --overwrite to "
             "replace it, or --resume to go on with it"
         )
     try:
-        sweep(path)
-        if is_run:
-            _empty(path)
-        elif any(path.iterdir()):
-            raise RunError(f"{path}: not empty, and not a run. Give --name NAME, or empty it")
+        others = [entry for entry in path.iterdir() if not is_temporary(entry)]
     except OSError as error:
-        raise RunError(f"{path}: cannot be emptied: {error}. Give --name NAME") from error
-    return RunFolder(path)
+        raise RunError(f"{path}: cannot be read: {error}. Give --name NAME") from error
+    if not _is_run(path) and any(entry.name != LOCK_NAME for entry in others):
+        raise RunError(f"{path}: not empty, and not a run. Give --name NAME, or empty it")
+
+
+def _is_run(path: Path) -> bool:
+    return (path / records.FILE_NAME).exists()
 
 
 def _empty(path: Path) -> None:
@@ -83,7 +101,7 @@ def _empty(path: Path) -> None:
     for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        elif entry != record:
+        elif entry not in (record, path / LOCK_NAME):
             entry.unlink()
     record.unlink()
 
@@ -101,12 +119,17 @@ def model_of(path: Path) -> Path:
     return model
 
 
-def reopen(path: Path) -> RunFolder:
-    """Opens a run that was stopped, and removes what a killed process left half-written.
+@contextmanager
+def reopen(path: Path) -> Iterator[RunFolder]:
+    """Opens a run that was stopped, and holds it, see `lock.locked`.
+
+    What a killed process left half-written is removed.
 
     Raises:
-        RunError: there is no run.
+        RunError: there is no run, or another process works on it.
+        FileError: the system refuses.
     """
     records.load(path)
-    sweep(path)
-    return RunFolder(path)
+    with locked(path):
+        sweep(path)
+        yield RunFolder(path)

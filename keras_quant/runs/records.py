@@ -82,7 +82,9 @@ class DatasetRecord:
         source: where they came from: a path, a package, an address.
         sizes: number of images of each split.
         input_shape: (height, width, channels), or (features,).
-        num_classes: labels are 0 .. num_classes - 1.
+        num_classes: labels are 0 .. num_classes - 1; 0 where there are no labels.
+        has_labels: whether anything says what is in the images; if not, nothing is right or wrong,
+            and no accuracy is among the figures.
         preprocess: what becomes of pixels in front of the model; None for float data as they are.
         validation_fraction: share of the training images that was held out.
     """
@@ -92,6 +94,7 @@ class DatasetRecord:
     sizes: Mapping[str, int]
     input_shape: tuple[int, ...]
     num_classes: int
+    has_labels: bool = True
     preprocess: Preprocessing | None = None
     validation_fraction: float = 0.1
 
@@ -111,6 +114,7 @@ class TrainingRecord:
         parent: the run whose weights training started from.
         distill: share of the parent's answers in the loss; 0 for the labels alone.
         loss_weights: of the outputs' losses; () where all have 1.
+        threads: that TensorFlow computed with; 0 for one a core, see `environment`.
     """
 
     method: str
@@ -125,6 +129,7 @@ class TrainingRecord:
     parent: str | None = None
     distill: float = 0.0
     loss_weights: tuple[float, ...] = ()
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +238,18 @@ def differing_settings(a: RunRecord, b: RunRecord) -> list[str]:
     return [name for name in SETTINGS if plain[0][name] != plain[1][name]]
 
 
+def differing_rounding(a: RunRecord, b: RunRecord) -> list[str]:
+    """What differs between the machines of two records that decides over the last bits of sums.
+
+    Returns: "NAME A, now B" each.
+    """
+    names = ["cpu_instructions", "onednn"]
+    if a.training is None or not a.training.threads:
+        names.append("cores")
+    pairs = [(name, a.environment.get(name), b.environment.get(name)) for name in names]
+    return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
+
+
 def versions() -> dict[str, str]:
     """Versions of the installed ones among RECORDED_PACKAGES; imports none of them."""
     installed = {}
@@ -248,7 +265,8 @@ def environment() -> dict[str, str]:
     """Says what this process runs on.
 
     Returns: python, platform, cpu, cpu_instructions (those of CPU_FLAGS that it has), cores;
-        "unknown" where the system does not tell.
+        "unknown" where the system does not say; and onednn, what TF_ENABLE_ONEDNN_OPTS says, which
+        decides with whose kernels TensorFlow computes.
     """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
@@ -260,6 +278,7 @@ def environment() -> dict[str, str]:
         "cpu": facts.get("model name") or platform.processor() or platform.machine() or "unknown",
         "cpu_instructions": ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "unknown",
         "cores": str(os.cpu_count() or "unknown"),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
     }
 
 

@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterable
 
 from keras_quant.errors import SchemeError
-from keras_quant.schemes.scheme import ACTIVATION_8, FLOAT, TERNARY, QuantSpec, Rule, Scheme
+from keras_quant.schemes.scheme import (
+    ACTIVATION_8,
+    FLOAT,
+    TERNARY,
+    QuantSpec,
+    Rule,
+    Scheme,
+    is_float,
+)
 
 MAX_BITS_WITH_WIDE_SUMS = 3
 
@@ -108,7 +116,10 @@ def freed(scheme: Scheme, *, symmetric: bool = False) -> Scheme:
 
     Args:
         symmetric: real 0 stays code 0; else zero points are free too.
+    Returns: the scheme itself where it leaves everything in float.
     """
+    if is_float(scheme):
+        return scheme
 
     def free(spec: QuantSpec | None) -> QuantSpec | None:
         if spec is None or spec.is_float:

@@ -54,7 +54,7 @@ def load_scheme(name_or_path: str) -> Scheme:
 
     Raises:
         SchemeError: no such preset or file, or the file is not a valid scheme; all problems
-            of a file are told at once.
+            of a file are reported at once.
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):

@@ -26,7 +26,7 @@ INT8, FLOAT = "Int8", "Float"
 
 # Operators whose precision decides how fast a network runs.
 COMPUTE_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# The builder's log tells of each layer of the engine on one line, in these words.
+# The builder's log reports each layer of the engine on one line, in these words.
 _LAYER = re.compile(r"Name: .*?, LayerType: (?P<kind>\w+), (?P<parts>.*)")
 _SECTION = re.compile(r"(Inputs|Constants|Outputs): \[")
 _DATATYPE = re.compile(r"Datatype: (\w+)")
@@ -94,7 +94,7 @@ def _build(trt: Any, content: bytes, logger: tensorrt_rtx.ILogger) -> list[str]:
 def _logger(trt: Any, lines: list[str]) -> tensorrt_rtx.ILogger:
     """A logger that keeps what it is told."""
 
-    class Log(trt.ILogger):  # type: ignore[misc,name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]  # TensorRT has no types
         errors: list[str] = []
 
         def __init__(self) -> None:
@@ -137,7 +137,7 @@ def _is_int8(kind: str, types: Sequence[str]) -> bool:
 
 
 def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which each node has a name of its own, by which the log tells of it."""
+    """A copy in which each node has a name of its own, by which the log reports it."""
     named = type(model)()
     named.CopyFrom(model)
     taken: set[str] = set()

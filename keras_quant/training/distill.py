@@ -1,6 +1,6 @@
 """Distillation: a float model's answers as targets beside the labels.
 
-A net of few bits fits its parent's answers better than the labels alone, which say nothing of
+A net of few bits learns its parent's answers better than the labels alone, which say nothing of
 what else an image resembles (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network",
 section 2; for few bits Mishra and Marr 2018, "Apprentice").
 """

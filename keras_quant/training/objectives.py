@@ -58,7 +58,7 @@ def _measure_images(images: np.ndarray, outputs: np.ndarray) -> tuple[float, flo
 
 
 def _decibels(squared_error: float) -> float:
-    """The peak signal-to-noise ratio of values whose peak is 1; no more than float32 can tell."""
+    """The peak signal-to-noise ratio of values whose peak is 1; no more than float32 resolves."""
     return -10 * math.log10(max(squared_error, float(np.finfo(np.float32).eps) ** 2))
 
 

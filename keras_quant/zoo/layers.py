@@ -10,7 +10,7 @@ Shape = tuple[int, int, int]  # (height, width, channels)
 
 SMALL_IMAGE = 64  # below, the strided stems made for ImageNet would leave too few pixels
 INITIALIZER = "he_normal"  # He et al. 2015: keeps the variance through ReLU layers
-# Keras' default of 0.99 averages over more steps than a short training has.
+# Keras' default of 0.99 averages over more batches than a short training has.
 BN_MOMENTUM = 0.9
 
 

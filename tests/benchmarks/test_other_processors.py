@@ -111,7 +111,7 @@ def halves() -> tuple[Graph, np.ndarray]:
 
 
 def test_onnx_runtime_rounds_half_sums_up_on_arm(emulator: Emulator) -> None:
-    """Its kernel there does (MLAS, qladd.cpp, NEON), which docs/portability.md tells."""
+    """Its kernel there does (MLAS, qladd.cpp, NEON), which docs/portability.md says."""
     graph, codes = halves()
     runner = emulated(EXACT_FORMATS["onnx"], emulator).definition.runner(emit_onnx_x86(graph))
     found = runner.run({"image": (codes * 0.25).astype(np.float32)[np.newaxis]})["sum"][0]

@@ -60,7 +60,7 @@ def test_batches_are_smaller_where_images_are_large(monkeypatch: pytest.MonkeyPa
     planned = plan(model, W4A4)
     collect(planned, model, images_of(300), reals=to_unit, on_images=seen.append)
     assert seen == [128, 256, 300]
-    values = sum(int(np.prod(step.shape)) for step in planned.steps)
+    values = sum(int(np.prod(operation.shape)) for operation in planned.operations)
     monkeypatch.setattr(module, "BATCH_BYTES", 4 * values * 7 + 3)
     seen.clear()
     collect(planned, model, images_of(20), reals=to_unit, on_images=seen.append)

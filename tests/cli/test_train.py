@@ -62,7 +62,7 @@ def train(out: Path, name: str, *arguments: object) -> Path:
 
 
 def files_below(folder: Path) -> set[str]:
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    return {str(p.relative_to(folder)) for p in folder.rglob("[!.]*") if p.is_file()}
 
 
 def weights_of(run: Path) -> list[np.ndarray]:
@@ -310,6 +310,7 @@ def wrong_data(folder: Path) -> dict[str, Path]:
         (["--learning-rate", "nan"], 2, "--learning-rate is nan; more than 0 is allowed"),
         (["--warmup", "-1"], 2, "--warmup is -1.0; 0 or more is allowed"),
         (["--early-stopping", "-1"], 2, "0 (off) or more is allowed"),
+        (["--threads", "-1"], 2, "0 (one a core) or more is allowed"),
         (["--validation-fraction", "1"], 2, "between 0 and 1 is allowed"),
         (["--seed", "-1"], 2, "--seed is -1; 0 to 4294967295 is allowed"),
         (["--precision", "fp16"], 2, "allowed: float32, bf16"),

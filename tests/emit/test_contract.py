@@ -159,7 +159,7 @@ def test_codes_saturate_at_both_ends_of_their_range(form: Format, qparams: QPara
     stored = load(form, graph).run({"image": ramp})["codes"]
     wanted = np.clip(ramp + qparams.zero_point, qparams.qmin, qparams.qmax)
     np.testing.assert_array_equal(
-        stored.astype(int) - form.definition.stored_offset(qparams), wanted
+        stored.astype(int) - form.definition.stored_shift(qparams), wanted
     )
 
 

@@ -1,4 +1,4 @@
-"""docs/operations.md tells of each operation, for each target."""
+"""docs/operations.md describes each operation, for each target."""
 
 from __future__ import annotations
 

@@ -43,10 +43,10 @@ def test_worst_case_sums_are_exact(qparams: QParams, rows: int):
     kernel[:, 0] = 127
     codes = rng.integers(qparams.qmin, qparams.qmax + 1, (4, rows))
     codes[0] = qparams.qmax
-    offsets = codes - qparams.zero_point
-    found = exact_product(kernel, qparams, headroom=0)(offsets.astype(np.float32))
+    levels = codes - qparams.zero_point
+    found = exact_product(kernel, qparams, headroom=0)(levels.astype(np.float32))
     assert found.dtype == (np.float32 if rows == 10 else np.float64)
-    np.testing.assert_array_equal(found, offsets @ kernel.astype(np.int64))
+    np.testing.assert_array_equal(found, levels @ kernel.astype(np.int64))
 
 
 def test_headroom_widens_the_result():

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from keras_quant.errors import GraphError
 from keras_quant.graph.ir import Node, Shape, Tensor, Weight
 from keras_quant.graph.ops import OPS
-from keras_quant.graph.rounding import ACTIVATIONS, code_dtype
+from keras_quant.graph.pointwise import ACTIVATIONS
+from keras_quant.graph.rounding import code_dtype
 from keras_quant.graph.windows import output_size, padding_of, window_of
 from keras_quant.qparams import QParams, signed, unsigned
 
@@ -75,25 +76,25 @@ def linear_nodes(draw: st.DrawFn, op: str) -> Node:
     )
 
 
-def naive_accumulators(node: Node, offsets: np.ndarray) -> np.ndarray:
-    """Sums of offset * weight for each output, one output at a time."""
-    kernel = node.weight.values.astype(offsets.dtype)
+def naive_accumulators(node: Node, levels: np.ndarray) -> np.ndarray:
+    """Sums of level * weight for each output, one output at a time."""
+    kernel = node.weight.values.astype(levels.dtype)
     if node.op == "dense":
-        return np.stack([(image[:, None] * kernel).sum(axis=0) for image in offsets])
+        return np.stack([(image[:, None] * kernel).sum(axis=0) for image in levels])
     if node.op == "conv2d_transpose":
-        return naive_transpose(node, offsets)
+        return naive_transpose(node, levels)
     window, groups = window_of(node), node.attrs.get("groups", 1)
     if groups > 1:  # zeros where a group does not look
-        whole = np.zeros((*window.size, offsets.shape[-1], kernel.shape[-1]), kernel.dtype)
+        whole = np.zeros((*window.size, levels.shape[-1], kernel.shape[-1]), kernel.dtype)
         taken, given_ = kernel.shape[2], kernel.shape[3] // groups
         for group in range(groups):
             outputs = np.s_[group * given_ : (group + 1) * given_]
             whole[:, :, group * taken : (group + 1) * taken, outputs] = kernel[..., outputs]
         kernel = whole
-    margins = padding_of(window, offsets.shape[1:3])
-    padded = np.pad(offsets, ((0, 0), *margins, (0, 0)))
-    size = output_size(window, offsets.shape[1:3])
-    result = np.zeros((len(offsets), *size, kernel.shape[-1]), offsets.dtype)
+    margins = padding_of(window, levels.shape[1:3])
+    padded = np.pad(levels, ((0, 0), *margins, (0, 0)))
+    size = output_size(window, levels.shape[1:3])
+    result = np.zeros((len(levels), *size, kernel.shape[-1]), levels.dtype)
     for row, column, tap_row, tap_column in np.ndindex(*size, *window.size):
         pixels = padded[
             :,
@@ -106,18 +107,18 @@ def naive_accumulators(node: Node, offsets: np.ndarray) -> np.ndarray:
     return result
 
 
-def naive_transpose(node: Node, offsets: np.ndarray) -> np.ndarray:
+def naive_transpose(node: Node, levels: np.ndarray) -> np.ndarray:
     """Each pixel laid down with the kernel, and what lies in the margins cut off."""
-    kernel, strides = node.weight.values.astype(offsets.dtype), node.attrs["strides"]
-    sizes = zip(offsets.shape[1:3], strides, kernel.shape[:2], strict=True)
+    kernel, strides = node.weight.values.astype(levels.dtype), node.attrs["strides"]
+    sizes = zip(levels.shape[1:3], strides, kernel.shape[:2], strict=True)
     whole = [size * stride + max(taps - stride, 0) for size, stride, taps in sizes]
-    result = np.zeros((len(offsets), *whole, kernel.shape[-1]), offsets.dtype)
-    for row, column, *tap in np.ndindex(*offsets.shape[1:3], *kernel.shape[:2]):
+    result = np.zeros((len(levels), *whole, kernel.shape[-1]), levels.dtype)
+    for row, column, *tap in np.ndindex(*levels.shape[1:3], *kernel.shape[:2]):
         y, x = row * strides[0] + tap[0], column * strides[1] + tap[1]
-        result[:, y, x] += offsets[:, row, column] @ kernel[tap[0], tap[1]]
+        result[:, y, x] += levels[:, row, column] @ kernel[tap[0], tap[1]]
     if node.attrs["padding"] == "valid":
         return result
-    height, width = (n * stride for n, stride in zip(offsets.shape[1:3], strides, strict=True))
+    height, width = (n * stride for n, stride in zip(levels.shape[1:3], strides, strict=True))
     top, left = (whole[0] - height) // 2, (whole[1] - width) // 2
     return result[:, top : top + height, left : left + width]
 

@@ -52,6 +52,7 @@ from keras_quant.proof.baseline import without_quantizers  # noqa: E402
 from keras_quant.proof.formats import FORMATS, Format  # noqa: E402
 from keras_quant.proof.write import Export  # noqa: E402
 from keras_quant.runs import GRAPH_NAME  # noqa: E402
+from keras_quant.runs.lock import LOCK_NAME, locked  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
@@ -98,7 +99,7 @@ def export(path: Path, **changes: Any) -> Export:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK_NAME)
 
 
 def gate_files(folder: Path) -> list[str]:
@@ -333,6 +334,13 @@ def test_float_files_of_the_model_are_written_beside(run: Path, tmp_path: Path) 
     np.testing.assert_allclose(*answers, atol=FLOAT32_ROUNDING)
     (wanted,) = AnswerFunction(without_quantizers(load_model(run / "model.keras")))(images)
     np.testing.assert_allclose(answers[0], wanted[0], atol=FLOAT32_ROUNDING)
+
+
+def test_a_run_that_another_process_works_on_is_not_exported(run: Path, tmp_path: Path) -> None:
+    with locked(run):
+        with pytest.raises(RunError, match=f"process {os.getpid()} works on it"):
+            export(run, images=20)
+        export(run, images=20, out=tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "parity.json"])

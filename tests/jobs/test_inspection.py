@@ -15,7 +15,7 @@ from keras_quant.errors import ModelError, RunError, UsageError  # noqa: E402
 from keras_quant.graph.costs.cost import GraphCost, cost  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.graph.passes.realize import realize  # noqa: E402
-from keras_quant.graph.store import save_graph  # noqa: E402
+from keras_quant.graph.store import pack_graph  # noqa: E402
 from keras_quant.jobs.inspection import Inspection, file_of, graph_of, inspect  # noqa: E402
 from keras_quant.model.files import save_model  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits, with_overrides  # noqa: E402
@@ -173,7 +173,7 @@ def test_graph_that_tflite_cannot_hold_is_told() -> None:
 def test_exported_run_is_read_from_its_graph_and_its_file(tmp_path: Path) -> None:
     graph = realize(zoo_graph("mlp", "4"), snap=False).graph
     run = make_run(tmp_path / "run", tflite=emit_tflite(graph) + b"1234")
-    save_graph(graph, run / "export" / "model.kqgraph")
+    (run / "export" / "model.kqgraph").write_bytes(pack_graph(graph))
     found = inspect(graph_of(str(run), scheme=None, dataset=None), file=file_of(str(run)))
     assert found.cost == cost(graph)
     assert found.file.total == len(emit_tflite(graph)) + 4
@@ -181,7 +181,7 @@ def test_exported_run_is_read_from_its_graph_and_its_file(tmp_path: Path) -> Non
 
 
 def test_inspecting_a_graph_file_does_not_load_tensorflow(tmp_path: Path) -> None:
-    save_graph(zoo_graph("mlp", "4"), tmp_path / "model.kqgraph")
+    (tmp_path / "model.kqgraph").write_bytes(pack_graph(zoo_graph("mlp", "4")))
     code = (
         "import sys; from keras_quant.jobs.inspection import graph_of, inspect; "
         "inspect(graph_of(sys.argv[1], scheme=None, dataset=None)); "

@@ -1,4 +1,4 @@
-"""From --preprocess of a training to the files of a board: everything is told, and agrees."""
+"""From --preprocess of a training to the files of a board: everything is reported, and agrees."""
 
 from __future__ import annotations
 

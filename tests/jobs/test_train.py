@@ -8,6 +8,8 @@ import errno
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +23,13 @@ pytestmark = [
 ]
 
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
-from keras_quant.errors import ParityError, RunError, TrainingError, UsageError  # noqa: E402
+from keras_quant.errors import (  # noqa: E402
+    KerasQuantWarning,
+    ParityError,
+    RunError,
+    TrainingError,
+    UsageError,
+)
 from keras_quant.files import FileError  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
@@ -29,8 +37,10 @@ from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
 from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.history import Epoch  # noqa: E402
+from keras_quant.runs.lock import LOCK_NAME, locked  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
+from keras_quant.tf import tf  # noqa: E402
 from keras_quant.training.optimizer_settings import OptimizerSettings  # noqa: E402
 
 SETTINGS = TrainSettings(
@@ -106,6 +116,49 @@ def begun(half: Path, tmp_path: Path) -> Path:
     return shutil.copytree(half, tmp_path / "run")
 
 
+@pytest.mark.parametrize("how", [{"resume": True}, {"overwrite": True}])
+def test_a_run_that_another_process_works_on_is_left_alone(
+    begun: Path, how: dict[str, bool]
+) -> None:
+    before = {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+    with locked(begun), pytest.raises(RunError, match=f"process {os.getpid()} works on it"):
+        train(SETTINGS, begun, **how, progress=Progress(quiet=True))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_that_goes_on_where_sums_round_otherwise_says_so(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    with pytest.warns(KerasQuantWarning, match="not to the bits .* onednn default, now 0$"):
+        run(begun, resume=True)
+
+
+def test_other_threads_than_tensorflow_already_uses_are_refused(tmp_path: Path) -> None:
+    tf.reduce_sum([1.0, 2.0])
+    settings = dataclasses.replace(SETTINGS, threads=3)
+    with pytest.raises(UsageError, match="3 threads: TensorFlow is at work in this process"):
+        run(tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_threads_are_set_and_recorded(tmp_path: Path) -> None:
+    script = (
+        "from keras_quant.cli.main import main\n"
+        "try:\n main(['train', '--model', 'mlp', '--epochs', '1', '--threads', '1'])\n"
+        "except SystemExit as end:\n assert end.code == 0\n"
+        "import tensorflow as tf\n"
+        "print(tf.config.threading.get_intra_op_parallelism_threads())"
+    )
+    words = [sys.executable, "-c", script]
+    out = subprocess.run(words, cwd=tmp_path, check=True, text=True, stdout=subprocess.PIPE).stdout
+    assert out.split()[-1] == "1"
+    (path,) = (tmp_path / "models").iterdir()
+    training = records.load(path).training
+    assert training is not None and training.threads == 1
+
+
 def test_stopped_training_goes_on_to_the_same_weights(begun: Path, whole: Path) -> None:
     before = records.load(begun)
     assert (before.status, len(history(begun))) == ("training", 1)
@@ -177,7 +230,7 @@ def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
         patch.setattr("keras_quant.proof.formats.tflite.emit_tflite", wrong_file)
         with pytest.raises(ParityError, match="does not answer as the model does"):
             run(path, ONE_EPOCH)
-    names = sorted(file.name for file in (path / "export").iterdir())
+    names = sorted(file.name for file in (path / "export").iterdir() if file.name != LOCK_NAME)
     assert names == ["model.failed-parity.tflite", "model.kqgraph", "parity.json"]
     record = records.load(path)
     assert record.status == "trained"
@@ -185,7 +238,7 @@ def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
         "Keras model"
     ]
     run(path, ONE_EPOCH, resume=True)
-    names = sorted(file.name for file in (path / "export").iterdir())
+    names = sorted(file.name for file in (path / "export").iterdir() if file.name != LOCK_NAME)
     assert names == ["model.kqgraph", "model.tflite", "parity.json"]
     assert records.load(path).status == "exported"
 
@@ -207,7 +260,7 @@ def test_checkpoint_that_does_not_fit_the_disk_leaves_a_run_that_goes_on(
         run(begun, resume=True)
     full_disk(resource.RLIM_INFINITY)
     assert (begun / "checkpoint.npz").read_bytes() == before
-    assert list(begun.glob(".*")) == []
+    assert [path.name for path in begun.glob(".*")] == [LOCK_NAME]
     assert_same_run(run(begun, resume=True), whole)
 
 
@@ -241,7 +294,7 @@ def test_whichever_file_the_disk_has_no_room_for_the_run_goes_on(
         except FileError as error:
             assert "Free some space on that disk" in str(error)  # noqa: PT017
             failed.append(str(error).partition(": ")[0].rpartition("/")[2])
-        assert [file for file in path.rglob("*") if file.name.startswith(".")] == []
+        assert {file.name for file in path.rglob(".*")} == {LOCK_NAME}
         resumable = (path / "run.json").exists()
         train(ONE_EPOCH, path, resume=resumable, progress=Progress(quiet=True))
         assert_same_run(path, expected)

@@ -8,14 +8,14 @@ import numpy as np
 
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.reference import run_reference
-from keras_quant.methods.readers import read_grid
+from keras_quant.methods.readers import read_activation
 from keras_quant.tf import keras
 
 
 def keras_codes(model: keras.Model, images: Any) -> dict[str, np.ndarray]:
     """Codes of each quantizing layer, by its name."""
-    grids = {layer.name: read_grid(layer) for layer in model.layers}
-    found = {name: grid for name, grid in grids.items() if grid is not None}
+    read = {layer.name: read_activation(layer, layer.name) for layer in model.layers}
+    found = {name: act.qparams for name, act in read.items() if act and act.qparams}
     if isinstance(images, dict):
         images = [images[tensor.node.layer.name] for tensor in model.inputs]
     probe = keras.Model(model.inputs, {name: model.get_layer(name).output for name in found})

@@ -118,7 +118,7 @@ def model_of(*, norm: dict | None = None, **options) -> keras.Model:
 @pytest.mark.parametrize(
     ("model", "owners"),
     [
-        (lambda: model_of(), {"conv/bias:0"}),
+        (lambda: model_of(), {"conv/bias:0", "conv/kernel:0"}),
         (lambda: model_of(norm={}), {"norm/beta:0", "norm/gamma:0"}),
         (lambda: model_of(norm={}, use_bias=False), {"norm/beta:0", "norm/gamma:0"}),
         (lambda: model_of(norm={"scale": False}), {"norm/beta:0"}),

@@ -21,8 +21,8 @@ from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.lower.table import tabulate_codes  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
+from keras_quant.model.operations import Lookup, describe  # noqa: E402
 from keras_quant.model.pointwise import hard_sigmoid_keras3, hard_swish  # noqa: E402
-from keras_quant.model.steps import Lookup, describe  # noqa: E402
 from keras_quant.prepare import plan, with_grids, wrap  # noqa: E402
 from keras_quant.qparams import signed, unsigned  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
@@ -159,10 +159,10 @@ def test_a_function_without_float_form_is_refused_by_name() -> None:
 
 
 def test_a_function_that_gives_no_number_is_refused() -> None:
-    step = Lookup(name="l", layer=L.Activation("tanh"), function=tf.math.log)
+    operation = Lookup(name="l", layer=L.Activation("tanh"), function=tf.math.log)
     source = signed(4, 0.5, narrow_range=True)
     with pytest.raises(LoweringError, match=r"l \(Activation: not finite between -3.5 and 3.5"):
-        tabulate_codes(step, source)
+        tabulate_codes(operation, source)
 
 
 def test_a_function_of_several_values_is_no_lookup() -> None:
@@ -175,6 +175,6 @@ def test_a_function_of_several_values_is_no_lookup() -> None:
 
 def test_products_of_three_are_products_of_two() -> None:
     source = classifier(body=lambda x: L.Multiply(name="cube")([x, x, x]))
-    assert [step.name for step in describe(source) if step.kind == "multiply"] == [
+    assert [operation.name for operation in describe(source) if operation.kind == "multiply"] == [
         *["cube_of2", "cube"]
     ]

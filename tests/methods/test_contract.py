@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.methods import layers  # noqa: E402
-from keras_quant.methods.readers import read_grid  # noqa: E402
+from keras_quant.methods.readers import read_activation  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 from tests.methods.twins import (  # noqa: E402
@@ -93,8 +93,8 @@ def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec
 def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: QuantSpec) -> None:
     kernel = computed_kernel(wrapped(method, kind, weight), kind)
     first = first_channel(kernel, kind)
-    limit = np.abs(kernel).max() if weight == BINARY and not weight.per_channel else 1e-6
-    assert np.abs(first).max() <= limit
+    most = np.abs(kernel).max() if weight == BINARY and not weight.per_channel else 1e-6
+    assert np.abs(first).max() <= most
 
 
 @every_method
@@ -140,8 +140,8 @@ def test_quantized_layer_keeps_name_and_settings(method: Method, kind: str) -> N
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_grid_names_the_values_that_the_layer_puts_out(method: Method, grid: QParams) -> None:
     layer = activation(method, "act", grid)
-    read = read_grid(layer)
-    assert dataclasses.astuple(read) == dataclasses.astuple(grid)
+    read = read_activation(layer, "act")
+    assert dataclasses.astuple(read.qparams) == dataclasses.astuple(grid)
     span = grid.scale * (grid.qmax - grid.qmin + 2)
     # Eighths of a step: all codes, all midpoints and both ends are among them.
     x = np.arange(-span, span + grid.scale / 8, grid.scale / 8, dtype=np.float32)
@@ -152,7 +152,7 @@ def test_grid_names_the_values_that_the_layer_puts_out(method: Method, grid: QPa
 @every_method
 def test_step_of_a_bound_gives_it_the_highest_code(method: Method) -> None:
     layer = activation(method, "act", SIX)
-    assert dataclasses.astuple(read_grid(layer)) == dataclasses.astuple(SIX)
+    assert dataclasses.astuple(read_activation(layer, "act").qparams) == dataclasses.astuple(SIX)
     # Odd sixteenths of a step: no midpoint, where float32 may round either way.
     codes = np.arange(-64, 8 * 260) / 8 + 1 / 16
     expected = np.clip(np.rint(codes), 0, 255).astype(np.float32) * np.float32(SIX.scale)

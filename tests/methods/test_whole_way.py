@@ -24,7 +24,7 @@ from keras_quant.jobs.inspection import graph_of, inspect  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.methods.layers import GroupStep  # noqa: E402
-from keras_quant.methods.readers import is_quantized, read_grid, read_kernel  # noqa: E402
+from keras_quant.methods.readers import is_quantized, read_activation, read_kernel  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
 from keras_quant.prepare import plan, wrap  # noqa: E402
 from keras_quant.proof.baseline import without_quantizers  # noqa: E402
@@ -126,7 +126,7 @@ def test_float_file_is_the_model_without_quantizers(run_of, method) -> None:
     run = run_of(method, "asymmetric")
     plain = without_quantizers(run.model)
     for layer in plain.layers:
-        assert not is_quantized(layer) and read_grid(layer) is None, layer.name
+        assert not is_quantized(layer) and read_activation(layer, "") is None, layer.name
         assert type(layer).__module__.partition(".")[0] == "tf_keras", layer.name
     images = np.random.default_rng(0).random((5, 8, 8, 1)).astype(np.float32)
     # Kernels are the ones that were trained, not those that they were rounded to.
@@ -171,10 +171,11 @@ def test_words_of_the_scheme_are_in_the_graph(run_of, method) -> None:
 @every_method
 def test_a_group_shares_its_scale_after_training_and_loading(run_of, method) -> None:
     model = run_of(method, "asymmetric").model
-    grids = {layer.name: read_grid(layer) for layer in model.layers}
+    read = {layer.name: read_activation(layer, layer.name) for layer in model.layers}
+    grids = {name: found.qparams for name, found in read.items() if found}
     # What the calls of the shared layer and the addition read and write.
     names = [name for name in grids if name.startswith(("relu0", "relu1", "shared", "sum"))]
-    scales = {grids[name].scale for name in names if grids[name]}
+    scales = {grids[name].scale for name in names}
     assert len(names) >= 4 and len(scales) == 1
 
 

@@ -82,14 +82,42 @@ def branches() -> keras.Model:
     return keras.Model(vector, body(mixed(vector)))
 
 
+def arithmetic() -> keras.Model:
+    """Operations in place of layers: of values, and of values and numbers."""
+    image = keras.Input((6, 6, 3))
+    x = (image - 0.5) / 0.25
+    a, b = L.Conv2D(4, 3)(x), L.Conv2D(4, 3, activation="relu")(2 * x + 1)
+    x = a + b - a * b
+    x = keras.ops.relu(1 - x) + keras.ops.maximum(-a, b) + b / 3
+    y = keras.ops.concatenate([x, keras.ops.silu(a)], axis=-1) + 0.5
+    x = L.Flatten()(keras.ops.sigmoid(y) - keras.ops.tanh(y))
+    return keras.Model(image, L.Dense(3)(x))
+
+
+def dicts() -> keras.Model:
+    """Inputs and outputs by name, also of a model inside, whose keys are in no order."""
+
+    def mixed(given: dict[str, keras.KerasTensor]) -> dict[str, keras.KerasTensor]:
+        hidden = L.Dense(5)(L.Concatenate()([given["b"], given["a"]]))
+        return {"two": L.Dense(4)(hidden), "one": hidden + 1}
+
+    inner = {"b": keras.Input((4,), name="b"), "a": keras.Input((3,), name="a")}
+    body = keras.Model(inner, mixed(inner))
+    left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
+    found = body({"b": left, "a": right})
+    total = found["two"] + left
+    return keras.Model({"right": right, "left": left}, {"sum": total, "first": found["one"]})
+
+
 def write(make: Callable[[], keras.Model], folder: Path) -> None:
     random, model = np.random.default_rng(0), make()
     # Variances stay positive; kernels get both signs.
     values = [random.uniform(0.1, 1, w.shape) - 0.5 * (w.ndim > 1) for w in model.get_weights()]
     model.set_weights(values)
     inputs = [random.random((3, *x.shape[1:]), np.float32) for x in model.inputs]
-    outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
-    outputs = outputs if isinstance(outputs, list) else [outputs]
+    given = dict(zip(("left", "right"), inputs, strict=True)) if make is dicts else inputs
+    given = given if len(given) > 1 else given[0]
+    outputs = keras.tree.flatten(model(given, training=False))
     arrays = {f"x{number}": x for number, x in enumerate(inputs)}
     arrays |= {f"y{number}": np.asarray(y) for number, y in enumerate(outputs)}
     np.savez(folder / f"{make.__name__}.npz", **arrays)
@@ -102,5 +130,5 @@ def write(make: Callable[[], keras.Model], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for make in (nested, twice, deep, resized, ends, frozen, branches):
+    for make in (nested, twice, deep, resized, ends, frozen, branches, arithmetic, dicts):
         write(make, Path(sys.argv[1]))

@@ -11,7 +11,7 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.model.combined import COMBINED, split_combined  # noqa: E402
-from keras_quant.model.steps import Step, describe  # noqa: E402
+from keras_quant.model.operations import Operation, describe  # noqa: E402
 from keras_quant.model.topology import Call, list_calls  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 
@@ -25,7 +25,7 @@ def net(layer: L.Layer, *shapes: tuple[int | None, ...]) -> keras.Model:
     return keras.Model(inputs, layer(inputs if len(inputs) > 1 else [inputs[0]]))
 
 
-def steps_of(model: keras.Model) -> list[Step]:
+def steps_of(model: keras.Model) -> list[Operation]:
     return list(describe(model))
 
 
@@ -59,17 +59,23 @@ def test_sums_and_products_of_two_stay_as_they_are(kind: str) -> None:
 
 
 def test_parts_belong_to_their_layer_and_only_the_last_is_the_output() -> None:
-    steps = steps_of(net(L.Average(name="both"), IMAGE, IMAGE))
-    assert {step.owner for step in steps[2:]} == {"both"}
-    assert [step.name for step in steps if step.outputs] == ["both"]
-    assert [step.kind for step in steps[2:]] == ["reshape"] * 2 + ["concat", "avg_pool", "reshape"]
+    operations = steps_of(net(L.Average(name="both"), IMAGE, IMAGE))
+    assert {operation.owner for operation in operations[2:]} == {"both"}
+    assert [operation.name for operation in operations if operation.outputs] == ["both"]
+    assert [operation.kind for operation in operations[2:]] == ["reshape"] * 2 + [
+        "concat",
+        "avg_pool",
+        "reshape",
+    ]
 
 
 def test_the_calls_of_one_layer_have_parts_of_their_own() -> None:
     add = L.Add(name="add")
     a, b = keras.Input((4, 4, 2)), keras.Input((2, 2, 2))
-    steps = steps_of(keras.Model([a, b], [add([a, a, a]), add([b, b, b])]))
-    parts = {step.name: (step.layer_name, step.shape[0]) for step in steps[2:]}
+    operations = steps_of(keras.Model([a, b], [add([a, a, a]), add([b, b, b])]))
+    parts = {
+        operation.name: (operation.layer_name, operation.shape[0]) for operation in operations[2:]
+    }
     assert list(parts) == ["add_of2", "add", "add_call2_of2", "add_call2"]
     assert all(layer_name == name for name, (layer_name, _) in parts.items())
     heights = [height for _, height in parts.values()]
@@ -77,8 +83,11 @@ def test_the_calls_of_one_layer_have_parts_of_their_own() -> None:
 
 
 def test_sums_of_three_take_any_shapes_that_broadcast() -> None:
-    steps = steps_of(net(L.Add(name="add"), IMAGE, (2,), (1, 1, 2)))
-    assert [step.shape for step in steps if step.kind == "add"] == [IMAGE, IMAGE]
+    operations = steps_of(net(L.Add(name="add"), IMAGE, (2,), (1, 1, 2)))
+    assert [operation.shape for operation in operations if operation.kind == "add"] == [
+        IMAGE,
+        IMAGE,
+    ]
 
 
 def test_poolings_need_inputs_of_one_shape() -> None:

@@ -14,14 +14,21 @@ import numpy as np
 import pytest
 
 from keras_quant.errors import KerasQuantWarning, ModelError
+from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model
 from keras_quant.model.keras3_config import to_keras2, weight_groups
 from keras_quant.model.topology import list_calls
+from keras_quant.proof.formats import FORMATS
+from keras_quant.proof.parity import prove
+from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
+from tests.lower.codes import count_differences
+from tests.lower.shapes import images_of, quantized, randomized
 
 pytestmark = pytest.mark.tensorflow
 
 FLOAT32_ROUNDING = 1e-6
+FLOAT32_CODES = 1e-3  # share of codes that Keras, which sums in float32, may have otherwise
 
 
 def named(module: str, class_name: str, config: Any, registered: str | None = None) -> dict:
@@ -184,7 +191,8 @@ def test_augmentation_that_is_left_out_is_told(written: Path) -> None:
 @pytest.mark.filterwarnings("ignore::keras_quant.errors.KerasQuantWarning")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize(
-    "name", ["nested", "twice", "deep", "resized", "ends", "frozen", "branches"]
+    "name",
+    ["nested", "twice", "deep", "resized", "ends", "frozen", "branches", "arithmetic", "dicts"],
 )
 def test_models_inside_models_answer_as_in_keras3(written: Path, name: str, suffix: str) -> None:
     path = written / f"{name}{suffix}"
@@ -200,3 +208,22 @@ def test_models_inside_models_answer_as_in_keras3(written: Path, name: str, suff
         np.testing.assert_allclose(ours, theirs, rtol=FLOAT32_ROUNDING, atol=FLOAT32_ROUNDING)
         assert np.std(theirs) > 0
     assert list_calls(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", ["w4a4", "w8a8"])
+def test_arithmetic_is_quantized_and_its_file_answers_as_the_model(
+    written: Path, bits: str
+) -> None:
+    keras.utils.set_random_seed(0)
+    source = randomized(load_model(written / "arithmetic.keras"))
+    images = images_of(source)
+    model = quantized(source, scheme_from_bits(bits), images)
+    graph = lower_exactly(model).graph
+    inputs = dict(zip(graph.inputs, images, strict=True))
+    for form in FORMATS.values():
+        parity = prove(graph, form, form.definition.emit(graph), inputs)
+        assert parity.codes_different <= parity.codes_tolerance * parity.codes_compared
+        assert parity.passed and parity.codes_compared > 0
+    different, compared = count_differences(model, graph, inputs)
+    assert different <= FLOAT32_CODES * compared

@@ -1,4 +1,4 @@
-"""Functions of one value: told from others, tabulated, saved and loaded."""
+"""Functions of one value: found among others, tabulated, saved and loaded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_named_functions_are_found_by_their_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("function", [*KERAS.values(), tf.sin, A.mish, L.LeakyReLU()])
-def test_functions_of_one_value_are_told(function) -> None:
+def test_functions_of_one_value_are_found(function) -> None:
     assert is_pointwise(function)
 
 

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("suffix", [".keras", pytest.param(".h5", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", plain_qkeras.MODELS)
 def test_loaded_model_answers_bit_for_bit_as_qkeras_does(
     folder: Path, name: str, suffix: str

@@ -33,6 +33,8 @@ def test_near_is_up_to_the_tolerance() -> None:
     step = np.zeros((2, 1, 1, 1))
     step[:, 0, 0, 0] = 0.99 * LOGIT_TOLERANCE, 1.01 * LOGIT_TOLERANCE
     assert distance(step, np.zeros((2, 1, 1, 1))).near == 1
+    at = np.full((1, 1), LOGIT_TOLERANCE)
+    assert distance(at, np.zeros((1, 1))).near == 1
 
 
 def test_the_largest_value_is_asked_for_in_vectors_only() -> None:

@@ -1,4 +1,4 @@
-"""Parity: what passes, what does not, and what is told."""
+"""Parity: what passes, what does not, and what is reported."""
 
 from __future__ import annotations
 

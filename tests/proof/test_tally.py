@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from keras_quant.proof.distance import Distance
+from keras_quant.proof.distance import LOGIT_TOLERANCE, Distance
 from keras_quant.proof.parity import FLOAT_CODE_TOLERANCE
 from keras_quant.proof.tally import RMS_TOLERANCE, OutputTally, Tally
 
@@ -120,3 +121,19 @@ def test_batches_add_up() -> None:
     keras = total.outputs["logits"].keras
     assert keras is not None
     assert (total.outputs["logits"].reference.top1, keras.top1) == (1980, 1960)
+
+
+def test_a_difference_of_the_tolerance_itself_passes() -> None:
+    assert passes(tally(distance(far_by=LOGIT_TOLERANCE)))
+
+
+def test_outputs_are_compared_with_keras_where_it_has_answered() -> None:
+    made, answers = Tally(), {"logits": np.eye(3)}
+    made.add_outputs(answers, answers, None)
+    assert made.outputs["logits"].keras is None
+    for keras in (answers["logits"], answers["logits"][::-1]):
+        made.add_outputs(answers, answers, {"logits": keras})
+    found = made.outputs["logits"]
+    assert found.keras is not None
+    assert (found.reference.images, found.reference.top1) == (9, 9)
+    assert (found.keras.images, found.keras.top1) == (6, 4)

@@ -22,7 +22,7 @@ TENSORRT = FORMATS["tensorrt"]
 
 
 @pytest.mark.parametrize(
-    ("qmin", "qmax", "offset", "dtype"),
+    ("qmin", "qmax", "shift", "dtype"),
     [
         (0, 15, 112, np.int8),
         (0, 255, -128, np.int8),
@@ -35,12 +35,12 @@ TENSORRT = FORMATS["tensorrt"]
     ],
 )
 def test_codes_are_compared_as_a_file_stores_them(
-    qmin: int, qmax: int, offset: int, dtype: type
+    qmin: int, qmax: int, shift: int, dtype: type
 ) -> None:
     qparams = QParams(scale=1.0, qmin=qmin, qmax=qmax, bits=9 if qmax > 255 else 8)
     codes = np.arange(qmin, qmax + 1).astype(code_dtype(qparams))
-    found = _as_stored(codes, qparams, offset, np.dtype(dtype))
-    np.testing.assert_array_equal(found.astype(int), np.arange(qmin, qmax + 1) + offset)
+    found = _as_stored(codes, qparams, shift, np.dtype(dtype))
+    np.testing.assert_array_equal(found.astype(int), np.arange(qmin, qmax + 1) + shift)
 
 
 def test_only_a_file_that_is_run_node_by_node_is_answered_for_by_its_probe() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant.errors import LoweringError
-from keras_quant.runners import RunnerInfo, Step
+from keras_quant.runners import Inference, RunnerInfo
 from keras_quant.targets.report import Finding, RulesReport
 
 MEGABYTE = 10**6
@@ -82,7 +82,7 @@ class Rows:
         self.info = RunnerInfo(name="rows", kernels=("none",), versions={})
         self.inputs = ("x",)
 
-    def prepare(self, inputs: dict[str, np.ndarray]) -> Step:
+    def prepare(self, inputs: dict[str, np.ndarray]) -> Inference:
         return lambda: self.run(inputs)
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

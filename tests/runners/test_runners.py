@@ -120,9 +120,9 @@ def test_what_was_prepared_is_computed_as_often_as_it_is_asked(
     output = builder.graph().outputs[0]
     images = builder.images(7)
     wanted = runner.run(images)[output]
-    step = runner.prepare(images)
+    infer = runner.prepare(images)
     for _ in range(2):
-        np.testing.assert_array_equal(step()[output], wanted)
+        np.testing.assert_array_equal(infer()[output], wanted)
 
 
 def test_a_runner_tells_kernels_and_versions(runner: Runner) -> None:

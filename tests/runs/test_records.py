@@ -66,6 +66,18 @@ def test_run_without_training_is_a_run(tmp_path: Path) -> None:
     assert records.differing_settings(RECORD, record) == ["training", "quantization"]
 
 
+def test_what_rounds_otherwise_is_named() -> None:
+    assert RECORD.training is not None
+    begun = dataclasses.replace(RECORD, environment={"cores": "4", "onednn": "default"})
+    other = dataclasses.replace(RECORD, environment={"cores": "2", "onednn": "0"})
+    both = ["onednn default, now 0", "cores 4, now 2"]
+    assert records.differing_rounding(begun, other) == both
+    assert records.differing_rounding(begun, begun) == []
+    training = dataclasses.replace(RECORD.training, threads=2)
+    fixed = dataclasses.replace(begun, training=training)
+    assert records.differing_rounding(fixed, other) == both[:1]
+
+
 def test_run_is_trained_or_quantized(tmp_path: Path) -> None:
     edit(tmp_path, training=None)
     with pytest.raises(RunError, match="one of training and quantization is needed"):

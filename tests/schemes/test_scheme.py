@@ -15,6 +15,7 @@ from keras_quant.schemes.scheme import (
     QuantSpec,
     Rule,
     Scheme,
+    is_float,
     resolve,
 )
 
@@ -66,6 +67,29 @@ def test_bits_outside_the_grammar_are_refused_with_what_is_allowed(text: str) ->
 def test_half_of_the_bits_make_no_scheme(text: str) -> None:
     with pytest.raises(SchemeError, match="only one of weights and activations: write w4a8"):
         scheme_from_bits(text)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [(W4, "4"), (FLOAT, "float"), (TERNARY, "ternary"), (BINARY, "1"),
+     (QuantSpec(bits=2, narrow_range=False), "2")],
+)  # fmt: skip
+def test_bits_are_said_in_a_word(spec: QuantSpec, words: str) -> None:
+    assert str(spec) == words
+
+
+def test_a_method_is_said_with_its_options() -> None:
+    assert str(MethodSpec(name="lsq")) == "lsq"
+    assert str(MethodSpec(name="lsq", options=(("rate", 0.1), ("fit", "x")))) == (
+        "lsq(rate=0.1, fit=x)"
+    )
+
+
+def test_a_scheme_that_quantizes_anything_is_no_float_scheme() -> None:
+    parts = (Rule(match="*", weight=FLOAT), Rule(match="a", activation=FLOAT))
+    assert is_float(scheme_of(*parts))
+    for rule in (Rule(match="b", weight=W4), Rule(match="b", activation=A4)):
+        assert not is_float(scheme_of(*parts, rule))
 
 
 # Rules

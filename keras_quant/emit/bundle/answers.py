@@ -16,7 +16,7 @@ from keras_quant.targets.tensorrt import Plan
 # w2a2, 0.12 at w4a4, 0.04 at w8a8.
 TOLERANCES = {"int8": 2.0**-7, "fp16": 2.0**-7, "dla": 0.375}
 # A value that float16 moves across a tie becomes the next of a few codes. Simulated as
-# `onnx_tensorrt_floats` tells: 0.17 at most at w2a2, 0.08 at w4a4.
+# `onnx_tensorrt.floats` states: 0.17 at most at w2a2, 0.08 at w4a4.
 ROUNDED_FP16_TOLERANCE = 0.25
 
 

@@ -33,7 +33,7 @@ def answer(folder: str, index: int, name: str) -> np.ndarray:
         return read_outputs(stream.read())[name]
 
 
-def read_outputs(text: str) -> dict:
+def read_outputs(text: str) -> "dict[str, np.ndarray]":
     """Reads the JSON of trtexec --exportOutput.
 
     It is a list of {"name", "dimensions": "1x10", "values": [...]} (exportJSONOutput of

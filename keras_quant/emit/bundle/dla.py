@@ -1,8 +1,8 @@
 """What a deep learning accelerator needs beside a file of floats: scales, and what it leaves out.
 
 A DLA takes no Q/DQ; it gets the scale of each tensor from a calibration cache, in which a scale
-is real / code for codes -127 to 127. Unsigned codes of 8 bits do not fit these: they are told
-to a scale twice as large and lose their lowest bit. Signed codes of fewer bits get a scale whose
+is real / code for codes -127 to 127. Unsigned codes of 8 bits do not fit these: they get
+a scale twice as large and lose their lowest bit. Signed codes of fewer bits get a scale whose
 codes end where theirs do, as a DLA takes no Clip below 0: saturation then cuts them off, and they
 are rounded less coarsely than in training.
 """
@@ -45,7 +45,7 @@ def calibration_cache(graph: Graph, emission: Emission, *, header: str) -> str:
     """Gives the text of a calibration cache: "name: bits of the scale as a float32" a line.
 
     Args:
-        graph: the graph of codes, whose scales are told.
+        graph: the graph of codes, whose scales are given.
         emission: the emission of the same graph without codes.
         header: first line, which names TensorRT's version and the calibrator.
     """

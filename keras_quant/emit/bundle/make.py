@@ -65,7 +65,7 @@ class Bundle:
 
     Attributes:
         plan: for which version, board and precision, and why.
-        shifted: tensors of unsigned 8-bit codes, which are stored with an offset.
+        shifted: tensors of unsigned 8-bit codes, which are stored with a shift.
         fallbacks: layers that the GPU runs in place of the DLA, with the reason.
         files: name within the folder to content; the manifest comes last.
     """
@@ -187,7 +187,7 @@ def _notes(shifted: Sequence[str], fallbacks: Sequence[str], *, in_fp16: bool) -
         notes.append(
             "Unsigned 8-bit codes, 0 to 255, do not fit int8 with zero point 0, the only one that "
             f"TensorRT takes. So the codes of {counted(len(shifted), 'tensor')} are stored less "
-            "an offset, which biases make up for. Where such a tensor is padded, that is a layer "
+            "a shift, which biases make up for. Where such a tensor is padded, that is a layer "
             "of its own. Signed codes, and unsigned ones of 7 bits, need neither."
         )
     if fallbacks:

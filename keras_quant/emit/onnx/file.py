@@ -44,7 +44,7 @@ class OnnxFile:
     def scalar(self, value: float | np.number, dtype: type = np.float32) -> str:
         """Stores a rank-0 constant once, however often it is asked for.
 
-        Returns: its name, which tells the value.
+        Returns: its name, which says the value.
         """
         array: np.ndarray = np.asarray(value, dtype)
         name = f"{array.dtype}:{array}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize.channels import Channels
@@ -43,7 +44,6 @@ def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray
         (n * s_x * scale + bias) / s_out, rounded, are the codes of the reference for every
         accumulator n of stored codes within reach.
     """
-    assert node.weight is not None and node.weight.scale is not None, node.name
     channels, factor, stairs = realized_channels(node, source, output)
     scale = (_roomy_scale(channels, stairs) / factor).astype(np.float32)
     chosen = replace(channels, weight_scale=scale.astype(np.float64) * factor)
@@ -51,9 +51,8 @@ def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray
     # An open end, or none: a channel that never changes its code, or one no real line equals.
     has_middle = np.isfinite(low) & np.isfinite(high) & (low < high)
     middle = np.where(has_middle, (low + high) / 2, 0) * chosen.unit
-    return np.where(has_middle, scale, node.weight.scale), np.where(
-        has_middle, middle, channels.bias
-    )
+    found = np.where(has_middle, scale, node.kernel.code_scale)
+    return found, np.where(has_middle, middle, channels.bias)
 
 
 def _roomy_scale(channels: Channels, stairs: Staircase) -> np.ndarray:
@@ -63,10 +62,10 @@ def _roomy_scale(channels: Channels, stairs: Staircase) -> np.ndarray:
     of others.
     """
 
-    def scaled(move: np.ndarray) -> Channels:
+    def scaled(move: NDArray[np.float64]) -> Channels:
         return replace(channels, weight_scale=channels.weight_scale / (1 + move))
 
-    def width(move: np.ndarray) -> np.ndarray:
+    def width(move: NDArray[np.float64]) -> NDArray[np.float64]:
         low, high = offset_interval(scaled(move), stairs)
         with np.errstate(invalid="ignore"):  # both ends open
             return np.nan_to_num(high - low, posinf=0.0)

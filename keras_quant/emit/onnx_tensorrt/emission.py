@@ -2,10 +2,10 @@
 
 TensorRT knows one kind of 8-bit number: int8 with zero point 0. Codes that fit it, counted from
 their zero point, are stored as they are. The others (unsigned codes of 8 bits: 0 to 255) are
-stored less an offset, so that the top of their range meets int8's: what the file computes
+stored less a shift, so that the top of their range meets int8's: what the file computes
 with is then less than the real value by a constant, the tensor's `shift`. Each operator carries
 it along: a layer with weights takes it into its float bias, which costs nothing. Only an even
-offset leaves ties where they are, as halves round to even.
+shift leaves ties where they are, as halves round to even.
 
 Tensors of images are (batch, channels, height, width) inside the file, as TensorRT's
 convolutions want them, and channels-last where the file meets its user, as in Keras.
@@ -34,7 +34,7 @@ def stored_zero(qparams: QParams) -> int:
     return zero + 1 if (zero - point) % 2 and can_be_more else zero
 
 
-def stored_offset(qparams: QParams) -> int:
+def stored_shift(qparams: QParams) -> int:
     """What a file for TensorRT adds to each code of a tensor before it stores it as int8."""
     return -stored_zero(qparams)
 
@@ -45,7 +45,7 @@ def shift_codes(qparams: QParams | None) -> int:
 
 
 def is_odd(qparams: QParams | None) -> bool:
-    """Whether the offset of stored codes turns ties: 256 codes around an odd zero point."""
+    """Whether the shift of stored codes turns ties: 256 codes around an odd zero point."""
     return shift_codes(qparams) % 2 == 1
 
 
@@ -98,8 +98,7 @@ class Emission:
 
     def read_reals(self, node: Node, index: int = 0) -> str:
         """What the codes that a node reads stand for, rounded once, as `rounding.reals_of`."""
-        qparams = self.graph.tensors[node.inputs[index]].qparams
-        assert qparams is not None, node.name
+        qparams = self.graph.tensors[node.inputs[index]].grid
         if not shift_codes(qparams):
             return self.read(node, index)
         inputs = [self.read_counted(node, index), self.file.scalar(qparams.scale)]
@@ -131,8 +130,7 @@ class Emission:
     def write_steps(self, node: Node, steps: str) -> None:
         """Rounds what a node computed, counted in steps of its output, from the real zero."""
         output = self.output(node)
-        qparams = output.qparams
-        assert qparams is not None, output
+        qparams = output.grid
         if shift_codes(qparams):
             # Before anything is subtracted: a float32 near a tie would fall on it.
             steps = self.file.operator("Round", [steps], f"{output.name}/rounded")
@@ -151,8 +149,8 @@ class Emission:
             return value
         if activation == "relu":
             return self.file.operator("Relu", [value], f"{value}/relu")
-        limits = [self.file.scalar(limit) for limit in (0.0, 6.0)]
-        return self.file.operator("Clip", [value, *limits], f"{value}/relu6")
+        ends = [self.file.scalar(end) for end in (0.0, 6.0)]
+        return self.file.operator("Clip", [value, *ends], f"{value}/relu6")
 
     def scales(self, scale: float) -> list[str]:
         """The second and third input of a quantizing operator; TensorRT 8 wants both given."""
@@ -173,5 +171,5 @@ class Emission:
             return value
         if (low, high) == (0, INT8_MAX):
             return self.file.operator("Relu", [value], f"{name}/relu")
-        limits = [self.file.scalar(code * scale) for code in (low, high)]
-        return self.file.operator("Clip", [value, *limits], f"{name}/clip")
+        ends = [self.file.scalar(code * scale) for code in (low, high)]
+        return self.file.operator("Clip", [value, *ends], f"{name}/clip")

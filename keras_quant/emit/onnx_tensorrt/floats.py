@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from keras_quant.emit.onnx_tensorrt.bias import with_room
 from keras_quant.emit.onnx_tensorrt.emission import INT8_MAX, Emission, shift_codes, stored_zero
 from keras_quant.graph.ir import Graph, Node, Tensor
-from keras_quant.graph.passes.unquantize import Limit, unquantize
+from keras_quant.graph.passes.unquantize import Clamp, unquantize
 from keras_quant.qparams import QParams
 
 HALF_BITS = 4
@@ -38,14 +38,14 @@ def for_half(graph: Graph) -> Graph:
     grids = [tensor.qparams for tensor in graph.tensors.values()]
     narrowest = min((qparams.bits for qparams in grids if qparams is not None), default=8)
     if narrowest > HALF_BITS:
-        return unquantize(graph, lambda node, qparams: Limit.CUT)
+        return unquantize(graph, lambda node, qparams: Clamp.CUT)
     roomy = replace(graph, nodes=tuple(with_room(graph, node) for node in graph.nodes))
-    return unquantize(roomy, lambda node, qparams: Limit.ROUND)
+    return unquantize(roomy, lambda node, qparams: Clamp.ROUND)
 
 
 def for_dla(graph: Graph) -> Graph:
     """Gives a realized graph in floats, for a DLA that quantizes them by its calibration cache."""
-    return unquantize(graph, _dla_limit)
+    return unquantize(graph, _dla_clamp)
 
 
 def is_clipped_on_dla(qparams: QParams) -> bool:
@@ -61,14 +61,13 @@ class FloatEmission(Emission):
     def write_steps(self, node: Node, steps: str) -> None:
         """Rounds what a node computed, counted in steps of its output, from the real zero."""
         output = self.output(node)
-        qparams = output.qparams
-        assert qparams is not None, output
+        qparams = output.grid
         value = self.file.operator("Round", [steps], f"{output.name}/rounded")
         value = self.add(value, -shift_codes(qparams), f"{output.name}/shifted")
-        limits = [
+        ends = [
             self.file.scalar(code - stored_zero(qparams)) for code in (qparams.qmin, qparams.qmax)
         ]
-        inputs = [value, *limits]
+        inputs = [value, *ends]
         self.codes[output.name] = self.file.operator("Clip", inputs, f"{output.name}/codes")
 
     def _dequantize(self, tensor: Tensor, name: str, scale: float) -> str:
@@ -78,7 +77,7 @@ class FloatEmission(Emission):
         return self.file.operator("Mul", [codes, self.file.scalar(scale)], name)
 
 
-def _dla_limit(node: Node, qparams: QParams) -> Limit:
+def _dla_clamp(node: Node, qparams: QParams) -> Clamp:
     if is_clipped_on_dla(qparams):
-        return Limit.CUT
-    return Limit.OPEN if qparams.signed or node.op == "quantize" else Limit.RECTIFY
+        return Clamp.CUT
+    return Clamp.OPEN if qparams.signed or node.op == "quantize" else Clamp.RECTIFY

@@ -15,7 +15,7 @@ from keras_quant.emit.onnx_tensorrt.bias import with_room
 from keras_quant.emit.onnx_tensorrt.emission import Emission, is_odd, shift
 from keras_quant.emit.onnx_tensorrt.windows import kept, margins, padded, sliding
 from keras_quant.emit.shared.subpixel import SubPixel, subpixel
-from keras_quant.graph.ir import Node, Tensor, Weight
+from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.linear import dequantized
 from keras_quant.graph.windows import window_of
 from keras_quant.qparams import QParams
@@ -51,7 +51,7 @@ def emit_transposed(emission: Emission, node: Node) -> None:
         return
     height, width, _ = source.shape
     parts = subpixel(node, (height, width))
-    channels = _weight(parts.convolution).values.shape[-1]
+    channels = parts.convolution.kernel.values.shape[-1]
     blocks = replace(output, name=f"{output.name}/blocks", shape=(*parts.size, channels))
     tensors = {**emission.graph.tensors, blocks.name: blocks}
     inner = replace(emission, graph=replace(emission.graph, tensors=tensors))
@@ -80,7 +80,7 @@ def emit_kernel_codes(emission: Emission, name: str, kernel: np.ndarray, scale: 
 
 def _as_large_as_strides(node: Node) -> Node:
     """A smaller kernel gets taps of 0: else ConvTranspose needs its output_padding."""
-    weight, window = _weight(node), window_of(node)
+    weight, window = node.kernel, window_of(node)
     missing = [
         max(stride - taps, 0) for stride, taps in zip(window.strides, window.size, strict=True)
     ]
@@ -116,7 +116,7 @@ def _operator(emission: Emission, node: Node) -> tuple[str, dict[str, Any]]:
     if node.op == "conv2d_transpose":
         return "ConvTranspose", sliding(emission, node)
     taken = emission.source(node).shape[-1]
-    shared = _weight(node).values.shape[2] if node.op == "conv2d" else 1
+    shared = node.kernel.values.shape[2] if node.op == "conv2d" else 1
     dilations = list(window_of(node).dilation)
     return "Conv", {
         **sliding(emission, node),
@@ -136,7 +136,7 @@ _LAYOUTS = {
 
 def _emit_kernel(emission: Emission, node: Node) -> str:
     """A kernel in ONNX's layout, on the way through a DQ where it has codes."""
-    weight, name = _weight(node), f"{node.name}/weight"
+    weight, name = node.kernel, f"{node.name}/weight"
 
     def in_layout(values: np.ndarray) -> np.ndarray:
         values = values.transpose(_LAYOUTS[node.op])
@@ -149,7 +149,7 @@ def _emit_kernel(emission: Emission, node: Node) -> str:
 
 def _emit_bias(emission: Emission, node: Node) -> str:
     """The bias in float32, with what shifted codes add to a sum, less the output's shift."""
-    weight, source, output = _weight(node), emission.source(node), emission.output(node)
+    weight, source, output = node.kernel, emission.source(node), emission.output(node)
     kernel = weight.values.astype(np.float64)
     scale = np.ones(kernel.shape[-1]) if weight.scale is None else weight.scale.astype(np.float64)
     bias = np.zeros_like(scale) if node.bias is None else node.bias.astype(np.float64)
@@ -165,14 +165,8 @@ def _folded_shift(qparams: QParams | None) -> float:
 
 def _pad_codes(emission: Emission, node: Node, value: str) -> str:
     """Pads shifted codes with real 0, and quantizes again: padding with 0 would be another real."""
-    source = emission.source(node).qparams
-    assert source is not None, node.name
+    source = emission.source(node).grid
     value = padded(emission, node, value, margins(emission, node))
     scales = emission.scales(source.scale)
     codes = emission.file.operator("QuantizeLinear", [value, *scales], f"{node.name}/pad_q")
     return emission.file.operator("DequantizeLinear", [codes, *scales], f"{node.name}/pad_dq")
-
-
-def _weight(node: Node) -> Weight:
-    assert node.weight is not None, node.name
-    return node.weight

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from keras_quant.emit.onnx.pointwise import write_function
-from keras_quant.emit.onnx_tensorrt.emission import Emission, stored_offset
+from keras_quant.emit.onnx_tensorrt.emission import Emission, stored_shift
 from keras_quant.emit.shared.products import product_multiplier
 from keras_quant.emit.shared.tables import find_function, leaky_slopes, read_table
 from keras_quant.graph.ir import Node
@@ -53,8 +53,7 @@ def emit_multiply(emission: Emission, node: Node) -> None:
         emission.write(node, emission.activate(product, node.attrs.get("activation", "none")))
         return
     product = file.operator("Mul", [emission.read_counted(node, i) for i in (0, 1)], name)
-    first, second = (emission.graph.tensors[name].qparams for name in node.inputs)
-    assert first is not None and second is not None, node.name
+    first, second = (emission.graph.tensors[name].grid for name in node.inputs)
     multiplier = product_multiplier(first, second, output)
     inputs = [product, file.scalar(multiplier)]
     emission.write_steps(node, file.operator("Mul", inputs, f"{node.output}/steps"))
@@ -70,11 +69,10 @@ def _leaky_relu(emission: Emission, node: Node, slopes: np.ndarray) -> str:
 
 def _gather(emission: Emission, node: Node) -> str:
     """Any table: copies the entry of each code, less the zero point where it is one."""
-    source, output, file = emission.source(node).qparams, emission.output(node), emission.file
-    assert source is not None and node.table is not None, node.name
-    rows = np.atleast_2d(node.table)
+    source, output, file = emission.source(node).grid, emission.output(node), emission.file
+    rows = np.atleast_2d(node.entries)
     entries = rows if output.qparams is None else rows - output.qparams.zero_point
-    lowest = source.qmin + stored_offset(source)
+    lowest = source.qmin + stored_shift(source)
     code = emission.add(emission.read_stored(node), -lowest, f"{node.name}/place")
     position = file.operator("Cast", [code], f"{node.name}/position", to=TensorProto.INT32)
     if len(rows) > 1:

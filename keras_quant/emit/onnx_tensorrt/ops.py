@@ -37,8 +37,7 @@ from keras_quant.qparams import QParams
 
 def emit_quantize(emission: Emission, node: Node) -> None:
     """Floats to codes, by the float32 product with 1 / scale."""
-    qparams = emission.output(node).qparams
-    assert qparams is not None, node.name
+    qparams = emission.output(node).grid
     inverse = np.float32(1) / np.float32(qparams.scale)
     emission.write_steps(node, _scaled(emission, node, emission.read(node), inverse))
 
@@ -50,8 +49,7 @@ def emit_dequantize(emission: Emission, node: Node) -> None:
 
 def emit_requantize(emission: Emission, node: Node) -> None:
     """Codes to codes on another grid, by the float32 ratio of the scales."""
-    source, output = emission.source(node).qparams, emission.output(node).qparams
-    assert source is not None and output is not None, node.name
+    source, output = emission.source(node).grid, emission.output(node).grid
     ratio = np.float32(source.scale) / np.float32(output.scale)
     stored = emission.read_stored(node)
     codes = emission.add(stored, shift_codes(source), f"{node.output}/counted")
@@ -151,7 +149,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
 
 
 def _emit_exact_add(emission: Emission, node: Node, output: QParams) -> None:
-    """The sum of reals that carry no offset, times the inverse of the output's scale."""
+    """The sum of reals that carry no shift, times the inverse of the output's scale."""
     terms = [emission.read_reals(node, index) for index in range(len(node.inputs))]
     total = emission.file.operator("Add", terms, f"{node.output}/sum", name=node.name)
     inverse = np.float32(1) / np.float32(output.scale)
@@ -161,7 +159,6 @@ def _emit_exact_add(emission: Emission, node: Node, output: QParams) -> None:
 def _emit_exact_average(emission: Emission, node: Node) -> None:
     """The sum of integers, by a convolution with ones, times the reference's multiplier."""
     source, output, file = emission.source(node), emission.output(node), emission.file
-    assert source.qparams is not None and output.qparams is not None, node.name
     channels = source.shape[-1]
     size = source.shape[:2] if node.op == "mean" else window_of(node).size
     kernel = np.ones((channels, 1, *size), np.int8)
@@ -175,7 +172,7 @@ def _emit_exact_average(emission: Emission, node: Node) -> None:
     count = size[0] * size[1]
     sums = emission.add(sums, count * shift_codes(source.qparams), f"{node.output}/counted")
     share = np.float32(1) / np.float32(count)
-    multiplier = np.float32(source.qparams.scale) * share / np.float32(output.qparams.scale)
+    multiplier = np.float32(source.grid.scale) * share / np.float32(output.grid.scale)
     emission.write_steps(node, _flat(emission, node, _scaled(emission, node, sums, multiplier)))
 
 

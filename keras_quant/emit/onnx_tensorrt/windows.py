@@ -46,10 +46,10 @@ def kept(emission: Emission, node: Node, value: str, bounds: Margins) -> str:
     Args:
         bounds: first and, exclusive, last row and column to keep.
     """
-    limits = (*np.array(bounds, np.int64).T, np.array([2, 3], np.int64))
+    slices = (*np.array(bounds, np.int64).T, np.array([2, 3], np.int64))
     names = ("starts", "ends", "axes")
     constants = [
         emission.file.constant(f"{node.name}/{name}", values)
-        for name, values in zip(names, limits, strict=True)
+        for name, values in zip(names, slices, strict=True)
     ]
     return emission.file.operator("Slice", [value, *constants], f"{node.name}/kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.emit.onnx_x86.emission import stored_range
 from keras_quant.qparams import QParams
@@ -25,14 +26,14 @@ def floats_are_exact(first: QParams, second: QParams, output: QParams) -> bool:
 
     The operators are those of `onnx_x86_ops`: the sum is multiplied by float32(1 / scale).
     """
-    a, b = (_offsets(q).astype(np.float32) * np.float32(q.scale) for q in (first, second))
+    a, b = (_levels(q).astype(np.float32) * np.float32(q.scale) for q in (first, second))
     steps = np.add.outer(a, b) * (np.float32(1) / np.float32(output.scale))
     return bool((_clipped(steps, output) == _wanted(first, second, output)).all())
 
 
 def _wanted(first: QParams, second: QParams, output: QParams) -> np.ndarray:
     """The reference's codes less the zero point, as in `graph.kernels.bind_add`."""
-    a, b = (_offsets(q).astype(np.float64) * q.scale for q in (first, second))
+    a, b = (_levels(q).astype(np.float64) * q.scale for q in (first, second))
     return _clipped(np.add.outer(a, b) / output.scale, output)
 
 
@@ -44,7 +45,7 @@ def _kernel_codes(first: QParams, second: QParams, output: QParams) -> Iterator[
     a, b = _stored(first), _stored(second)
     fixed = np.float32(point) - (ratios[0] * points[0] + ratios[1] * points[1])
     for fused in (False, True):
-        product = np.float64 if fused else np.float32
+        product: type[np.floating] = np.float64 if fused else np.float32
         partial = (fixed + a.astype(product) * product(ratios[0])).astype(np.float32)
         total = np.add.outer(partial, b.astype(product) * product(ratios[1])).astype(np.float32)
         yield _clipped(np.rint(total) - point, output)
@@ -55,10 +56,11 @@ def _stored(qparams: QParams) -> np.ndarray:
     return np.arange(low, high + 1)
 
 
-def _offsets(qparams: QParams) -> np.ndarray:
+def _levels(qparams: QParams) -> np.ndarray:
     return np.arange(qparams.qmin, qparams.qmax + 1) - qparams.zero_point
 
 
-def _clipped(steps: np.ndarray, output: QParams) -> np.ndarray:
+def _clipped(steps: NDArray[np.floating], output: QParams) -> NDArray[np.floating]:
     bounds = output.qmin - output.zero_point, output.qmax - output.zero_point
-    return np.clip(np.rint(steps), *bounds)
+    codes: NDArray[np.floating] = np.clip(np.rint(steps), *bounds)
+    return codes

@@ -27,7 +27,7 @@ FLOAT = TensorProto.FLOAT
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
-def stored_offset(qparams: QParams) -> int:
+def stored_shift(qparams: QParams) -> int:
     """What an ONNX file adds to each code of a tensor before it stores it as uint8.
 
     QLinearAdd rounds halves to even after it has added the zero point (MLAS, qladd.cpp), so
@@ -41,8 +41,8 @@ def stored_offset(qparams: QParams) -> int:
 
 def stored_range(qparams: QParams) -> tuple[int, int, int]:
     """Lowest code, highest code and zero point, as stored."""
-    offset = stored_offset(qparams)
-    return qparams.qmin + offset, qparams.qmax + offset, qparams.zero_point + offset
+    shift = stored_shift(qparams)
+    return qparams.qmin + shift, qparams.qmax + shift, qparams.zero_point + shift
 
 
 def saturates(qparams: QParams) -> bool:
@@ -96,9 +96,9 @@ class Emission:
         if name in self.unclamped:
             self.unclamped.remove(name)
             tensor = self.graph.tensors[name]
-            bounds = stored_range(_codes(tensor))[:2]
-            limits = [self.file.scalar(bound, np.uint8) for bound in bounds]
-            self.write(tensor, "Clip", [self.values[name], *limits])
+            bounds = stored_range(tensor.grid)[:2]
+            ends = [self.file.scalar(bound, np.uint8) for bound in bounds]
+            self.write(tensor, "Clip", [self.values[name], *ends])
         return self.values[name]
 
     def real(self, node: Node, index: int = 0, scale: float | None = None) -> str:
@@ -118,12 +118,12 @@ class Emission:
     def converted(self, node: Node, index: int = 0) -> str:
         """The same reals as `real` gives, by operators that are never fused."""
         tensor = self.graph.tensors[node.inputs[index]]
-        qparams, name, file = _codes(tensor), f"{node.name}/float_{index}", self.file
+        qparams, name, file = tensor.grid, f"{node.name}/float_{index}", self.file
         zero_point = stored_range(qparams)[2]
         value = file.operator("Cast", [self.value(tensor.name)], f"{name}/cast", to=FLOAT)
         if zero_point:
             point = file.scalar(zero_point)
-            value = file.operator("Sub", [value, point], f"{name}/offset")
+            value = file.operator("Sub", [value, point], f"{name}/level")
         scale = file.scalar(qparams.scale)
         return file.operator("Mul", [value, scale], name)
 
@@ -143,7 +143,7 @@ class Emission:
 
     def write_unclamped(self, output: Tensor, op: str, inputs: Sequence[str], **attrs: Any) -> None:
         """Emits an operator that gives an output's codes, saturated to uint8 only."""
-        if saturates(_codes(output)):
+        if saturates(output.grid):
             self.write(output, op, inputs, **attrs)
             return
         self.unclamped.add(output.name)
@@ -159,7 +159,7 @@ class Emission:
             scale: of the codes; None means the output's own.
             in_range: whether no value lies beyond the range of the codes.
         """
-        qparams = _codes(output)
+        qparams = output.grid
         grid = self.grid(qparams.scale if scale is None else scale, stored_range(qparams)[2])
         write = self.write if in_range else self.write_unclamped
         write(output, "QuantizeLinear", [real, *grid])
@@ -194,9 +194,3 @@ class Emission:
 def _name(tensor: Tensor) -> str:
     """Of a tensor's value. Images have another name in the graph's layout (`Emission.give`)."""
     return f"{tensor.name}/nchw" if len(tensor.shape) == 3 else tensor.name
-
-
-def _codes(tensor: Tensor) -> QParams:
-    """The QParams of a tensor that has codes."""
-    assert tensor.qparams is not None, tensor.name
-    return tensor.qparams

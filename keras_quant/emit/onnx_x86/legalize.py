@@ -8,7 +8,7 @@ channels of 3x3) and moves the whole image before it. All means the same.
 
 from __future__ import annotations
 
-from keras_quant.emit.onnx_x86.emission import saturates, stored_offset
+from keras_quant.emit.onnx_x86.emission import saturates, stored_shift
 from keras_quant.emit.shared.aligned import aligned
 from keras_quant.emit.shared.concat import stored_alike
 from keras_quant.emit.shared.legal import Legal, Rule, apply_rules
@@ -39,7 +39,7 @@ def _legal_mean(graph: Graph, node: Node) -> Legal:
 
 
 def _legal_concat(graph: Graph, node: Node) -> Legal:
-    return stored_alike(graph, node, stored_offset)
+    return stored_alike(graph, node, stored_shift)
 
 
 _RULES: dict[str, Rule] = {

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_quant.emit.onnx_x86.emission import FLOAT, Emission, stored_range
 from keras_quant.emit.onnx_x86.weights import UINT8_ZERO
-from keras_quant.graph.ir import Node, Weight
+from keras_quant.graph.ir import Node
 from keras_quant.graph.windows import padding_of, window_of
 
 
@@ -26,7 +26,7 @@ def emit_linear(emission: Emission, node: Node) -> None:
     """conv2d, depthwise_conv2d or dense, of codes or of floats."""
     if emission.output(node).qparams is not None:
         _emit_integer(emission, node)
-    elif _weight(node).scale is None:
+    elif node.kernel.scale is None:
         _emit_float(emission, node)
     elif emission.source(node).qparams is None:
         _emit_weight_only(emission, node)
@@ -37,11 +37,10 @@ def emit_linear(emission: Emission, node: Node) -> None:
 
 
 def _emit_integer(emission: Emission, node: Node) -> None:
-    source, weight = emission.source(node).qparams, _weight(node)
-    assert source is not None and weight.scale is not None, node.name
+    source = emission.source(node).grid
     inputs = [emission.real(node), _dequantized_weight(emission, node)]
     if node.bias is not None:
-        unit = np.float32(source.scale) * weight.scale
+        unit = np.float32(source.scale) * node.kernel.code_scale
         inputs.append(_dequantized(emission, f"{node.name}/bias", node.bias, unit, axis=0))
     op, attrs = _operator(emission, node)
     real = emission.file.operator(op, inputs, f"{node.name}/real", **attrs)
@@ -60,8 +59,7 @@ def _emit_convolution_to_floats(emission: Emission, node: Node) -> None:
 
     Weights are uint8, because ONNX Runtime 1.23 has no ConvInteger of int8.
     """
-    source, weight, file = emission.source(node).qparams, _weight(node), emission.file
-    assert source is not None and weight.scale is not None, node.name
+    source, file = emission.source(node).grid, emission.file
     inputs = [
         emission.value(node.inputs[0]),
         file.constant(f"{node.name}/weight", _as_uint8(_in_layout(node))),
@@ -71,7 +69,8 @@ def _emit_convolution_to_floats(emission: Emission, node: Node) -> None:
     _, attrs = _operator(emission, node)
     total = file.operator("ConvInteger", inputs, f"{node.name}/accumulator", **attrs)
     total = file.operator("Cast", [total], f"{node.name}/accumulator_float", to=FLOAT)
-    _emit_scale_and_bias(emission, node, total, source.scale * weight.scale.astype(np.float64))
+    unit = source.scale * node.kernel.code_scale.astype(np.float64)
+    _emit_scale_and_bias(emission, node, total, unit)
 
 
 def _emit_weight_only(emission: Emission, node: Node) -> None:
@@ -87,7 +86,7 @@ def _emit_weight_only(emission: Emission, node: Node) -> None:
     op, attrs = _operator(emission, node)
     inputs = [emission.value(node.inputs[0]), floats]
     total = file.operator(op, inputs, f"{node.name}/total", **attrs)
-    _emit_scale_and_bias(emission, node, total, np.asarray(_weight(node).scale))
+    _emit_scale_and_bias(emission, node, total, node.kernel.code_scale)
 
 
 def _emit_float(emission: Emission, node: Node) -> None:
@@ -122,7 +121,7 @@ def _emit_bias(emission: Emission, node: Node, product: str) -> None:
 
 
 def _dequantized_weight(emission: Emission, node: Node) -> str:
-    scale = np.asarray(_weight(node).scale, np.float32)
+    scale = node.kernel.code_scale.astype(np.float32)
     codes, zero_points = _stored(emission, node)
     name, axis = f"{node.name}/weight", 1 if node.op == "dense" else 0
     return _dequantized(emission, name, codes, scale, axis=axis, zero_points=zero_points)
@@ -150,7 +149,7 @@ def _dequantized(
 
 def _stored(emission: Emission, node: Node) -> tuple[np.ndarray, np.ndarray]:
     """Codes as int8 or uint8 in ONNX's layout, and the channels' zero points."""
-    codes, channels = _in_layout(node), _weight(node).values.shape[-1]
+    codes, channels = _in_layout(node), node.kernel.values.shape[-1]
     if node.name not in emission.unsigned_weights:
         return codes, np.zeros(channels, np.int8)
     return _as_uint8(codes), np.full(channels, UINT8_ZERO, np.uint8)
@@ -162,7 +161,7 @@ def _as_uint8(codes: np.ndarray) -> np.ndarray:
 
 def _in_layout(node: Node) -> np.ndarray:
     """A kernel as ONNX has it: (out, in, height, width), and (in, out) for dense."""
-    values = _weight(node).values
+    values = node.kernel.values
     if node.op == "dense":
         return values
     if node.op == "depthwise_conv2d":
@@ -176,7 +175,7 @@ def _operator(emission: Emission, node: Node) -> tuple[str, dict[str, Any]]:
     height, width, channels = emission.source(node).shape
     window = window_of(node)
     (top, bottom), (left, right) = padding_of(window, (height, width))
-    taken = 1 if node.op == "depthwise_conv2d" else _weight(node).values.shape[2]
+    taken = 1 if node.op == "depthwise_conv2d" else node.kernel.values.shape[2]
     return "Conv", {
         "kernel_shape": window.size,
         "strides": window.strides,
@@ -188,8 +187,3 @@ def _operator(emission: Emission, node: Node) -> tuple[str, dict[str, Any]]:
 
 def _activation(node: Node) -> str:
     return str(node.attrs.get("activation", "none"))
-
-
-def _weight(node: Node) -> Weight:
-    assert node.weight is not None, node.name
-    return node.weight

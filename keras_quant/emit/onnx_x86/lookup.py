@@ -18,7 +18,7 @@ import numpy as np
 from onnx import TensorProto
 
 from keras_quant.emit.onnx.pointwise import write_function
-from keras_quant.emit.onnx_x86.emission import Emission, stored_offset, stored_range
+from keras_quant.emit.onnx_x86.emission import Emission, stored_range, stored_shift
 from keras_quant.emit.shared.tables import Table, find_function, leaky_slopes, read_table
 from keras_quant.graph.ir import Node
 from keras_quant.graph.pointwise import POINTWISE
@@ -43,7 +43,7 @@ def emit_lookup(emission: Emission, node: Node) -> None:
         _quantize(emission, node, table, _leaky_relu(emission, node, slopes), reals)
     elif function is not None:
         value = write_function(emission.file, function, emission.real(node), node.name)
-        _quantize(emission, node, table, value, POINTWISE[function](table.reals))
+        _quantize(emission, node, table, value, POINTWISE[function].formula(table.reals))
     else:
         _gather(emission, node)
 
@@ -74,17 +74,16 @@ def _quantize(emission: Emission, node: Node, table: Table, value: str, reals: n
 def _gather(emission: Emission, node: Node) -> None:
     """Any table: copies entries to where their stored codes are."""
     source, output, file, name = (
-        emission.source(node).qparams,
+        emission.source(node).grid,
         emission.output(node),
         emission.file,
         node.name,
     )
-    assert source is not None and node.table is not None, name
-    rows = np.atleast_2d(node.table)
+    rows = np.atleast_2d(node.entries)
     lowest, highest, _ = stored_range(source)
     entries = np.pad(rows, [(0, 0), (lowest, 0)], mode="edge")
     if output.qparams is not None:
-        entries = (entries + stored_offset(output.qparams)).astype(np.uint8)
+        entries = (entries + stored_shift(output.qparams)).astype(np.uint8)
     value = emission.value(node.inputs[0])
     position = file.operator("Cast", [value], f"{name}/code", to=TensorProto.INT32)
     if len(rows) > 1:

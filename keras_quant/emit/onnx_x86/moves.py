@@ -95,8 +95,8 @@ def _cut(emission: Emission, node: Node) -> None:
     margins: Margins = node.attrs["padding"]
     sizes = emission.source(node).shape[:2]
     bounds = [(-low, size + high) for (low, high), size in zip(margins, sizes, strict=True)]
-    limits = (*np.array(bounds, np.int64).T, np.array(_IMAGE_AXES[:2], np.int64))
-    constants = [emission.file.constant(f"{node.name}/bounds", values) for values in limits]
+    slices = (*np.array(bounds, np.int64).T, np.array(_IMAGE_AXES[:2], np.int64))
+    constants = [emission.file.constant(f"{node.name}/bounds", values) for values in slices]
     emission.pass_on(node, "Slice", constants)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.emit.onnx_x86.emission import Emission, stored_range
 from keras_quant.emit.shared.products import product_multiplier
@@ -19,13 +20,11 @@ def emit_multiply(emission: Emission, node: Node) -> None:
     steps of `graph.kernels.bind_multiply`.
     """
     output, file, name = emission.output(node), emission.file, f"{node.name}/product"
-    sources = [emission.graph.tensors[source].qparams for source in node.inputs]
     if output.qparams is None:
         product = file.operator("Mul", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.write_activated(node, product, str(node.attrs.get("activation", "none")))
         return
-    first, second = sources
-    assert first is not None and second is not None, node.name
+    first, second = (emission.graph.tensors[source].grid for source in node.inputs)
     if kernel_is_exact(first, second, output.qparams):
         product = file.operator("Mul", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.quantize(output, product)
@@ -52,12 +51,14 @@ def kernel_is_exact(first: QParams, second: QParams, output: QParams) -> bool:
 def _kernel_codes(products: np.ndarray, ratio: np.float32, output: QParams) -> Iterator[np.ndarray]:
     """The codes less the zero point, without and with fused multiply-add."""
     point = stored_range(output)[2]
-    for product in (np.float32, np.float64):
+    types: tuple[type[np.floating], ...] = (np.float32, np.float64)
+    for product in types:
         scaled = products.astype(product) * product(ratio)
         total = (scaled + product(point)).astype(np.float32)
         yield _clipped(np.rint(total) - point, output)
 
 
-def _clipped(steps: np.ndarray, output: QParams) -> np.ndarray:
+def _clipped(steps: NDArray[np.floating], output: QParams) -> NDArray[np.floating]:
     bounds = output.qmin - output.zero_point, output.qmax - output.zero_point
-    return np.clip(np.rint(steps), *bounds)
+    codes: NDArray[np.floating] = np.clip(np.rint(steps), *bounds)
+    return codes

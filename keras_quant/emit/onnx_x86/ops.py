@@ -26,7 +26,7 @@ from keras_quant.emit.onnx_x86.moves import (
 )
 from keras_quant.emit.onnx_x86.multiply import emit_multiply
 from keras_quant.emit.onnx_x86.transposed import emit_transposed
-from keras_quant.graph.ir import Node, Tensor
+from keras_quant.graph.ir import Node
 from keras_quant.graph.windows import padding_of, window_of
 from keras_quant.qparams import QParams
 
@@ -40,7 +40,7 @@ def emit_quantize(emission: Emission, node: Node) -> None:
     so the product comes first, and a QuantizeLinear of scale 1 behind it.
     """
     output, real = emission.output(node), emission.value(node.inputs[0])
-    if np.frexp(np.float32(_codes(output).scale))[0] == 0.5:
+    if np.frexp(np.float32(output.grid.scale))[0] == 0.5:
         emission.quantize(output, real)
     else:
         _quantize_steps(emission, node, real)
@@ -65,7 +65,7 @@ def emit_requantize(emission: Emission, node: Node) -> None:
     and 1 as s_y. An addition of 0 takes a third of the time, but rounds halves away from zero on
     aarch64.
     """
-    source, target = (_codes(tensor) for tensor in (emission.source(node), emission.output(node)))
+    source, target = (tensor.grid for tensor in (emission.source(node), emission.output(node)))
     if source.scale == target.scale and stored_range(source)[2] == stored_range(target)[2]:
         emission.values[node.output] = emission.value(node.inputs[0])
         if target.qmin > source.qmin or target.qmax < source.qmax:
@@ -84,7 +84,7 @@ def emit_add(emission: Emission, node: Node) -> None:
         total = file.operator("Add", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.write_activated(node, total, str(node.attrs.get("activation", "none")))
         return
-    first, second = (_codes(emission.graph.tensors[source]) for source in node.inputs)
+    first, second = (emission.graph.tensors[source].grid for source in node.inputs)
     if kernel_is_exact(first, second, output.qparams):
         total = file.operator("Add", [emission.real(node, 0), emission.real(node, 1)], name)
         emission.quantize(output, total)
@@ -116,7 +116,7 @@ def emit_mean(emission: Emission, node: Node) -> None:
         emission.write(output, flatten, [value])
         return
     height, width, _ = source.shape
-    given, gives = average_scales(_codes(source), output.qparams, height * width)
+    given, gives = average_scales(source.grid, output.qparams, height * width)
     real = file.operator("GlobalAveragePool", [emission.real(node, scale=given)], mean)
     inputs = [real, *emission.grid(gives, stored_range(output.qparams)[2])]
     pixel = file.operator("QuantizeLinear", inputs, f"{node.name}/pixel")
@@ -182,7 +182,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
 def _quantize_steps(emission: Emission, node: Node, real: str) -> None:
     """Quantizes real * float32(1 / scale), to a node's output."""
     output = emission.output(node)
-    inverse = emission.file.scalar(np.float32(1) / np.float32(_codes(output).scale))
+    inverse = emission.file.scalar(np.float32(1) / np.float32(output.grid.scale))
     steps = emission.file.operator("Mul", [real, inverse], f"{node.name}/steps")
     emission.quantize(output, steps, scale=1.0)
 
@@ -197,9 +197,3 @@ def _window(emission: Emission, node: Node) -> dict[str, Any]:
         "strides": window.strides,
         "pads": (top, left, bottom, right),
     }
-
-
-def _codes(tensor: Tensor) -> QParams:
-    """The QParams of a tensor that has codes."""
-    assert tensor.qparams is not None, tensor.name
-    return tensor.qparams

@@ -80,12 +80,11 @@ def _joined(graph: Graph, node: Node, pixels: int) -> Legal:
     # Joined pixels, counted from the one at an output's place, in which its window lies.
     first, last = -left // pixels, (stride * (beside - 1) - left + window.size[1] - 1) // pixels
     begins = [stride * place - left - first * pixels for place in range(beside)]
-    assert node.weight is not None, node.name
     conv = replace(
         node,
         inputs=(f"{node.name}/joined",),
         output=f"{node.name}/beside",
-        weight=_joined_kernel(node.weight, begins, pixels * (last - first + 1), pixels),
+        weight=_joined_kernel(node.kernel, begins, pixels * (last - first + 1), pixels),
         bias=tiled(node.bias, beside),
         attrs={**node.attrs, "strides": (window.strides[0], 1), "padding": (rows, (-first, last))},
     )

@@ -38,6 +38,6 @@ def _interleaved(emission: Emission, node: Node, parts: SubPixel) -> str:
     value = reshape(value, (rows * high, columns * wide, channels), f"{name}/image")
     if parts.is_cut:
         bounds = np.array(parts.kept, np.int64).T
-        limits = [file.constant(f"{name}/bounds", ends) for ends in (*bounds, _IMAGE_AXES)]
-        value = file.operator("Slice", [value, *limits], f"{name}/kept")
+        slices = [file.constant(f"{name}/bounds", ends) for ends in (*bounds, _IMAGE_AXES)]
+        value = file.operator("Slice", [value, *slices], f"{name}/kept")
     return file.operator("Transpose", [value], name, perm=TO_NCHW)

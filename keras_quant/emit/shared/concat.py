@@ -1,4 +1,4 @@
-"""Concatenations of codes that a file stores with different offsets."""
+"""Concatenations of codes that a file stores with different shifts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from keras_quant.qparams import QParams
 
 
 def stored_alike(
-    graph: Graph, node: Node, stored_offset: Callable[[QParams], int]
+    graph: Graph, node: Node, stored_shift: Callable[[QParams], int]
 ) -> tuple[list[Node], list[Tensor]]:
-    """Rewrites a concat so that the codes of all it reads are stored with its output's offset.
+    """Rewrites a concat so that the codes of all it reads are stored with its output's shift.
 
     Args:
-        stored_offset: what the file adds to each code of a tensor before it stores it.
+        stored_shift: what the file adds to each code of a tensor before it stores it.
     Returns: a requantize for each input that is stored otherwise, the concat, and the tensors
         between them.
     """
@@ -26,7 +26,7 @@ def stored_alike(
         if (
             source.qparams is not None
             and output is not None
-            and stored_offset(source.qparams) != stored_offset(output)
+            and stored_shift(source.qparams) != stored_shift(output)
         ):
             name = f"{node.name}/{place}"
             shifted.append(replace(source, name=name, qparams=output))

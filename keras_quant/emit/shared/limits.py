@@ -1,4 +1,4 @@
-"""What every format asks of a graph before anything is written, told line by line."""
+"""What every format asks of a graph before anything is written, reported line by line."""
 
 from __future__ import annotations
 

@@ -76,8 +76,7 @@ def subpixel(node: Node, size: Pair) -> SubPixel:
 
 def _by_phase(node: Node, taps: Pair) -> Weight:
     """The kernel (taps high, taps wide, in, rows * columns * out): turned, and by phase."""
-    assert node.weight is not None, node.name
-    (rows, columns), weight = window_of(node).strides, node.weight
+    (rows, columns), weight = window_of(node).strides, node.kernel
     height, width, taken, given = weight.values.shape
     whole = np.zeros((taps[0] * rows, taps[1] * columns, taken, given), weight.values.dtype)
     whole[:height, :width] = weight.values

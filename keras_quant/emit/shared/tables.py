@@ -6,13 +6,13 @@ tried on all codes, and may be taken where every entry comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_quant.graph.ir import Graph, Node
-from keras_quant.graph.pointwise import POINTWISE
+from keras_quant.graph.pointwise import POINTWISE, Exactness
 from keras_quant.graph.rounding import reals_of, to_codes
 from keras_quant.qparams import QParams
 
@@ -44,7 +44,8 @@ class Table:
     def steps(self, values: Array) -> Array:
         """Float32 values in steps of the output, as the runtime counts them before it rounds."""
         scale = np.float32(self.target.scale)
-        return values / scale if self.divides else values * (np.float32(1) / scale)
+        steps: Array = values / scale if self.divides else values * (np.float32(1) / scale)
+        return steps
 
     def computes(self, values: Array) -> bool:
         """Whether rounding float32 values, known exactly, gives the table."""
@@ -52,7 +53,7 @@ class Table:
 
     def computes_function(self, function: str) -> bool:
         """As `computes`, of what a function of graph.pointwise gives."""
-        return self.computes(POINTWISE[function](self.reals))
+        return self.computes(POINTWISE[function].formula(self.reals))
 
     def approximates(self, function: str, *, halves: bool = False, more_error: float = 0.0) -> bool:
         """Whether rounding a function with an error of FUNCTION_ERROR gives the table.
@@ -62,7 +63,7 @@ class Table:
             more_error: what the runtime errs besides, in steps.
         """
         x = self.reals.astype(np.float64)
-        values = POINTWISE[function](x)
+        values = POINTWISE[function].formula(x)
         steps = values / self.target.scale
         error = FUNCTION_ERROR * np.maximum(np.abs(values), np.abs(x)) / self.target.scale
         error += more_error
@@ -77,9 +78,8 @@ class Table:
 
 def read_table(graph: Graph, node: Node, *, divides: bool = False) -> Table:
     """The table of a lookup from codes to codes."""
-    source, target = graph.tensors[node.inputs[0]].qparams, graph.tensors[node.output].qparams
-    assert source is not None and target is not None and node.table is not None, node.name
-    rows = np.atleast_2d(node.table)
+    source, target = graph.tensors[node.inputs[0]].grid, graph.tensors[node.output].grid
+    rows = np.atleast_2d(node.entries)
     return Table(
         rows=rows[:1] if (rows == rows[0]).all() else rows,
         reals=reals_of(source),
@@ -99,24 +99,14 @@ def leaky_slopes(table: Table) -> Array | None:
 
 def find_function(table: Table, functions: Iterable[str]) -> str | None:
     """The first of some functions of graph.pointwise that gives a table when it is rounded."""
-    return next((name for name in functions if _IS_EXACT[name](table, name)), None)
+    tried = ((name, _GIVES[POINTWISE[name].exactness]) for name in functions)
+    return next((name for name, gives in tried if gives(table, name)), None)
 
 
-_IS_EXACT: dict[str, Callable[[Table, str], bool]] = {
-    "sigmoid": Table.approximates,
-    "tanh": Table.approximates,
-    # On grids of powers of two, where x * (x + 3) / 6 is a half of a code, 3 divides the code of
-    # x. Then x / 6 is a float32 number, and so is all that follows from it. A product with
-    # float32(1 / 6), which is off by a third of its last place, is rounded to it too. So all
-    # formulas that kernels use give that half without error.
-    "hard_swish": Table.approximates_with_halves,
-    "hard_sigmoid": Table.computes_function,
-    "hard_sigmoid_keras3": Table.computes_function,
-    # Halves only come of positive reals, which pass unchanged.
-    "elu": Table.approximates_with_halves,
-    "gelu": Table.approximates,
-    "gelu_tanh": Table.approximates,
-    "swish": Table.approximates,
+_GIVES: Mapping[Exactness, Callable[[Table, str], bool]] = {
+    Exactness.ERRS: Table.approximates,
+    Exactness.HALVES: Table.approximates_with_halves,
+    Exactness.EXACT: Table.computes_function,
 }
 
 
@@ -129,7 +119,7 @@ def _middle_slopes(table: Table) -> Array:
     if not negative.any():
         return np.ones(len(table.rows), np.float32)
     x, codes = table.reals[negative].astype(np.float64), table.rows[:, negative]
-    # A saturated entry tells nothing of how far beyond it the value lies.
+    # A saturated entry says nothing of how far beyond it the value lies.
     above = np.where(codes == target.qmax, np.inf, codes - target.zero_point + 0.5)
     below = np.where(codes == target.qmin, -np.inf, codes - target.zero_point - 0.5)
     low, high = (above * target.scale / x).max(axis=1), (below * target.scale / x).min(axis=1)
@@ -139,4 +129,4 @@ def _middle_slopes(table: Table) -> Array:
         np.where(np.isinf(low), high - two_codes, low),
         np.where(np.isinf(high), low + two_codes, high),
     )
-    return ((low + high) / 2).astype(np.float32)
+    return np.asarray((low + high) / 2, np.float32)

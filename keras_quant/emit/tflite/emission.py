@@ -4,7 +4,7 @@ A tensor of codes qmin..qmax is stored as int8 code + 127 - qmax, so that int8 s
 clamps the top of its range at no cost. The bottom is clamped by saturation too where the
 range has 256 codes, by a fused activation where the lowest code stands for real 0 or -1, and
 else by writing first to a tensor whose int8 range begins at qmin and copying that to the
-final one (QUANTIZE between equal scales only adds an offset and saturates).
+final one (QUANTIZE between equal scales only adds a shift and saturates).
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.qparams import INT8_CODES, QParams
 
 INT8_MAX = 127
+RELU: int = schema.ActivationFunctionType.RELU
+RELU_N1_TO_1: int = schema.ActivationFunctionType.RELU_N1_TO_1
 
 
-def stored_offset(qparams: QParams) -> int:
+def stored_shift(qparams: QParams) -> int:
     """What a TFLite file adds to each code of a tensor before it stores it as int8."""
     return INT8_MAX - qparams.qmax
 
@@ -62,7 +64,7 @@ class Emission:
             tensor.name,
             tensor.shape,
             scale=tensor.qparams.scale,
-            zero_point=tensor.qparams.zero_point + stored_offset(tensor.qparams),
+            zero_point=tensor.qparams.zero_point + stored_shift(tensor.qparams),
         )
 
     def write(
@@ -97,8 +99,7 @@ class Emission:
             options: where they have a fusedActivationFunction, it may be set here.
         Returns: the file's tensor for output.
         """
-        qparams = output.qparams
-        assert qparams is not None, output
+        qparams = output.grid
         if qparams.qmax - qparams.qmin == INT8_CODES - 1:
             return self.write(output, op, inputs, options=options, version=version)
         activation = _clamp_from_below(qparams)
@@ -114,8 +115,8 @@ class Emission:
 def _clamp_from_below(qparams: QParams) -> int | None:
     """The activation that clamps to qmin, and not below qmax; None where there is none."""
     if not qparams.signed:
-        return schema.ActivationFunctionType.RELU
+        return RELU
     depth, height = qparams.zero_point - qparams.qmin, qparams.qmax - qparams.zero_point
     if height <= depth and np.isclose(depth * qparams.scale, 1, rtol=1e-6):  # -1 rounds to qmin
-        return schema.ActivationFunctionType.RELU_N1_TO_1
+        return RELU_N1_TO_1
     return None

@@ -168,8 +168,8 @@ class TFLiteFile:
             inputs, outputs: the signature's names and the tensors they stand for.
             metadata: what the file says of itself, by name, see `metadata.metadata_entries`.
         """
-        told = {*inputs.values(), *outputs.values(), *self._sliced}
-        for index in set(range(len(self._tensors))) - told:
+        described = {*inputs.values(), *outputs.values(), *self._sliced}
+        for index in set(range(len(self._tensors))) - described:
             self._tensors[index].shapeSignature = None  # runtimes follow the batch from the ends
         entries = [
             schema.MetadataT(name=name, buffer=self._buffer(content))

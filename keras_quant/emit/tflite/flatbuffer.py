@@ -27,7 +27,8 @@ class SharingBuilder(flatbuffers.Builder):
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802
         """Begins a vector; it may turn out to be one of numbers."""
         self._vector = (self.Offset(), elemSize * numElems, alignment)
-        return super().StartVector(elemSize, numElems, alignment)
+        start: int = super().StartVector(elemSize, numElems, alignment)
+        return start
 
     def PrependUOffsetTRelative(self, off: int) -> None:  # noqa: N802
         """Writes an offset: it holds for one place, so its vector cannot be shared."""
@@ -36,8 +37,8 @@ class SharingBuilder(flatbuffers.Builder):
 
     def EndVector(self, numElems: int | None = None) -> int:  # noqa: N802
         """Ends a vector; where an equal one was written, takes this one back."""
-        written, vector = super().EndVector(numElems), self._vector
-        self._vector = None
+        written: int = super().EndVector(numElems)
+        vector, self._vector = self._vector, None
         if vector is None:
             return written
         before, num_bytes, alignment = vector
@@ -85,4 +86,5 @@ class AlignedBuffer(schema.BufferT):
         data = builder.EndVector()
         schema.BufferStart(builder)
         schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)
+        end: int = schema.BufferEnd(builder)
+        return end

@@ -38,9 +38,8 @@ def emit_head(emission: Emission, node: Node, codes: QParams, *, activation: int
         codes: see codes_before.
         activation: of the schema's ActivationFunctionType.
     """
-    assert node.weight is not None and node.weight.scale is not None, node.name
     source, output, file = emission.source(node), emission.output(node), emission.file
-    features, classes = node.weight.values.shape
+    features, classes = node.kernel.values.shape
     added = 2 + -(features + 2) % _FEATURES_MULTIPLE
     scale = np.float32(codes.scale)
     low = scale * np.float32(codes.qmin - codes.zero_point)
@@ -52,13 +51,13 @@ def emit_head(emission: Emission, node: Node, codes: QParams, *, activation: int
     padded = emission.write(ranged, "PAD", inputs, options=schema.PadOptionsT())
     inputs = [padded, file.constant(f"{node.name}/ends", ends)]
     index = emission.write(ranged, "ADD", inputs, options=schema.AddOptionsT())
-    values = np.pad(node.weight.values, ((0, added), (0, 0))).T
+    values = np.pad(node.kernel.values, ((0, added), (0, 0))).T
     element_type = narrowest_type(values) if emission.options.pack != "none" else None
     bias = np.zeros(classes, np.float32) if node.bias is None else node.bias.astype(np.float32)
     inputs = [
         index,
         file.constant(
-            f"{node.name}/weight", values, scale=node.weight.scale, element_type=element_type
+            f"{node.name}/weight", values, scale=node.kernel.code_scale, element_type=element_type
         ),
         file.constant(f"{node.name}/bias", bias),
     ]

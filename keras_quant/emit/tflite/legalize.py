@@ -15,7 +15,7 @@ import numpy as np
 from keras_quant.emit.shared.concat import stored_alike
 from keras_quant.emit.shared.legal import Legal, Rule, apply_rules
 from keras_quant.emit.shared.ones import mean_with_ones, with_ones
-from keras_quant.emit.tflite.emission import stored_offset
+from keras_quant.emit.tflite.emission import stored_shift
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.windows import window_of
 from keras_quant.qparams import QParams
@@ -92,10 +92,9 @@ def _mean_is_exact(source: Tensor, output: QParams) -> bool:
     MEAN rounds after adding the stored zero point, so ties go to even codes only where that
     is even; it is one of the two below, see `Emission.write_clamped`.
     """
-    assert source.qparams is not None, source.name
     count = source.shape[0] * source.shape[1]
-    low, high = (q - source.qparams.zero_point for q in (source.qparams.qmin, source.qparams.qmax))
-    multiplier = source.qparams.scale / output.scale / count
+    low, high = (q - source.grid.zero_point for q in (source.grid.qmin, source.grid.qmax))
+    multiplier = source.grid.scale / output.scale / count
     means = np.arange(low * count, high * count + 1) * multiplier
     if np.abs(means - np.floor(means) - 0.5).min() > _CLEAR_OF_TIE:
         return True
@@ -125,8 +124,8 @@ def _legal_requantize(graph: Graph, node: Node) -> Legal:
 
 
 def _legal_concat(graph: Graph, node: Node) -> Legal:
-    """Of codes in ranges with other ends, which are stored with other offsets: shift them first."""
-    return stored_alike(graph, node, stored_offset)
+    """Of codes in ranges with other ends, which are stored with other shifts: shift them first."""
+    return stored_alike(graph, node, stored_shift)
 
 
 _RULES: dict[str, Rule] = {

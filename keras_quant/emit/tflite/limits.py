@@ -70,8 +70,7 @@ def _logical(node: Node) -> Node:
 
 
 def _largest(node: Node) -> int:
-    assert node.weight is not None, node.name
-    return int(np.abs(node.weight.values.astype(np.int32)).max())
+    return int(np.abs(node.kernel.values.astype(np.int32)).max())
 
 
 def _node(graph: Graph, node: Node, sources: Sources, output: QParams) -> Iterator[str]:
@@ -84,8 +83,7 @@ def _node(graph: Graph, node: Node, sources: Sources, output: QParams) -> Iterat
 
 
 def _linear(weight: Weight, source: QParams, output: QParams) -> Iterator[str]:
-    assert weight.scale is not None
-    multiplier = np.float32(source.scale) * weight.scale / np.float32(output.scale)
+    multiplier = np.float32(source.scale) * weight.code_scale / np.float32(output.scale)
     refused = np.flatnonzero((multiplier < _LEAST_MULTIPLIER) | (multiplier >= _MULTIPLIER_BOUND))
     if refused.size:
         yield (

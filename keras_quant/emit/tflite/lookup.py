@@ -28,7 +28,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.emit.shared.tables import Table, find_function, leaky_slopes, read_table
-from keras_quant.emit.tflite.emission import Emission, stored_offset
+from keras_quant.emit.tflite.emission import Emission, stored_shift
 from keras_quant.emit.tflite.pointwise import write_function
 from keras_quant.graph.ir import Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
@@ -99,7 +99,7 @@ def _int8_function(lookup: _Lookup) -> int | None:
     """An operator that XNNPACK computes by a table of its own, on grids of any scale."""
     for op, function in _INT8_FUNCTIONS.items():
         if lookup.table.approximates(function, more_error=ZERO_POINT_ERROR):
-            lowest = POINTWISE[function](lookup.table.reals).min()
+            lowest = float(POINTWISE[function].formula(lookup.table.reals).min())
             return lookup.write(op, lookup.emission.inputs(lookup.node), lowest=lowest)
     return None
 
@@ -129,7 +129,8 @@ def _named_function(lookup: _Lookup) -> int | None:
         lookup.emission.output(lookup.node), name=f"{lookup.node.name}/real", qparams=None
     )
     real = write_function(lookup.emission, function, lookup.dequantized(), output)
-    return lookup.write("QUANTIZE", [real], lowest=POINTWISE[function](lookup.table.reals).min())
+    lowest = float(POINTWISE[function].formula(lookup.table.reals).min())
+    return lookup.write("QUANTIZE", [real], lowest=lowest)
 
 
 _WAYS: tuple[Callable[[_Lookup], int | None], ...] = (_int8_function, _leaky_relu, _named_function)
@@ -137,8 +138,7 @@ _WAYS: tuple[Callable[[_Lookup], int | None], ...] = (_int8_function, _leaky_rel
 
 def _gather(emission: Emission, node: Node) -> int:
     """Any table: copies entries to where their codes are, by the builtin kernels."""
-    source, output, table = emission.source(node), emission.output(node), node.table
-    assert source.qparams is not None and table is not None, node.name
+    source, output, table = emission.source(node), emission.output(node), node.entries
     file = emission.file
     cast, position = (
         file.activation(f"{node.name}/{suffix}", source.shape, element_type="int32")
@@ -148,11 +148,11 @@ def _gather(emission: Emission, node: Node) -> int:
     options = schema.CastOptionsT(inDataType=types.INT8, outDataType=types.INT32)
     file.operator("CAST", emission.inputs(node), cast, options=options)
     begins = np.arange(table.size // table.shape[-1]) * table.shape[-1]  # of each channel
-    start = begins - stored_offset(source.qparams) - source.qparams.qmin
+    start = begins - stored_shift(source.grid) - source.grid.qmin
     inputs = [cast, file.constant(f"{node.name}/start", start.astype(np.int32))]
     file.operator("ADD", inputs, position, options=schema.AddOptionsT())
     entries = table.ravel()
     if output.qparams is not None:
-        entries = (entries + stored_offset(output.qparams)).astype(np.int8)
+        entries = (entries + stored_shift(output.qparams)).astype(np.int8)
     inputs = [file.constant(f"{node.name}/table", entries), position]
     return emission.write(output, "GATHER", inputs, options=schema.GatherOptionsT(), version=2)

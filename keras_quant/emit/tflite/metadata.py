@@ -150,7 +150,8 @@ def _table(builder: flatbuffers.Builder, fields: Mapping[int, Field]) -> int:
     builder.StartObject(max(fields, default=-1) + 1)
     for slot, write in fields.items():
         write(builder, slot)
-    return builder.EndObject()
+    end: int = builder.EndObject()
+    return end
 
 
 def _byte(value: int) -> Field:

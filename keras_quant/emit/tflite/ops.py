@@ -19,11 +19,11 @@ from keras_quant.emit.tflite.lookup import emit_lookup
 from keras_quant.emit.tflite.packing import PACKED_VERSIONS, packed_type
 from keras_quant.emit.tflite.patches import emit_patches
 from keras_quant.emit.tflite.pointwise import emit_pointwise
-from keras_quant.graph.ir import Node, Weight
+from keras_quant.graph.ir import Node
 from keras_quant.graph.windows import window_of
 
 _PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, int] = {
     "none": schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
@@ -45,9 +45,9 @@ def emit_linear(emission: Emission, node: Node) -> int:
     if emission.output(node).qparams is not None:
         return _emit_integer_linear(emission, node)
     codes = codes_before(emission.graph, node)
-    if _weight(node).scale is not None and node.op == "dense" and codes is not None:
+    if node.kernel.scale is not None and node.op == "dense" and codes is not None:
         return emit_head(emission, node, codes, activation=_activation(node))
-    if _weight(node).scale is not None:
+    if node.kernel.scale is not None:
         return _emit_weight_only_linear(emission, node)
     op, options, values, _ = _linear_op(node)
     options.fusedActivationFunction = _activation(node)
@@ -61,8 +61,7 @@ def emit_linear(emission: Emission, node: Node) -> int:
 def _emit_integer_linear(emission: Emission, node: Node) -> int:
     op, options, values, axis = _linear_op(node)
     data, version = emission.inputs(node)[0], _VERSIONS[op][1]
-    source, scale = emission.source(node).qparams, _weight(node).scale
-    assert source is not None and scale is not None, node.name
+    source, scale = emission.source(node).grid, node.kernel.code_scale
     element_type = packed_type(emission.graph, node, emission.options.pack)
     if element_type is not None:
         version = PACKED_VERSIONS[element_type]
@@ -98,7 +97,7 @@ def _emit_weight_only_linear(emission: Emission, node: Node) -> int:
     inputs = _operands(emission, node, emission.inputs(node)[0], filters, zeros)
     index = emission.write(sums, op, inputs, options=options, version=_VERSIONS[op][0])
     scaled = replace(output, name=f"{output.name}/scaled")
-    scales = file.constant(f"{node.name}/scale", np.asarray(_weight(node).scale, np.float32))
+    scales = file.constant(f"{node.name}/scale", node.kernel.code_scale.astype(np.float32))
     index = emission.write(scaled, "MUL", [index, scales], options=schema.MulOptionsT())
     add = schema.AddOptionsT(fusedActivationFunction=_activation(node))
     biases = file.constant(f"{node.name}/bias", bias)
@@ -112,8 +111,7 @@ def emit_quantize(emission: Emission, node: Node) -> int:
     rectified = producer is not None and (
         producer.op == "relu" or producer.attrs.get("activation", "none") != "none"
     )
-    assert output.qparams is not None, output
-    falls_short = output.qparams.signed or not rectified
+    falls_short = output.grid.signed or not rectified
     write = emission.write_clamped if falls_short else emission.write
     return write(output, "QUANTIZE", inputs)
 
@@ -285,7 +283,7 @@ OP_EMITTERS: dict[str, Callable[[Emission, Node], int]] = {
 
 def _linear_op(node: Node) -> tuple[str, Any, np.ndarray, int]:
     """Operator, its options, the weight in its layout, and the axis of output channels there."""
-    values = _weight(node).values
+    values = node.kernel.values
     if node.op == "dense":
         return "FULLY_CONNECTED", schema.FullyConnectedOptionsT(), values.T, 0
     if node.op == "conv2d_transpose":
@@ -307,7 +305,8 @@ def _at_least_strides(values: np.ndarray, node: Node) -> np.ndarray:
     window = window_of(node)
     missing = [max(s - n, 0) for n, s in zip(window.size, window.strides, strict=True)]
     grown = np.pad(values, ((0, missing[0]), (0, missing[1]), (0, 0), (0, 0)))
-    return grown.transpose(3, 0, 1, 2)
+    turned: np.ndarray = grown.transpose(3, 0, 1, 2)
+    return turned
 
 
 def _operands(emission: Emission, node: Node, data: int, weight: int, bias: int) -> list[int]:
@@ -336,14 +335,9 @@ def _sliding(node: Node) -> dict[str, int]:
     }
 
 
-def _weight(node: Node) -> Weight:
-    assert node.weight is not None, node.name
-    return node.weight
-
-
 def _bias(node: Node, dtype: type) -> np.ndarray:
     """A node's bias, zeros where it has none."""
-    channels = _weight(node).values.shape[-1]
+    channels = node.kernel.values.shape[-1]
     return np.zeros(channels, dtype) if node.bias is None else node.bias.astype(dtype)
 
 

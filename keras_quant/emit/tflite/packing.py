@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.graph.ir import Graph, Node
@@ -40,7 +41,8 @@ def pack_codes(codes: np.ndarray, bits: int) -> bytes:
     padded = np.append(codes.ravel(), np.zeros(-codes.size % a_byte, codes.dtype))
     fields = (padded.astype(np.uint8) & (2**bits - 1)).reshape(-1, a_byte)
     shifts = np.arange(a_byte, dtype=np.uint8) * bits
-    return np.bitwise_or.reduce(fields << shifts, axis=1).astype(np.uint8).tobytes()
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(fields << shifts, axis=1)
+    return packed.tobytes()
 
 
 def narrowest_type(codes: np.ndarray, *, columns: int = 0) -> str | None:

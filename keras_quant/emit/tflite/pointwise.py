@@ -20,7 +20,7 @@ _OPERATORS = {
     "gelu": "GELU",
     "gelu_tanh": "GELU",
 }
-# Slope and offset of ramps that are cut at 0 and 1.
+# Slope and shift of ramps that are cut at 0 and 1.
 _RAMPS = {"hard_sigmoid": (0.2, 0.5), "hard_sigmoid_keras3": (1 / 6, 0.5)}
 _CUT_AT_ONE = schema.ActivationFunctionType.RELU_N1_TO_1
 
@@ -52,10 +52,10 @@ def write_function(emission: Emission, function: str, real: int, output: Tensor)
     if function == "swish":
         inputs = [real, between("LOGISTIC", [real])]
         return emission.write(output, "MUL", inputs, options=schema.MulOptionsT())
-    slope, offset = (
+    slope, shift = (
         emission.file.constant(f"{function}/{index}", np.array([value], np.float32))
         for index, value in enumerate(_RAMPS[function])
     )
     sloped = between("MUL", [real, slope], schema.MulOptionsT())
     options = schema.AddOptionsT(fusedActivationFunction=_CUT_AT_ONE)
-    return emission.write(output, "RELU", [between("ADD", [sloped, offset], options)])
+    return emission.write(output, "RELU", [between("ADD", [sloped, shift], options)])

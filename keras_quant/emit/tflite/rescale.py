@@ -36,6 +36,8 @@ def rescale(graph: Graph) -> Graph:
     factors = _factors(graph)
 
     def rescaled(tensor: Tensor) -> Tensor:
+        if tensor.qparams is None:
+            return tensor
         return replace(tensor, qparams=_rescaled(tensor.qparams, factors.get(tensor.name, 1.0)))
 
     return replace(
@@ -45,8 +47,8 @@ def rescale(graph: Graph) -> Graph:
     )
 
 
-def _rescaled(qparams: QParams | None, factor: float) -> QParams | None:
-    return None if qparams is None else replace(qparams, scale=qparams.scale * factor)
+def _rescaled(qparams: QParams, factor: float) -> QParams:
+    return replace(qparams, scale=qparams.scale * factor)
 
 
 def _compensated(node: Node, factors: Factors) -> Node:
@@ -94,7 +96,6 @@ def _gives_the_same(graph: Graph, node: Node, factors: Factors) -> bool:
     if node.weight is None:
         return len({qparams.scale for qparams in grids}) == 1
     source, output = (_rescaled(q, factors[n]) for q, n in zip(grids, names, strict=True))
-    assert source is not None and output is not None, node.name
     _, _, before = realized_channels(node, *grids)
     _, _, after = realized_channels(_compensated(node, factors), source, output)
     return np.array_equal(before.above, after.above) and np.array_equal(before.below, after.below)

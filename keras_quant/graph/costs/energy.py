@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from keras_quant.graph.costs.memory import tensor_bits
 from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.pointwise import ACTIVATIONS, POINTWISE
 from keras_quant.graph.windows import window_of
 
 INT_ADD_PJ = {8: 0.03, 32: 0.1}
@@ -32,21 +33,7 @@ FLOAT32_ADD_PJ = 0.9
 FLOAT32_MULTIPLY_PJ = 3.7
 # Multiply-adds: two reduce the range and five are a polynomial, as in XNNPACK's
 # f32-raddstoreexpminusmax with rr1-p5.
-EXPONENTIAL_STEPS = 7
-# (multiplications, additions) of one value. Quotients count as multiplications, comparisons as
-# additions. tanh(x) is (e - 1) / (e + 1) with e = exp(2 x); erf is that of Abramowitz and Stegun,
-# 7.1.26, with 6 multiply-adds, a quotient, and an exponential of a square, times a polynomial.
-POINTWISE_STEPS = {
-    "sigmoid": (EXPONENTIAL_STEPS + 1, EXPONENTIAL_STEPS + 1),
-    "tanh": (EXPONENTIAL_STEPS + 2, EXPONENTIAL_STEPS + 2),
-    "swish": (EXPONENTIAL_STEPS + 2, EXPONENTIAL_STEPS + 1),
-    "hard_sigmoid": (1, 3),
-    "hard_sigmoid_keras3": (1, 3),
-    "hard_swish": (2, 3),
-    "gelu": (EXPONENTIAL_STEPS + 12, EXPONENTIAL_STEPS + 8),
-    "gelu_tanh": (EXPONENTIAL_STEPS + 8, EXPONENTIAL_STEPS + 4),
-    "elu": (EXPONENTIAL_STEPS, EXPONENTIAL_STEPS + 2),
-}
+EXPONENTIAL_TERMS = 7
 ACCESS_BITS = 64
 ACCUMULATOR_BITS = 32
 
@@ -114,8 +101,7 @@ def _linear(graph: Graph, node: Node, macs: int) -> float:
 
     Codes times codes are integer work also where the output is float, as a classifier's.
     """
-    source, weight = graph.tensors[node.inputs[0]], node.weight
-    assert weight is not None, node.name
+    source, weight = graph.tensors[node.inputs[0]], node.kernel
     outputs = math.prod(graph.tensors[node.output].shape)
     if source.qparams is None:
         scaling = 0.0 if weight.scale is None else FLOAT32_MULTIPLY_PJ
@@ -144,7 +130,9 @@ def _multiply(graph: Graph, node: Node) -> float:
 
 
 def _pointwise(graph: Graph, node: Node) -> float:
-    multiplications, additions = POINTWISE_STEPS[node.attrs["function"]]
+    function = POINTWISE[node.attrs["function"]]
+    terms = EXPONENTIAL_TERMS * function.exponentials
+    multiplications, additions = function.multiplications + terms, function.additions + terms
     return multiplications * FLOAT32_MULTIPLY_PJ + additions * FLOAT32_ADD_PJ
 
 
@@ -181,7 +169,8 @@ def _scale_and_shift(graph: Graph, node: Node) -> float:
 
 def _relu(graph: Graph, node: Node) -> float:
     """One comparison, two where the top is cut too."""
-    return FLOAT32_ADD_PJ * (1 if node.attrs.get("max_value") is None else 2)
+    name = "relu" if node.attrs.get("max_value") is None else "relu6"
+    return FLOAT32_ADD_PJ * ACTIVATIONS[name].additions
 
 
 def _clip(graph: Graph, node: Node) -> float:
@@ -192,7 +181,7 @@ def _clip(graph: Graph, node: Node) -> float:
 def _softmax(graph: Graph, node: Node) -> float:
     """Maximum, difference, sum, quotient, and an exponential."""
     multiply_add = FLOAT32_MULTIPLY_PJ + FLOAT32_ADD_PJ
-    return EXPONENTIAL_STEPS * multiply_add + 3 * FLOAT32_ADD_PJ + FLOAT32_MULTIPLY_PJ
+    return EXPONENTIAL_TERMS * multiply_add + 3 * FLOAT32_ADD_PJ + FLOAT32_MULTIPLY_PJ
 
 
 def _nothing(graph: Graph, node: Node) -> float:

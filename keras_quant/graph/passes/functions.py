@@ -15,27 +15,26 @@ SAME_STEP = 2.0**-8
 
 
 def function_of(graph: Graph, node: Node) -> str | None:
-    """The first function that gives each entry of a lookup's table, as rounding can tell.
+    """The first function that gives each entry of a lookup's table, as far as rounding shows.
 
-    A table of few codes may fit several functions; they are then within half a step of each
+    A table of few codes may stand for several functions; they are then within half a step of each
     other, and of the one that the table was made from.
 
     Returns: its name; None where there is none, or where channels differ.
     """
-    source, target = (graph.tensors[name].qparams for name in (node.inputs[0], node.output))
-    assert source is not None and node.table is not None, node.name
-    rows = np.atleast_2d(node.table)
+    source, target = graph.tensors[node.inputs[0]].grid, graph.tensors[node.output].qparams
+    rows = np.atleast_2d(node.entries)
     if (rows != rows[0]).any():
         return None
     reals = reals_of(source).astype(np.float64)
     for name, function in POINTWISE.items():
-        values = function(reals)
+        values = function.formula(reals)
         if target is None:
-            fits = np.allclose(values, rows[0], rtol=SAME_REAL, atol=SAME_REAL)
+            agrees = np.allclose(values, rows[0], rtol=SAME_REAL, atol=SAME_REAL)
         else:
             codes = values / target.scale + target.zero_point
             errors = np.abs(np.clip(codes, target.qmin, target.qmax) - rows[0])
-            fits = bool(errors.max() <= 0.5 + SAME_STEP)
-        if fits:
+            agrees = bool(errors.max() <= 0.5 + SAME_STEP)
+        if agrees:
             return name
     return None

@@ -11,6 +11,7 @@ from keras_quant.errors import GraphError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import StoredLimits, realize
+from keras_quant.graph.pointwise import ACTIVATIONS
 from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import QParams
 
@@ -18,7 +19,6 @@ Range = tuple[float, float]
 
 QMIN, QMAX, BITS = -128, 127, 8
 # What is left of a range behind an activation that was folded into its node.
-_BOUNDS = {"none": (-np.inf, np.inf), "relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
 
 
 def integer_head(
@@ -42,16 +42,17 @@ def integer_head(
     Raises:
         GraphError: names the outputs that no integer weights give.
     """
-    heads = {name: graph.producer(name) for name in graph.outputs}
-    floats = {name: head for name, head in heads.items() if graph.tensors[name].qparams is None}
-    problems = [line for name, head in floats.items() for line in _problems(graph, name, head)]
+    outputs = dict.fromkeys(graph.outputs)
+    floats = [name for name in outputs if graph.tensors[name].qparams is None]
+    problems = [line for n in floats for line in _problems(graph, n, graph.producer(n))]
     if problems:
         raise GraphError("\n".join(problems))
+    heads = {node.output: node for node in graph.nodes}
     made, tensors = {}, dict(graph.tensors)
-    for name, head in floats.items():
-        assert head is not None, name
+    for name in floats:
+        head = heads[name]
         span = _reach(graph, head) if ranges is None else ranges[name]
-        low, high = np.clip(span, *_BOUNDS[head.attrs.get("activation", "none")])
+        low, high = np.clip(span, *ACTIVATIONS[head.attrs.get("activation", "none")].bounds)
         tensors[name] = replace(tensors[name], qparams=_grid(float(low), float(high)))
         attrs = {key: value for key, value in head.attrs.items() if key != "activation"}
         bias = None if head.bias is None else head.bias.astype(np.float64)
@@ -89,11 +90,10 @@ def _problems(graph: Graph, name: str, head: Node | None) -> Iterable[str]:
 
 def _reach(graph: Graph, head: Node) -> Range:
     """The lowest and highest real that any input can give."""
-    source = graph.tensors[head.inputs[0]].qparams
-    assert source is not None and head.weight is not None and head.weight.scale is not None
+    source = graph.tensors[head.inputs[0]].grid
     bias = 0.0 if head.bias is None else head.bias
-    step = source.scale * head.weight.scale
-    low, high = (n * step + bias for n in accumulator_range(head.weight.values, source))
+    unit = source.scale * head.kernel.code_scale
+    low, high = (n * unit + bias for n in accumulator_range(head.kernel.values, source))
     return float(low.min()), float(high.max())
 
 

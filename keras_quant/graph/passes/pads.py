@@ -74,7 +74,7 @@ def has_margins(node: Node) -> bool:
 
 
 def is_never_negative(graph: Graph, node: Node) -> bool:
-    """Whether no real that a node reads is below 0, as far as its codes or its maker tell."""
+    """Whether no real that a node reads is below 0, as far as its codes or its maker show."""
     qparams, producer = graph.tensors[node.inputs[0]].qparams, graph.producer(node.inputs[0])
     if qparams is not None:
         return qparams.qmin >= qparams.zero_point
@@ -107,8 +107,7 @@ def _behind_rounding(graph: Graph) -> Graph:
 
 
 def _has_zero(codes: Tensor) -> bool:
-    qparams = codes.qparams
-    assert qparams is not None, codes.name
+    qparams = codes.grid
     return qparams.qmin <= qparams.zero_point <= qparams.qmax
 
 

@@ -19,7 +19,7 @@ from keras_quant.graph.reference import run_reference
 from keras_quant.graph.rounding import to_codes
 from keras_quant.pixels import constants, reals_of_pixels
 from keras_quant.preprocessing import PIXEL_MAX, Preprocessing, describe
-from keras_quant.qparams import QParams, unsigned
+from keras_quant.qparams import unsigned
 
 SUFFIX = "_pixels"
 """What is added to an input's name where it takes pixels in place of the model's reals."""
@@ -54,8 +54,9 @@ def take_pixels(graph: Graph, preprocessing: Preprocessing) -> Graph:
     if problem:
         raise GraphError(f"graph {graph.name!r} cannot take pixels: {problem}")
     made = _with_convolutions(graph, readers, preprocessing)
+    makers = {node.output: node for node in made.nodes}
     for node in readers:
-        _check(made, made.producer(node.output), preprocessing)
+        _check(made, makers[node.output], preprocessing)
     return made
 
 
@@ -74,7 +75,7 @@ def _problem(graph: Graph, preprocessing: Preprocessing) -> str:
 def _passes_pixels(graph: Graph, node: Node, preprocessing: Preprocessing) -> bool:
     """Whether the codes that a quantize node gives are the pixels, all 256 of them, in order."""
     codes = _codes(graph, node, preprocessing)
-    qparams = _grid(graph, node)
+    qparams = graph.tensors[node.output].grid
     wanted = np.arange(PIXEL_MAX + 1)[:, None] + qparams.qmin
     return preprocessing.order == "rgb" and bool((codes == wanted).all())
 
@@ -82,16 +83,10 @@ def _passes_pixels(graph: Graph, node: Node, preprocessing: Preprocessing) -> bo
 def _codes(graph: Graph, node: Node, preprocessing: Preprocessing) -> np.ndarray:
     """The code of each pixel and channel, (256, channels), in the model's order."""
     channels = graph.tensors[node.output].shape[-1]
-    qparams = _grid(graph, node)
+    qparams = graph.tensors[node.output].grid
     return to_codes(
         reals_of_pixels(preprocessing, channels) / np.float32(qparams.scale), qparams
     ).astype(np.int32)
-
-
-def _grid(graph: Graph, node: Node) -> QParams:
-    qparams = graph.tensors[node.output].qparams
-    assert qparams is not None, node.name
-    return qparams
 
 
 def _with_convolutions(
@@ -134,13 +129,12 @@ def _convolution(node: Node, pixels: Tensor, preprocessing: Preprocessing) -> No
     )
 
 
-def _check(graph: Graph, node: Node | None, preprocessing: Preprocessing) -> None:
+def _check(graph: Graph, node: Node, preprocessing: Preprocessing) -> None:
     """Compares what a convolution gives for all pixels with what the model rounds them to.
 
     Raises:
         GraphError: some of them differ.
     """
-    assert node is not None
     channels = graph.tensors[node.output].shape[-1]
     shape = (PIXEL_MAX + 1, 1, channels)
     names = (graph.inputs[0], node.inputs[0], node.output)

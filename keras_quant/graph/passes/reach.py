@@ -8,25 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_quant.graph.ir import Node
+from keras_quant.graph.pointwise import POINTWISE
 
 Interval = tuple[float, float]
 
 EVERYTHING: Interval = (-math.inf, math.inf)
 
 _WITHIN = ("max_pool", "avg_pool", "mean", "reshape", "transpose", "upsample", "concat", "pad")
-# Least and greatest value of each function of graph.pointwise, rounded outwards. Those that grow
-# without end stay below the identity where they are positive.
-_FUNCTIONS: dict[str, Interval] = {
-    "sigmoid": (0.0, 1.0),
-    "swish": (-0.2785, math.inf),
-    "tanh": (-1.0, 1.0),
-    "hard_sigmoid": (0.0, 1.0),
-    "hard_sigmoid_keras3": (0.0, 1.0),
-    "hard_swish": (-0.375, math.inf),
-    "gelu": (-0.17, math.inf),
-    "gelu_tanh": (-0.1701, math.inf),
-    "elu": (-1.0, math.inf),
-}
 
 
 def reach(node: Node, sources: Sequence[Interval]) -> Interval:
@@ -45,7 +33,7 @@ def reach(node: Node, sources: Sequence[Interval]) -> Interval:
 def _reach_of_values(node: Node, sources: Sequence[Interval]) -> Interval:
     lows, highs = zip(*sources, strict=True)
     if node.op == "pointwise":
-        low, high = _FUNCTIONS[node.attrs["function"]]
+        low, high = POINTWISE[node.attrs["function"]].bounds
         return low, min(high, max(highs[0], 0.0))
     if node.op in _WITHIN:  # padded pixels are 0
         return min(*lows, 0.0), max(*highs, 0.0)
@@ -63,8 +51,7 @@ def _reach_of_values(node: Node, sources: Sequence[Interval]) -> Interval:
 
 def _reach_of_sums(node: Node, low: float, high: float) -> Interval:
     """Of sums of products with a kernel; at a border, each product may be missing."""
-    assert node.weight is not None, node.name
-    kernel = node.weight.values.astype(np.float64)
+    kernel = node.kernel.values.astype(np.float64)
     kernel = kernel.reshape(-1, kernel.shape[-1])
     low, high = min(low, 0.0), max(high, 0.0)
     rising, falling = np.maximum(kernel, 0).sum(axis=0), np.minimum(kernel, 0).sum(axis=0)

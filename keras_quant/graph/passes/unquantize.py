@@ -16,11 +16,11 @@ from keras_quant.graph.passes.reach import EVERYTHING, Interval, reach
 from keras_quant.graph.verify import verify
 from keras_quant.qparams import QParams
 
-# What moves values, which were limited where they were computed.
+# What moves values, which were clamped where they were computed.
 _MOVES = ("max_pool", "pad", "reshape", "transpose", "upsample", "concat")
 
 
-class Limit(Enum):
+class Clamp(Enum):
     """What becomes of values that had codes: how much of their grid is kept."""
 
     ROUND = "rounded to codes, and given as the reals of these"
@@ -29,10 +29,10 @@ class Limit(Enum):
     OPEN = "as they are computed"
 
 
-Limits = Callable[[Node, QParams], Limit]
+Clamps = Callable[[Node, QParams], Clamp]
 
 
-def unquantize(graph: Graph, limits: Limits) -> Graph:
+def unquantize(graph: Graph, clamps: Clamps) -> Graph:
     """Gives the same network in float32: the weights of the codes, and floats between layers.
 
     Nothing is cut off at an end that no value can pass. A table becomes the function that it
@@ -40,11 +40,11 @@ def unquantize(graph: Graph, limits: Limits) -> Graph:
 
     Args:
         graph: a realized graph, or an ideal one.
-        limits: what to keep of the grid of a node that computes codes.
+        clamps: what to keep of the grid of a node that computes codes.
     Returns: a graph of the same inputs. It has codes only where values are rounded; an output
         that was only converted has the name of what it was converted from, see `tell_apart` too.
     """
-    floats = _Floats(graph, limits)
+    floats = _Floats(graph, clamps)
     for node in graph.nodes:
         floats.add(node)
     outputs = tuple(floats.names.get(name, name) for name in graph.outputs)
@@ -61,8 +61,8 @@ class _Floats:
         names: by tensor of the given graph, of the floats that stand for it under another name.
     """
 
-    def __init__(self, graph: Graph, limits: Limits) -> None:
-        self._graph, self._limits = graph, limits
+    def __init__(self, graph: Graph, clamps: Clamps) -> None:
+        self._graph, self._clamps = graph, clamps
         self._reached: dict[str, Interval] = dict.fromkeys(graph.inputs, EVERYTHING)
         self.tensors: dict[str, Tensor] = {name: graph.tensors[name] for name in graph.inputs}
         self.nodes: list[Node] = []
@@ -75,7 +75,7 @@ class _Floats:
         if node.op == "dequantize":
             self.names[node.output] = inputs[0]
         elif node.op in ("quantize", "requantize"):
-            self._limit(node, inputs[0], node.name)
+            self._clamp(node, inputs[0], node.name)
         elif node.op == "lookup" and function is None:
             self._keep_table(node, inputs[0])
         else:
@@ -85,33 +85,32 @@ class _Floats:
             self._compute(node, inputs)
 
     def _compute(self, node: Node, inputs: tuple[str, ...]) -> None:
-        """Adds a node in floats, and behind it what limits its values."""
+        """Adds a node in floats, and behind it what clamps its values."""
         made = replace(self._in_floats(node), inputs=inputs)
         output = self._graph.tensors[node.output]
         within = reach(made, [self._reached[name] for name in inputs])
-        if node.op in _MOVES or not self._is_limited(node, within):
+        if node.op in _MOVES or not self._is_clamped(node, within):
             self._add(made, output, within)
             return
         computed = f"{node.output}/computed"
         self._add(replace(made, output=computed), output, within)
-        self._limit(node, computed, f"{node.name}/limit")
+        self._clamp(node, computed, f"{node.name}/clamp")
 
-    def _is_limited(self, node: Node, within: Interval) -> bool:
+    def _is_clamped(self, node: Node, within: Interval) -> bool:
         qparams = self._graph.tensors[node.output].qparams
         if qparams is None:
             return False
-        limit = self._limits(node, qparams)
-        return limit is Limit.ROUND or bool(_ends(limit, qparams, within))
+        clamp = self._clamps(node, qparams)
+        return clamp is Clamp.ROUND or bool(_ends(clamp, qparams, within))
 
-    def _limit(self, node: Node, value: str, name: str) -> None:
+    def _clamp(self, node: Node, value: str, name: str) -> None:
         """Gives what is kept of a float tensor the name of a node's output."""
         output = self._graph.tensors[node.output]
-        assert output.qparams is not None, node.name
-        limit, (low, high) = self._limits(node, output.qparams), self._reached[value]
-        ends = _ends(limit, output.qparams, (low, high))
+        clamp, (low, high) = self._clamps(node, output.grid), self._reached[value]
+        ends = _ends(clamp, output.grid, (low, high))
         made = Node(name=name, op="quantize", inputs=(value,), output=output.name)
         made = replace(made, layers=node.layers)
-        if limit is Limit.ROUND:
+        if clamp is Clamp.ROUND:
             self._add_codes(made, output)
         elif ends:
             within = max(low, ends.get("minimum", low)), min(high, ends.get("maximum", high))
@@ -133,11 +132,10 @@ class _Floats:
 
     def _add_codes(self, node: Node, output: Tensor) -> None:
         """Adds a node that gives codes, and their reals, which stand for them from then on."""
-        assert output.qparams is not None, node.name
         real = self.names[output.name] = f"{output.name}/float"
         self._add(node, output, EVERYTHING, codes=True)
         made = Node(name=real, op="dequantize", inputs=(output.name,), output=real)
-        self._add(made, output, _range(output.qparams))
+        self._add(made, output, _range(output.grid))
 
     def _add(self, node: Node, like: Tensor, within: Interval, *, codes: bool = False) -> None:
         """Adds a node whose output has the shape of a tensor, and its codes or none."""
@@ -149,17 +147,17 @@ class _Floats:
     def _in_floats(self, node: Node) -> Node:
         if node.weight is None:
             return node
-        source = self._graph.tensors[node.inputs[0]].qparams
+        source = self._graph.tensors[node.inputs[0]]
         weight = Weight(values=dequantized(node.weight))
         return replace(node, weight=weight, bias=_real_bias(node, source))
 
 
-def _ends(limit: Limit, qparams: QParams, within: Interval) -> dict[str, float]:
+def _ends(clamp: Clamp, qparams: QParams, within: Interval) -> dict[str, float]:
     """What a clip needs to hold values within given bounds in a range of codes; {} for nothing."""
     low, high = _range(qparams)
-    if limit is Limit.CUT and within[1] > high:
+    if clamp is Clamp.CUT and within[1] > high:
         return {"minimum": low, "maximum": high}
-    if limit in (Limit.CUT, Limit.RECTIFY) and within[0] < low:
+    if clamp in (Clamp.CUT, Clamp.RECTIFY) and within[0] < low:
         return {"minimum": low}
     return {}
 
@@ -170,12 +168,10 @@ def _range(qparams: QParams) -> Interval:
     return low * qparams.scale, high * qparams.scale
 
 
-def _real_bias(node: Node, source: QParams | None) -> np.ndarray | None:
-    """The bias in float32; an integer one counts in steps of input scale times weight scale."""
+def _real_bias(node: Node, source: Tensor) -> np.ndarray | None:
+    """The bias in float32; an integer one counts in units, input scale times weight scale."""
     if node.bias is None or node.bias.dtype != np.int32:
         return None if node.bias is None else node.bias.astype(np.float32)
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    assert source is not None, node.name
-    step = source.scale * node.weight.scale.astype(np.float64)
-    real: np.ndarray = (node.bias * step).astype(np.float32)
+    unit = source.grid.scale * node.kernel.code_scale.astype(np.float64)
+    real: np.ndarray = (node.bias * unit).astype(np.float32)
     return real

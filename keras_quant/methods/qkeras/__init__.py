@@ -29,7 +29,7 @@ METHOD = Method(
         options=QKerasOptions,
     ),
     reader=Reader(
-        stands_for={twin.__name__: kind for kind, (twin, _, _) in WRAPPED.items()} | PARTS,
+        stands_for={**{twin.__name__: kind for kind, (twin, _, _) in WRAPPED.items()}, **PARTS},
         kernel=freeze_kernel,
         bias=freeze_bias,
         activation=freeze_activation,

@@ -56,7 +56,8 @@ def read_activation(quantizer: Any, name: str) -> Activation:
         found = reader(quantizer)
     except UnreadableError as reason:
         raise LoweringError(f"{where} {name_of(quantizer)} {reason}") from None
-    codes = found.qparams.qmax - found.qparams.qmin + 1
+    grid = found.qparams
+    codes = 0 if grid is None else grid.qmax - grid.qmin + 1
     if codes > INT8_CODES:
         raise LoweringError(
             f"{where} {name_of(quantizer)} has {codes:,} codes, {quantizer.bits} bits; activations "

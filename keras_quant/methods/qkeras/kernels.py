@@ -41,7 +41,7 @@ class given_codes(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
         scale: float64, (channels,), of the kernel's last axis.
     """
 
-    alpha = "auto"  # tells QKeras not to rescale the kernel's initial values
+    alpha = "auto"  # asks QKeras not to rescale the kernel's initial values
 
     def __init__(self, bits: int, scale: np.ndarray) -> None:
         super().__init__()

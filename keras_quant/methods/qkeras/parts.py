@@ -153,19 +153,22 @@ def _average(layer: Any, input_shape: Shape) -> Built:
             f"layer {layer.name}: an average_quantizer and padding 'same' are not lowered; "
             "padding 'valid' is"
         )
-    sums = _sums(input_shape, layer.pool_size, layer.strides, factor, name=_inner_name(layer))
+    channels = input_shape[-1]
+    if channels is None:
+        return []
+    sums = _sums(channels, layer.pool_size, layer.strides, factor, name=_inner_name(layer))
     return _activated(layer, [sums])
 
 
 def _global_average(layer: Any, input_shape: Shape) -> Built:
     height, width, channels = input_shape
-    if height is None or width is None:
+    if height is None or width is None or channels is None:
         return []
     factor = _factor(layer, height * width)
     if factor is None:
         pool = keras.layers.GlobalAveragePooling2D(keepdims=layer.keepdims, name=_inner_name(layer))
         return _activated(layer, [(pool, [])])
-    sums = _sums(input_shape, (height, width), (1, 1), factor, name=f"{layer.name}_sums")
+    sums = _sums(channels, (height, width), (1, 1), factor, name=f"{layer.name}_sums")
     shape = (1, 1, channels) if layer.keepdims else (channels,)
     return _activated(layer, [sums, (keras.layers.Reshape(shape, name=_inner_name(layer)), [])])
 
@@ -185,7 +188,7 @@ def _factor(layer: Any, area: int) -> float | None:
 
 
 def _sums(
-    input_shape: Shape, size: tuple[int, ...], strides: tuple[int, ...], factor: float, *, name: str
+    channels: int, size: tuple[int, ...], strides: tuple[int, ...], factor: float, *, name: str
 ) -> tuple[keras.layers.Layer, list[np.ndarray]]:
     """Sums of windows times a factor."""
     depthwise = qkeras.QDepthwiseConv2D(
@@ -196,7 +199,7 @@ def _sums(
         depthwise_quantizer=qkeras.quantizers.binary(alpha=factor),
         name=name,
     )
-    return depthwise, [np.ones((*size, input_shape[-1], 1), np.float32)]
+    return depthwise, [np.ones((*size, channels, 1), np.float32)]
 
 
 def _inner_name(layer: Any) -> str:

@@ -46,7 +46,7 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
         scale: the scale that the last call used, kept as QKeras' quantizers keep it.
     """
 
-    alpha = "auto"  # tells QKeras not to rescale the kernel's initial values
+    alpha = "auto"  # asks QKeras not to rescale the kernel's initial values
 
     def __init__(
         self,
@@ -64,7 +64,8 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
 
     @property
     def qmax(self) -> int:
-        return max(1, 2 ** (self.bits - 1) - 1)
+        highest: int = 2 ** (self.bits - 1) - 1
+        return max(1, highest)
 
     @property
     def qmin(self) -> int:

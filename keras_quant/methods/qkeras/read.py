@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from keras_quant.graph.ir import Weight
@@ -9,6 +11,7 @@ from keras_quant.methods.method import Activation, Movable
 from keras_quant.methods.qkeras.activations import read_activation
 from keras_quant.methods.qkeras.door import qkeras
 from keras_quant.methods.qkeras.kernels import read_codes
+from keras_quant.methods.qkeras.quantizers import fitted_bits
 from keras_quant.methods.qkeras.repair import settled
 from keras_quant.tf import keras
 
@@ -17,20 +20,16 @@ _CHANNELS = {"QConv2DTranspose": (2,), "QDepthwiseConv2D": (2, 3)}
 
 
 def freeze_kernel(layer: keras.layers.Layer) -> Weight | None:
-    """Reads a fitted QKeras layer's kernel as codes, for any quantizer with a uniform grid.
+    """Reads a QKeras layer's kernel as codes, for any quantizer with a uniform grid.
 
     Returns: None for a layer without a kernel quantizer.
     Raises:
         LoweringError: no int8 codes with one scale an output channel are the kernel that the
             layer computes with.
     """
-    quantizer = getattr(layer, "kernel_quantizer_internal", None) or getattr(
-        layer, "depthwise_quantizer_internal", None
-    )
+    quantizer, weights = _kernel_of(layer)
     if quantizer is None:
         return None
-    depthwise = getattr(layer, "depthwise_kernel", None)
-    weights = layer.kernel if depthwise is None else depthwise
     channels = _CHANNELS.get(type(layer).__name__, (len(weights.shape) - 1,))
     return read_codes(quantizer, weights, channels=channels, layer=layer)
 
@@ -44,16 +43,33 @@ def freeze_bias(layer: keras.layers.Layer) -> np.ndarray | None:
 
 
 def movable_of(layer: keras.layers.Layer) -> Movable | None:
-    """The variables that may be moved of a batch norm of QKeras', alone or in a convolution."""
+    """The variables that may be moved of a batch norm of QKeras', alone or in a convolution.
+
+    And those of a layer with a kernel of `fitted_bits`, whose scale is fitted to each channel.
+    """
     if isinstance(layer, qkeras.QBatchNormalization):
         return Movable(
             bias=layer.beta if layer.beta_quantizer_internal is None else None,
             gamma=layer.gamma if layer.gamma_quantizer_internal is None else None,
         )
     norm = getattr(layer, "batchnorm", None)
-    if norm is None:
+    if norm is not None:
+        return Movable(bias=norm.beta if layer.bias_quantizer_internal is None else None)
+    quantizer, kernel = _kernel_of(layer)
+    if not isinstance(quantizer, fitted_bits) or quantizer.scale_axis is None:
         return None
-    return Movable(bias=norm.beta if layer.bias_quantizer_internal is None else None)
+    has_plain_bias = layer.use_bias and layer.bias_quantizer_internal is None
+    return Movable(bias=layer.bias, kernel=kernel) if has_plain_bias else None
+
+
+def _kernel_of(layer: keras.layers.Layer) -> tuple[Any, Any]:
+    """A layer's quantizer for its kernel, and that kernel; None and None without one."""
+    for kind in ("kernel", "depthwise"):
+        quantizer = getattr(layer, f"{kind}_quantizer_internal", None)
+        if quantizer is not None:
+            depthwise = getattr(layer, "depthwise_kernel", None)
+            return quantizer, layer.kernel if depthwise is None else depthwise
+    return None, None
 
 
 def freeze_activation(activation: object, name: str) -> Activation | None:

@@ -50,7 +50,7 @@ class QConv2DTranspose(qkeras.QConv2DTranspose):
 def repair_qkeras() -> None:
     """Repairs how QKeras saves and loads its quantizers, once, for this process.
 
-    Also hides the warning that QKeras' layers set off whenever they tell their settings: they
+    Also hides the warning that QKeras' layers set off whenever they give their settings: they
     serialize quantizers as if they were constraints, which works.
     """
     warnings.filterwarnings("ignore", message=".*constraints.serialize.*fitted_bits")
@@ -97,18 +97,19 @@ def settled(layer: qkeras.QAdaptiveActivation) -> Any:
     return type(layer.quantizer).from_config(config)
 
 
-def _with_its_bound(cls: type) -> Callable[[Any], dict[str, Any]]:
+def _with_its_bound(cls: Any) -> Callable[[Any], dict[str, Any]]:
     config = cls.get_config
 
     def get_config(self: Any) -> dict[str, Any]:
         bound = self.relu_upper_bound
-        return config(self) | ({} if bound is None else {"relu_upper_bound": bound})
+        known: dict[str, Any] = config(self)
+        return known if bound is None else known | {"relu_upper_bound": bound}
 
     return get_config
 
 
-def _with_lost_arguments(cls: type) -> Callable[[Any], dict[str, Any]]:
-    """A get_config that also tells what the constructor was given and QKeras' own leaves out."""
+def _with_lost_arguments(cls: Any) -> Callable[[Any], dict[str, Any]]:
+    """A get_config that also gives what the constructor was given and QKeras' own leaves out."""
     config, parameters = cls.get_config, inspect.signature(cls.__init__).parameters
     defaults = {name: p.default for name, p in parameters.items() if name != "self"}
 
@@ -121,7 +122,7 @@ def _with_lost_arguments(cls: type) -> Callable[[Any], dict[str, Any]]:
     return get_config
 
 
-def _from_config(cls: type, config: dict[str, Any]) -> Any:
+def _from_config(cls: Any, config: dict[str, Any]) -> Any:
     """Makes a quantizer; alpha comes as a list, or wrapped, where it was an array.
 
     QKeras writes keep_negative of a quantized_hswish, whose constructor does not take it.

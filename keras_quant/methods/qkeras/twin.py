@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from keras_quant.errors import UsageError
 from keras_quant.methods.layers import FixedGrid
@@ -14,7 +15,7 @@ from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras
 
 # Keras class: QKeras class, the argument that takes the kernel's quantizer, axes of channels.
-WRAPPED = {
+WRAPPED: dict[str, tuple[Any, str, int | tuple[int, ...]]] = {
     "Conv1D": (qkeras.QConv1D, "kernel_quantizer", -1),
     "Conv2D": (qkeras.QConv2D, "kernel_quantizer", -1),
     "Conv2DTranspose": (qkeras.QConv2DTranspose, "kernel_quantizer", 2),

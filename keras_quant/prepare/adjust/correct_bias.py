@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.methods.readers import read_kernel
-from keras_quant.model.steps import COMPUTE, Step
+from keras_quant.model.operations import COMPUTE, Operation, Operations
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare.plan import Plan
 from keras_quant.tf import keras
 
 
 def kernel_inputs(plan: Plan) -> tuple[str, ...]:
-    """Names of the steps that layers with rounded kernels read, each once."""
-    return tuple(dict.fromkeys(step.inputs[0] for step in _rounded(plan)))
+    """Names of the operations that layers with rounded kernels read, each once."""
+    return tuple(dict.fromkeys(operation.inputs[0] for operation in _rounded(plan)))
 
 
 def correct_biases(plan: Plan, model: keras.Model, means: Mapping[str, np.ndarray]) -> None:
@@ -31,25 +32,28 @@ def correct_biases(plan: Plan, model: keras.Model, means: Mapping[str, np.ndarra
     Args:
         model: wrapped, with the weights of the plan's float model; its biases, and the moving
             means of batch norms behind layers without bias, are changed.
-        means: float64 (channels,) of the values of each step that `kernel_inputs` names.
+        means: float64 (channels,) of the values of each operation that `kernel_inputs` names.
     """
     layers = layers_by_name(model)
-    calls: dict[str, list[Step]] = defaultdict(list)
-    for step in _rounded(plan):
-        calls[step.layer_name].append(step)
-    for name, steps in calls.items():
+    calls: dict[str, list[Operation]] = defaultdict(list)
+    for operation in _rounded(plan):
+        calls[operation.layer_name].append(operation)
+    for name, operations in calls.items():
         rounded = read_kernel(layers[name])
-        if rounded is not None:
-            rounding = rounded.values * rounded.scale - _kernel(steps[0].layer)
-            shifts = [_through(step, rounding, means[step.inputs[0]]) for step in steps]
-            _add_bias(plan, layers, steps[0], -np.mean(shifts, axis=0))
+        if rounded is not None and rounded.scale is not None:
+            rounding = rounded.values * rounded.scale - _kernel(operations[0].layer)
+            shifts = [
+                _through(operation, rounding, means[operation.inputs[0]])
+                for operation in operations
+            ]
+            _add_bias(plan, layers, operations[0], -np.mean(shifts, axis=0))
 
 
-def _rounded(plan: Plan) -> list[Step]:
+def _rounded(plan: Plan) -> list[Operation]:
     return [
-        step
-        for step in plan.steps
-        if step.kind in COMPUTE and not plan.weights[step.layer_name].is_float
+        operation
+        for operation in plan.operations
+        if operation.kind in COMPUTE and not plan.weights[operation.layer_name].is_float
     ]
 
 
@@ -59,35 +63,37 @@ def _kernel(layer: keras.layers.Layer) -> np.ndarray:
     return np.asarray(layer.kernel if depthwise is None else depthwise, np.float64)
 
 
-def _through(step: Step, kernel: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _through(
+    operation: Operation, kernel: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """What a kernel makes of inputs that are their mean everywhere: float64 (output channels,)."""
-    taps = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
-    if step.kind == "dense":
+    taps: NDArray[np.float64] = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
+    if operation.kind == "dense":
         return mean @ kernel
-    if step.kind == "depthwise_conv2d":
+    if operation.kind == "depthwise_conv2d":
         return (taps * mean[:, np.newaxis]).reshape(-1)
-    if step.kind == "conv2d_transpose":  # (height, width, outputs, inputs), spread over strides
-        return taps @ mean / np.prod(step.layer.strides)
+    if operation.kind == "conv2d_transpose":  # (height, width, outputs, inputs), over strides
+        return taps @ mean / float(np.prod(operation.layer.strides))
     groups = len(mean) // taps.shape[0]
     parts = zip(np.split(taps, groups, axis=1), np.split(mean, groups), strict=True)
     return np.concatenate([part_mean @ part for part, part_mean in parts])
 
 
 def _add_bias(
-    plan: Plan, layers: Mapping[str, keras.layers.Layer], step: Step, delta: np.ndarray
+    plan: Plan, layers: Mapping[str, keras.layers.Layer], operation: Operation, delta: np.ndarray
 ) -> None:
-    if step.layer.use_bias:
-        bias = layers[step.layer_name].bias
+    if operation.layer.use_bias:
+        bias = layers[operation.layer_name].bias
         bias.assign(np.asarray(bias) + delta.astype(np.float32))
         return
-    for norm in _norms_behind(plan.steps, step):
+    for norm in _norms_behind(plan.operations, operation):
         mean = layers[norm.layer_name].moving_mean
         mean.assign(np.asarray(mean) - delta.astype(np.float32))
 
 
-def _norms_behind(steps: Sequence[Step], step: Step) -> list[Step]:
+def _norms_behind(operations: Operations, operation: Operation) -> list[Operation]:
     """The batch norms that alone read a layer's calls, each once."""
-    names = {call.name for call in steps if call.layer_name == step.layer_name}
-    readers = [reader for reader in steps if names & {*reader.inputs}]
+    names = {call.name for call in operations if call.layer_name == operation.layer_name}
+    readers = [reader for reader in operations if names & {*reader.inputs}]
     norms = {reader.layer_name: reader for reader in readers if reader.kind == "batch_norm"}
     return list(norms.values()) if all(r.kind == "batch_norm" for r in readers) else []

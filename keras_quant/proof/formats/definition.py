@@ -74,7 +74,7 @@ class FormatDef:
     Attributes:
         emit: writes a file.
         runner: runs a file, of its bytes or its path.
-        stored_offset: what the file adds to each code of a tensor before it stores it.
+        stored_shift: what the file adds to each code of a tensor before it stores it.
         check: raises EmitError where a file would not run as it should; None where nothing is
             to be checked.
         limits: gives the largest stored weight codes by node that an ideal graph is to be
@@ -92,7 +92,7 @@ class FormatDef:
 
     emit: Emit
     runner: Callable[[bytes | Path], Runner]
-    stored_offset: Callable[[QParams], int]
+    stored_shift: Callable[[QParams], int]
     check: Callable[[Graph, bytes], None] | None = None
     limits: Callable[[Graph], Mapping[str, int]] | None = None
     rewrite: Callable[[Graph, Mapping[str, np.ndarray], Preprocessing | None], Graph] | None = None

@@ -9,7 +9,7 @@ from typing import Any
 from keras_quant.emit.bundle.make import make_bundle, written_graph
 from keras_quant.emit.onnx.cover import covers
 from keras_quant.emit.onnx.metadata import onnx_metadata
-from keras_quant.emit.onnx_tensorrt.emission import stored_offset
+from keras_quant.emit.onnx_tensorrt.emission import stored_shift
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.emit.onnx_tensorrt.limits import codes_tolerance
 from keras_quant.graph.ir import Graph
@@ -33,7 +33,7 @@ def define(options: TensorRTOptions) -> FormatDef:
     return FormatDef(
         emit=emit,
         runner=UnoptimizedRunner,
-        stored_offset=stored_offset,
+        stored_shift=stored_shift,
         rewrite=partial(written_graph, options=options),
         tolerance=partial(codes_tolerance, options=options),
         package=package,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras_quant.emit.onnx.metadata import onnx_metadata
-from keras_quant.emit.onnx_x86.emission import stored_offset
+from keras_quant.emit.onnx_x86.emission import stored_shift
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.emit.onnx_x86.weights import stored_limits
 from keras_quant.graph.ir import Graph
@@ -26,7 +26,7 @@ def define() -> FormatDef:
     return FormatDef(
         emit=emit,
         runner=OnnxRuntimeRunner,
-        stored_offset=stored_offset,
+        stored_shift=stored_shift,
         check=check_fused,
         limits=stored_limits,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from keras_quant.emit.tflite.emission import stored_offset
+from keras_quant.emit.tflite.emission import stored_shift
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.ends import with_asked_ends
 from keras_quant.emit.tflite.metadata import TFLiteMetadata
@@ -32,7 +32,7 @@ def define(options: TFLiteOptions) -> FormatDef:
     return FormatDef(
         emit=emit,
         runner=LiteRTRunner,
-        stored_offset=stored_offset,
+        stored_shift=stored_shift,
         limits=partial(stored_limits, options=options),
         rewrite=partial(with_asked_ends, options=options),
     )

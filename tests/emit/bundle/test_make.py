@@ -214,7 +214,7 @@ def test_readme_says_which_tensors_are_shifted(tmp_path: Path, realized: Graph) 
     bundle = bundle_of(realized, tmp_path, samples=images(1))
     assert bundle.shifted == ("pixels",)
     readme = (tmp_path / "README.md").read_text()
-    assert "the codes of 1 tensor are stored less an offset" in readme
+    assert "the codes of 1 tensor are stored less a shift" in readme
 
 
 def test_calibration_cache_tells_every_scale(tmp_path: Path, realized: Graph) -> None:

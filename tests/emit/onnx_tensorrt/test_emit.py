@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
 from keras_quant.emit.onnx_tensorrt.bias import roomy_line
-from keras_quant.emit.onnx_tensorrt.emission import shift_codes, stored_offset
+from keras_quant.emit.onnx_tensorrt.emission import shift_codes, stored_shift
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
 from keras_quant.emit.onnx_tensorrt.limits import (
     NARROW_SHARE,
@@ -26,7 +26,7 @@ from keras_quant.emit.onnx_tensorrt.ops import OP_EMITTERS
 from keras_quant.errors import EmitError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
-from keras_quant.graph.passes.unquantize import Limit, unquantize
+from keras_quant.graph.passes.unquantize import Clamp, unquantize
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.rounding import reals_of
 from keras_quant.qparams import QParams, signed, unsigned
@@ -58,7 +58,7 @@ def differences(graph: Graph, images: dict[str, np.ndarray], **options: object) 
     return np.concatenate(
         [
             (
-                stored[name].astype(int) - stored_offset(graph.tensors[name].qparams) - wanted[name]
+                stored[name].astype(int) - stored_shift(graph.tensors[name].qparams) - wanted[name]
             ).ravel()
             for name in taps
         ]
@@ -99,7 +99,7 @@ def test_files_of_floats_round_to_the_codes_of_their_graph(op: str, seed: int) -
     shape = tuple(int(n) for n in (*rng.integers(1, 9, 2), rng.integers(1, 20)))
     builder = GraphBuilder(rng, shape, power_of_two=True)
     builder.add_random(op)
-    graph = unquantize(builder.graph(), lambda node, qparams: Limit.ROUND)
+    graph = unquantize(builder.graph(), lambda node, qparams: Clamp.ROUND)
     assert not differences(graph, builder.images(4), board="nano").any()
     content = emit_onnx_tensorrt(graph, options=TensorRTOptions(board="nano"))
     operators = {node.op_type for node in onnx.load_model_from_string(content).graph.node}
@@ -164,7 +164,7 @@ def test_raw_pixels_are_added_exactly_whatever_they_are_added_to(exponent: int) 
     assert not differences(graph, all_pairs(PIXELS, grids[0])).any()
 
 
-def test_an_add_that_offsets_spoil_is_written_without_them() -> None:
+def test_an_add_that_shifts_spoil_is_written_without_them() -> None:
     grids = PIXELS, unsigned(8, 2.0**-7), unsigned(8, 2.0**-6)
     assert not add_is_exact(*grids)
     assert codes_tolerance(adding(*grids), options=TensorRTOptions()) == 0
@@ -193,8 +193,8 @@ def test_narrow_codes_have_a_narrow_tolerance_and_floats_none() -> None:
         builder.add_linear("conv2d", (1, 1, 2, 2), qparams=unsigned(bits, 0.5))
         shares[bits] = codes_tolerance(builder.graph(), options=TensorRTOptions())
     assert shares == {4: NARROW_SHARE, 8: WIDE_SHARE}
-    rounded = unquantize(builder.graph(), lambda node, qparams: Limit.ROUND)
-    opened = unquantize(builder.graph(), lambda node, qparams: Limit.OPEN)
+    rounded = unquantize(builder.graph(), lambda node, qparams: Clamp.ROUND)
+    opened = unquantize(builder.graph(), lambda node, qparams: Clamp.OPEN)
     tolerances = [codes_tolerance(g, options=TensorRTOptions()) for g in (rounded, opened)]
     assert tolerances == [WIDE_SHARE, 0.0]
 
@@ -224,12 +224,12 @@ def test_a_roomy_line_gives_the_codes_of_every_accumulator(seed: int) -> None:
         wanted = np.rint((n + stored[channel]).astype(np.float32) * multiplier[channel])
         unit = source.scale * float(scale[channel])
         given_ = np.rint((n * unit + bias[channel]) / output.scale)
-        limits = output.qmin - output.zero_point, output.qmax - output.zero_point
-        np.testing.assert_array_equal(np.clip(given_, *limits), np.clip(wanted, *limits))
+        ends = output.qmin - output.zero_point, output.qmax - output.zero_point
+        np.testing.assert_array_equal(np.clip(given_, *ends), np.clip(wanted, *ends))
 
 
 @pytest.mark.parametrize(
-    ("qparams", "offset", "shift"),
+    ("qparams", "shift", "codes"),
     [
         (unsigned(4, 1.0), 0, 0),
         (unsigned(7, 1.0), 0, 0),
@@ -240,10 +240,10 @@ def test_a_roomy_line_gives_the_codes_of_every_accumulator(seed: int) -> None:
         (QParams(scale=1.0, zero_point=3, qmin=0, qmax=255, bits=8), -128, 125),
     ],
 )
-def test_codes_saturate_at_both_ends_and_are_stored_with_an_offset(
-    qparams: QParams, offset: int, shift: int
+def test_codes_saturate_at_both_ends_and_are_stored_with_a_shift(
+    qparams: QParams, shift: int, codes: int
 ) -> None:
-    assert (stored_offset(qparams), shift_codes(qparams)) == (offset, shift)
+    assert (stored_shift(qparams), shift_codes(qparams)) == (shift, codes)
     node = Node(name="quantize", op="quantize", inputs=("image",), output="codes")
     tensors = {
         "image": Tensor(name="image", shape=(600,)),
@@ -255,7 +255,7 @@ def test_codes_saturate_at_both_ends_and_are_stored_with_an_offset(
     ramp = np.arange(-300, 300, dtype=np.float32)[np.newaxis]
     stored = run_onnx(emit_onnx_tensorrt(graph), {"image": ramp})["codes"]
     wanted = np.clip(ramp + qparams.zero_point, qparams.qmin, qparams.qmax)
-    np.testing.assert_array_equal(stored.astype(int) - offset, wanted)
+    np.testing.assert_array_equal(stored.astype(int) - shift, wanted)
 
 
 def test_logits_are_the_references() -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_quant.emit.onnx_x86.add import kernel_is_exact
-from keras_quant.emit.onnx_x86.emission import stored_offset, stored_range
+from keras_quant.emit.onnx_x86.emission import stored_range, stored_shift
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.emit.onnx_x86.ops import average_scales
 from keras_quant.emit.onnx_x86.weights import PRECISION_OPTION, saturating, stored_unsigned
@@ -35,9 +35,9 @@ def integer_operators(runner: OnnxRuntimeRunner) -> dict[str, int]:
 def differing(graph: Graph, images: dict[str, np.ndarray], name: str) -> int:
     """How many codes of a tensor are not the reference's."""
     stored = OnnxRuntimeRunner(emit_onnx_x86(graph, outputs=[name])).run(images)[name]
-    offset = stored_offset(graph.tensors[name].qparams)
+    shift = stored_shift(graph.tensors[name].qparams)
     wanted = run_reference(graph, images, keep=[name])[name]
-    return int(np.count_nonzero(stored.astype(int) - offset != wanted))
+    return int(np.count_nonzero(stored.astype(int) - shift != wanted))
 
 
 def residual(bits: int, *, weight: int = 7) -> GraphBuilder:

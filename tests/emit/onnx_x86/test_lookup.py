@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_quant.emit.onnx_tensorrt.emission import stored_offset as tensorrt_offset
+from keras_quant.emit.onnx_tensorrt.emission import stored_shift as tensorrt_shift
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
-from keras_quant.emit.onnx_x86.emission import stored_offset as x86_offset
+from keras_quant.emit.onnx_x86.emission import stored_shift as x86_shift
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
+from keras_quant.emit.onnx_x86.lookup import _FUNCTIONS
 from keras_quant.emit.onnx_x86.multiply import kernel_is_exact
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.pointwise import POINTWISE
@@ -43,18 +44,18 @@ class Target:
     """
 
     emit: Callable[[Graph], bytes]
-    offset: Callable[[QParams], int]
+    shift: Callable[[QParams], int]
     optimize: bool
 
     def run(self, graph: Graph, images: dict[str, np.ndarray]) -> np.ndarray:
         verify(graph)
         runner = OnnxRuntimeRunner(self.emit(graph), optimize=self.optimize)
         found, qparams = runner.run(images)["out"], graph.tensors["out"].qparams
-        return found if qparams is None else found.astype(int) - self.offset(qparams)
+        return found if qparams is None else found.astype(int) - self.shift(qparams)
 
 
-X86 = Target(emit=emit_onnx_x86, offset=x86_offset, optimize=True)
-TENSORRT = Target(emit=emit_onnx_tensorrt, offset=tensorrt_offset, optimize=False)
+X86 = Target(emit=emit_onnx_x86, shift=x86_shift, optimize=True)
+TENSORRT = Target(emit=emit_onnx_tensorrt, shift=tensorrt_shift, optimize=False)
 both_formats = pytest.mark.parametrize("form", [X86, TENSORRT], ids=["onnx", "tensorrt"])
 
 
@@ -68,7 +69,7 @@ def assert_exact(form: Target, graph: Graph, images: dict[str, np.ndarray]) -> N
 def test_entries_of_functions_come_out_on_any_grids(
     form: Target, name: str, source: QParams, target: QParams
 ) -> None:
-    graph = graph_of(table_of(POINTWISE[name], source, target), source, target)
+    graph = graph_of(table_of(POINTWISE[name].formula, source, target), source, target)
     assert_exact(form, graph, images_of(graph))
 
 
@@ -101,7 +102,7 @@ def test_entries_of_any_tables_come_out(
 
 @both_formats
 def test_reals_are_gathered(form: Target) -> None:
-    graph = graph_of(POINTWISE["sigmoid"](reals_of(WHOLE)), WHOLE, None)
+    graph = graph_of(POINTWISE["sigmoid"].formula(reals_of(WHOLE)), WHOLE, None)
     assert_exact(form, graph, images_of(graph))
 
 
@@ -114,15 +115,19 @@ def operators(graph: Graph) -> list[str]:
 @pytest.mark.parametrize(
     ("function", "target", "expected"),
     [
-        (POINTWISE["sigmoid"], FINE, ["QLinearSigmoid"]),
+        (POINTWISE["sigmoid"].formula, FINE, ["QLinearSigmoid"]),
         (lambda x: np.where(x < 0, x * np.float32(0.3), x), WHOLE, ["QLinearLeakyRelu"]),
-        (POINTWISE["tanh"], WHOLE, ["DequantizeLinear", "Tanh"]),
+        (POINTWISE["tanh"].formula, WHOLE, ["DequantizeLinear", "Tanh"]),
         (lambda x: x**2, WHOLE, ["Cast", "Gather"]),
     ],
 )
 def test_tables_are_written_with_fast_operators(function, target: QParams, expected) -> None:
     graph = graph_of(table_of(function, WHOLE, target), WHOLE, target)
     assert operators(graph) == expected
+
+
+def test_every_function_is_tried_for_a_table_once() -> None:
+    assert sorted(_FUNCTIONS) == sorted(POINTWISE)
 
 
 @both_formats
@@ -190,7 +195,7 @@ def test_files_break_no_rule_of_tensorrt(version: str) -> None:
     for graph in (
         product(WHOLE, FINE, WHOLE, [(4, 5, 6), (6,), (4, 5, 6)]),
         graph_of(table, WHOLE, FINE, (2, 128, 3)),
-        graph_of(table_of(POINTWISE["hard_swish"], WHOLE, WHOLE), WHOLE, WHOLE),
+        graph_of(table_of(POINTWISE["hard_swish"].formula, WHOLE, WHOLE), WHOLE, WHOLE),
     ):
         model = onnx.ModelProto.FromString(emit_onnx_tensorrt(graph, options=options))
         assert check_tensorrt(model, options) == ()

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from keras_quant.emit.onnx_tensorrt.emission import stored_offset as tensorrt_offset
+from keras_quant.emit.onnx_tensorrt.emission import stored_shift as tensorrt_shift
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
-from keras_quant.emit.onnx_x86.emission import stored_offset as x86_offset
+from keras_quant.emit.onnx_x86.emission import stored_shift as x86_shift
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.ops import OPS
@@ -33,8 +33,8 @@ MOVES = [
     ("reshape", {}),
 ]
 both_formats = pytest.mark.parametrize(
-    ("emit", "offset"),
-    [(emit_onnx_x86, x86_offset), (emit_onnx_tensorrt, tensorrt_offset)],
+    ("emit", "shift"),
+    [(emit_onnx_x86, x86_shift), (emit_onnx_tensorrt, tensorrt_shift)],
     ids=["onnx", "tensorrt"],
 )
 
@@ -77,13 +77,13 @@ def moved(op: str, attrs: dict, qparams: QParams | None) -> Graph:
     ids=["floats", "3 bits", "odd zero point"],
 )
 def test_values_come_out_where_the_reference_has_them(
-    emit, offset, op: str, attrs: dict, qparams: QParams | None
+    emit, shift, op: str, attrs: dict, qparams: QParams | None
 ) -> None:
     graph = moved(op, attrs, qparams)
     images = {"image": np.random.default_rng(0).normal(0, 20, (2, 4, 5, 3)).astype(np.float32)}
     found, wanted = OnnxRuntimeRunner(emit(graph)).run(images), run_reference(graph, images)
     for name in graph.outputs:
-        stored = found[name] if qparams is None else found[name].astype(int) - offset(qparams)
+        stored = found[name] if qparams is None else found[name].astype(int) - shift(qparams)
         np.testing.assert_array_equal(stored, wanted[name])
 
 
@@ -135,7 +135,7 @@ def test_nvidias_builder_runs_what_pads_itself_in_int8(bits: int) -> None:
     builder.add_linear("conv2d", (3, 3, 8, 8), qparams=unsigned(bits, 0.5), attrs=attrs)
     model = onnx.load_model_from_string(emit_onnx_tensorrt(builder.graph()))
     pads = [node.op_type for node in model.graph.node].count("Pad")
-    assert pads == (bits == 8)  # of codes that are stored with an offset
+    assert pads == (bits == 8)  # of codes that are stored with a shift
     report = build(model)
     assert report.rejected == ()
     assert [layer.precision for layer in report.layers] == [INT8] * 2

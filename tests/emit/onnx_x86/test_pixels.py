@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_quant.emit.onnx_x86.emission import stored_offset
+from keras_quant.emit.onnx_x86.emission import stored_shift
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.emit.onnx_x86.pixels import join_pixels
 from keras_quant.graph.ir import Graph
@@ -54,7 +54,7 @@ def test_joined_pixels_give_the_same_codes(seed, channels, size, strides, left, 
     np.testing.assert_array_equal(found, wanted)
     runner = OnnxRuntimeRunner(emit_onnx_x86(graph))
     np.testing.assert_array_equal(
-        runner.run(images)[name].astype(int) - stored_offset(graph.tensors[name].qparams), wanted
+        runner.run(images)[name].astype(int) - stored_shift(graph.tensors[name].qparams), wanted
     )
 
 

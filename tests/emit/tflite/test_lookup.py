@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.limits import find_problems
+from keras_quant.emit.tflite.lookup import _FLOAT_FUNCTIONS, _INT8_FUNCTIONS
 from keras_quant.emit.tflite.rescale import rescale
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor
@@ -61,7 +62,7 @@ def assert_exact(graph: Graph) -> list[str]:
 def test_entries_of_functions_come_out_on_any_grids(
     name: str, source: QParams, target: QParams
 ) -> None:
-    assert_exact(graph_of(table_of(POINTWISE[name], source, target), source, target))
+    assert_exact(graph_of(table_of(POINTWISE[name].formula, source, target), source, target))
 
 
 @given(source=grids(), target=grids(), slope=st.sampled_from([0.0, 0.1, 0.25, 0.3, 1.0, 2.0, -0.5]))
@@ -115,7 +116,8 @@ def test_slopes_of_channels_come_out(seed: int, source: QParams, target: QParams
     ],
 )
 def test_functions_are_written_with_fast_operators(name, target, expected) -> None:
-    functions = {**POINTWISE, "identity": lambda x: x, "relu": lambda x: np.maximum(x, 0)}
+    functions = {name: function.formula for name, function in POINTWISE.items()}
+    functions |= {"identity": lambda x: x, "relu": lambda x: np.maximum(x, 0)}
     graph = graph_of(table_of(functions[name], WHOLE, target), WHOLE, target)
     assert assert_exact(graph) == expected
     assert proven(graph, images_of(graph)).kernels == ("XNNPACK",)
@@ -123,7 +125,7 @@ def test_functions_are_written_with_fast_operators(name, target, expected) -> No
 
 def test_halves_of_an_elu_go_to_even_codes() -> None:
     """The int8 ELU adds the odd stored zero point, -121, before it rounds."""
-    table = table_of(POINTWISE["elu"], WHOLE, SIGNED_4)
+    table = table_of(POINTWISE["elu"].formula, WHOLE, SIGNED_4)
     assert "DEQUANTIZE" in assert_exact(graph_of(table, WHOLE, SIGNED_4))
 
 
@@ -131,15 +133,19 @@ def test_a_zero_point_that_hides_what_is_short_of_a_half_is_seen() -> None:
     """sigmoid(12) / 2 is 3e-6 short of a half, and 125 more than that rounds to 125.5."""
     source = QParams(scale=2.0, zero_point=1, qmin=0, qmax=7, bits=3)
     target = QParams(scale=2.0, zero_point=1, qmin=0, qmax=3, bits=2)
-    table = table_of(POINTWISE["sigmoid"], source, target)
+    table = table_of(POINTWISE["sigmoid"].formula, source, target)
     assert "LOGISTIC" not in assert_exact(graph_of(table, source, target))
 
 
 def test_reals_are_gathered() -> None:
-    table = POINTWISE["sigmoid"](reals_of(WHOLE))
+    table = POINTWISE["sigmoid"].formula(reals_of(WHOLE))
     graph = graph_of(table, WHOLE, None)
     found = proven(graph, images_of(graph))
     assert found.difference == 0
+
+
+def test_every_function_is_tried_for_a_table() -> None:
+    assert {*_INT8_FUNCTIONS.values(), *_FLOAT_FUNCTIONS} == POINTWISE.keys()
 
 
 @pytest.mark.parametrize("name", [*POINTWISE])

@@ -61,8 +61,8 @@ def test_every_pixel_means_the_same_in_each_input_type(
         given = LiteRTRunner(model).run({"image": normalize(PIXELS, UNIT)})[name]
         np.testing.assert_array_equal(given, run(model, images))
         wanted = run_reference(realized, {"image": normalize(PIXELS, UNIT)}, keep=[name])[name]
-        offset = 127 - realized.tensors[name].qparams.qmax
-        np.testing.assert_array_equal(run(model, images).astype(int) - offset, wanted)
+        shift = 127 - realized.tensors[name].qparams.qmax
+        np.testing.assert_array_equal(run(model, images).astype(int) - shift, wanted)
 
 
 def test_an_input_of_fewer_codes_cannot_be_given_as_codes(realized: Graph) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from keras_quant.emit.tflite.emission import stored_offset
+from keras_quant.emit.tflite.emission import stored_shift
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.limits import find_problems
 from keras_quant.emit.tflite.options import TFLiteOptions
@@ -89,7 +89,7 @@ def codes_different(graph: Graph, builder: GraphBuilder, options: TFLiteOptions)
     names = [node.output for node in graph.nodes]
     stored = LiteRTRunner(emit_tflite(graph, outputs=names, options=options)).run(images)
     wanted = run_reference(graph, images, keep=names)
-    found = {n: stored[n].astype(int) - stored_offset(graph.tensors[n].qparams) for n in names}
+    found = {n: stored[n].astype(int) - stored_shift(graph.tensors[n].qparams) for n in names}
     return sum(int((found[name] != wanted[name]).sum()) for name in names)
 
 

@@ -13,7 +13,7 @@ from keras_quant.graph.ir import Graph, Node, Tensor, Weight
 from keras_quant.graph.passes.functions import function_of
 from keras_quant.graph.passes.reach import EVERYTHING, reach
 from keras_quant.graph.passes.realize import realize
-from keras_quant.graph.passes.unquantize import Limit, unquantize
+from keras_quant.graph.passes.unquantize import Clamp, unquantize
 from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.verify import verify
@@ -31,8 +31,8 @@ AVERAGES = ("avg_pool",)
 BYTE, FINE = signed(8, 2.0**-5, narrow_range=False), signed(8, 2.0**-6, narrow_range=False)
 
 
-def converted(graph: Graph, limit: Limit) -> Graph:
-    floats = unquantize(graph, lambda node, qparams: limit)
+def converted(graph: Graph, clamp: Clamp) -> Graph:
+    floats = unquantize(graph, lambda node, qparams: clamp)
     verify(floats)
     return floats
 
@@ -47,7 +47,7 @@ def test_rounded_values_are_those_of_the_codes(op: str, seed: int) -> None:
     given_, images = builder.graph(), builder.images(3)
     qparams = given_.tensors[given_.outputs[0]].qparams
     codes = run_reference(given_, images)[given_.outputs[0]]
-    floats = converted(given_, Limit.ROUND)
+    floats = converted(given_, Clamp.ROUND)
     found = run_reference(floats, images)[floats.outputs[0]]
     np.testing.assert_array_equal(found, dequantize(codes, qparams))
 
@@ -59,7 +59,7 @@ def test_nothing_passes_the_ends_of_the_range_of_codes(op: str, seed: int) -> No
     shape = tuple(int(n) for n in rng.integers(1, 6, 3))
     builder = GraphBuilder(rng, shape, power_of_two=False)
     builder.add_random(op)
-    floats, images = converted(builder.graph(), Limit.CUT), builder.images(3)
+    floats, images = converted(builder.graph(), Clamp.CUT), builder.images(3)
     names = [name for name in builder.graph().tensors if name in floats.tensors]
     for name, values in run_reference(floats, images, keep=names).items():
         qparams = builder.graph().tensors[name].qparams
@@ -72,7 +72,7 @@ def test_nothing_passes_the_ends_of_the_range_of_codes(op: str, seed: int) -> No
 def test_only_ends_that_values_can_pass_are_cut_off(graph: Graph) -> None:
     wide = replace(graph.tensors["sums"], qparams=unsigned(4, 1.0))  # 3.75 + 3.75 is less than 15
     roomy = replace(graph, tensors={**graph.tensors, "sums": wide})
-    floats = converted(realize(roomy).graph, Limit.CUT)
+    floats = converted(realize(roomy).graph, Clamp.CUT)
     ends = {node.output: dict(node.attrs) for node in floats.nodes if node.op == "clip"}
     assert ends == {
         "pixels": {"minimum": 0.0, "maximum": 255 * (1 / 255)},
@@ -82,13 +82,13 @@ def test_only_ends_that_values_can_pass_are_cut_off(graph: Graph) -> None:
 
 
 def test_a_rectified_range_loses_its_lower_end_alone(graph: Graph) -> None:
-    floats = converted(realize(graph).graph, Limit.RECTIFY)
+    floats = converted(realize(graph).graph, Clamp.RECTIFY)
     ends = {node.output: dict(node.attrs) for node in floats.nodes if node.op == "clip"}
     assert ends == {"pixels": {"minimum": 0.0}, "features": {"minimum": 0.0}}
 
 
 def test_an_open_graph_is_the_bare_network(graph: Graph) -> None:
-    floats = converted(realize(graph).graph, Limit.OPEN)
+    floats = converted(realize(graph).graph, Clamp.OPEN)
     assert [node.op for node in floats.nodes] == ["conv2d", "add", "mean", "dense"]
     assert {tensor.qparams for tensor in floats.tensors.values()} == {None}
 
@@ -96,7 +96,7 @@ def test_an_open_graph_is_the_bare_network(graph: Graph) -> None:
 def test_an_ideal_graph_has_the_same_floats(graph: Graph) -> None:
     image = {"image": np.random.default_rng(0).uniform(size=(4, 6, 6, 2)).astype(np.float32)}
     ideal, realized = (
-        run_reference(converted(g, Limit.ROUND), image)["logits"]
+        run_reference(converted(g, Clamp.ROUND), image)["logits"]
         for g in (graph, realize(graph).graph)
     )
     np.testing.assert_allclose(ideal, realized, rtol=FLOAT32_ROUNDING)
@@ -105,10 +105,10 @@ def test_an_ideal_graph_has_the_same_floats(graph: Graph) -> None:
 @pytest.mark.parametrize("function", POINTWISE)
 @pytest.mark.parametrize("target", [FINE, unsigned(4, 2.0**-4), unsigned(2, 0.5)])
 def test_a_table_becomes_a_function_within_half_a_step(function: str, target: QParams) -> None:
-    table = table_of(POINTWISE[function], BYTE, target)
+    table = table_of(POINTWISE[function].formula, BYTE, target)
     codes = graph_of(table, BYTE, target)
     assert function_of(codes, codes.nodes[1]) is not None
-    floats, images = converted(codes, Limit.CUT), images_of(codes)
+    floats, images = converted(codes, Clamp.CUT), images_of(codes)
     assert [node.op for node in floats.nodes if node.op != "clip"] == ["pointwise"]
     found = run_reference(floats, images)[floats.outputs[0]]
     wanted = dequantize(run_reference(codes, images)["out"], target)
@@ -117,7 +117,7 @@ def test_a_table_becomes_a_function_within_half_a_step(function: str, target: QP
 
 @pytest.mark.parametrize("function", POINTWISE)
 def test_a_fine_table_becomes_its_own_function(function: str) -> None:
-    table = POINTWISE[function](dequantize(np.arange(-128, 128), BYTE)).astype(np.float32)
+    table = POINTWISE[function].formula(dequantize(np.arange(-128, 128), BYTE)).astype(np.float32)
     codes = graph_of(table, BYTE, None)
     assert function_of(codes, codes.nodes[1]) == function
 
@@ -130,7 +130,7 @@ def test_a_table_without_a_function_stays_one(target: QParams | None) -> None:
     codes = graph_of(table, BYTE, target, shape)
     image = np.random.default_rng(1).uniform(-4, 4, (2, *shape)).astype(np.float32)
     wanted = run_reference(codes, {"image": image})["out"]
-    floats = converted(codes, Limit.OPEN)
+    floats = converted(codes, Clamp.OPEN)
     assert "lookup" in [node.op for node in floats.nodes]
     found = run_reference(floats, {"image": image})[floats.outputs[0]]
     np.testing.assert_array_equal(found, wanted if target is None else dequantize(wanted, target))
@@ -139,7 +139,7 @@ def test_a_table_without_a_function_stays_one(target: QParams | None) -> None:
 @pytest.mark.parametrize("function", POINTWISE)
 def test_functions_stay_within_their_reach(function: str) -> None:
     node = Node(name="f", op="pointwise", inputs=("x",), output="y", attrs={"function": function})
-    values = POINTWISE[function](np.linspace(-30, 30, 60_001))
+    values = POINTWISE[function].formula(np.linspace(-30, 30, 60_001))
     for low, high in (EVERYTHING, (-30.0, 30.0)):
         least, greatest = reach(node, [(low, high)])
         assert least <= values.min() < least + 1e-3
@@ -190,10 +190,10 @@ def test_outputs_have_the_names_of_what_was_converted() -> None:
     )
     by_name = {tensor.name: tensor for tensor in tensors}
     given_ = Graph(name="g", inputs=("image",), outputs=("reals",), tensors=by_name, nodes=nodes)
-    outputs = {limit: converted(given_, limit).outputs for limit in Limit}
+    outputs = {clamp: converted(given_, clamp).outputs for clamp in Clamp}
     assert outputs == {
-        Limit.ROUND: ("codes/float",),
-        Limit.CUT: ("codes",),
-        Limit.RECTIFY: ("codes",),
-        Limit.OPEN: ("image/output_0",),
+        Clamp.ROUND: ("codes/float",),
+        Clamp.CUT: ("codes",),
+        Clamp.RECTIFY: ("codes",),
+        Clamp.OPEN: ("image/output_0",),
     }

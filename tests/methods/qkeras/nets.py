@@ -22,20 +22,21 @@ def act(quantizer: object) -> keras.layers.Layer:
     return qkeras.QActivation(quantizer)
 
 
-def net(
-    body: Body, shape: tuple[int, ...], *, first: str = "quantized_bits(8,1,1,alpha=1)"
-) -> keras.Model:
-    """A model of codes in front of a body, with random weights, of unlike sizes along inputs."""
+def net(body: Body, shape: tuple[int, ...], *, spread: float = 0.0) -> keras.Model:
+    """A model of codes in front of a body, with random weights.
+
+    Args:
+        spread: standard deviation of the logarithm of their sizes.
+    """
     inputs = keras.Input(shape, name="image")
-    model = keras.Model(inputs, body(act(first)(inputs)))
+    model = keras.Model(inputs, body(act("quantized_bits(8,1,1,alpha=1)")(inputs)))
     rng = np.random.default_rng(0)
-    for weight in model.weights:
-        value = rng.normal(0, 0.4, weight.shape)
+    norms = [w for w in model.non_trainable_weights if "/moving_" in w.name]
+    for weight in (*model.trainable_weights, *norms):
+        value = rng.normal(0, 0.4, weight.shape) * np.exp(spread * rng.normal(0, 1, weight.shape))
         if "variance" in weight.name or "gamma" in weight.name:
             value = rng.uniform(0.3, 2, weight.shape)
-        elif "iteration" in weight.name:
-            value = np.asarray(-1)
-        weight.assign(value.astype(weight.dtype.as_numpy_dtype))
+        weight.assign(value.astype(np.float32))
     return model
 
 

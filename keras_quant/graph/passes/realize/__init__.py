@@ -4,7 +4,7 @@
 
     channels    a node's output channels as arrays
     staircase   where their codes pass from one to the next
-    pitch, fit  the integers that have the same thresholds
+    pitch, solve  the integers that have the same thresholds
     room        how far biases must keep from ties, and how far they move for it
     place       the integers of channels, by all of this
     nodes       the integers of a graph's nodes

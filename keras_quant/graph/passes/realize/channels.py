@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.rows import Rows
 from keras_quant.qparams import QParams
@@ -28,44 +29,44 @@ class Channels(Rows):
 
     input_scale: float
     output: QParams
-    weight_scale: np.ndarray
-    bias: np.ndarray
-    lowest: np.ndarray
-    highest: np.ndarray
+    weight_scale: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
 
     @property
-    def unit(self) -> np.ndarray:
+    def unit(self) -> NDArray[np.float64]:
         """(channels,) float64: the real value of one accumulator step."""
         return self.input_scale * self.weight_scale
 
     @property
-    def pitch(self) -> np.ndarray:
+    def pitch(self) -> NDArray[np.float64]:
         """(channels,) float64: accumulator steps an output step."""
         return self.output.scale / self.unit
 
     @property
-    def offset(self) -> np.ndarray:
+    def offset(self) -> NDArray[np.float64]:
         """(channels,) float64: the bias in accumulator steps."""
         return self.bias / self.unit
 
     @property
-    def reach(self) -> np.ndarray:
+    def reach(self) -> NDArray[np.float64]:
         """(channels,) float64: the largest magnitude of an accumulator."""
         return np.maximum(self.highest, -self.lowest)
 
     @property
-    def levels(self) -> np.ndarray:
+    def levels(self) -> NDArray[np.float64]:
         """(levels,) float64, the integers qmin + 1 - zero_point .. qmax - zero_point."""
         output = self.output
         return np.arange(output.qmin + 1, output.qmax + 1, dtype=np.float64) - output.zero_point
 
     @property
-    def heights(self) -> np.ndarray:
+    def heights(self) -> NDArray[np.float64]:
         """(levels,) float64: outputs, in output steps, at which a level begins; never 0."""
         return self.levels - 0.5
 
 
-def ideal_steps(channels: Channels, n: np.ndarray) -> np.ndarray:
+def ideal_steps(channels: Channels, n: NDArray[np.float64]) -> NDArray[np.float64]:
     """The output steps (code - zero_point) of one accumulator of each channel.
 
     Args:
@@ -77,7 +78,7 @@ def ideal_steps(channels: Channels, n: np.ndarray) -> np.ndarray:
     return np.clip(steps, output.qmin - output.zero_point, output.qmax - output.zero_point)
 
 
-def count_thresholds(channels: Channels) -> np.ndarray:
+def count_thresholds(channels: Channels) -> NDArray[np.int64]:
     """Counts the levels that are passed within reach, (channels,) int64."""
     ends = (ideal_steps(channels, n) for n in (channels.lowest, channels.highest))
     lowest, highest = ends

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.errors import GraphError
 from keras_quant.graph.exact import accumulator_range
@@ -16,7 +17,7 @@ from keras_quant.graph.passes.realize.rows import replace_rows, select_rows
 from keras_quant.qparams import QParams
 
 INT8_MAX = 127
-# A bias of up to 2**22 is still told from its neighbours after a float32 rounding.
+# A bias of up to 2**22 still differs from its neighbours after a float32 rounding.
 MAX_BIAS = 2.0**22
 MAX_ACCUMULATOR = 2.0**31 - 1
 # With activation scales in this range and multipliers of 2**-41 (a bias below 2**31, 8 bits
@@ -38,7 +39,7 @@ class NodeChannels:
     node: Node
     source: QParams
     trained: Channels
-    largest_code: np.ndarray
+    largest_code: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,10 +110,8 @@ def _is_ideal(graph: Graph, node: Node) -> bool:
 
 def _read_channels(graph: Graph, node: Node, known: PlacedNode | None) -> NodeChannels:
     """Reads the channels of an ideal node; what its codes say is kept where they are the same."""
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    source, output = (graph.tensors[name].qparams for name in (node.inputs[0], node.output))
-    assert source is not None and output is not None, node.name
-    codes, scale = node.weight.values, node.weight.scale
+    source, output = (graph.tensors[name].grid for name in (node.inputs[0], node.output))
+    codes, scale = node.kernel.values, node.kernel.code_scale
     if known is not None and _has_codes(known.read, codes, source):
         lowest, highest = known.read.trained.lowest, known.read.trained.highest
         largest_code = known.read.largest_code
@@ -160,7 +159,7 @@ def _problems(read: NodeChannels) -> Iterator[str]:
         )
 
 
-def _max_factor(read: NodeChannels, stored_max: int) -> np.ndarray:
+def _max_factor(read: NodeChannels, stored_max: int) -> NDArray[np.int64]:
     """(channels,) int64: 0 where even the factor 1 lets bias or accumulator leave int32."""
     channels = read.trained
     stored = np.maximum(stored_max // np.maximum(read.largest_code, 1), 1)
@@ -169,7 +168,8 @@ def _max_factor(read: NodeChannels, stored_max: int) -> np.ndarray:
     told_apart = np.maximum(MAX_BIAS // (offset + 1), 1)
     # The search moves the offset by one step, and rounds the bias to one beside it.
     within_int32 = MAX_ACCUMULATOR // (channels.reach + offset + 2)
-    return np.minimum(stored, np.minimum(told_apart, within_int32)).astype(np.int64)
+    factor: NDArray[np.float64] = np.minimum(stored, np.minimum(told_apart, within_int32))
+    return factor.astype(np.int64)
 
 
 def _place_node(

@@ -1,6 +1,6 @@
 """The pitches that a staircase allows, and the bias that allows the most of them.
 
-For one offset the conditions of `fit` bound the pitch, so the allowed pitches are an interval.
+For one offset the conditions of `solve` bound the pitch, so the allowed pitches are an interval.
 Its length is a concave function of the offset (the least of some linear functions less the
 largest of others). So where any integer over a factor has an interval, one of the two beside an
 offset with an interval has one; and the longest is beside the peak.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.staircase import Staircase, select_stairs
 
@@ -38,10 +39,10 @@ class _Conditions:
         pitch: (channels,) float64; only pitches within a factor 2 of it are wanted.
     """
 
-    heights: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    pitch: np.ndarray
+    heights: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    pitch: NDArray[np.float64]
 
 
 def pitch_interval(
@@ -84,7 +85,7 @@ def widest_bias(
 def _widest(
     conditions: _Conditions, max_factor: np.ndarray, offset: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `widest_bias` returns, for channels that fit into the cache at a time."""
+    """What `widest_bias` returns, for channels that have room in the cache at a time."""
     *_, length = _beside(conditions, max_factor, offset)
     found = length.max(axis=1) > -EMPTY * conditions.pitch
     conditions, max_factor = _select(conditions, found), max_factor[found]
@@ -124,7 +125,7 @@ def _lengths(conditions: _Conditions, channel: np.ndarray, offset: np.ndarray) -
     return length
 
 
-def _peak_offset(conditions: _Conditions, offset: np.ndarray) -> np.ndarray:
+def _peak_offset(conditions: _Conditions, offset: NDArray[np.float64]) -> NDArray[np.float64]:
     """The offset, up to one step from the given one, whose interval is the longest.
 
     Kelley's cutting planes (1960), of one variable: the length is looked at where the tangents
@@ -139,7 +140,8 @@ def _peak_offset(conditions: _Conditions, offset: np.ndarray) -> np.ndarray:
     length, slope = (np.stack([side[which] for side in sides]) for which in (0, 1))
     first = np.argmax(length, axis=0)
     every = np.arange(len(offset))
-    peak, longest = ends[first, every], length[first, every]
+    peak: NDArray[np.float64] = ends[first, every]
+    longest = length[first, every]
     open_ = np.flatnonzero((slope[0] > 0) & (slope[1] < 0))
     for _ in range(PEAK_TURNS):
         if open_.size == 0:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.channels import Channels, count_thresholds
-from keras_quant.graph.passes.realize.fit import Fit, fit_staircase, solve, solve_exactly
 from keras_quant.graph.passes.realize.room import (
     is_cramped,
     nearest_integer_biases,
@@ -28,6 +28,7 @@ from keras_quant.graph.passes.realize.rows import (
     replace_rows,
     select_rows,
 )
+from keras_quant.graph.passes.realize.solve import Integers, integer_staircase, solve, solve_exactly
 from keras_quant.graph.passes.realize.staircase import (
     FLOAT64_ERROR,
     Staircase,
@@ -37,7 +38,7 @@ from keras_quant.graph.passes.realize.staircase import (
 )
 
 # Channels times levels that are looked at together: 1 MB of float64, so that the few arrays of
-# a step stay within a core's cache.
+# a turn stay within a core's cache.
 MAX_ELEMENTS = 2**17
 
 
@@ -48,7 +49,7 @@ class Placement(Rows):
     Attributes:
         bias: (channels,) float64, real; the trained one but where moved.
         weight_scale: (channels,) float64; the trained one but where a gain is moved.
-        fit: the integers.
+        integers: those that do.
         wrong: (channels,) int64, thresholds of the integers that lie elsewhere than those of
             these biases and scales.
         thresholds: (channels,) int64, all that are within reach of the input.
@@ -56,7 +57,7 @@ class Placement(Rows):
 
     bias: np.ndarray
     weight_scale: np.ndarray
-    fit: Fit
+    integers: Integers
     wrong: np.ndarray
     thresholds: np.ndarray
 
@@ -67,13 +68,13 @@ class _Placed(Rows):
 
     Attributes:
         channels: with biases and gains as moved so far.
-        fit: their integers.
+        integers: their integers.
         room: (channels,) float64, how far their biases are from having other staircases than
             the integers, in accumulator steps; below 0 where they have others.
     """
 
     channels: Channels
-    fit: Fit
+    integers: Integers
     room: np.ndarray
 
 
@@ -98,26 +99,26 @@ def place(trained: Channels, max_factor: np.ndarray, *, snap: bool, move_gain: b
 
 def _place(trained: Channels, max_factor: np.ndarray, *, snap: bool, move_gain: bool) -> Placement:
     stairs = ideal_staircase(trained)
-    fit, found = solve(trained, stairs, max_factor)
-    moved, wrong = trained, fit.wrong
+    integers, found = solve(trained, stairs, max_factor)
+    moved, wrong = trained, integers.wrong
     if snap:
         settled = replace(trained, bias=settle(trained, *offset_interval(trained, found)))
-        placed = _placed(settled, fit, found)
+        placed = _placed(settled, integers, found)
         placed = _make_room(trained, placed, max_factor, move_gain=move_gain)
-        moved, fit, wrong = placed.channels, placed.fit, _count_wrong(placed)
+        moved, integers, wrong = placed.channels, placed.integers, _count_wrong(placed)
     return Placement(
         bias=moved.bias,
         weight_scale=moved.weight_scale,
-        fit=fit,
+        integers=integers,
         wrong=wrong,
         thresholds=count_thresholds(trained),
     )
 
 
-def _placed(channels: Channels, fit: Fit, stairs: Staircase) -> _Placed:
+def _placed(channels: Channels, integers: Integers, stairs: Staircase) -> _Placed:
     """Joins channels with integers of given staircases."""
     room = room_within(channels, *offset_interval(channels, stairs))
-    return _Placed(channels=channels, fit=fit, room=room)
+    return _Placed(channels=channels, integers=integers, room=room)
 
 
 def _make_room(
@@ -141,7 +142,7 @@ def _make_room(
     return placed
 
 
-def _cramped(placed: _Placed, index: np.ndarray) -> np.ndarray:
+def _cramped(placed: _Placed, index: NDArray[np.intp]) -> NDArray[np.intp]:
     """Those of the given positions whose channels have too little room."""
     few = select_rows(placed, index)
     return index[is_cramped(few.channels, few.room)]
@@ -171,11 +172,11 @@ def _search(
             break
         channels = replace(select_rows(start, open_), bias=biases[open_])
         stairs = ideal_staircase(channels)
-        fit = solve_exactly(channels, stairs, max_factor[index[open_]])
-        found = fit.wrong == 0
+        integers = solve_exactly(channels, stairs, max_factor[index[open_]])
+        found = integers.wrong == 0
         if found.any():
             channels, stairs = select_rows(channels, found), select_stairs(stairs, found)
-            part = _placed(channels, select_rows(fit, found), stairs)
+            part = _placed(channels, select_rows(integers, found), stairs)
             placed = replace_rows(placed, index[open_[found]], part)
         open_ = open_[~found]
     return placed
@@ -191,6 +192,6 @@ def _count_wrong(placed: _Placed) -> np.ndarray:
     error = FLOAT64_ERROR * (largest * channels.pitch + np.abs(channels.offset))
     wrong, open_ = np.zeros(len(error), np.int64), ~(placed.room > error)
     few = select_rows(placed, open_)
-    found = fit_staircase(few.channels, few.fit)
+    found = integer_staircase(few.channels, few.integers)
     wrong[open_] = count_wrong(ideal_staircase(few.channels), found)
     return wrong

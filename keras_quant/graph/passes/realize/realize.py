@@ -3,10 +3,10 @@
 A kernel has an integer bias and computes in float32. Rounding the bias to the accumulator's
 grid is the only real loss: up to 1 % of all codes at 2 bits. Two remedies:
 
-* threshold: a trained channel is a staircase with few steps, and another line through the
-  integers often has exactly the same steps. Its equality is proven for every input.
+* threshold: a trained channel is a staircase with few thresholds, and another line through the
+  integers often has exactly the same. Its equality is proven for every input.
 * snapped: where there is none (outputs of 8 bits, mostly), the bias is rounded, and the
-  report tells by how much to move the bias of the trained model so that it has the very
+  report says by how much to move the bias of the trained model so that it has the very
   staircase of the integers. Biases are also moved where an accumulator lies so near a tie that
   Keras' float32 does not know to which side to round it, and gains where no bias is far enough
   from all ties (`room`).
@@ -44,7 +44,7 @@ class ChannelReport:
         gain: (channels,) float64, to multiply the trained layer's gain by; 1 but where snapped.
         largest_shift_steps: the largest of `delta`, in steps of the output.
         wrong_thresholds: thresholds that lie elsewhere than those of the ideal channel
-            (after `delta` and `gain`); each can change codes by one step, for the accumulators
+            (after `delta` and `gain`); each can change codes by one, for the accumulators
             between the two places only.
         thresholds: all thresholds within reach of the input.
     """
@@ -114,14 +114,14 @@ def store_integers(graph: Graph, placed: Mapping[str, PlacedNode]) -> Graph:
 
 def report(placed: PlacedNode) -> ChannelReport:
     """Says how a node is realized."""
-    trained, placement, fit = placed.read.trained, placed.placement, placed.placement.fit
+    trained, placement, integers = placed.read.trained, placed.placement, placed.placement.integers
     delta = placement.bias - trained.bias
     gain = placement.weight_scale / trained.weight_scale
     snapped = (delta != 0) | (gain != 1)
     rounded = np.zeros_like(snapped)
     if not placed.snap:
-        offset = fit.bias / np.maximum(fit.factor, 1)
-        rounded = (fit.wrong > 0) & (np.abs(offset - trained.offset) > needed_room(trained))
+        offset = integers.bias / np.maximum(integers.factor, 1)
+        rounded = (integers.wrong > 0) & (np.abs(offset - trained.offset) > needed_room(trained))
     changed = rounded | snapped
     return ChannelReport(
         node=placed.read.node.name,
@@ -138,12 +138,11 @@ def report(placed: PlacedNode) -> ChannelReport:
 
 
 def _stored(placed: PlacedNode) -> Node:
-    node, fit = placed.read.node, placed.placement.fit
-    assert node.weight is not None, node.name
+    node, integers = placed.read.node, placed.placement.integers
     weight = replace(
-        node.weight,
-        values=node.weight.values * fit.factor.astype(np.int8),
-        scale=fit.weight_scale,
-        multiplier=np.maximum(fit.factor, 1).astype(np.int32),
+        node.kernel,
+        values=node.kernel.values * integers.factor.astype(np.int8),
+        scale=integers.weight_scale,
+        multiplier=np.maximum(integers.factor, 1).astype(np.int32),
     )
-    return replace(node, weight=weight, bias=fit.bias.astype(np.int32))
+    return replace(node, weight=weight, bias=integers.bias.astype(np.int32))

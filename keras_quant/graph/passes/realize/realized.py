@@ -26,16 +26,15 @@ def realized_channels(
     Returns: the channels, their scales and biases as stored; (channels,) what their weight codes
         were multiplied by; and the staircases of the kernel over the codes before that.
     """
-    assert node.weight is not None and node.weight.scale is not None, node.name
-    scale = node.weight.scale
+    kernel, scale = node.kernel, node.kernel.code_scale
     bias = np.zeros(len(scale), np.int64) if node.bias is None else node.bias.astype(np.int64)
-    factor = np.ones_like(bias) if node.weight.multiplier is None else node.weight.multiplier
-    lowest, highest = accumulator_range(node.weight.values // factor, source)
+    factor = np.ones_like(bias) if kernel.multiplier is None else kernel.multiplier
+    lowest, highest = accumulator_range(kernel.values // factor, source)
     channels = Channels(
         input_scale=source.scale,
         output=output,
         weight_scale=scale.astype(np.float64) * factor,
-        bias=bias * source.scale * scale.astype(np.float64),
+        bias=bias.astype(np.float64) * source.scale * scale.astype(np.float64),
         lowest=lowest.astype(np.float64),
         highest=highest.astype(np.float64),
     )

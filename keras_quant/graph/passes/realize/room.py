@@ -15,6 +15,7 @@ integer, which is where a kernel has its bias whatever its weights are multiplie
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.channels import Channels
 from keras_quant.graph.passes.realize.staircase import Staircase
@@ -47,7 +48,9 @@ PITCH_DIVISORS = (1, 2, 4, 8, 16, 32, 64)
 PLACED_GAIN = 2.0**-23
 
 
-def offset_interval(channels: Channels, stairs: Staircase) -> tuple[np.ndarray, np.ndarray]:
+def offset_interval(
+    channels: Channels, stairs: Staircase
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The biases with which the ideal channels have the given staircase.
 
     Args:
@@ -63,7 +66,9 @@ def offset_interval(channels: Channels, stairs: Staircase) -> tuple[np.ndarray, 
     return low, high
 
 
-def settle(channels: Channels, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def settle(
+    channels: Channels, low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Moves biases, no further than needed, to where the ideal channels have a staircase.
 
     Args:
@@ -90,7 +95,9 @@ def settle(channels: Channels, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(stays, channels.bias, settled * channels.unit)
 
 
-def room_within(channels: Channels, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def room_within(
+    channels: Channels, low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """How far biases are from the ends of an interval, (channels,) float64 accumulator steps.
 
     Args:
@@ -100,12 +107,12 @@ def room_within(channels: Channels, low: np.ndarray, high: np.ndarray) -> np.nda
     return np.minimum(channels.offset - low, high - channels.offset)
 
 
-def is_cramped(channels: Channels, room: np.ndarray) -> np.ndarray:
+def is_cramped(channels: Channels, room: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(channels,) bool: whose bias has too little room, and whose ties are not meant."""
     return (room < ENOUGH * needed_room(channels)) & ~_are_ties_meant(channels)
 
 
-def nearest_integer_biases(channels: Channels, room: np.ndarray) -> np.ndarray:
+def nearest_integer_biases(channels: Channels, room: NDArray[np.float64]) -> NDArray[np.float64]:
     """The nearest bias with more room whose staircase an integer bias has as well.
 
     So integers are found at once. Modulo one step all integers are one place, and lie between the
@@ -129,7 +136,7 @@ def nearest_integer_biases(channels: Channels, room: np.ndarray) -> np.ndarray:
     return np.where(allowed, (offset + moves) * channels.unit, np.nan)[:, None]
 
 
-def roomy_biases(channels: Channels, room: np.ndarray) -> np.ndarray:
+def roomy_biases(channels: Channels, room: NDArray[np.float64]) -> NDArray[np.float64]:
     """Biases at the ends of intervals with more room, whatever staircase they give.
 
     Args:
@@ -146,12 +153,12 @@ def roomy_biases(channels: Channels, room: np.ndarray) -> np.ndarray:
     has_room = (np.diff(ends, axis=1) >= 2 * wanted) & (np.abs(moves) <= MAX_MOVE_STEPS * pitch)
     moves = np.where(has_room & worth, moves, np.nan)
     order = np.argsort(np.abs(moves), axis=1)[:, :MAX_TRIES]  # NaN last
-    found = np.full((len(ties), MAX_TRIES), np.nan)
+    found: NDArray[np.float64] = np.full((len(ties), MAX_TRIES), np.nan)
     found[:, : order.shape[1]] = np.take_along_axis(moves, order, axis=1)
     return (channels.offset[:, None] + found) * channels.unit[:, None]
 
 
-def _ties_and_room(channels: Channels) -> tuple[np.ndarray, np.ndarray]:
+def _ties_and_room(channels: Channels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where ties lie, from the offset on, modulo one step; and the room that is wanted.
 
     Returns: ties (channels, levels) float64 in 0 .. 1, ascending; room (channels,) float64 in
@@ -166,7 +173,7 @@ def _ties_and_room(channels: Channels) -> tuple[np.ndarray, np.ndarray]:
     return ties, np.minimum(needed_room(channels), NEARLY_HALF * widest)
 
 
-def roomy_gains(channels: Channels) -> np.ndarray:
+def roomy_gains(channels: Channels) -> NDArray[np.float64]:
     """Gains, near 1, that put the channels' ties on a few places modulo one accumulator step.
 
     The places are the odd multiples of 1 / 2q, from which integers keep away.
@@ -185,13 +192,13 @@ def roomy_gains(channels: Channels) -> np.ndarray:
     return np.where(np.abs(gains - 1) <= PLACED_GAIN, 1.0, gains)
 
 
-def needed_room(channels: Channels) -> np.ndarray:
+def needed_room(channels: Channels) -> NDArray[np.float64]:
     """(channels,) float64: float32's error in accumulator steps; at most a quarter."""
     largest = channels.reach + np.abs(channels.offset)
     return np.minimum(largest * FLOAT32_ERROR, 0.25)
 
 
-def _are_ties_meant(channels: Channels) -> np.ndarray:
+def _are_ties_meant(channels: Channels) -> NDArray[np.bool_]:
     """(channels,) bool: all scales are powers of two, with which float32 makes no error.
 
     A product that is one is not enough: pixels of 1/255 times a gain of 255 are no whole numbers in
@@ -201,4 +208,5 @@ def _are_ties_meant(channels: Channels) -> np.ndarray:
         np.frexp(scale)[0] == 0.5
         for scale in (channels.input_scale, channels.output.scale, channels.weight_scale)
     ]
-    return np.logical_and.reduce(np.broadcast_arrays(*is_power))
+    meant: NDArray[np.bool_] = np.logical_and.reduce(np.broadcast_arrays(*is_power))
+    return meant

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
-    """A dataclass whose arrays all have channels as their first axis, as those within it have.
+    """A record whose arrays all have channels as their first axis, as those within it have.
 
     What else it holds is the same for all channels.
     """
-
-    __slots__ = ()
 
 
 Record = TypeVar("Record", bound=Rows)
@@ -32,7 +31,7 @@ def replace_rows(record: Record, index: np.ndarray, part: Record) -> Record:
     """The record with the rows at the given positions, or of a mask, replaced by another's."""
 
     def put(rows: Sequence[np.ndarray]) -> np.ndarray:
-        values = rows[0].copy()
+        values: np.ndarray = rows[0].copy()
         values[index] = rows[1]
         return values
 
@@ -48,7 +47,7 @@ def _combined(
     combine: Callable[[Sequence[np.ndarray]], np.ndarray], records: Sequence[Record]
 ) -> Record:
     made = {}
-    for field in fields(records[0]):  # type: ignore[arg-type]
+    for field in fields(records[0]):
         values = [getattr(record, field.name) for record in records]
         if isinstance(values[0], np.ndarray):
             made[field.name] = combine(values)

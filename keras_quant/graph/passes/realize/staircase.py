@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.channels import Channels
 
@@ -27,7 +28,7 @@ FLOAT64_ERROR = 2.0**-48
 # the two roundings, times 2.
 FLOAT32_ERROR = 2.0**-22
 
-Outputs = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Outputs = Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[np.float64]]
 """From accumulators (any,) and the positions of their channels (any,) to output steps (any,)."""
 
 
@@ -43,12 +44,12 @@ class Staircase:
             -inf where every n within reach is at the level or over it.
     """
 
-    levels: np.ndarray
-    above: np.ndarray
-    below: np.ndarray
+    levels: NDArray[np.float64]
+    above: NDArray[np.float64]
+    below: NDArray[np.float64]
 
     @property
-    def heights(self) -> np.ndarray:
+    def heights(self) -> NDArray[np.float64]:
         """(levels,) float64: outputs, in output steps, at which a level begins; never 0."""
         return self.levels - 0.5
 
@@ -75,7 +76,7 @@ def ideal_staircase(channels: Channels) -> Staircase:
     with np.errstate(over="ignore"):  # an infinite guess is none
         pitch, offset = channels.output.scale / unit, channels.bias / unit
 
-    def outputs(n: np.ndarray, channel: np.ndarray) -> np.ndarray:
+    def outputs(n: NDArray[np.float64], channel: NDArray[np.intp]) -> NDArray[np.float64]:
         real = n * channels.unit[channel] + channels.bias[channel]
         return np.rint(real / channels.output.scale)
 
@@ -85,7 +86,11 @@ def ideal_staircase(channels: Channels) -> Staircase:
 
 
 def kernel_staircase(
-    channels: Channels, *, factor: np.ndarray, bias: np.ndarray, multiplier: np.ndarray
+    channels: Channels,
+    *,
+    factor: NDArray[np.int64],
+    bias: NDArray[np.int64],
+    multiplier: NDArray[np.float32],
 ) -> Staircase:
     """Finds the thresholds of realized channels, bit for bit as kernels compute them.
 
@@ -101,9 +106,10 @@ def kernel_staircase(
     stored = np.maximum(factor, 1).astype(np.float64)
     pitch, offset = 1 / (multiplier.astype(np.float64) * stored), bias / stored
 
-    def outputs(n: np.ndarray, channel: np.ndarray) -> np.ndarray:
+    def outputs(n: NDArray[np.float64], channel: NDArray[np.intp]) -> NDArray[np.float64]:
         accumulator = factor[channel] * n + bias[channel]  # exact: far below 2**53
-        return np.rint(accumulator.astype(np.float32) * multiplier[channel])
+        steps: NDArray[np.float32] = accumulator.astype(np.float32) * multiplier[channel]
+        return np.rint(steps)
 
     largest = np.abs(channels.heights).max()
     error = FLOAT32_ERROR * largest * pitch + FLOAT64_ERROR * np.abs(offset)
@@ -112,30 +118,33 @@ def kernel_staircase(
 
 
 def kernel_multiplier(
-    input_scale: float, weight_scale: np.ndarray, output_scale: float
-) -> np.ndarray:
+    input_scale: float, weight_scale: NDArray[np.float32], output_scale: float
+) -> NDArray[np.float32]:
     """The float32 factor from accumulator to output steps, as int8 kernels derive it.
 
     Args:
         weight_scale: float32 of any shape.
     Returns: float32 of the same shape.
     """
-    return np.float32(input_scale) * weight_scale / np.float32(output_scale)
+    multiplier: NDArray[np.float32]
+    multiplier = np.float32(input_scale) * weight_scale / np.float32(output_scale)
+    return multiplier
 
 
-def count_wrong(stairs: Staircase, found: Staircase) -> np.ndarray:
+def count_wrong(stairs: Staircase, found: Staircase) -> NDArray[np.int64]:
     """Counts the thresholds that lie elsewhere, (channels,) int64.
 
     Zero proves that codes are equal for every n within reach.
     """
-    return np.count_nonzero(stairs.above != found.above, axis=1)
+    wrong: NDArray[np.int64] = np.count_nonzero(stairs.above != found.above, axis=1)
+    return wrong
 
 
 def _staircase(
     channels: Channels,
-    pitch: np.ndarray,
-    offset: np.ndarray,
-    error: np.ndarray,
+    pitch: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    error: NDArray[np.float64],
     outputs: Outputs,
 ) -> Staircase:
     """Finds the thresholds of a function of n that never falls.
@@ -171,8 +180,11 @@ def _staircase(
 
 
 def _first_reaching(
-    levels: np.ndarray, guess: np.ndarray, ends: tuple[np.ndarray, np.ndarray], outputs: Outputs
-) -> np.ndarray:
+    levels: NDArray[np.float64],
+    guess: NDArray[np.float64],
+    ends: tuple[NDArray[np.float64], NDArray[np.float64]],
+    outputs: Outputs,
+) -> NDArray[np.float64]:
     """Finds the smallest n of each function that reaches its level, all arrays (any,).
 
     A guess is bracketed by two steps on either side, and by the whole reach where rounding put

@@ -25,9 +25,9 @@ def shifted(graph: Graph, channels: list[int]) -> Graph:
 
 
 def arrays_of(placement: Placement) -> list[np.ndarray]:
-    fit = placement.fit
+    integers = placement.integers
     return [
-        *(getattr(fit, field.name) for field in fields(fit)),
+        *(getattr(integers, field.name) for field in fields(integers)),
         *(placement.bias, placement.weight_scale, placement.wrong, placement.thresholds),
     ]
 

@@ -46,10 +46,10 @@ def test_no_bias_leaves_more_room_than_the_one_found(seed, bits, is_signed):
     assert (bias == np.rint(bias)).all() and (factor <= max_factor).all()
     low, high = pitch_interval(stairs, (bias / np.maximum(factor, 1))[:, None], pitch)
     length = np.where(found, (high - low)[:, 0], 0)
-    for channel, limit in enumerate(max_factor):
+    for channel, most in enumerate(max_factor):
         every = [
             (k, b)
-            for k in range(1, limit + 1)
+            for k in range(1, most + 1)
             for b in range(*np.floor(k * (offset[channel] + [-1, 1])).astype(int))
         ]
         ratios = np.tile([b / k for k, b in every], (5, 1))

@@ -9,7 +9,6 @@ import pytest
 
 from keras_quant.graph.passes.realize import place as module
 from keras_quant.graph.passes.realize.channels import Channels
-from keras_quant.graph.passes.realize.fit import fit_staircase
 from keras_quant.graph.passes.realize.place import place
 from keras_quant.graph.passes.realize.room import (
     is_cramped,
@@ -17,6 +16,7 @@ from keras_quant.graph.passes.realize.room import (
     offset_interval,
     room_within,
 )
+from keras_quant.graph.passes.realize.solve import integer_staircase
 from keras_quant.graph.passes.realize.staircase import count_wrong, ideal_staircase
 from keras_quant.qparams import unsigned
 
@@ -45,9 +45,9 @@ def test_channels_do_not_depend_on_those_beside_them(
     together = place(channels, factors, snap=True, move_gain=True)
     monkeypatch.setattr(module, "MAX_ELEMENTS", 1)
     alone = place(channels, factors, snap=True, move_gain=True)
-    for one, other in ((together, alone), (together.fit, alone.fit)):
+    for one, other in ((together, alone), (together.integers, alone.integers)):
         for field in fields(one):
-            if field.name != "fit":
+            if field.name != "integers":
                 a, b = getattr(one, field.name), getattr(other, field.name)
                 np.testing.assert_array_equal(a, b, err_msg=field.name)
 
@@ -57,7 +57,7 @@ def test_with_gains_all_channels_get_room_and_without_not(move_gain: bool) -> No
     channels = channels_of(1, bits=8, reach=4e4)
     placed = place(channels, np.ones(COUNT, np.int64), snap=True, move_gain=move_gain)
     moved = replace(channels, bias=placed.bias, weight_scale=placed.weight_scale)
-    found = fit_staircase(channels, placed.fit)
+    found = integer_staircase(channels, placed.integers)
     np.testing.assert_array_equal(placed.wrong, count_wrong(ideal_staircase(moved), found))
     room = room_within(moved, *offset_interval(moved, found))
     assert (room[placed.wrong > 0] < needed_room(moved)[placed.wrong > 0]).all()

@@ -1,7 +1,7 @@
-"""A Keras model as a list of steps: one plain view for preparing and for lowering it.
+"""A Keras model as a list of operations: one plain view for preparing and for lowering it.
 
-Fused activations become steps of their own, a method's layers count as what they compute, and
-everything that is not understood is told at once, by name.
+Fused activations become operations of their own, a method's layers count as what they compute, and
+everything that is not understood is reported at once, by name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from keras_quant.tf import keras, tf
 
 COMPUTE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense")
 AVERAGE = ("avg_pool", "mean")
-# Steps that put out codes of the grid that they take in.
+# Operations that put out codes of the grid that they take in.
 PASSING = (
     *("max_pool", "global_max_pool", "reshape", "transpose", "pad", "upsample", "concat"),
     *("dropout", "linear"),
@@ -82,7 +82,7 @@ SUPPORTED += tuple(f"the layers of {name}" for name in METHODS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Step:
+class Operation:
     """One thing that a layer does.
 
     Attributes:
@@ -90,10 +90,10 @@ class Step:
         kind: a value of the table above, "linear", "to_float", that of a class below, or
             "output" of what stands for the model's caller.
         layer: the Keras layer.
-        inputs: names of the steps that it reads.
+        inputs: names of the operations that it reads.
         max_value: upper end of a relu: None or 6.0.
         layer_name: of the layer, unique in the model and the same in all its calls.
-        owner: that of the model's layer, where the step's layer is a part of it (`parts`).
+        owner: that of the model's layer, where the operation's layer is a part of it (`parts`).
         input_shapes: of what the call reads, without the batch axis.
         shape: of what the call puts out, without the batch axis.
         outputs: where among the model's outputs its value stands.
@@ -112,7 +112,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Quantizer(Step):
+class Quantizer(Operation):
     """Rounds values to a grid."""
 
     kind: str = "quantizer"
@@ -133,7 +133,7 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lookup(Step):
+class Lookup(Operation):
     """Computes a function of each value.
 
     Attributes:
@@ -147,67 +147,69 @@ class Lookup(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Steps:
-    """A model's steps, each after those that it reads, with what reads what.
+class Operations:
+    """A model's operations, each after those that it reads, with what reads what.
 
     Attributes:
         in_order: first the model's inputs, in the model's order.
         by_name: the same by their names.
-        readers: for each step's name the steps that read it; the model's caller counts as a step
-            of kind "output" for each output.
-        inputs: names of the steps that are the model's inputs, in the model's order.
+        readers: for each operation's name the operations that read it; the model's caller counts
+            as an operation of kind "output" for each output.
+        inputs: names of the operations that are the model's inputs, in the model's order.
         outputs: likewise of its outputs.
     """
 
-    in_order: tuple[Step, ...]
-    by_name: Mapping[str, Step]
-    readers: Mapping[str, tuple[Step, ...]]
+    in_order: tuple[Operation, ...]
+    by_name: Mapping[str, Operation]
+    readers: Mapping[str, tuple[Operation, ...]]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[Operation]:
         return iter(self.in_order)
 
-    def users(self, name: str) -> list[Step]:
-        """Steps that read a step's values, seen through steps that only pass them on."""
+    def users(self, name: str) -> list[Operation]:
+        """What reads an operation's values, seen through operations that only pass them on."""
         found = []
         for reader in self.readers[name]:
             found += self.users(reader.name) if reader.kind in PASSING else [reader]
         return found
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """The steps whose grids a step's values are on: those that its like only pass on."""
-        step = self.by_name[name]
-        return self.read_by(step) if step.kind in PASSING else (name,)
+        """On whose grids an operation's values are: those that its like only pass on."""
+        operation = self.by_name[name]
+        return self.read_by(operation) if operation.kind in PASSING else (name,)
 
-    def read_by(self, step: Step) -> tuple[str, ...]:
-        """The steps on whose grids the values are that a step reads."""
-        return tuple(dict.fromkeys(source for name in step.inputs for source in self.sources(name)))
+    def read_by(self, operation: Operation) -> tuple[str, ...]:
+        """The operations on whose grids the values are that an operation reads."""
+        return tuple(
+            dict.fromkeys(source for name in operation.inputs for source in self.sources(name))
+        )
 
 
-def describe(model: keras.Model) -> Steps:
-    """Lists a functional or sequential model's steps, each after those that it reads.
+def describe(model: keras.Model) -> Operations:
+    """Lists a functional or sequential model's operations, each after those that it reads.
 
-    Returns: the steps, first the model's inputs, in the model's order.
+    Returns: the operations, first the model's inputs, in the model's order.
     Raises:
         LoweringError: layers that are not supported, all of them, with names and reasons.
     """
-    steps: list[Step] = []
+    operations: list[Operation] = []
     problems: list[str] = []
     tail: dict[str, str] = {}
     for call in unfold_calls(list_calls(model)):
-        found = _steps_of(call, tuple(tail[name] for name in call.inputs), problems)
+        found = _operations_of(call, tuple(tail[name] for name in call.inputs), problems)
         tail[call.name] = found[-1].name
         found[-1] = dataclasses.replace(found[-1], outputs=call.outputs)
-        steps += [
+        operations += [
             dataclasses.replace(
-                step,
+                operation,
                 layer_name=call.layer_name,
                 owner=call.owner,
                 input_shapes=call.input_shapes,
                 shape=call.shape,
             )
-            for step in found
+            for operation in found
         ]
     problems = list(dict.fromkeys(problems))  # a shared layer's are found in each call
     if problems:
@@ -215,81 +217,86 @@ def describe(model: keras.Model) -> Steps:
             f"model {model.name}: {len(problems)} layers are not supported: "
             f"{'; '.join(problems)}. Supported: {', '.join(SUPPORTED)}"
         )
-    return connect(steps)
+    return connect(operations)
 
 
-def connect(steps: Sequence[Step]) -> Steps:
-    """Says what reads what among steps, each of which stands after those that it reads."""
-    readers: dict[str, list[Step]] = {step.name: [] for step in steps}
+def connect(operations: Sequence[Operation]) -> Operations:
+    """Says what reads what among operations, each of which stands after those that it reads."""
+    readers: dict[str, list[Operation]] = {operation.name: [] for operation in operations}
     places: dict[int, str] = {}
-    for step in steps:
-        for name in dict.fromkeys(step.inputs):
-            readers[name].append(step)
-        for place in step.outputs:
-            caller = Step(name=f"output {place}", kind="output", layer=None, inputs=(step.name,))
-            readers[step.name].append(caller)
-            places[place] = step.name
-    return Steps(
-        in_order=tuple(steps),
-        by_name={step.name: step for step in steps},
+    for operation in operations:
+        for name in dict.fromkeys(operation.inputs):
+            readers[name].append(operation)
+        for place in operation.outputs:
+            caller = Operation(
+                name=f"output {place}", kind="output", layer=None, inputs=(operation.name,)
+            )
+            readers[operation.name].append(caller)
+            places[place] = operation.name
+    return Operations(
+        in_order=tuple(operations),
+        by_name={operation.name: operation for operation in operations},
         readers={name: tuple(found) for name, found in readers.items()},
-        inputs=tuple(step.name for step in steps if step.kind == "input"),
+        inputs=tuple(operation.name for operation in operations if operation.kind == "input"),
         outputs=tuple(places[place] for place in sorted(places)),
     )
 
 
-def _steps_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Step]:
+def _operations_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> list[Operation]:
     name, layer, cls = call.name, call.layer, class_name(call.layer)
     if cls == "Activation":
-        return _activation_steps(call, layer.activation, name, inputs, problems)
+        return _activation_operations(call, layer.activation, name, inputs, problems)
     found = _read(layer, layer, problems)
     if found is not None:
-        return _read_steps(call, found, name, inputs, problems)
+        return _read_operations(call, found, name, inputs, problems)
     if cls == "KeepFloat":
-        return [Step(name=name, kind="to_float", layer=layer, inputs=inputs)]
+        return [Operation(name=name, kind="to_float", layer=layer, inputs=inputs)]
     kind = _KINDS.get(cls)
-    if kind is None and (told := why_whole(layer, call.input_shapes)):
-        problems.append(told)
+    if kind is None and (reason := why_whole(layer, call.input_shapes)):
+        problems.append(reason)
     else:
-        reason = _limit(layer, cls, call) if kind else _reason(layer, cls)
+        reason = _unsupported(layer, cls, call) if kind else _reason(layer, cls)
         problems += [f"{call.layer_name} ({cls}: {reason})"] if reason else []
     if kind == "lookup" or (kind == "relu" and _is_bent(layer)):
         return [Lookup(name=name, layer=layer, inputs=inputs, function=layer)]
-    limit = getattr(layer, "max_value", None) if kind == "relu" else None
-    step = Step(
+    end = getattr(layer, "max_value", None) if kind == "relu" else None
+    operation = Operation(
         name=name,
         kind=kind or "linear",
         layer=layer,
         inputs=inputs,
-        max_value=None if limit is None else float(limit),
+        max_value=None if end is None else float(end),
     )
     if kind in COMPUTE and not _is_linear(layer.activation):
         named = f"{name}/activation"
-        return [step, *_activation_steps(call, layer.activation, named, (name,), problems)]
-    return [step]
+        return [
+            operation,
+            *_activation_operations(call, layer.activation, named, (name,), problems),
+        ]
+    return [operation]
 
 
 def _is_linear(activation: Any) -> bool:
     return activation is None or activation is keras.activations.linear
 
 
-def _activation_steps(
+def _activation_operations(
     call: Call, function: Any, name: str, inputs: tuple[str, ...], problems: list[str]
-) -> list[Step]:
-    """What an activation does; the last step has the name."""
+) -> list[Operation]:
+    """What an activation does; the last operation has the name."""
     found = _read(function, call.layer, problems)
     if found is not None:
-        return _read_steps(call, found, name, inputs, problems)
-    return [_function_step(call.layer, function, name, inputs, problems)]
+        return _read_operations(call, found, name, inputs, problems)
+    return [_function_operation(call.layer, function, name, inputs, problems)]
 
 
-def _read_steps(
+def _read_operations(
     call: Call, found: Activation, name: str, inputs: tuple[str, ...], problems: list[str]
-) -> list[Step]:
+) -> list[Operation]:
     """What a method's activation does: its function, where it has one, and its rounding."""
     layer = call.layer
     if found.qparams is None:
-        return [_function_step(layer, found.function, name, inputs, problems)]
+        return [_function_operation(layer, found.function, name, inputs, problems)]
     if found.function is None:
         return [Quantizer(name=name, layer=layer, inputs=inputs, qparams=found.qparams)]
     before = f"{name}/function"
@@ -297,7 +304,7 @@ def _read_steps(
     if found.line is not None:
         gain, shift = found.line
         line = affine_layer(call.shape, gain=gain, shift=shift, name=layer.name)
-        return [Step(name=before, kind="batch_norm", layer=line, inputs=inputs), rounding]
+        return [Operation(name=before, kind="batch_norm", layer=line, inputs=inputs), rounding]
     sign = None
     if found.dead_band is not None:
         sign = Sign(dead_band=found.dead_band, scale=found.qparams.scale)
@@ -311,23 +318,23 @@ def _read(activation: Any, layer: keras.layers.Layer, problems: list[str]) -> Ac
         return read_activation(activation, layer.name)
     except LoweringError as error:
         problems.append(str(error))
-        return Activation(function=keras.activations.linear)  # in place of what is told
+        return Activation(function=keras.activations.linear)  # in place of what is reported
 
 
-def _function_step(
+def _function_operation(
     layer: keras.layers.Layer,
     function: Any,
     name: str,
     inputs: tuple[str, ...],
     problems: list[str],
-) -> Step:
+) -> Operation:
     """What an activation does that is no method's."""
     if isinstance(function, functools.partial):
         problems.append(
             f"{layer.name} (activation {function}: it is not saved with the model; write a layer "
             "such as keras.layers.LeakyReLU(0.1), or a function with a name)"
         )
-        return Step(name=name, kind="linear", layer=layer, inputs=inputs)
+        return Operation(name=name, kind="linear", layer=layer, inputs=inputs)
     if isinstance(function, keras.layers.Layer):
         return _layer_as_activation(function, name, layer, inputs, problems)
     known = {
@@ -349,7 +356,7 @@ def _function_step(
             f"{layer.name} (activation {named}: a Keras layer, softmax, or a function of one "
             "value is supported)"
         )
-    return Step(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)
+    return Operation(name=name, kind=kind, layer=layer, inputs=inputs, max_value=max_value)
 
 
 def _layer_as_activation(
@@ -358,14 +365,14 @@ def _layer_as_activation(
     layer: keras.layers.Layer,
     inputs: tuple[str, ...],
     problems: list[str],
-) -> Step:
+) -> Operation:
     """What a layer does that was given to another one as its activation."""
     if isinstance(activation, keras.layers.ReLU) and not _is_bent(activation):
         end = activation.max_value
-        limit = None if end is None else float(end)
-        return Step(name=name, kind="relu", layer=layer, inputs=inputs, max_value=limit)
+        max_value = None if end is None else float(end)
+        return Operation(name=name, kind="relu", layer=layer, inputs=inputs, max_value=max_value)
     if isinstance(activation, keras.layers.Softmax) and activation.axis == -1:
-        return Step(name=name, kind="softmax", layer=layer, inputs=inputs)
+        return Operation(name=name, kind="softmax", layer=layer, inputs=inputs)
     if not is_pointwise(activation):
         problems.append(
             f"{layer.name} (activation {type(activation).__name__}: no function of one value, "
@@ -375,13 +382,13 @@ def _layer_as_activation(
 
 
 def _reason(layer: keras.layers.Layer, cls: str) -> str:
-    """Why a layer of no kind was not told in others."""
+    """Why a layer of no kind is not said in others."""
     if cls in COMBINED:
         return _NOT_COMBINED
     return _NO_PARTS if is_shorthand(layer) else "not supported"
 
 
-def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
+def _unsupported(layer: keras.layers.Layer, cls: str, call: Call) -> str:
     """Why a layer of a supported class is not supported after all; "" if it is."""
     input_shape = (None, *(call.input_shapes or (call.shape,))[0])
     if getattr(layer, "data_format", "channels_last") != "channels_last":
@@ -392,7 +399,7 @@ def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
             "channels is supported"
         )
     if cls == "Conv2DTranspose" and layer.output_padding is not None:
-        return _output_padding_limit(layer)
+        return _unsupported_output_padding(layer)
     if cls == "BatchNormalization" and list(layer.axis) != [len(input_shape) - 1]:
         return f"axis {layer.axis}; the last is supported"
     if cls == "Softmax" and layer.axis not in (-1, len(input_shape) - 1):
@@ -409,7 +416,7 @@ def _limit(layer: keras.layers.Layer, cls: str, call: Call) -> str:
     return ""
 
 
-def _output_padding_limit(layer: keras.layers.Layer) -> str:
+def _unsupported_output_padding(layer: keras.layers.Layer) -> str:
     if any(rate > 1 for rate in layer.dilation_rate):
         return f"output_padding and dilation_rate {layer.dilation_rate}; one of them is supported"
     if any(taps < stride for taps, stride in zip(layer.kernel_size, layer.strides, strict=True)):
@@ -420,7 +427,7 @@ def _output_padding_limit(layer: keras.layers.Layer) -> str:
     return ""
 
 
-def _channels(shape: Shape) -> tuple[int, int | None]:
+def _channels(shape: Sequence[int | None]) -> tuple[int, int | None]:
     """Number of axes and of channels, all that a layer without a window must know."""
     return len(shape), shape[-1]
 

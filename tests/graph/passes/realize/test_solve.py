@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_quant.graph.passes.realize.channels import Channels
-from keras_quant.graph.passes.realize.fit import Fit, fit_staircase, solve
+from keras_quant.graph.passes.realize.solve import Integers, integer_staircase, solve
 from keras_quant.graph.passes.realize.staircase import ideal_staircase
 from keras_quant.qparams import QParams, signed, unsigned
 
@@ -48,30 +48,32 @@ def ideal_codes(channels: Channels, channel: int, n: np.ndarray) -> np.ndarray:
     return np.clip(steps + output.zero_point, output.qmin, output.qmax)
 
 
-def realized_codes(channels: Channels, fit: Fit, channel: int, n: np.ndarray) -> np.ndarray:
+def realized_codes(
+    channels: Channels, integers: Integers, channel: int, n: np.ndarray
+) -> np.ndarray:
     """What an int8 kernel computes, written from its definition."""
     output = channels.output
-    multiplier = np.float32(channels.input_scale) * fit.weight_scale[channel]
+    multiplier = np.float32(channels.input_scale) * integers.weight_scale[channel]
     multiplier = np.float32(multiplier) / np.float32(output.scale)
-    accumulator = (n * fit.factor[channel] + fit.bias[channel]).astype(np.int32)
+    accumulator = (n * integers.factor[channel] + integers.bias[channel]).astype(np.int32)
     steps = np.rint(accumulator.astype(np.float32) * multiplier)
     return np.clip(steps + output.zero_point, output.qmin, output.qmax)
 
 
-def differing(channels: Channels, fit: Fit, channel: int) -> int:
+def differing(channels: Channels, integers: Integers, channel: int) -> int:
     n = np.arange(channels.lowest[channel], channels.highest[channel] + 1)
     return np.count_nonzero(
-        ideal_codes(channels, channel, n) != realized_codes(channels, fit, channel, n)
+        ideal_codes(channels, channel, n) != realized_codes(channels, integers, channel, n)
     )
 
 
 @given(channels=random_channels(), max_factor=st.sampled_from([1, 2, 18, 127]))
 def test_no_code_differs_where_no_threshold_is_wrong(channels, max_factor):
-    fit, found = solve(channels, ideal_staircase(channels), np.full(CHANNELS, max_factor))
+    integers, found = solve(channels, ideal_staircase(channels), np.full(CHANNELS, max_factor))
     for channel in range(CHANNELS):
-        assert (differing(channels, fit, channel) == 0) == (fit.wrong[channel] == 0)
-    np.testing.assert_array_equal(found.above, fit_staircase(channels, fit).above)
-    np.testing.assert_array_equal(found.below, fit_staircase(channels, fit).below)
+        assert (differing(channels, integers, channel) == 0) == (integers.wrong[channel] == 0)
+    np.testing.assert_array_equal(found.above, integer_staircase(channels, integers).above)
+    np.testing.assert_array_equal(found.below, integer_staircase(channels, integers).below)
 
 
 def tied(output: QParams, *, bias: float) -> Channels:
@@ -90,9 +92,9 @@ def test_ties_round_to_even_as_the_ideal_does():
     for output in (unsigned(4, 1.0), signed(4, 0.25, narrow_range=False), unsigned(8, 2.0)):
         for halves in range(-4, 5):
             channels = tied(output, bias=halves * output.scale / 2)
-            fit, _ = solve(channels, ideal_staircase(channels), np.array([18]))
-            assert differing(channels, fit, 0) == 0
-            assert fit.factor[0] == 16  # the largest power of two, whose products are exact
+            integers, _ = solve(channels, ideal_staircase(channels), np.array([18]))
+            assert differing(channels, integers, 0) == 0
+            assert integers.factor[0] == 16  # the largest power of two, whose products are exact
 
 
 def test_multiplier_stays_within_what_xnnpack_takes():
@@ -104,9 +106,9 @@ def test_multiplier_stays_within_what_xnnpack_takes():
         lowest=np.array([-3.0]),
         highest=np.array([3.0]),
     )
-    fit, _ = solve(channels, ideal_staircase(channels), np.array([1]))
-    assert fit.weight_scale[0] < 256
-    assert differing(channels, fit, 0) == 0
+    integers, _ = solve(channels, ideal_staircase(channels), np.array([1]))
+    assert integers.weight_scale[0] < 256
+    assert differing(channels, integers, 0) == 0
 
 
 def test_constant_channels_need_no_weights():
@@ -118,7 +120,7 @@ def test_constant_channels_need_no_weights():
         lowest=np.array([-99.0, -99.0, -99.0, 0.0]),
         highest=np.array([99.0, 99.0, 99.0, 0.0]),
     )
-    fit, _ = solve(channels, ideal_staircase(channels), np.full(4, 127))
-    assert fit.factor.tolist() == [0, 0, 0, 0]
-    assert fit.bias.tolist() == [2, -3, 3, 0]
-    assert [differing(channels, fit, channel) for channel in range(4)] == [0, 0, 0, 0]
+    integers, _ = solve(channels, ideal_staircase(channels), np.full(4, 127))
+    assert integers.factor.tolist() == [0, 0, 0, 0]
+    assert integers.bias.tolist() == [2, -3, 3, 0]
+    assert [differing(channels, integers, channel) for channel in range(4)] == [0, 0, 0, 0]

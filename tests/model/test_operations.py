@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
 from keras_quant.methods.readers import class_name  # noqa: E402
-from keras_quant.model.steps import (  # noqa: E402
+from keras_quant.model.operations import (  # noqa: E402
     describe,
 )
 from keras_quant.tf import keras, tf  # noqa: E402
@@ -35,8 +35,8 @@ def test_fused_activations_become_steps_of_their_own() -> None:
         L.Flatten(name="flat"),
         L.Dense(3, activation="softmax", name="d"),
     )
-    steps = [(s.name, s.kind, s.inputs, s.max_value) for s in describe(model)]
-    assert steps == [
+    operations = [(s.name, s.kind, s.inputs, s.max_value) for s in describe(model)]
+    assert operations == [
         ("image", "input", (), None),
         ("a", "conv2d", ("image",), None),
         ("a/activation", "relu", ("a",), None),
@@ -58,31 +58,31 @@ def test_fused_activations_become_steps_of_their_own() -> None:
 def test_activation_layers_are_what_they_compute(
     activation: str, kind: str, max_value: float | None
 ) -> None:
-    step = describe(net(L.Activation(activation))).in_order[-1]
-    assert (step.kind, step.max_value) == (kind, max_value)
+    operation = describe(net(L.Activation(activation))).in_order[-1]
+    assert (operation.kind, operation.max_value) == (kind, max_value)
 
 
 def test_quantizers_carry_their_grid() -> None:
-    step = describe(net(qkeras.QActivation("quantized_relu(4,2)"))).in_order[-1]
-    assert step.kind == "quantizer"
-    assert (step.qparams.scale, step.qparams.qmax) == (0.25, 15)
+    operation = describe(net(qkeras.QActivation("quantized_relu(4,2)"))).in_order[-1]
+    assert operation.kind == "quantizer"
+    assert (operation.qparams.scale, operation.qparams.qmax) == (0.25, 15)
 
 
 def test_sequential_models_are_followed() -> None:
     model = keras.Sequential([L.Flatten(input_shape=(2, 2, 1)), L.Dense(3)])
-    assert [step.kind for step in describe(model)] == ["input", "reshape", "dense"]
+    assert [operation.kind for operation in describe(model)] == ["input", "reshape", "dense"]
 
 
-def test_steps_come_after_those_that_they_read() -> None:
+def test_operations_come_after_those_that_they_read() -> None:
     inputs = keras.Input((6, 6, 2))
     long = L.Conv2D(2, 1, name="c2")(L.Conv2D(2, 1, name="c1")(inputs))
     model = keras.Model(inputs, L.Add()([inputs, long]))
-    steps = describe(model)
+    operations = describe(model)
     seen: set[str] = set()
-    for step in steps:
-        assert set(step.inputs) <= seen
-        seen.add(step.name)
-    assert {s.kind for s in steps.readers[steps.inputs[0]]} == {"conv2d", "add"}
+    for operation in operations:
+        assert set(operation.inputs) <= seen
+        seen.add(operation.name)
+    assert {s.kind for s in operations.readers[operations.inputs[0]]} == {"conv2d", "add"}
 
 
 def test_qkeras_layers_count_as_what_they_compute() -> None:
@@ -120,10 +120,10 @@ def test_all_unsupported_layers_are_told_at_once_with_reasons() -> None:
         assert expected in str(caught.value), expected
 
 
-def test_the_halves_of_a_separable_convolution_become_steps() -> None:
+def test_the_halves_of_a_separable_convolution_become_operations() -> None:
     model = net(L.SeparableConv2D(3, 3, activation="relu", name="sep"), L.ReLU(name="last"))
-    steps = [(s.name, s.kind, s.inputs, s.owner) for s in describe(model)]
-    assert steps == [
+    operations = [(s.name, s.kind, s.inputs, s.owner) for s in describe(model)]
+    assert operations == [
         ("image", "input", (), None),
         ("sep_depthwise", "depthwise_conv2d", ("image",), "sep"),
         ("sep", "conv2d", ("sep_depthwise",), "sep"),
@@ -135,9 +135,11 @@ def test_the_halves_of_a_separable_convolution_become_steps() -> None:
 def test_each_call_of_a_separable_convolution_has_the_same_halves() -> None:
     shared = L.SeparableConv2D(2, 3, padding="same", name="sep")
     model = net(shared, L.MaxPooling2D(name="pool"), shared, L.Conv2D(2, 1, name="sep_depthwise"))
-    steps = {s.name: (s.layer_name, s.inputs, s.input_shapes, s.shape) for s in describe(model)}
+    operations = {
+        s.name: (s.layer_name, s.inputs, s.input_shapes, s.shape) for s in describe(model)
+    }
     image, half = (6, 6, 2), (3, 3, 2)
-    assert steps == {
+    assert operations == {
         "image": ("image", (), (), image),
         "sep_depthwise_2": ("sep_depthwise_2", ("image",), (image,), image),
         "sep": ("sep", ("sep_depthwise_2",), (image,), image),
@@ -178,8 +180,8 @@ def test_models_inside_models_and_shared_layers_are_opened() -> None:
     inner = keras.Sequential([L.Conv2D(2, 3, activation="relu", name="conv")], name="inner")
     x = inputs = keras.Input((7, 7, 2), name="image")
     model = keras.Model(inputs, L.Conv2D(1, 1, name="last")(inner(inner(x))))
-    steps = [(s.name, s.layer_name, s.inputs, s.shape) for s in describe(model)]
-    assert steps == [
+    operations = [(s.name, s.layer_name, s.inputs, s.shape) for s in describe(model)]
+    assert operations == [
         ("image", "image", (), (7, 7, 2)),
         ("conv", "conv", ("image",), (5, 5, 2)),
         ("conv/activation", "conv", ("conv",), (5, 5, 2)),
@@ -192,10 +194,10 @@ def test_models_inside_models_and_shared_layers_are_opened() -> None:
 def test_inputs_and_outputs_are_in_the_models_order() -> None:
     a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
     one, two = L.Dense(2, name="one")(a), L.Add(name="two")([a, b])
-    steps = describe(keras.Model([b, a], [two, one, two]))
-    assert steps.inputs == ("b", "a")
-    assert steps.outputs == ("two", "one", "two")
-    assert [s.kind for s in steps.readers["two"]] == ["output", "output"]
+    operations = describe(keras.Model([b, a], [two, one, two]))
+    assert operations.inputs == ("b", "a")
+    assert operations.outputs == ("two", "one", "two")
+    assert [s.kind for s in operations.readers["two"]] == ["output", "output"]
 
 
 def test_a_problem_of_a_shared_layer_is_told_once() -> None:
@@ -232,8 +234,14 @@ def test_sequential_model_without_a_shape_is_refused_with_the_remedy() -> None:
 def test_a_layer_given_as_activation_is_what_it_computes(
     activation: object, kind: str, max_value: float | None
 ) -> None:
-    step = describe(net(keras.layers.Dense(3, activation=activation, name="dense"))).in_order[-1]
-    assert (step.name, step.kind, step.max_value) == ("dense/activation", kind, max_value)
+    operation = describe(net(keras.layers.Dense(3, activation=activation, name="dense"))).in_order[
+        -1
+    ]
+    assert (operation.name, operation.kind, operation.max_value) == (
+        "dense/activation",
+        kind,
+        max_value,
+    )
 
 
 def test_an_activation_that_is_not_saved_is_refused_with_what_to_write() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.graph.passes.realize.channels import Channels, count_thresholds, ideal_steps
 from keras_quant.graph.passes.realize.pitch import EMPTY, pitch_interval, widest_bias
@@ -32,7 +33,7 @@ MAX_MULTIPLIER = 255.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Fit(Rows):
+class Integers(Rows):
     """Realized channels, and how well they do.
 
     Attributes:
@@ -49,7 +50,9 @@ class Fit(Rows):
     wrong: np.ndarray
 
 
-def solve(channels: Channels, stairs: Staircase, max_factor: np.ndarray) -> tuple[Fit, Staircase]:
+def solve(
+    channels: Channels, stairs: Staircase, max_factor: np.ndarray
+) -> tuple[Integers, Staircase]:
     """Looks for realized channels that equal the ideal ones for every accumulator.
 
     Those that `solve_exactly` does not find get the largest factor with the rounded bias and the
@@ -58,20 +61,22 @@ def solve(channels: Channels, stairs: Staircase, max_factor: np.ndarray) -> tupl
     Args:
         stairs: of the ideal channels.
         max_factor: (channels,) int64; 0 where no factor keeps within int32.
-    Returns: the fits; `wrong` is 0 where equality is proven. Other channels have the rounded
-        bias, or are constant where max_factor is 0. And the staircases of the fits.
+    Returns: the integers; `wrong` is 0 where equality is proven. Other channels have the rounded
+        bias, or are constant where max_factor is 0. And the staircases of the integers.
     """
-    fit = solve_exactly(channels, stairs, max_factor)
-    open_ = (fit.wrong > 0) & (max_factor > 0)
-    fit = replace_rows(fit, open_, fit_own_pitch(select_rows(channels, open_), max_factor[open_]))
-    wrong = fit.wrong > 0
-    part = select_rows(fit, wrong)
-    found = fit_staircase(select_rows(channels, wrong), part)
+    integers = solve_exactly(channels, stairs, max_factor)
+    open_ = (integers.wrong > 0) & (max_factor > 0)
+    integers = replace_rows(
+        integers, open_, own_pitch_integers(select_rows(channels, open_), max_factor[open_])
+    )
+    wrong = integers.wrong > 0
+    part = select_rows(integers, wrong)
+    found = integer_staircase(select_rows(channels, wrong), part)
     part = replace(part, wrong=count_wrong(select_stairs(stairs, wrong), found))
-    return replace_rows(fit, wrong, part), replace_stairs(stairs, wrong, found)
+    return replace_rows(integers, wrong, part), replace_stairs(stairs, wrong, found)
 
 
-def solve_exactly(channels: Channels, stairs: Staircase, max_factor: np.ndarray) -> Fit:
+def solve_exactly(channels: Channels, stairs: Staircase, max_factor: np.ndarray) -> Integers:
     """Looks for realized channels that equal the ideal ones for every accumulator.
 
     Tried in order, each on the channels that still differ: a constant; the largest factor
@@ -81,22 +86,22 @@ def solve_exactly(channels: Channels, stairs: Staircase, max_factor: np.ndarray)
         stairs, max_factor: as for `solve`.
     Returns: `wrong` is 0 where equality is proven; other channels are left constant.
     """
-    fit = fit_constant(channels)
+    integers = constant_integers(channels)
     for find_lines in (rounded_lines, widest_lines):
-        open_ = (fit.wrong > 0) & (max_factor > 0)
+        open_ = (integers.wrong > 0) & (max_factor > 0)
         if not open_.any():
             break
         part, part_stairs = select_rows(channels, open_), select_stairs(stairs, open_)
         likely, factor, bias = find_lines(part, part_stairs, max_factor[open_])
         part, part_stairs = select_rows(part, likely), select_stairs(part_stairs, likely)
         proven, found = prove_lines(part, part_stairs, factor, bias)
-        fit = replace_rows(fit, np.flatnonzero(open_)[likely][proven], found)
-    return fit
+        integers = replace_rows(integers, np.flatnonzero(open_)[likely][proven], found)
+    return integers
 
 
 def prove_lines(
     channels: Channels, stairs: Staircase, factor: np.ndarray, bias: np.ndarray
-) -> tuple[np.ndarray, Fit]:
+) -> tuple[np.ndarray, Integers]:
     """Finds the best weight scales for given integers, and which of them reproduce a staircase.
 
     The middle of the allowed pitches stays furthest from float32's rounding. Where
@@ -105,20 +110,20 @@ def prove_lines(
     Args:
         factor: (channels,) int64, >= 1.
         bias: (channels,) float64, integers.
-    Returns: (channels,) bool, those whose thresholds are all right, and their fits.
+    Returns: (channels,) bool, those whose thresholds are all right, and their integers.
     """
     low, high = pitch_interval(stairs, (bias / factor)[:, None], channels.pitch)
     middle, length = ((low + high) / 2)[:, 0], (high - low)[:, 0]
-    fit = Fit(
+    integers = Integers(
         factor=factor,
         bias=bias.astype(np.int64),
         weight_scale=_weight_scale(channels, 1 / (factor * middle)),
         wrong=np.zeros_like(factor),
     )
     proven = length > -EMPTY * channels.pitch
-    found = fit_staircase(select_rows(channels, proven), select_rows(fit, proven))
+    found = integer_staircase(select_rows(channels, proven), select_rows(integers, proven))
     proven[proven] = count_wrong(select_stairs(stairs, proven), found) == 0
-    return proven, select_rows(fit, proven)
+    return proven, select_rows(integers, proven)
 
 
 def rounded_lines(
@@ -152,10 +157,10 @@ def widest_lines(
     return widest_bias(stairs, max_factor=max_factor, offset=channels.offset, pitch=channels.pitch)
 
 
-def fit_constant(channels: Channels) -> Fit:
+def constant_integers(channels: Channels) -> Integers:
     """Channels that answer every input as the ideal ones answer the accumulator 0."""
     steps = ideal_steps(channels, np.zeros_like(channels.bias))
-    return Fit(
+    return Integers(
         factor=np.zeros(len(steps), np.int64),
         bias=steps.astype(np.int64),
         weight_scale=_weight_scale(channels, np.ones(len(steps))),
@@ -163,14 +168,14 @@ def fit_constant(channels: Channels) -> Fit:
     )
 
 
-def fit_own_pitch(channels: Channels, max_factor: np.ndarray) -> Fit:
+def own_pitch_integers(channels: Channels, max_factor: np.ndarray) -> Integers:
     """Channels that differ from the ideal ones in the rounding of their bias alone.
 
     Args:
         max_factor: (channels,) int64, >= 1.
     Returns: with `wrong` not counted yet, but not 0.
     """
-    return Fit(
+    return Integers(
         factor=max_factor,
         bias=np.rint(channels.offset * max_factor).astype(np.int64),
         weight_scale=_weight_scale(channels, 1 / (max_factor * channels.pitch)),
@@ -178,12 +183,17 @@ def fit_own_pitch(channels: Channels, max_factor: np.ndarray) -> Fit:
     )
 
 
-def fit_staircase(channels: Channels, fit: Fit) -> Staircase:
-    """The staircases of a fit's integers, exactly as float32 kernels compute them."""
-    multiplier = kernel_multiplier(channels.input_scale, fit.weight_scale, channels.output.scale)
-    return kernel_staircase(channels, factor=fit.factor, bias=fit.bias, multiplier=multiplier)
+def integer_staircase(channels: Channels, integers: Integers) -> Staircase:
+    """The staircases of integers, exactly as float32 kernels compute them."""
+    multiplier = kernel_multiplier(
+        channels.input_scale, integers.weight_scale, channels.output.scale
+    )
+    return kernel_staircase(
+        channels, factor=integers.factor, bias=integers.bias, multiplier=multiplier
+    )
 
 
-def _weight_scale(channels: Channels, multiplier: np.ndarray) -> np.ndarray:
+def _weight_scale(channels: Channels, multiplier: NDArray[np.float64]) -> NDArray[np.float32]:
     ratio = np.float64(np.float32(channels.output.scale)) / np.float32(channels.input_scale)
-    return (np.minimum(multiplier, MAX_MULTIPLIER) * ratio).astype(np.float32)
+    scale: NDArray[np.float64] = np.minimum(multiplier, MAX_MULTIPLIER) * ratio
+    return scale.astype(np.float32)

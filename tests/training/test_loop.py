@@ -23,12 +23,12 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.tf import keras, tf  # noqa: E402
-from keras_quant.training import fit as module  # noqa: E402
-from keras_quant.training.fit import FitSettings, fit  # noqa: E402
+from keras_quant.training import loop as module  # noqa: E402
+from keras_quant.training.loop import LoopSettings, train_epochs  # noqa: E402
 from keras_quant.training.objectives import OBJECTIVES  # noqa: E402
 
 L = keras.layers
-SETTINGS = FitSettings(
+SETTINGS = LoopSettings(
     epochs=4, batch_size=16, seed=0, augment=False, optimizer=OptimizerSettings(learning_rate=0.01)
 )
 DROPOUT = 0.5
@@ -78,7 +78,9 @@ def run(model: keras.Model, folder: Path, *, resume: bool = False, **changes) ->
     settings = dataclasses.replace(SETTINGS, **changes)
     quiet = Progress(quiet=True)
     folder.mkdir(exist_ok=True)
-    return fit(model, model, dataset(), settings, folder=folder, resume=resume, progress=quiet)
+    return train_epochs(
+        model, model, dataset(), settings, folder=folder, resume=resume, progress=quiet
+    )
 
 
 def timeless(history: tuple[Epoch, ...]) -> list[Epoch]:
@@ -102,7 +104,7 @@ class Whole:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """SETTINGS on a net that draws at random, so that what it draws has to repeat too."""
     model = net(dropout=DROPOUT)
-    history = run(model, tmp_path_factory.mktemp("fit") / "whole")
+    history = run(model, tmp_path_factory.mktemp("loop") / "whole")
     return Whole(history=timeless(history), weights=model.get_weights())
 
 
@@ -129,7 +131,7 @@ def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
     quiet = Progress(quiet=True)
     settings = dataclasses.replace(SETTINGS, distill=1.0)
     logits = student.predict(dataset().test.x / 255, verbose=0)
-    fit(
+    train_epochs(
         *(student, student, dataset(), settings),
         teacher=teacher,
         folder=tmp_path,

@@ -40,7 +40,7 @@ _NUMBERS = tuple(name for name in Epoch.__slots__ if name != "metric")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FitSettings:
+class LoopSettings:
     """How long and on what a model is trained.
 
     Attributes:
@@ -63,11 +63,11 @@ class FitSettings:
     loss_weights: tuple[float, ...] = ()
 
 
-def fit(
+def train_epochs(
     model: keras.Model,
     trained: keras.Model,
     dataset: Dataset,
-    settings: FitSettings,
+    settings: LoopSettings,
     *,
     teacher: keras.Model | None = None,
     folder: Path,
@@ -78,7 +78,7 @@ def fit(
 
     Args:
         model: the float32 model that is validated, and that holds the weights at the end.
-        trained: the model whose step is run: model itself, or its twin in bfloat16.
+        trained: the model that is trained: model itself, or its twin in bfloat16.
         teacher: the float model whose answers are learned too; None where settings.distill is 0.
         folder: where checkpoint.npz and history.csv go.
         resume: go on from the folder's checkpoint where there is one.
@@ -170,7 +170,7 @@ class _Outputs:
     distill: float
 
     @classmethod
-    def of(cls, model: keras.Model, dataset: Dataset, settings: FitSettings) -> _Outputs:
+    def of(cls, model: keras.Model, dataset: Dataset, settings: LoopSettings) -> _Outputs:
         shapes = [output.shape[1:] for output in model.outputs]
         tasks = tasks_of(shapes, dataset.input_shape, dataset.num_classes, name=model.name)
         weights = settings.loss_weights or (1.0,) * len(tasks)
