@@ -72,10 +72,11 @@ def read_npy(
         DataError: the file cannot be read, or holds no images.
     """
     try:
-        images = as_images(np.load(path, allow_pickle=False))
+        with open(path, "rb") as stream:
+            images = as_images(np.lib.format.read_array(stream, allow_pickle=False))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # broken bytes can end in any error of numpy
         raise DataError(f"{path}: is no whole array of numbers ({error})") from error
     images = _arranged("x_train", images, None, say)
     problems = find_problems({"x_train": images}, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_quant.data.npz import read_npz
+from keras_quant.data.npz import read_npy, read_npz
 from keras_quant.errors import DataError
 
 Arrays = dict[str, np.ndarray]
@@ -141,14 +141,18 @@ def put_a_folder(path: Path) -> None:
     path.mkdir()
 
 
+def npy_claiming(shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
+
+
 def claim_a_shape(path: Path) -> None:
     """More images than any machine has room for, and none in the file."""
-    claimed = io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 4, 5)}
-    np.lib.format.write_array_header_1_0(claimed, header)
     with zipfile.ZipFile(path, "w") as archive:
         for name in good_arrays():
-            archive.writestr(f"{name}.npy", claimed.getvalue())
+            archive.writestr(f"{name}.npy", npy_claiming((10**15, 4, 5)))
 
 
 @pytest.mark.parametrize(
@@ -217,3 +221,20 @@ def test_vectors_are_left_as_they_are(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(6, 7))
     arrays = read_npz(save(tmp_path, changed(x_train=x, x_test=x[:3])))
     assert arrays["x_train"].dtype == np.float32 and arrays["x_train"].shape == (6, 7)
+
+
+def npz_of_images() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, images=np.zeros((9, 4, 4), np.uint8))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no array", npz_of_images(), npy_claiming((10**15, 4, 4)), npy_claiming((-1, 4, 4))],
+    ids=["empty", "text", "npz", "claims images", "negative"],
+)
+def test_what_is_no_array_of_images_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "images.npy").write_bytes(content)
+    with pytest.raises(DataError, match=r"images\.npy: is no whole array of numbers"):
+        read_npy(tmp_path / "images.npy")

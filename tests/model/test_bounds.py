@@ -51,7 +51,7 @@ FOUND: dict[str, tuple[Any, str]] = {
     "exponent": ({"activation": "quantized_relu(1e9)"}, "activation is 1e+09; at most 65,536"),
     "long text": ({"activation": "1" * 1001}, "is a text of 1,001 characters; 1,000 are allowed"),
     "depth": (nested(bounds.DEPTH + 1), "nested more than 100 deep"),
-    "calls": (called(5), r"makes and calls 211,110 objects; 50,000 are allowed"),
+    "calls": (called(5), r"makes and calls 211,110 objects; 10,000 are allowed"),
 }
 
 
