@@ -56,6 +56,8 @@ def receive(read_into: ReadInto, *, largest: int) -> tuple[dict[str, Any], dict[
     if length > HEADER_BYTES:
         raise ValueError(f"a header of {length:,} bytes")
     header = json.loads(_read(read_into, length))
+    if not isinstance(header, dict):
+        raise ValueError(f"a header that is a {type(header).__name__}")
     arrays: dict[str, np.ndarray] = {}
     for name, kind, shape in header.pop(_ARRAYS):
         import numpy as np

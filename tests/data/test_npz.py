@@ -236,5 +236,6 @@ def npz_of_images() -> bytes:
 )
 def test_what_is_no_array_of_images_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "images.npy").write_bytes(content)
-    with pytest.raises(DataError, match=r"images\.npy: is no whole array of numbers"):
+    # numpy 2.2, the last for Python 3.10, takes a negative length for none.
+    with pytest.raises(DataError, match=r"images\.npy: (is no whole array of|x_train: is empty)"):
         read_npy(tmp_path / "images.npy")

@@ -129,7 +129,7 @@ def test_limits_grow_with_the_file_or_are_those_of_the_environment(
 @pytest.mark.parametrize(
     ("header", "told"),
     [
-        (b"[]", ""),
+        (b"[]", "a header that is a list"),
         (b'{"arrays": [["x", "O", [2]]]}', "array 'x' of O"),
         (b'{"arrays": [["x", "<f4", [1000000000]]]}', "array 'x' of <f4"),
         (b'{"arrays": [["x", "<f4", [-1, -1]]]}', "array 'x' of <f4"),
