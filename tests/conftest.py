@@ -1,8 +1,9 @@
-"""What holds for all tests: no data but the built-in, no download, few examples by default."""
+"""What holds for all tests: no data but the built-in, no download, few examples, one seed."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A worker a core for the whole suite; none where tests are named, which starts sooner."""
     named = config.args_source is pytest.Config.ArgsSource.ARGS
     return 0 if named else min(MOST_WORKERS, os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Gives each test's nets the same weights, whichever tests ran before it in its process."""
+    door = sys.modules.get("keras_quant.tf")
+    if door is not None:
+        door.keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")
