@@ -17,10 +17,10 @@ from keras_quant.jobs.loaded import Answers, Loaded, load_file
 from keras_quant.jobs.paths import dataset_of, files_of, record_around
 from keras_quant.jobs.predicted import predict_note
 from keras_quant.jobs.preprocess import (
-    TRIED_IMAGES,
     Say,
     declare,
     guessing_warning,
+    tried_on,
     without_labels,
 )
 from keras_quant.model.metrics import Scores, metrics_of
@@ -250,10 +250,5 @@ class _Judged:
         """Accuracy of a file under another preprocessing, where that makes a difference to it."""
         if self.loaded.takes_pixels:
             return None
-        x, y = part.x[:TRIED_IMAGES], part.y[:TRIED_IMAGES]
         name = next(name for name, task in self.tasks.items() if task == CLASSIFICATION)
-
-        def try_another(becomes: Preprocessing) -> float:
-            return float(np.mean(self.loaded.ask(x, becomes)[name].argmax(axis=-1) == y))
-
-        return try_another
+        return tried_on(part.x, part.y, lambda x, becomes: self.loaded.ask(x, becomes)[name])

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from keras_quant.data import Dataset
 from keras_quant.errors import RunError, UsageError
 from keras_quant.files import write_bytes
@@ -17,14 +15,13 @@ from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
-from keras_quant.jobs.preprocess import TRIED_IMAGES, declare, guessing_warning, without_labels
+from keras_quant.jobs.preprocess import declare, guessing_warning, tried_on, without_labels
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model, save_model
 from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.pixels import normalize
-from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.baseline import BASELINES, without_quantizers
 from keras_quant.proof.evidence import Evidence, gather
 from keras_quant.proof.formats import Format
@@ -173,13 +170,12 @@ def _guessing_warning(model: keras.Model, data: Dataset, proven: Proven) -> str:
     evidence = proven.evidence
     if not len(proven.best):
         return ""
-    x, y = evidence.images[:TRIED_IMAGES], evidence.labels[:TRIED_IMAGES]
     place = evidence.tasks.index(CLASSIFICATION)
-
-    def try_another(becomes: Preprocessing) -> float:
-        answers = evidence.keras(normalize(x, becomes))[place]
-        return float(np.mean(answers.argmax(axis=-1) == y))
-
+    try_another = tried_on(
+        evidence.images,
+        evidence.labels,
+        lambda x, becomes: evidence.keras(normalize(x, becomes))[place],
+    )
     return guessing_warning(proven.best, evidence.labels, data, try_another)
 
 

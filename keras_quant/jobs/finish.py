@@ -5,25 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from keras_quant.data import Dataset
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.export import Exported, stored_limits
-from keras_quant.jobs.preprocess import TRIED_IMAGES, guessing_warning
+from keras_quant.jobs.preprocess import guessing_warning, tried_on
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.model.files import save_model
-from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.metrics import SHARES
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.baseline import float_tflite
-from keras_quant.proof.evidence import gather
+from keras_quant.proof.evidence import Evidence, gather
 from keras_quant.proof.formats import Format
-from keras_quant.proof.gate import Proven, prove_formats
+from keras_quant.proof.gate import prove_formats
 from keras_quant.proof.keras_answers import KerasAnswers, Values
 from keras_quant.proof.write import Export, write_proven
 from keras_quant.runs import RunFolder, records
@@ -71,7 +68,7 @@ def finish(
     proven = prove_formats(snap, formats, evidence, progress=progress)
     is_classifier = bool(len(proven.best))
     if is_classifier:
-        others = None if record.training else _others(source, proven)
+        others = _others(evidence)
         if warning := guessing_warning(proven.best, evidence.labels, dataset, others):
             progress.say(f"warning: {warning}")
     figures = _of_outputs(proven.keras.scores, "Keras model")
@@ -90,16 +87,15 @@ def finish(
     return record, Exported(keras=proven.keras, files=exports)
 
 
-def _others(source: keras.Model, proven: Proven) -> Callable[[Preprocessing], float]:
-    """Accuracy of the float model, which was trained elsewhere, under another preprocessing."""
-    evidence, answer = proven.evidence, AnswerFunction(source)
-    x, y = evidence.images[:TRIED_IMAGES], evidence.labels[:TRIED_IMAGES]
+def _others(evidence: Evidence) -> Callable[[Preprocessing], float] | None:
+    """Accuracy of the float model under another preprocessing, where it was trained elsewhere."""
+    answer = evidence.source
+    if answer is None:
+        return None
     place = evidence.tasks.index(CLASSIFICATION)
-
-    def try_another(becomes: Preprocessing) -> float:
-        return float(np.mean(answer(normalize(x, becomes))[place].argmax(axis=-1) == y))
-
-    return try_another
+    return tried_on(
+        evidence.images, evidence.labels, lambda x, becomes: answer(normalize(x, becomes))[place]
+    )
 
 
 def _beside_float(keras: KerasAnswers) -> tuple[Figure, ...]:

@@ -126,6 +126,22 @@ def without_labels(data: Dataset) -> str:
     return f"{data.name}: images without labels, so that no accuracy can be shown"
 
 
+def tried_on(
+    images: np.ndarray,
+    labels: np.ndarray,
+    answer: Callable[[np.ndarray, Preprocessing], np.ndarray],
+) -> Callable[[Preprocessing], float]:
+    """Gives what `guessing_warning` tries: the accuracy on TRIED_IMAGES under a preprocessing.
+
+    Args:
+        images: those of the data, of which the first are taken.
+        labels: int (images,), the right classes.
+        answer: a classifier's answers (images, classes) to images under a preprocessing.
+    """
+    x, y = images[:TRIED_IMAGES], labels[:TRIED_IMAGES]
+    return lambda becomes: float(np.mean(answer(x, becomes).argmax(axis=-1) == y))
+
+
 def guessing_warning(
     answers: np.ndarray,
     labels: np.ndarray,

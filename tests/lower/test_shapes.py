@@ -175,7 +175,6 @@ def test_codes_that_no_grid_holds_are_refused_with_the_remedy() -> None:
 
 
 def test_calls_that_share_a_bias_and_do_not_agree_are_told_and_nothing_moves() -> None:
-    keras.utils.set_random_seed(0)
     shared = qconv(3, name="shared", bits=8)
     inputs, x = pixels((4, 4, 3))
     x = codes("quantized_relu(8,1)", "r")(shared(x))
