@@ -32,7 +32,7 @@ def evaluate(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Measure the accuracy of a run, a .keras, .h5, .tflite or .onnx file.
+    """Measure the accuracy of a run, a SavedModel, a .keras, .h5, .tflite or .onnx file.
 
     Outputs of one number a class are judged by accuracy and loss, those that give the image back
     by PSNR, SSIM and loss.

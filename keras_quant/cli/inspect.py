@@ -46,9 +46,9 @@ def inspect(
 ) -> None:
     """Show what each layer costs: parameters, MACs, bits, bytes, memory, energy; or the graph.
 
-    TARGET is a run, a .kqgraph, .keras or .h5 file, or a model of the zoo. Weight bytes are
-    kernels at their logical bits with scales and biases; file bytes the constants in the TFLite
-    file; live bytes the activations that exist while a layer runs, codes in int8; activation
+    TARGET is a run, a .kqgraph, .keras or .h5 file, a SavedModel, or a model of the zoo. Weight
+    bytes are kernels at their logical bits with scales and biases; file bytes the constants in the
+    TFLite file; live bytes the activations that exist while a layer runs, codes in int8; activation
     bits those of a layer's input. Energy is no measurement but a model of 45 nm hardware
     (Horowitz, ISSCC 2014), for comparing.
 

@@ -71,10 +71,11 @@ _FIELDS = (
 def quantize(as_json: bool, targets: str, **options: Any) -> None:
     """Quantize a trained float model without training, export it and prove the files.
 
-    MODEL is a run, a .keras or .h5 file of Keras 2 or 3, or a zoo model or FILE.py:FUNCTION with
-    the weights of a run (--from). Activations are calibrated on training images; the test images
-    are looked at once, by the float model and the quantized one. Images need no labels: then no
-    accuracy is shown, but how near the float model's answers the quantized one's are.
+    MODEL is a run, a .keras or .h5 file of Keras 2 or 3, a SavedModel folder of Keras 2, or a zoo
+    model or FILE.py:FUNCTION with the weights of a run (--from). Activations are calibrated on
+    training images; the test images are looked at once, by the float model and the quantized one.
+    Images need no labels: then no accuracy is shown, but how near the float model's answers the
+    quantized one's are.
 
     Writes models/RUN/ as kq train does: run.json, scheme.yaml, statistics.npz, model.keras, and
     export/ with the files and their proofs.

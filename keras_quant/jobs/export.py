@@ -19,7 +19,7 @@ from keras_quant.jobs.preprocess import declare, guessing_warning, tried_on, wit
 from keras_quant.lower import lower_exactly
 from keras_quant.model.files import load_model, save_model
 from keras_quant.model.inputs import image_size, with_input_shape
-from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
+from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.pixels import normalize
 from keras_quant.proof.baseline import BASELINES, without_quantizers
@@ -66,7 +66,7 @@ def export_path(
     """Exports a run, or a Keras file; it is lowered, and its reference computed, once for all.
 
     Args:
-        path: a run's folder, or a .keras or .h5 file.
+        path: a run's folder, or a Keras file or SavedModel.
         formats: what to write it as.
         dataset: name or path of the images to prove the file on; None means the run's.
         preprocess: what pixels become, see `preprocessing.parse_preprocessing`; None means what
@@ -81,11 +81,9 @@ def export_path(
     Raises:
         KerasQuantError: a subclass says what is wrong.
     """
-    if not is_keras_file(path) and not path.is_dir():
-        raise RunError(
-            f"{path}: no such run; give a run's folder, or a {', '.join(KERAS_SUFFIXES)} file"
-        )
-    file = path if is_keras_file(path) else model_of(path)
+    if not is_keras_model(path) and not path.is_dir():
+        raise RunError(f"{path}: no such run; give a run's folder, or a {MODEL_KINDS}")
+    file = path if is_keras_model(path) else model_of(path)
     folder = out or (RunFolder(path).export if file != path else None)
     if folder is None:
         raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
@@ -194,8 +192,8 @@ def stored_limits(formats: Sequence[Format]) -> StoredLimits:
 
 
 def _scheme_of(path: Path) -> str:
-    """The name of a run's scheme; "" for a file that belongs to none."""
-    if not path.is_dir():
+    """The name of a run's scheme; "" for a model that belongs to none."""
+    if is_keras_model(path):
         return ""
     return str(records.load(path).scheme["name"])
 

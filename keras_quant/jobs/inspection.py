@@ -16,6 +16,7 @@ from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.store import SUFFIX, load_graph
 from keras_quant.jobs.preprocess import Say
+from keras_quant.model.suffixes import is_saved_model
 from keras_quant.preprocessing import describe
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.schemes.scheme import Scheme, is_float
@@ -108,14 +109,14 @@ def graph_of(
             f"{target}: --bits, --scheme, --set and --dataset are for models of the zoo; runs "
             f"and files have theirs{close_names(target, MODELS)}"
         )
-    if path.is_dir():
+    if path.is_dir() and not is_saved_model(path):
         model, recorded = model_of(path), records.load(path).dataset.preprocess
         if recorded is not None:
             say(f"the model takes {describe(recorded)}")
         path = RunFolder(path).graph
         if not path.is_file():
             return _keras_graph(model, input_shape, trust=trust)
-    if path.is_file():
+    if path.exists():
         if path.suffix == SUFFIX:
             return load_graph(path)
         return _keras_graph(path, input_shape, trust=trust, say=say)

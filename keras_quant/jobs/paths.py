@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_quant.data import DATASETS, Dataset, load_dataset
 from keras_quant.errors import ModelError, RunError, UsageError
-from keras_quant.model.suffixes import KERAS_SUFFIXES
+from keras_quant.model.suffixes import KERAS_SUFFIXES, is_saved_model
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import PARITY_NAME, is_recorded, read_records
 from keras_quant.runs import RunFolder, model_of, records
@@ -22,6 +22,8 @@ def files_of(path: Path) -> list[Path]:
         ModelError: there is no such file.
         RunError: there is no such run, or files that it proved are gone or others.
     """
+    if is_saved_model(path):
+        return [path]
     suffixes = tuple(dict.fromkeys((*KERAS_SUFFIXES, *(f.suffix for f in FORMATS.values()))))
     if path.suffix.lower() in suffixes:
         if not path.is_file():
@@ -29,7 +31,8 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise RunError(
-            f"{path}: no such run folder; give a run, or a file ending with {', '.join(suffixes)}"
+            f"{path}: no such run folder; give a run, a file ending with "
+            f"{', '.join(suffixes)}, or a SavedModel folder"
         )
     model, folder = model_of(path), RunFolder(path).export
     _check_recorded(path, folder)

@@ -27,7 +27,7 @@ from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.rules import check_methods
 from keras_quant.model.files import load_model
 from keras_quant.model.inputs import image_size, with_input_shape
-from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
+from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import Format
 from keras_quant.runs import RunFolder, model_of, records
@@ -171,16 +171,16 @@ def _check(settings: QuantizeSettings, path: Path) -> None:
 def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
     """The float model, and the images that it takes, declared."""
     giver = settings.giver
-    if not (settings.is_built or giver.is_dir() or is_keras_file(giver)):
+    if not (settings.is_built or giver.is_dir() or is_keras_model(giver)):
         raise RunError(
             f"{settings.source}: no such run or model{close_names(settings.source, MODELS)}; give "
-            f"a run's folder, a {', '.join(KERAS_SUFFIXES)} file, or a zoo model with --from RUN"
+            f"a run's folder, a {MODEL_KINDS}, or a zoo model with --from RUN"
         )
     if settings.is_built:
         dataset = dataset_of(giver, settings.dataset)
         source = build_float(settings.source, settings.model_options, dataset, settings.parent)
     else:
-        file = giver if is_keras_file(giver) else model_of(giver)
+        file = giver if is_keras_model(giver) else model_of(giver)
         progress.say(f"loading {file}")
         source = load_model(file, trust=settings.trust)
         dataset = dataset_of(giver, settings.dataset, image_size(source))

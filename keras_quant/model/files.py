@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,15 @@ from keras_quant.model.hdf5 import claimed_bytes, hdf5_problems, stored_elements
 from keras_quant.model.keras3_config import augmentations, to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
 from keras_quant.model.safety import archive_problems, config_problems
-from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
+from keras_quant.model.saved_model import (
+    METADATA,
+    as_config,
+    link_problems,
+    read_metadata,
+    set_saved_weights,
+    stored_numbers,
+)
+from keras_quant.model.suffixes import KERAS_SUFFIXES, MODEL_KINDS, is_keras_model, is_saved_model
 from keras_quant.tf import keras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -82,7 +90,7 @@ def save_model(model: keras.Model, path: str | Path) -> None:
 
 
 def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
-    """Reads a Keras file (of Keras 2 or 3; zip or HDF5), of Keras and QKeras layers.
+    """Reads a Keras file (of Keras 2 or 3; zip or HDF5) or a SavedModel that Keras 2 wrote.
 
     Args:
         trust: load also what could run code from the file: Lambda layers, custom classes.
@@ -96,7 +104,7 @@ def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
     with tempfile.TemporaryDirectory() as folder:
         try:
             content = _lay_out(path, Path(folder))
-            saved = _read_h5(content) if h5py.is_hdf5(content) else _read_zip(content)
+            saved = _read(content)
         except _RefusalError as error:
             raise ModelError(f"{path}: {error}") from error
         except Exception as error:  # broken bytes can end in any error of zipfile, json or h5py
@@ -104,6 +112,12 @@ def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
                 f"{path}: not a whole Keras model file ({_reason(error)}). Copy or save it again."
             ) from error
         return _rebuild(path, content, saved, trust=trust)
+
+
+def _read(content: Path) -> _Saved:
+    if content.is_dir():
+        return _read_saved_model(content)
+    return _read_h5(content) if h5py.is_hdf5(content) else _read_zip(content)
 
 
 class _RefusalError(Exception):
@@ -121,11 +135,11 @@ def _quantizers_taken_for_constraints() -> Iterator[None]:
 
 
 def _check_path(path: Path) -> None:
-    if path.is_dir():
-        raise ModelError(f"{path}: is a folder; give a {', '.join(KERAS_SUFFIXES)} file")
+    if path.is_dir() and not is_saved_model(path):
+        raise ModelError(f"{path}: is a folder; give a {MODEL_KINDS}")
     if not path.exists():
         raise ModelError(f"{path}: there is no such file")
-    if not is_keras_file(path):
+    if not is_keras_model(path):
         raise ModelError(
             f"{path}: ends with {path.suffix!r}; {', '.join(KERAS_SUFFIXES)} files are loaded"
         )
@@ -136,6 +150,8 @@ def _lay_out(path: Path, folder: Path) -> Path:
 
     Compressed members are unpacked: HDF5 is read to and fro, which takes forever in them.
     """
+    if path.is_dir():
+        return path
     if h5py.is_hdf5(path):
         return _link(path, folder / "model.h5")
     with zipfile.ZipFile(path) as packed:
@@ -184,16 +200,37 @@ def _read_h5(path: Path) -> _Saved:
         )
 
 
-def _parse_config(text: str | bytes) -> dict[str, Any]:
-    """A model's class and settings, within bounds."""
-    if len(text) > CONFIG_BYTES:
+def _read_saved_model(folder: Path) -> _Saved:
+    links = link_problems(folder)
+    if links:
         raise _RefusalError(
-            f"its configuration has {len(text):,} bytes; {CONFIG_BYTES:,} are allowed"
+            f"not loaded, since it may read other files: {_listed(links)}. Copy the folder whole."
         )
-    config = json.loads(text)
+    _check_config_bytes((folder / METADATA).stat().st_size if (folder / METADATA).exists() else 0)
+    metadata, problem = read_metadata(folder)
+    if problem:
+        raise _RefusalError(f"{problem}. Save the model itself: model.save('model.keras')")
+    return _Saved(
+        config=_parse_config(metadata, of=as_config),
+        keras_version="2",
+        elements=stored_numbers(folder),
+    )
+
+
+def _parse_config(
+    text: str | bytes, *, of: Callable[[Any], dict[str, Any]] = lambda config: config
+) -> dict[str, Any]:
+    """A model's class and settings, within bounds; of: gives them of what the text says."""
+    _check_config_bytes(len(text))
+    config = of(json.loads(text))
     _check(config_excesses(config, file_names().calls))
     plain: dict[str, Any] = _without_training(config)
     return plain
+
+
+def _check_config_bytes(size: int) -> None:
+    if size > CONFIG_BYTES:
+        raise _RefusalError(f"its configuration has {size:,} bytes; {CONFIG_BYTES:,} are allowed")
 
 
 def _count_elements(path: Path, weights: h5py.File) -> int:
@@ -258,7 +295,9 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
             "here, as Keras does in inference"
         )
     try:
-        if saved.is_keras3 and not h5py.is_hdf5(content):
+        if content.is_dir():
+            set_saved_weights(model, content)
+        elif saved.is_keras3 and not h5py.is_hdf5(content):
             _set_keras3_weights(model, saved.config, content)
         else:
             model.load_weights(os.fspath(content))

@@ -36,10 +36,12 @@ from keras_quant.errors import (  # noqa: E402
 from keras_quant.files import FileError  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
 from keras_quant.graph.store import load_graph  # noqa: E402
+from keras_quant.graph.text import format_graph  # noqa: E402
 from keras_quant.graph.verify import verify  # noqa: E402
 from keras_quant.jobs import export as exporting  # noqa: E402
 from keras_quant.jobs.evaluate import evaluate  # noqa: E402
 from keras_quant.jobs.export import Exported, export_path  # noqa: E402
+from keras_quant.jobs.inspection import graph_of  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.lower import lower  # noqa: E402
@@ -414,3 +416,22 @@ def test_lambda_layer_is_refused_by_safety_and_then_by_lowering(tmp_path: Path) 
     with pytest.raises(LoweringError, match="twice"):
         export(tmp_path / "model.keras", dataset="digits", out=tmp_path / "out", trust=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_model_is_exported_evaluated_and_inspected_as_the_file_is(
+    run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "saved"
+    load_model(run / "model.keras").save(folder, save_format="tf")
+    exported = [
+        export(source, out=tmp_path / name, dataset="digits").path.read_bytes()
+        for name, source in (("one", run / "model.keras"), ("other", folder))
+    ]
+    assert exported[0] == exported[1]
+    (row,) = evaluate(folder, dataset="digits")
+    (of_file,) = evaluate(run / "model.keras", dataset="digits")
+    assert row.outputs == of_file.outputs
+    graphs = [
+        graph_of(str(path), scheme=None, dataset=None) for path in (folder, run / "model.keras")
+    ]
+    assert format_graph(graphs[0]) == format_graph(graphs[1])
