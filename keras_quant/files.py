@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from keras_quant.errors import KerasQuantError
+from keras_quant.errors import KerasQuantError, RunError
 from keras_quant.json_codec import to_json
 
 _TEMPORARY = ".tmp-"
@@ -133,6 +134,25 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def write_json(path: str | Path, value: object) -> None:
     """Writes what `json_codec.to_json` says of value. Raises: FileError."""
     write_text(path, to_json(value) + "\n")
+
+
+def read_object(path: Path, *, remedy: str) -> dict[str, Any]:
+    """Reads a file that holds a JSON object.
+
+    Args:
+        remedy: what to do where it does not, a sentence without its full stop.
+    Raises:
+        RunError: it is missing, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}. {remedy}") from None
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, nested too deep
+        raise RunError(f"{path}: not JSON ({error}). {remedy}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: holds a {type(content).__name__}, and no object. {remedy}")
+    return content
 
 
 def make_folder(path: str | Path) -> Path:

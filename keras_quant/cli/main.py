@@ -50,6 +50,18 @@ COMMANDS = {
         "keras_quant.cli.view:view",
         "Draw the operators of a run's TFLite file, or of any model file, in the browser.",
     ),
+    "sweep": (
+        "keras_quant.cli.sweep:sweep",
+        "Train and quantize a model at many bit widths, by several methods.",
+    ),
+    "runs": (
+        "keras_quant.cli.runs:runs",
+        "List runs, compare what they were made of, delete them.",
+    ),
+    "plot": (
+        "keras_quant.cli.plot:plot",
+        "Draw runs: what accuracy costs, how training went, which bits layers have.",
+    ),
     "datasets": ("keras_quant.cli.datasets:datasets", "List the datasets known by name."),
     "models": ("keras_quant.cli.models:models", "List the models known by name."),
     "doctor": ("keras_quant.cli.doctor:doctor", "Check what is installed and what is missing."),

@@ -156,6 +156,8 @@ def _sizes(snap: Snap, source: keras.Model) -> tuple[Figure, ...]:
             notes="kernels at the scheme's widths",
         ),
         Figure(name="MACs", value=total.macs, notes="one image"),
+        Figure(name="bit operations", value=total.bit_operations, notes="one image"),
+        Figure(name="energy", value=total.energy_nj, unit="nJ", notes="one image, modelled"),
     )
 
 

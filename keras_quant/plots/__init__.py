@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from keras_quant.plots.accuracy import accuracy_against_size
+from keras_quant.plots.layers import bits_of_layers
+from keras_quant.plots.tradeoff import COSTS, pareto, score_against_bits, score_against_cost
+from keras_quant.plots.training import training_curves
 
-__all__ = ["accuracy_against_size"]
+__all__ = [
+    "COSTS",
+    "bits_of_layers",
+    "pareto",
+    "score_against_bits",
+    "score_against_cost",
+    "training_curves",
+]

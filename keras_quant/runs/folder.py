@@ -76,6 +76,21 @@ def create(path: Path, *, overwrite: bool) -> Iterator[RunFolder]:
         yield RunFolder(path)
 
 
+def delete(path: Path) -> None:
+    """Removes a run and all that is in its folder.
+
+    Raises:
+        RunError: another process works on it, or the system refuses.
+    """
+    with locked(path):
+        try:
+            _empty(path)
+            (path / LOCK_NAME).unlink(missing_ok=True)
+            path.rmdir()
+        except OSError as error:
+            raise RunError(f"{path}: not deleted: {error}") from error
+
+
 def _check_free(path: Path, *, overwrite: bool) -> None:
     make_folder(path)
     if _is_run(path) and not overwrite:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +22,7 @@ from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name
 from keras_quant.pixels import normalize
-from keras_quant.runs.history import Epoch, best
+from keras_quant.runs.history import FILE_NAME, NUMBERS, Epoch, best, columns, to_csv
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras, tf
 from keras_quant.training import checkpoint as checkpoints
@@ -36,7 +34,6 @@ from keras_quant.training.optimizers import make_optimizer
 
 VALIDATION_BATCH = 250
 _PART = "score_part"  # how Keras calls what the mean of a score is taken of
-_NUMBERS = tuple(name for name in Epoch.__slots__ if name != "metric")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +98,7 @@ def train_epochs(
     state = checkpoints.load(folder) if resume else None
     if state:
         _restore(trained, optimizer, state, folder)
-        write_text(folder / "history.csv", _as_csv(state.history))
+        write_text(folder / FILE_NAME, to_csv(state.history))
     history = state.history if state else ()
     best_weights = state.best_weights if state else trained.get_weights()
     answer = AnswerFunction(model)
@@ -134,7 +131,7 @@ def train_epochs(
             history=history,
         )
         checkpoints.save(state, folder)
-        write_text(folder / "history.csv", _as_csv(history))
+        write_text(folder / FILE_NAME, to_csv(history))
         _log(settings.tensorboard, row)
         progress.epoch(row, settings.epochs)
     model.set_weights(best_weights if settings.patience else trained.get_weights())
@@ -310,19 +307,6 @@ def _has_stalled(history: Sequence[Epoch], patience: int) -> bool:
     return history[-1].epoch - first_best.epoch >= patience
 
 
-def _as_csv(history: Sequence[Epoch]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_columns(history[0]) if history else [])
-    writer.writerows([f"{getattr(row, name):.6g}" for name in _NUMBERS] for row in history)
-    return text.getvalue()
-
-
-def _columns(row: Epoch) -> list[str]:
-    """Names of a row's numbers, with that of its metric in place of "score"."""
-    return [name.replace("score", row.metric) for name in _NUMBERS]
-
-
 def _log(folder: Path | None, row: Epoch) -> None:
     if folder is None:
         return
@@ -330,6 +314,6 @@ def _log(folder: Path | None, row: Epoch) -> None:
     plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
     metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
     with tf.summary.create_file_writer(str(folder)).as_default():
-        for name, title in zip(_NUMBERS[1:], _columns(row)[1:], strict=True):
+        for name, title in zip(NUMBERS[1:], columns(row)[1:], strict=True):
             value = np.float32(getattr(row, name))
             tf.summary.write(title, value, step=row.epoch, metadata=metadata)

@@ -1,0 +1,64 @@
+"""kq plot: pictures of what runs came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from keras_quant.cli.output import note
+from keras_quant.cli.runs import find, parse_conditions, paths_argument, where_option
+
+KINDS = (
+    *("accuracy-bits", "accuracy-size", "accuracy-weights", "accuracy-bitops"),
+    *("accuracy-energy", "training", "bits-of-layers"),
+)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@paths_argument
+@where_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The picture: .png, .svg or .pdf [default: reports/KIND.png].",
+)
+@click.option("--title", help="[default: model and dataset]")
+def plot(
+    kind: str,
+    paths: Sequence[Path],
+    conditions: Sequence[str],
+    out: Path | None,
+    title: str | None,
+) -> None:
+    """Draw runs: what accuracy costs, how training went, which bits layers have.
+
+    Figures come from the runs' records alone; all runs in models/ where none is named. Several
+    seeds of a method are drawn as their mean and a band from the lowest to the highest.
+
+    \b
+    accuracy-bits     accuracy by bit width, a line a method
+    accuracy-size     by the size of the exported file, with the Pareto front
+    accuracy-weights  by the kernels at their logical bits
+    accuracy-bitops   by bit operations for one image
+    accuracy-energy   by energy for one image, modelled
+    training          loss and accuracy by epoch
+    bits-of-layers    bits of each layer's weights and inputs
+
+    \b
+    Examples:
+      kq plot accuracy-bits models/ --where model=resnet20
+      kq plot accuracy-size models/sweep --out reports/size.svg
+    """
+    from keras_quant.errors import RunError
+    from keras_quant.plots.draw import draw, save
+    from keras_quant.runs.index import where
+
+    runs = where(find(paths).runs, parse_conditions(conditions))
+    if not runs:
+        raise RunError("no run is left to draw; kq runs list shows what there is")
+    picture = out or Path("reports", f"{kind}.png")
+    save(draw(kind, runs, title=title), picture)
+    note(f"drew {len(runs)} runs: {picture}")

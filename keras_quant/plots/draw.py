@@ -1,0 +1,110 @@
+"""Pictures by their names, drawn of runs and written to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from keras_quant.errors import UsageError, close_names
+from keras_quant.files import atomic_path, make_folder
+from keras_quant.graph.costs.cost import cost
+from keras_quant.graph.store import load_graph
+from keras_quant.plots.layers import bits_of_layers
+from keras_quant.plots.tradeoff import score_against_bits, score_against_cost
+from keras_quant.plots.training import training_curves
+from keras_quant.runs import RunFolder, history
+from keras_quant.runs.index import Run
+
+SUFFIXES = (".png", ".svg", ".pdf")
+_DPI = 200
+
+
+def draw(kind: str, runs: Sequence[Run], *, title: str | None = None) -> Figure:
+    """Draws runs.
+
+    Args:
+        kind: one of KINDS.
+        runs: at least one.
+        title: None means what the runs have in common.
+    Raises:
+        UsageError: there is no such picture, or it cannot be drawn of these runs.
+        RunError: a file of a run is broken.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"no picture {kind!r}{close_names(kind, KINDS)}; {', '.join(KINDS)}")
+    return KINDS[kind](runs, title=_title(runs) if title is None else title)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a picture: PNG, SVG or PDF, as the path ends.
+
+    Raises:
+        UsageError: the path ends with something else.
+        FileError: the system refuses.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: pictures end with {', '.join(SUFFIXES)}")
+    make_folder(path.parent)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI)
+
+
+def _against_bits(runs: Sequence[Run], *, title: str) -> Figure:
+    _check_alike(runs)
+    return score_against_bits(runs, title=title)
+
+
+def _against_cost(runs: Sequence[Run], *, title: str, of: str) -> Figure:
+    _check_alike(runs)
+    return score_against_cost(runs, cost=of, title=title)
+
+
+def _training(runs: Sequence[Run], *, title: str) -> Figure:
+    return training_curves({run.name: history.read(run.path) for run in runs}, title=title)
+
+
+def _layers(runs: Sequence[Run], *, title: str) -> Figure:
+    if len(runs) != 1:
+        raise UsageError(f"bits-of-layers is drawn of one run; {len(runs)} were given")
+    graph = RunFolder(runs[0].path).graph
+    if not graph.is_file():
+        raise UsageError(f"{runs[0].path}: has no {graph.name} yet; kq export writes it")
+    return bits_of_layers(cost(load_graph(graph)), title=title)
+
+
+KINDS: Mapping[str, Callable[..., Figure]] = {
+    "accuracy-bits": _against_bits,
+    "accuracy-size": partial(_against_cost, of="size"),
+    "accuracy-weights": partial(_against_cost, of="weights"),
+    "accuracy-bitops": partial(_against_cost, of="bitops"),
+    "accuracy-energy": partial(_against_cost, of="energy"),
+    "training": _training,
+    "bits-of-layers": _layers,
+}
+"""By name what draws it: (runs, title=...)."""
+
+
+def _check_alike(runs: Sequence[Run]) -> None:
+    """Checks that scores can be compared: one dataset, one metric."""
+    judged = [run for run in runs if run.score is not None]
+    for what, values in (
+        ("datasets", {run.record.dataset.name for run in judged}),
+        ("metrics", {run.metric for run in judged}),
+    ):
+        if len(values) > 1:
+            raise UsageError(
+                f"runs of different {what} ({', '.join(sorted(values))}) are not drawn in one "
+                "picture; choose with --where dataset=NAME"
+            )
+
+
+def _title(runs: Sequence[Run]) -> str:
+    """The model and the dataset, where all runs have the same."""
+    names = {run.record.dataset.name: None for run in runs}
+    models = {run.record.model.name: None for run in runs if run.record.training is not None}
+    if len(runs) == 1:
+        return runs[0].name
+    return " on ".join(next(iter(one)) for one in (models, names) if len(one) == 1)
