@@ -26,6 +26,9 @@ from keras_quant.runs import locked, records
 FILE_NAME = "sweep.json"
 FORMAT_VERSION = 1
 LOGS = "logs"
+KQ = (sys.executable, "-m", "keras_quant")
+"""What a point's process is started with."""
+
 _POLL_SECONDS = 0.2
 _TERM_SECONDS = 30  # to save what a killed training needs
 
@@ -246,7 +249,7 @@ class _Job:
         self.log = self._path.open("a+", encoding="utf-8", errors="replace")
         self.log.seek(0, os.SEEK_END)
         self.last_line = ""
-        command = [sys.executable, "-m", "keras_quant", *_arguments(point, folder, jobs=jobs)]
+        command = [*KQ, *_arguments(point, folder, jobs=jobs)]
         with self._path.open("a", encoding="utf-8") as stream:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream

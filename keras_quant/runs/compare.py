@@ -20,10 +20,17 @@ def differences(records: Sequence[RunRecord]) -> list[tuple[str, list[object]]]:
     Returns: a field's name, as in "training.epochs", and its value in each record; None where a
         record has none.
     """
-    columns = [{**_figures(record), **_settings(record)} for record in records]
-    names = dict.fromkeys(name for column in columns for name in column)
-    rows = [(name, [column.get(name) for column in columns]) for name in names]
-    return [(name, values) for name, values in rows if any(v != values[0] for v in values)]
+    return [
+        (name, values)
+        for read in (_figures, _settings)
+        for name, values in _rows([read(record) for record in records])
+        if any(value != values[0] for value in values)
+    ]
+
+
+def _rows(columns: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, list[object]]]:
+    for name in dict.fromkeys(name for column in columns for name in column):
+        yield name, [column.get(name) for column in columns]
 
 
 def _figures(record: RunRecord) -> dict[str, object]:
