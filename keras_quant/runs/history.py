@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +79,6 @@ def _epoch(names: Sequence[str], row: Sequence[str]) -> Epoch:
     metric = names[NUMBERS.index("score")] if len(names) == len(NUMBERS) else ""
     values = dict(zip(NUMBERS, map(float, row), strict=True))
     epoch = Epoch(**{**values, "epoch": int(values["epoch"])}, metric=metric)  # type: ignore[arg-type]
-    if columns(epoch) != list(names) or not math.isfinite(epoch.seconds):
+    if columns(epoch) != list(names):
         raise ValueError(f"its columns are {', '.join(names)}")
     return epoch

@@ -25,7 +25,7 @@ SETTINGS = SweepSettings(bits=("4", "2"), methods=("qkeras", "ptq"))
 NAMES = ["float", "qkeras-w4a4", "qkeras-w2a2", "ptq-w4a4", "ptq-w2a2"]
 
 STAND_IN = """
-    import dataclasses, json, os, sys, time
+    import dataclasses, json, os, signal, sys, time
     from pathlib import Path
     from tests.fake_runs import RECORD, make_run
     from keras_quant.runs import records
@@ -33,6 +33,11 @@ STAND_IN = """
     def option(name):
         return sys.argv[sys.argv.index(name) + 1]
 
+    def ended(*signal):
+        (run.parent / ".terminated").touch()
+        sys.exit(1)
+
+    signal.signal(signal.SIGTERM, ended)
     run = Path(option("--out"), option("--name"))
     with open(run.parent / ".calls", "a") as calls:
         calls.write(json.dumps(sys.argv[1:]) + "\\n")
@@ -231,6 +236,7 @@ def test_a_stopped_sweep_stops_its_points_and_goes_on(folder: Path, tmp_path: Pa
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) != 0
+    assert (folder / ".terminated").exists()  # and not killed: it saves what it has
     (folder / ".wait-qkeras-w4a4").unlink()
     time.sleep(0.2)  # a point that was left running would be exported then
     assert records.load(record.parent).status == "training"
