@@ -28,6 +28,7 @@ from keras_quant.model.bounds import (
     limited_variables,
     output_excesses,
 )
+from keras_quant.model.calls import endless_calls
 from keras_quant.model.hdf5 import content_of
 from keras_quant.model.keras3_config import augmentations, to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
@@ -234,6 +235,11 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
     dangers = list(saved.dangers)
     try:
         config = to_keras2(saved.config) if saved.is_keras3 else saved.config
+        endless = endless_calls(config)
+        if endless:
+            raise _RefusalError(
+                f"not loaded, as it is damaged: {_listed(endless)}. Copy or save it again"
+            )
         dangers += config_problems(config)  # of what is built
         if dangers and not trust:
             raise _RefusalError(

@@ -192,7 +192,7 @@ KINDS: dict[str, Kind] = {
             "evaluate": ("evaluate", f"{_RUN}/export/model.tflite", "--dataset", "mnist"),
             "train": ("train", *_NET, "--dataset", "mnist", "--bits", "4", *_QUICKLY),
         },
-        succeeds=("datasets",),
+        succeeds=("datasets", "train"),
     ),
     "npy": Kind(
         path="images.npy",
