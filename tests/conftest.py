@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("keras_quant")
     group.addoption("--fuzz-inputs", type=int, default=185, help="damaged inputs to try")
     group.addoption("--fuzz-only", metavar="NAME", help="the damaged input to try")
-    group.addoption("--kills", type=int, default=12, help="kills of each command to try")
+    group.addoption("--kills", type=int, default=6, help="kills of each command to try")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,18 +17,23 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow")
-pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+from keras_quant.proof.formats import FORMATS
+from keras_quant.proof.record import UNFINISHED
+from tests.forks import Forks
 
-from keras_quant.proof.formats import FORMATS  # noqa: E402
-from keras_quant.proof.record import UNFINISHED  # noqa: E402
-from tests.forks import Forks  # noqa: E402
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.slow,
+    # Without importing it: the commands run in other processes.
+    pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs TensorFlow"),
+]
 
 KILLED = -signal.SIGKILL
 KILLS_OF_A_RUN = 4  # then it is let go on to its end
@@ -102,7 +107,8 @@ def test_a_training_that_is_killed_goes_on_to_the_same_bytes(
             code = forks.run((*TRAIN, "--name", path.name, *resume(path)))
             assert code == [0], forks.log.read_text()[-2000:]
         inconsistent += content_of(path) != wanted
-    told = f"{kills} kills of {runs} trainings: {lost} lost, {inconsistent} inconsistent"
+        told = f"{kills} kills of {runs} trainings: {lost} lost, {inconsistent} inconsistent"
+        print(told, flush=True)
     record_property("printed", told)
     assert (lost, inconsistent) == (0, 0), told
 
@@ -126,8 +132,7 @@ def test_an_export_that_is_killed_leaves_files_and_proofs_that_fit(
     seconds = (time.monotonic() - started) / len(EXPORTS)
     assert len(known["model.tflite"]) == len(EXPORTS)
 
-    kills = lost = inconsistent = tries = 0
-    unfinished = 0
+    kills = tries = unfinished = lost = inconsistent = 0
     while kills < pytestconfig.getoption("--kills"):
         tries += 1
         command = ("export", str(run), *TO_ALL, *EXPORTS[tries % len(EXPORTS)])
@@ -144,10 +149,11 @@ def test_an_export_that_is_killed_leaves_files_and_proofs_that_fit(
             assert set(parity_of(export)) == set(FORMATS)
             assert fits(export)
             assert [path for path in export.rglob(".*.tmp-*")] == []
-    told = (
-        f"{kills} kills of exports, {unfinished} of them between the first and the last rename: "
-        f"{lost} lost, {inconsistent} inconsistent"
-    )
+        told = (
+            f"{kills} kills of exports, {unfinished} of them between the first and the last "
+            f"rename: {lost} lost, {inconsistent} inconsistent"
+        )
+        print(told, flush=True)
     record_property("printed", told)
     assert (lost, inconsistent) == (0, 0), told
 
@@ -175,7 +181,10 @@ def test_two_commands_at_once_leave_the_files_of_one(
         assert sorted(codes) in ([0, 1], [0, 0]), forks.log.read_text()[-2000:]
         second_refused += 1 in codes
         mixed += content_of(folder / "models" / name) not in contents
-    told = f"{races} races of two trainings, one refused in {second_refused}: {mixed} mixed"
+        told = (
+            f"{number + 1} races of two trainings, one refused in {second_refused}: {mixed} mixed"
+        )
+        print(told, flush=True)
     record_property("printed", told)
     assert mixed == 0, told
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,12 @@ from tests.fuzz.counts import counts, faults, usual_growth
 from tests.fuzz.kinds import Input, damaged, named, undamaged
 from tests.fuzz.watch import ROOT, Outcome, run_all
 
-pytest.importorskip("tensorflow")
-pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.slow,
+    # Without importing it: the commands run in other processes.
+    pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs TensorFlow"),
+]
 
 MOST_WORKERS = 2  # each comes to hold 2 GB
 
