@@ -6,6 +6,9 @@ import difflib
 import warnings
 from collections.abc import Iterable
 
+QUOTED = 200
+"""Characters of a value that a message quotes."""
+
 
 class KerasQuantError(Exception):
     """Base of all errors raised for a user's mistake or a missing means.
@@ -81,3 +84,9 @@ def close_names(name: str, known: Iterable[str], most: int = 3) -> str:
     """
     matches = difflib.get_close_matches(name, list(known), n=most, cutoff=0.5)
     return f"; close names: {', '.join(matches)}" if matches else ""
+
+
+def shown(value: object) -> str:
+    """A value of a file as a message quotes it: whole, or its first characters where it is long."""
+    text = repr(value)
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}... ({len(text):,} characters)"

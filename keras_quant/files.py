@@ -75,7 +75,11 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         yield stream
 
 
-def write_together(contents: Mapping[Path, bytes | Callable[[Path], None]]) -> None:
+def write_together(
+    contents: Mapping[Path, bytes | Callable[[Path], None]],
+    *,
+    meanwhile: Mapping[Path, bytes] | None = None,
+) -> None:
     """Writes files that belong together: first all under temporary names, then each is renamed.
 
     So no file is touched unless there was room for all. A process that is killed in between
@@ -85,28 +89,32 @@ def write_together(contents: Mapping[Path, bytes | Callable[[Path], None]]) -> N
     Args:
         contents: by final name, in this order; bytes, or what writes to the path that it is given.
             Folders are made.
+        meanwhile: what some of them hold from before the first is renamed until they are: what
+            stays true if the process is killed then.
     Raises:
         FileError: as for `atomic_path`.
     """
-    for path in contents:
+    wanted = [*(meanwhile or {}).items(), *contents.items()]
+    for path, _ in wanted:
         _check_regular(path)
-    made: dict[Path, Path] = {}
-    path = Path()
+    made: list[tuple[Path, Path]] = []  # temporary and final names
+    path = temporary = Path()
     try:
-        for path, content in contents.items():
+        for number, (path, content) in enumerate(wanted):
             make_folder(path.parent)
-            made[path] = _temporary(path)
-            _write_any(made[path], content)
-        for path, temporary in made.items():
+            temporary = _temporary(path, f"-{number}")
+            made.append((temporary, path))
+            _write_any(temporary, content)
+        for temporary, path in made:
             os.replace(temporary, path)
-        for folder in {path.parent for path in made}:
+        for folder in {path.parent for path in contents}:
             _sync(folder)
     except OSError as error:
         raise _explained(path, error) from error
     except FileError as error:
-        raise FileError(str(error).replace(made[path].name, path.name)) from error
+        raise FileError(str(error).replace(temporary.name, path.name)) from error
     finally:
-        for temporary in made.values():
+        for temporary, _ in made:
             with suppress(OSError):  # the first error is the one to report
                 temporary.unlink()
 
@@ -198,9 +206,9 @@ def remove(path: Path) -> None:
         raise _explained(path, error, "removed") from error
 
 
-def _temporary(path: Path) -> Path:
-    """What a file is called while it is written."""
-    return path.with_name(f".{path.stem}{_TEMPORARY}{os.getpid()}{path.suffix}")
+def _temporary(path: Path, mark: str = "") -> Path:
+    """What a file is called while it is written; mark: tells two of one name apart."""
+    return path.with_name(f".{path.stem}{_TEMPORARY}{os.getpid()}{mark}{path.suffix}")
 
 
 def _check_regular(path: Path) -> None:

@@ -11,6 +11,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from keras_quant.errors import shown
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -112,5 +114,7 @@ def _decode(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
         return float(value)
     if kind in (bool, int, str) and type(value) is kind:
         return value
-    problems.append(f"{where}: is {value!r}; {_NEEDED.get(origin or kind, 'an object')} is needed")
+    problems.append(
+        f"{where}: is {shown(value)}; {_NEEDED.get(origin or kind, 'an object')} is needed"
+    )
     return None

@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from keras_quant.errors import ModelError, UsageError, close_names
+from keras_quant.errors import ModelError, UsageError, close_names, shown
 from keras_quant.json_codec import from_plain, to_json
 
 PIXEL_MAX = 255
@@ -76,7 +76,7 @@ class Preprocessing:
                 "each channel, is allowed"
             )
         if self.order not in ORDERS:
-            found.append(f"order is {self.order!r}; {' or '.join(ORDERS)} is allowed")
+            found.append(f"order is {shown(self.order)}; {' or '.join(ORDERS)} is allowed")
         return found
 
 

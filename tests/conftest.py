@@ -18,6 +18,8 @@ settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("quick")  # pytest --hypothesis-profile thorough overrides it
 
+PRINTED = "printed"  # what tests record under this name is printed at the end
+
 MOST_WORKERS = 4  # each imports TensorFlow (3 s) and comes to hold 2 GB
 
 
@@ -25,6 +27,29 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A worker a core for the whole suite; none where tests are named, which starts sooner."""
     named = config.args_source is pytest.Config.ArgsSource.ARGS
     return 0 if named else min(MOST_WORKERS, os.cpu_count() or 1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much the slow tests try that would take any time."""
+    group = parser.getgroup("keras_quant")
+    group.addoption("--fuzz-inputs", type=int, default=185, help="damaged inputs to try")
+    group.addoption("--fuzz-only", metavar="NAME", help="the damaged input to try")
+    group.addoption("--kills", type=int, default=6, help="kills of each command to try")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the counts that tests came to, from whichever process."""
+    reports = [r for key in ("passed", "failed") for r in terminalreporter.getreports(key)]
+    texts = [
+        (report.nodeid, text)
+        for report in reports
+        for name, text in report.user_properties
+        if name == PRINTED
+    ]
+    if texts:
+        terminalreporter.section("counts")
+    for name, text in texts:
+        terminalreporter.write_line(f"{name}\n{text}\n")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -95,3 +95,13 @@ def test_true_and_false_are_no_numbers_and_come_back() -> None:
     assert from_plain({"on": True}, Switch, problems) == Switch(on=True) and not problems
     assert from_plain({"on": 1}, Switch, problems) is None
     assert problems == ["on: is 1; true or false is needed"]
+
+
+def test_a_long_value_is_quoted_in_part() -> None:
+    @dataclass(frozen=True)
+    class Named:
+        name: int
+
+    problems: list[str] = []
+    assert from_plain({"name": "x" * 100_000}, Named, problems) is None
+    assert problems == [f"name: is '{'x' * 199}... (100,002 characters); a whole number is needed"]

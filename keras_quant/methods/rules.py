@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_quant.errors import SchemeError, UsageError, close_names
+from keras_quant.errors import SchemeError, UsageError, close_names, shown
 from keras_quant.methods import load_method
 from keras_quant.methods.method import Method
 from keras_quant.schemes.scheme import MethodSpec, OptionValue, Scheme
@@ -58,7 +58,7 @@ def _problems(spec: MethodSpec) -> list[str]:
             close = close_names(name, known)
             found.append(f"{spec.name} does not know the option {name!r}{close}; {has}")
         elif not _is_of(value, known[name]):
-            found.append(f"{spec.name}: {name} is {value!r}; {KINDS[known[name]]} is expected")
+            found.append(f"{spec.name}: {name} is {shown(value)}; {KINDS[known[name]]} is expected")
     try:
         if not found:
             options(**dict(spec.options))

@@ -28,7 +28,8 @@ from keras_quant.model.bounds import (
     limited_variables,
     output_excesses,
 )
-from keras_quant.model.hdf5 import claimed_bytes, hdf5_problems, stored_elements
+from keras_quant.model.calls import endless_calls
+from keras_quant.model.hdf5 import content_of
 from keras_quant.model.keras3_config import augmentations, to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
 from keras_quant.model.safety import archive_problems, config_problems
@@ -235,14 +236,14 @@ def _check_config_bytes(size: int) -> None:
 
 def _count_elements(path: Path, weights: h5py.File) -> int:
     """How many numbers the weights have, all of which are in the file itself."""
-    outside = hdf5_problems(weights)
-    if outside:
+    content = content_of(weights)
+    if content.outside:
         raise _RefusalError(
             f"not loaded, since bytes of other files would become its weights: "
-            f"{_listed(outside)}. Save the model whole, in one file."
+            f"{_listed(content.outside)}. Save the model whole, in one file."
         )
-    _check_unpacked(path, claimed_bytes(weights))
-    return stored_elements(weights)
+    _check_unpacked(path, content.claimed_bytes)
+    return content.elements
 
 
 def _check_unpacked(path: Path, unpacked: int) -> None:
@@ -271,6 +272,11 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
     dangers = list(saved.dangers)
     try:
         config = to_keras2(saved.config) if saved.is_keras3 else saved.config
+        endless = endless_calls(config)
+        if endless:
+            raise _RefusalError(
+                f"not loaded, as it is damaged: {_listed(endless)}. Copy or save it again"
+            )
         dangers += config_problems(config)  # of what is built
         if dangers and not trust:
             raise _RefusalError(

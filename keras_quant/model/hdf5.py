@@ -7,26 +7,38 @@ that the user may read would become weights, and go on into what is exported of 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import h5py
 
 
-def hdf5_problems(file: h5py.File) -> list[str]:
-    """Lists what of a file's content lies outside of it; Keras writes no such file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What is in a file.
 
-    Returns: one sentence for each finding, with the name of the group or dataset.
+    Attributes:
+        outside: what of it lies in other files, one sentence for each finding, with the name of
+            the group or dataset; Keras writes no such file.
+        elements: how many numbers its datasets have, together.
+        claimed_bytes: how many bytes these are once they are read, whatever is in the file.
     """
-    return [problem for name, found in walk(file) for problem in _outside(name, found)]
+
+    outside: tuple[str, ...]
+    elements: int
+    claimed_bytes: int
 
 
-def stored_elements(file: h5py.File) -> int:
-    """How many numbers the datasets of a file have, together."""
-    return sum(dataset.size or 0 for dataset in _datasets(file))
-
-
-def claimed_bytes(file: h5py.File) -> int:
-    """How many bytes the datasets of a file have once they are read, whatever is in the file."""
-    return sum((dataset.size or 0) * dataset.dtype.itemsize for dataset in _datasets(file))
+def content_of(file: h5py.File) -> Content:
+    """Looks at all that is in a file, without reading its numbers."""
+    found = list(walk(file))
+    datasets = [item for _, item in found if isinstance(item, h5py.Dataset)]
+    sizes = [dataset.size or 0 for dataset in datasets]
+    items = [dataset.dtype.itemsize for dataset in datasets]
+    return Content(
+        outside=tuple(problem for name, item in found for problem in _outside(name, item)),
+        elements=sum(sizes),
+        claimed_bytes=sum(size * item for size, item in zip(sizes, items, strict=True)),
+    )
 
 
 def walk(group: h5py.Group, inside: str = "") -> Iterator[tuple[str, object]]:
@@ -60,10 +72,6 @@ def walk(group: h5py.Group, inside: str = "") -> Iterator[tuple[str, object]]:
             yield path, found
             if isinstance(found, h5py.Group):
                 waiting.append((path, found))
-
-
-def _datasets(file: h5py.File) -> Iterator[h5py.Dataset]:
-    return (found for _, found in walk(file) if isinstance(found, h5py.Dataset))
 
 
 def _outside(name: str, found: object) -> Iterator[str]:

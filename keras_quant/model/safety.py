@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from keras_quant.errors import close_names
+from keras_quant.errors import close_names, shown
 from keras_quant.methods import layers
 from keras_quant.methods.method import FileNames
 from keras_quant.methods.readers import file_names
@@ -161,7 +161,7 @@ def _walk(value: Any, where: str, names: FileNames) -> Iterator[str]:
         yield from (f"{where}: {problem}" for problem in _object_problems(value, names))
     for key, item in value.items():
         if isinstance(item, str) and not _is_safe_string(key, item, names):
-            yield f"{where}: {key} {item!r} is none that is known to be safe"
+            yield f"{where}: {key} {shown(item)} is none that is known to be safe"
         yield from _walk(item, where, names)
 
 

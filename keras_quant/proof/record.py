@@ -9,6 +9,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 PARITY_NAME = "parity.json"
+UNFINISHED = "unfinished"
+"""The key of what `read_unfinished` reads, beside the names of formats."""
+
 _LONGEST_NAME = 255  # characters, as of most file systems
 
 Record = Mapping[str, Any]
@@ -17,13 +20,18 @@ Record = Mapping[str, Any]
 
 def read_records(folder: Path) -> dict[str, Record]:
     """Reads what is recorded of a folder's files, by format; nothing where that is broken."""
-    try:
-        known = json.loads((folder / PARITY_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(known, dict):
-        return {}
-    return {name: record for name, record in known.items() if _is_record(record)}
+    return {name: record for name, record in _read(folder).items() if _is_record(record)}
+
+
+def read_unfinished(folder: Path) -> list[Record]:
+    """Reads which files an export that was killed was about to replace, and by which.
+
+    They are ours, and nothing is proven of them.
+
+    Returns: their "file" and "sha256"; of one file maybe both the old and the new.
+    """
+    found = _read(folder).get(UNFINISHED)
+    return [entry for entry in found if _is_record(entry)] if isinstance(found, list) else []
 
 
 def is_recorded(folder: Path, record: Record) -> bool:
@@ -38,6 +46,14 @@ def is_recorded(folder: Path, record: Record) -> bool:
 def digest(content: bytes) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        known = json.loads((folder / PARITY_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _is_record(record: object) -> bool:

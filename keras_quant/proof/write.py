@@ -15,7 +15,15 @@ from keras_quant.proof.formats import Format
 from keras_quant.proof.gate import Proven
 from keras_quant.proof.keras_answers import Values
 from keras_quant.proof.parity import Parity
-from keras_quant.proof.record import PARITY_NAME, digest, is_recorded, read_records
+from keras_quant.proof.record import (
+    PARITY_NAME,
+    UNFINISHED,
+    Record,
+    digest,
+    is_recorded,
+    read_records,
+    read_unfinished,
+)
 from keras_quant.runs import GRAPH_NAME, locked
 
 SAMPLES = 8  # images that go with a file to a board
@@ -82,9 +90,10 @@ def _write(
         made[form.name] = _record(name, proven, form)
     contents |= {folder / name: write for name, write in more.items()}
     contents[folder / GRAPH_NAME] = pack_graph(proven.snap.graph)
-    records = _other_records(folder, made) | made
-    contents[folder / PARITY_NAME] = f"{to_json(records)}\n".encode()
-    write_together(contents)
+    new = {str(record["file"]): str(record["sha256"]) for record in made.values()}
+    records = _other_records(folder, made) | made | _unfinished(folder, but=new)
+    contents[folder / PARITY_NAME] = _parity_text(records)
+    write_together(contents, meanwhile=_meanwhile(folder, new))
     for form, path in paths.items():
         for name in {form.file_name, form.failed_name} - {str(path.relative_to(folder))}:
             remove(folder / name)
@@ -103,10 +112,45 @@ def _write(
     )
 
 
+def _meanwhile(folder: Path, new: Mapping[str, str]) -> dict[Path, bytes]:
+    """What parity.json says while files are replaced, so that it is true whenever a kill comes.
+
+    Nothing of the files that change; these are named as ours, so that the next export takes them.
+
+    Args:
+        new: digests of the files that are about to be written, by name.
+    """
+    known = read_records(folder)
+    if new.items() <= {record["file"]: record["sha256"] for record in known.values()}.items():
+        return {}
+    kept = {n: r for n, r in known.items() if new.get(r["file"], r["sha256"]) == r["sha256"]}
+    replaced = [*(known[name] for name in known.keys() - kept.keys()), *read_unfinished(folder)]
+    ours = [
+        *((record["file"], record["sha256"]) for record in replaced if is_recorded(folder, record)),
+        *new.items(),
+    ]
+    entries = [{"file": file, "sha256": sha256} for file, sha256 in dict.fromkeys(ours)]
+    return {folder / PARITY_NAME: _parity_text({**kept, UNFINISHED: entries})}
+
+
+def _unfinished(folder: Path, *, but: Mapping[str, str]) -> dict[str, list[Record]]:
+    """What is left of an export that was killed, and is not replaced now."""
+    left = [
+        entry
+        for entry in read_unfinished(folder)
+        if entry["file"] not in but and is_recorded(folder, entry)
+    ]
+    return {UNFINISHED: left} if left else {}
+
+
+def _parity_text(records: Mapping[str, object]) -> bytes:
+    return f"{to_json(records)}\n".encode()
+
+
 def foreign_files(folder: Path, formats: Sequence[Format]) -> list[Path]:
     """The files that an export would replace though no proof in the folder says they are ours."""
-    records = read_records(folder)
-    ours = {record["file"] for record in records.values() if is_recorded(folder, record)}
+    known = [*read_records(folder).values(), *read_unfinished(folder)]
+    ours = {record["file"] for record in known if is_recorded(folder, record)}
     names = [form.file_name for form in formats]
     return [folder / name for name in names if (folder / name).exists() and name not in ours]
 

@@ -25,7 +25,7 @@ from keras_quant import errors
 from keras_quant.errors import KerasQuantError, ModelError, UsageError
 from keras_quant.json_codec import from_plain
 from keras_quant.runners import Inference, RunnerInfo
-from keras_quant.runners.messages import Arrays, receive, send
+from keras_quant.runners.messages import Arrays, read_into, receive, send
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,12 +202,13 @@ class Child:
             KerasQuantError: of the class that the child raised.
             ModelError: the child raised something else, died, or took more than it may.
         """
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         seconds = max(self._limits.seconds, seconds or 0)
         try:
-            descriptor = self._process.stdin.fileno()
-            send(descriptor, {**request, "file": str(self._file), "seconds": seconds}, arrays)
-            reply, found = receive(self._read_into, largest=self._limits.memory_bytes)
+            requests, answers = self._process.stdin.fileno(), self._process.stdout.fileno()
+            send(requests, {**request, "file": str(self._file), "seconds": seconds}, arrays)
+            fill = partial(read_into, answers, wait=partial(self._wait, answers))
+            reply, found = receive(fill, largest=self._limits.memory_bytes)
         except (EOFError, BrokenPipeError):
             raise ModelError(f"{self._file}: {self._death(seconds)}") from None
         except (ValueError, TypeError, KeyError) as error:
@@ -220,24 +221,16 @@ class Child:
             raise self._told(reply)
         return reply, found
 
-    def _read_into(self, view: memoryview) -> None:
+    def _wait(self, answers: int) -> None:
         """Waits for an answer, and watches the child's memory."""
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        while view:
-            if not select.select([descriptor], [], [], _WATCH_SECONDS)[0]:
-                if _resident_bytes(self._process.pid) > self._limits.memory_bytes:
-                    self._process.kill()
-                    raise ModelError(
-                        f"{self._file}: opening it took more than "
-                        f"{self._limits.memory_bytes / 1e6:,.0f} MB of memory, and was stopped. If "
-                        f"the model needs that, set {MEMORY_VARIABLE} to more, in MB"
-                    )
-                continue
-            length = os.readv(descriptor, [view])
-            if not length:
-                raise EOFError
-            view = view[length:]
+        while not select.select([answers], [], [], _WATCH_SECONDS)[0]:
+            if _resident_bytes(self._process.pid) > self._limits.memory_bytes:
+                self._process.kill()
+                raise ModelError(
+                    f"{self._file}: opening it took more than "
+                    f"{self._limits.memory_bytes / 1e6:,.0f} MB of memory, and was stopped. If the "
+                    f"model needs that, set {MEMORY_VARIABLE} to more, in MB"
+                )
 
     def _death(self, seconds: float) -> str:
         """How the child came to its end, and what to do."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Arrays: TypeAlias = "Mapping[str, np.ndarray]"
-ReadInto = Callable[[memoryview], None]
+Fill = Callable[[memoryview], None]
 """Fills a buffer, or raises EOFError."""
 
 HEADER_BYTES = 2**26
@@ -42,7 +42,7 @@ def send(descriptor: int, header: Mapping[str, Any], arrays: Arrays | None = Non
             rest = rest[os.write(descriptor, rest) :]
 
 
-def receive(read_into: ReadInto, *, largest: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def receive(fill: Fill, *, largest: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Reads a message.
 
     Args:
@@ -52,10 +52,10 @@ def receive(read_into: ReadInto, *, largest: int) -> tuple[dict[str, Any], dict[
         EOFError: the other process has ended.
         ValueError: it is no message.
     """
-    length = int.from_bytes(_read(read_into, 8), "big")
+    length = int.from_bytes(_read(fill, 8), "big")
     if length > HEADER_BYTES:
         raise ValueError(f"a header of {length:,} bytes")
-    header = json.loads(_read(read_into, length))
+    header = json.loads(_read(fill, length))
     if not isinstance(header, dict):
         raise ValueError(f"a header that is a {type(header).__name__}")
     arrays: dict[str, np.ndarray] = {}
@@ -67,13 +67,31 @@ def receive(read_into: ReadInto, *, largest: int) -> tuple[dict[str, Any], dict[
         if dtype.hasobject or min(shape, default=0) < 0 or largest < 0:
             raise ValueError(f"array {name!r} of {kind} {shape}")
         arrays[name] = np.empty(shape, dtype)
-        read_into(_bytes_of(arrays[name]))
+        fill(_bytes_of(arrays[name]))
     return header, arrays
 
 
-def _read(read_into: ReadInto, length: int) -> bytes:
+def read_into(
+    descriptor: int, view: memoryview, *, wait: Callable[[], None] = lambda: None
+) -> None:
+    """Fills a buffer from a pipe.
+
+    Args:
+        wait: is called before each read, and returns when there is something to read.
+    Raises:
+        EOFError: nobody writes to the pipe any more.
+    """
+    while view:
+        wait()
+        length = os.readv(descriptor, [view])
+        if not length:
+            raise EOFError
+        view = view[length:]
+
+
+def _read(fill: Fill, length: int) -> bytes:
     content = bytearray(length)
-    read_into(memoryview(content))
+    fill(memoryview(content))
     return bytes(content)
 
 

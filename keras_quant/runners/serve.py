@@ -10,13 +10,14 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from keras_quant.errors import KerasQuantError
 from keras_quant.json_codec import to_json
 from keras_quant.runners import Runner
-from keras_quant.runners.messages import Arrays, receive, send
+from keras_quant.runners.messages import Arrays, read_into, receive, send
 
 Reply = tuple[dict[str, Any], Arrays]
 
@@ -35,7 +36,7 @@ def serve() -> None:
     runners: list[Runner] = []
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            request, arrays = receive(lambda view: _read_into(requests, view), largest=sys.maxsize)
+            request, arrays = receive(partial(read_into, requests), largest=sys.maxsize)
             signal.setitimer(signal.ITIMER_REAL, request.pop("seconds"))
             try:
                 reply, found = _answer(runners, arrays, **request)
@@ -79,11 +80,3 @@ def _named(reference: str) -> Any:
     """What is called "MODULE:NAME"."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _read_into(descriptor: int, view: memoryview) -> None:
-    while view:
-        length = os.readv(descriptor, [view])
-        if not length:
-            raise EOFError
-        view = view[length:]

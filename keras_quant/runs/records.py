@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from keras_quant.errors import RunError
+from keras_quant.errors import RunError, shown
 from keras_quant.files import write_json
 from keras_quant.json_codec import from_plain, to_json
 from keras_quant.preprocessing import Preprocessing
@@ -221,7 +221,7 @@ def load(folder: str | Path) -> RunRecord:
     problems: list[str] = []
     record = from_plain(content, RunRecord, problems)
     if record is not None and record.status not in STATUSES:
-        problems.append(f"status: is {record.status!r}; allowed are {', '.join(STATUSES)}")
+        problems.append(f"status: is {shown(record.status)}; allowed are {', '.join(STATUSES)}")
     if record is not None and (record.training is None) == (record.quantization is None):
         problems.append("one of training and quantization is needed, and not the other")
     if record is not None and record.dataset.preprocess is not None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_quant.errors import SchemeError, close_names
+from keras_quant.errors import SchemeError, close_names, shown
 from keras_quant.schemes.scheme import (
     BINARY,
     FLOAT,
@@ -115,7 +115,7 @@ def scheme_from_dict(data: Any, *, where: str) -> Scheme:
         raise SchemeError(f"{where}: a mapping with 'name' and 'rules' is expected")
     problems = _unknown_keys(data, ("format", "name", "description", "rules", "float"), "scheme")
     if data.get("format", FORMAT) != FORMAT:
-        problems.append(f"format is {data['format']!r}; this kq reads {FORMAT}: upgrade kq")
+        problems.append(f"format is {shown(data['format'])}; this kq reads {FORMAT}: upgrade kq")
     rules = data.get("rules")
     if not isinstance(rules, list) or not rules:
         problems.append("rules: a list of at least one rule is expected")
@@ -134,7 +134,7 @@ def scheme_from_dict(data: Any, *, where: str) -> Scheme:
 
 def _parse_float(data: Any, problems: list[str]) -> tuple[str, ...]:
     if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
-        problems.append(f"float is {data!r}; a list of layer names or patterns is expected")
+        problems.append(f"float is {shown(data)}; a list of layer names or patterns is expected")
         return ()
     wrong = [item for item in data if item.startswith("@") and item not in FLOAT_SELECTORS]
     if wrong:
@@ -151,10 +151,10 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
     problems += _unknown_keys(data, keys, where)
     match = data["match"]
     if match.startswith("@") and match not in SELECTORS:
-        problems.append(f"{where}.match is {match!r}; selectors are {', '.join(SELECTORS)}")
+        problems.append(f"{where}.match is {shown(match)}; selectors are {', '.join(SELECTORS)}")
     optional = data.get("optional", False)
     if not isinstance(optional, bool):
-        problems.append(f"{where}.optional is {optional!r}; true or false is expected")
+        problems.append(f"{where}.optional is {shown(optional)}; true or false is expected")
     return Rule(
         match=match,
         weight=_parse_spec(data.get("weight"), f"{where}.weight", problems),
@@ -170,12 +170,14 @@ def _parse_method(data: Any, where: str, problems: list[str]) -> MethodSpec | No
     if data is None or isinstance(data, str):
         return None if data is None else MethodSpec(name=data)
     if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
-        problems.append(f"{where} is {data!r}; a name, or {{name: lsq, OPTION: VALUE}} is expected")
+        problems.append(
+            f"{where} is {shown(data)}; a name, or {{name: lsq, OPTION: VALUE}} is expected"
+        )
         return None
     options = {str(key): value for key, value in data.items() if key != "name"}
     wrong = [name for name, value in options.items() if not isinstance(value, OptionValue)]
     problems += [
-        f"{where}.{name} is {options[name]!r}; a number, a word, true or false is expected"
+        f"{where}.{name} is {shown(options[name])}; a number, a word, true or false is expected"
         for name in wrong
     ]
     return None if wrong else MethodSpec(name=data["name"], options=tuple(options.items()))
@@ -189,17 +191,19 @@ def _parse_spec(data: Any, where: str, problems: list[str]) -> QuantSpec | None:
         return _WORDS[data]
     words = ", ".join(_WORDS if weight else ["float"])
     if not isinstance(data, Mapping):
-        problems.append(f"{where} is {data!r}; a mapping as {{bits: 4}} or {words} is expected")
+        problems.append(
+            f"{where} is {shown(data)}; a mapping as {{bits: 4}} or {words} is expected"
+        )
         return None
     flags = _WEIGHT_FLAGS if weight else _ACTIVATION_FLAGS
     problems += _unknown_keys(data, ("bits", *flags), where)
     bits = data.get("bits")
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        problems.append(f"{where}: bits is {bits!r}; 1 to 8 are allowed (or {words})")
+        problems.append(f"{where}: bits is {shown(bits)}; 1 to 8 are allowed (or {words})")
         return None
     given = {"narrow_range": weight and bits != 2, **{f: data[f] for f in flags if f in data}}
     wrong = [
-        f"{where}.{k} is {v!r}; true or false is expected"
+        f"{where}.{k} is {shown(v)}; true or false is expected"
         for k, v in given.items()
         if not isinstance(v, bool)
     ]
@@ -214,7 +218,7 @@ def _parse_spec(data: Any, where: str, problems: list[str]) -> QuantSpec | None:
 
 def _unknown_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
     return [
-        f"{where}: key {key!r} is not known{close_names(str(key), known)}; "
+        f"{where}: key {shown(key)} is not known{close_names(str(key), known)}; "
         f"keys are {', '.join(known)}"
         for key in data
         if key not in known

@@ -52,7 +52,8 @@ from keras_quant.prepare import plan  # noqa: E402
 from keras_quant.preprocessing import UNIT  # noqa: E402
 from keras_quant.proof.baseline import without_quantizers  # noqa: E402
 from keras_quant.proof.formats import FORMATS, Format  # noqa: E402
-from keras_quant.proof.write import Export  # noqa: E402
+from keras_quant.proof.record import digest, is_recorded, read_records  # noqa: E402
+from keras_quant.proof.write import Export, foreign_files  # noqa: E402
 from keras_quant.runs import GRAPH_NAME  # noqa: E402
 from keras_quant.runs.lock import LOCK_NAME, locked  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
@@ -360,6 +361,55 @@ def test_full_disk_leaves_the_export_that_was_there(
     with pytest.raises(FileError, match=f"{name}: not written: No space left on device. Free some"):
         export(run, out=run / "export", overwrite=True, dataset="digits", images=20)
     assert {path: path.read_bytes() for path in (run / "export").iterdir()} == before
+
+
+class Killed(BaseException):
+    """In place of a kill, behind which nothing is done either."""
+
+
+def kill_at(rename: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, left = os.replace, [rename]
+
+    def replace_or_die(source: Path, target: Path) -> None:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", replace_or_die)
+
+
+@pytest.mark.parametrize("rename", range(4))
+def test_killed_while_files_are_replaced_no_proof_is_of_another_file(
+    run: Path, monkeypatch: pytest.MonkeyPatch, rename: int
+) -> None:
+    pixels = TFLITE.with_options(TFLiteOptions(input="uint8"))
+    folder = run / "export"
+    before = digest((folder / "model.tflite").read_bytes())
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(rename, patch)
+        export_all(run, pixels, images=20)
+    found = json.loads((folder / PARITY).read_text())
+    assert ("tflite" in found) == (rename == 0)
+    assert all(is_recorded(folder, record) for record in read_records(folder).values())
+    assert (digest((folder / "model.tflite").read_bytes()) == before) == (rename < 2)
+    assert foreign_files(folder, [TFLITE, ONNX]) == []  # ours, whichever it is
+    (again,) = export_all(run, pixels, images=20)
+    assert list(json.loads((folder / PARITY).read_text())) == ["tflite"]
+    assert is_recorded(folder, read_records(folder)["tflite"]) and again.parity.passed
+
+
+def test_what_a_kill_left_of_another_format_stays_ours(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(3, patch)  # behind parity.json, model.tflite (the same) and model.onnx
+        export_all(run, TFLITE, ONNX, images=20)
+    export(run, images=20)
+    assert foreign_files(run / "export", [ONNX]) == []
+    assert list(read_records(run / "export")) == ["tflite"]
+    (run / "export" / "model.onnx").write_bytes(b"another")
+    assert foreign_files(run / "export", [ONNX]) == [run / "export" / "model.onnx"]
 
 
 def test_leftovers_of_a_killed_export_are_swept(run: Path) -> None:

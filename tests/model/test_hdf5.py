@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from keras_quant.model.hdf5 import claimed_bytes, hdf5_problems, stored_elements
+from keras_quant.model.hdf5 import Content, content_of
 
 
 def external_link(file: h5py.File, beside: Path) -> None:
@@ -41,7 +41,7 @@ def test_what_is_kept_in_another_file_is_told_by_name(
     with h5py.File(tmp_path / "file.h5", "w") as file:
         put(file, beside)
     with h5py.File(tmp_path / "file.h5") as file:
-        assert hdf5_problems(file) == [f"/group/kernel {told} {beside}"]
+        assert content_of(file).outside == (f"/group/kernel {told} {beside}",)
 
 
 def test_links_within_a_file_are_no_fault_and_count_once(tmp_path: Path) -> None:
@@ -50,12 +50,11 @@ def test_links_within_a_file_are_no_fault_and_count_once(tmp_path: Path) -> None
         file["group/inside"] = file["/"]
         file["again"] = file["group/kernel"]
         file["soft"] = h5py.SoftLink("/group/kernel")
-        assert hdf5_problems(file) == []
-        assert (stored_elements(file), claimed_bytes(file)) == (6, 24)
+        assert content_of(file) == Content(outside=(), elements=6, claimed_bytes=24)
 
 
 def test_datasets_that_are_nowhere_stored_count_as_what_they_claim(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "file.h5", "w") as file:
         file.create_dataset("kernel", (10**12,), "f4", chunks=(1000,))
-        assert claimed_bytes(file) == 4 * 10**12
+        assert content_of(file).claimed_bytes == 4 * 10**12
     assert (tmp_path / "file.h5").stat().st_size < 10_000
