@@ -52,6 +52,7 @@ setup(
         "qkeras>=0.9.0",
         "rich>=13.0",
         "scikit-learn>=1.3",
+        "scipy>=1.11",
         "tensorflow>=2.21",
         "tensorflow-model-optimization>=0.8.0",
         "tf2onnx>=1.17",

@@ -74,6 +74,12 @@ class ParityError(KerasQuantError):
     exit_code = 3
 
 
+class SpeedError(KerasQuantError):
+    """A file is slower than it may be."""
+
+    exit_code = 3
+
+
 def close_names(name: str, known: Iterable[str], most: int = 3) -> str:
     """Says which known names are close to one that is not known.
 

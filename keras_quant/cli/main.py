@@ -42,6 +42,10 @@ COMMANDS = {
         "keras_quant.cli.check:check",
         "Check an ONNX file against the rules of a target, with sources and remedies.",
     ),
+    "bench": (
+        "keras_quant.cli.bench:bench",
+        "Measure how long files take, in turn, and say which are faster.",
+    ),
     "inspect": (
         "keras_quant.cli.inspect:inspect",
         "Show what each layer costs: parameters, MACs, bits, bytes, memory, energy; or the graph.",

@@ -1,0 +1,198 @@
+"""kq bench: how long files take, and which are faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keras_quant.cli.output import json_option, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from keras_quant.bench.records import BenchRecord
+
+
+def _counts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """Reads "1,2" as numbers, each once."""
+    words = text.split(",") if text else []
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise click.BadParameter(f"{text!r} is no list of numbers above 0; write 1, or 1,2,4")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """Reads "3%" as 0.03."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1
+    if not text.endswith("%") or not 0 <= share < float("inf"):
+        raise click.BadParameter(f"{text!r} is no share; write 3%, or 0%")
+    return share
+
+
+@click.command()
+@click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=Path)
+@click.option(
+    "--runtime", "runtimes", help="Some of litert,onnxruntime,keras [default: what fits a file]."
+)
+@click.option(
+    "--threads", callback=_counts, default="1", show_default=True, help="As in 1, or 1,2."
+)
+@click.option(
+    "--batch",
+    "batches",
+    callback=_counts,
+    help="Images a call, as in 1,8,32 [default: what a file takes; 1 where it takes any].",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True, max=3600),
+    default=10.0,
+    show_default=True,
+    help="Seconds of timed calls, of each file.",
+)
+@click.option(
+    "--loads",
+    type=click.IntRange(min=8),
+    default=8,
+    show_default=True,
+    help="How often each file is loaded; fewer than 8 are no evidence.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="A record that kq bench wrote: compare with it too.",
+)
+@click.option(
+    "--fail-if-slower",
+    "limit",
+    callback=_share,
+    metavar="SHARE",
+    help="As in 3%: end with exit code 3 where a file is slower than in the baseline, or without "
+    "one than the first ARTIFACT, by more than that.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The record [default: RUN/bench.json]."
+)
+@json_option
+def bench(
+    paths: tuple[Path, ...],
+    runtimes: str | None,
+    threads: tuple[int, ...],
+    batches: tuple[int, ...],
+    duration: float,
+    loads: int,
+    baseline: Path | None,
+    limit: float | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure how long files take, in turn, and say which are faster.
+
+    ARTIFACTs are .tflite, .onnx and .keras files, runs, and bundles. Each is loaded again and
+    again in a process of its own, in shuffled order, and timed in rounds A B C A B C; each pair
+    gets a verdict with its interval of 99 %. docs/bench.md says how to read them. The record
+    holds all samples and the machine; with --json it is printed without the samples.
+
+    \b
+    Examples:
+      kq bench models/digits-cnn-w4a4 --runtime litert,onnxruntime
+      kq bench ours.tflite theirs.tflite --threads 1,2 --batch 1,8 --output bench.json
+      kq bench model.onnx --baseline bench.json --fail-if-slower 3%
+    """
+    from keras_quant.bench import records
+    from keras_quant.bench.measure import Settings
+    from keras_quant.errors import SpeedError, UsageError
+    from keras_quant.jobs import bench as job
+
+    if limit is not None and baseline is None and len(paths) < 2 and not paths[0].is_dir():
+        raise UsageError("--fail-if-slower compares: give --baseline, or several ARTIFACTs")
+    path = output or _of_run(paths)
+    settings = job.BenchSettings(
+        runtimes=tuple(filter(None, (runtimes or "").split(","))),
+        threads=threads,
+        batches=batches,
+        timing=Settings(duration_s=duration, loads=loads),
+    )
+    known = records.load(baseline) if baseline else None
+    record = job.bench(paths, settings, baseline=known, say=note)
+    if path:
+        records.save(record, path)
+    print_json(job.without_samples(record)) if as_json else _print(record)
+    note(f"all samples: {path}" if path else "no record was written; --output FILE writes one")
+    for sentence in record.noise:
+        note(f"noisy: {sentence}")
+    if limit is not None:
+        judged = job.judge(record, limit, against_baseline=known is not None)
+        for verdict in judged.undecided:
+            note(f"not decided: {verdict.text()}; a longer --duration may tell")
+        if judged.slower:
+            texts = "\n".join(verdict.text() for verdict in judged.slower)
+            raise SpeedError(f"slower than allowed, by more than {limit:.4g} of the time:\n{texts}")
+
+
+def _of_run(paths: tuple[Path, ...]) -> Path | None:
+    """Where the record of a single run is kept."""
+    from keras_quant.bench.records import FILE_NAME
+    from keras_quant.runs import records
+
+    if len(paths) == 1 and (paths[0] / records.FILE_NAME).is_file():
+        return paths[0] / FILE_NAME
+    return None
+
+
+def _print(record: BenchRecord) -> None:
+    from keras_quant.jobs.bench import best_batches
+
+    rows = [
+        (
+            *(one.name, one.runtime, one.threads, one.batch),
+            *(f"{ms:.4g}" for ms in (one.summary.p10_ms, one.summary.p50_ms, one.summary.p90_ms)),
+            f"{one.summary.p99_ms:.4g}",
+            f"{one.summary.mean_ms.value:.4g}",
+            f"{one.summary.mean_ms.low:.4g} to {one.summary.mean_ms.high:.4g}",
+            f"{one.summary.outliers / one.summary.samples:.1%}",
+            f"{one.images_per_s:,.0f}",
+            None if one.energy_mj is None else f"{one.energy_mj:.3g}",
+            None if one.load_ms is None else f"{one.load_ms:,.1f}",
+            None if one.memory_peak_bytes is None else f"{one.memory_peak_bytes / 1e6:,.0f}",
+        )
+        for one in record.measurements
+    ]
+    columns = (
+        *("file", "runtime", "threads", "batch", "p10 ms", "p50 ms", "p90 ms", "p99 ms"),
+        *("mean ms", "mean, 99 %", "outliers", "images/s", "mJ", "load ms", "peak MB"),
+    )
+    kept = [place for place in range(len(columns)) if any(row[place] is not None for row in rows)]
+    machine = record.machine.environment
+    cores, flags = machine.get("cores", "unknown"), machine.get("cpu_instructions", "unknown")
+    title = f"{machine.get('cpu', 'unknown processor')}, {cores} cores ({flags})"
+    print_table(
+        [columns[place] for place in kept],
+        [[row[place] for place in kept] for row in rows],
+        title=title,
+    )
+    print_table(
+        ("runtime", "versions", "kernels"),
+        list(
+            dict.fromkeys(
+                (
+                    one.name,
+                    ", ".join(f"{name} {version}" for name, version in one.versions.items()),
+                    ", ".join(one.kernels),
+                )
+                for one in record.measurements
+            )
+        ),
+    )
+    for verdict in record.verdicts:
+        click.echo(verdict.text())
+    for one in best_batches(record.measurements):
+        click.echo(f"most images a second: {one.name}, batch {one.batch}, {one.images_per_s:,.0f}")
+    for one in record.measurements:
+        for text in one.notes:
+            note(f"{one.name}: {text}")
