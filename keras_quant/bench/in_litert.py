@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from keras_quant.bench.operators import Operator, described, explained
 from keras_quant.bench.runtimes import Description, Input, Opened
 from keras_quant.errors import ModelError
 from keras_quant.quiet import native_logs_hidden
-from keras_quant.runners.litert import LiteRTRunner
+from keras_quant.runners.litert import LiteRTRunner, builtin_operators
 
 
 def describe(file: Path) -> Description:
@@ -37,6 +38,32 @@ def describe(file: Path) -> Description:
 def prepare(file: Path, *, threads: int) -> Callable[[], Opened]:
     """Gives what loads a file, see `runtimes.Runtime`."""
     return partial(_load, file, threads)
+
+
+def profile(
+    file: Path, arrays: Mapping[str, np.ndarray], *, threads: int, runs: int
+) -> tuple[Operator, ...]:
+    """Lists a file's operators with their types; LiteRT's Python API gives no times of them."""
+    with native_logs_hidden():
+        interpreter = Interpreter(model_path=str(file), num_threads=threads)
+        interpreter.allocate_tensors()
+    names = {one["index"]: one["name"] for one in interpreter.get_tensor_details()}
+    builtin = builtin_operators(interpreter)
+    operators = [
+        Operator(
+            name=names[int(one["outputs"][0])],
+            op=one["op_name"],
+            types=described(_types(one["operand_types"]), _types(one["result_types"])),
+            why="builtin kernel: XNNPACK does not take it" if one["index"] in builtin else "",
+        )
+        for one in interpreter._get_ops_details()
+        if one["op_name"] != "DELEGATE"
+    ]
+    return explained(operators)
+
+
+def _types(kinds: list[type]) -> list[str]:
+    return [np.dtype(kind).name for kind in kinds]
 
 
 def _load(file: Path, threads: int) -> Opened:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from keras_quant.bench.operators import Operator, from_events
 from keras_quant.bench.runtimes import Description, Input, Opened
 from keras_quant.errors import ModelError
 from keras_quant.runners.onnxruntime import OnnxRuntimeRunner, checked_options
@@ -41,6 +44,25 @@ def describe(file: Path) -> Description:
 def prepare(file: Path, *, threads: int) -> Callable[[], Opened]:
     """Gives what loads a file, see `runtimes.Runtime`. Raises: ModelError: it is broken."""
     return partial(_load, file, checked_options(file, num_threads=threads))
+
+
+def profile(
+    file: Path, arrays: Mapping[str, np.ndarray], *, threads: int, runs: int
+) -> tuple[Operator, ...]:
+    """Runs a file with the profiler on. Raises: ModelError: it is broken.
+
+    Args:
+        runs: that count; as many more come before them.
+    """
+    options = checked_options(file, num_threads=threads)
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(str(file), options, providers=[_PROVIDER])
+        for _ in range(2 * runs):
+            session.run(None, dict(arrays))
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return from_events(events, skip=runs)
 
 
 def _load(file: Path, options: onnxruntime.SessionOptions) -> Opened:

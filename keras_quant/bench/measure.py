@@ -20,10 +20,11 @@ from typing import Protocol
 import numpy as np
 
 from keras_quant.bench import worker
+from keras_quant.bench.operators import Operator
 from keras_quant.bench.records import Load, Measurement, from_text
 from keras_quant.bench.runtimes import Description
 from keras_quant.bench.statistics import LEAST_LOADS, summarize
-from keras_quant.bench.worker import Finished, Loaded, Round
+from keras_quant.bench.worker import Finished, Loaded, Profile, Round
 from keras_quant.errors import ModelError
 from keras_quant.runners.child import Child, limits_for
 
@@ -33,6 +34,8 @@ _MOST_CALLS = 5_000
 
 _AHEAD_NS = 2_000_000
 """Of calls before a round that are not timed, until the caches hold the file's data again."""
+
+PROFILED_RUNS = 30
 
 Say = Callable[[str], None]
 
@@ -146,6 +149,23 @@ def describe(file: Path, runtime: str) -> Description:
     """
     with Child(file, limits_for(file)) as child:
         return child.call(f"{_WORKER}:describe", Description, runtime=runtime)
+
+
+def profile(one: Candidate) -> tuple[Operator, ...]:
+    """Profiles a file in a child process.
+
+    Raises:
+        ModelError: its runtime refuses it, or dies of it.
+    """
+    with Child(one.file, limits_for(one.file)) as child:
+        return child.call(
+            f"{_WORKER}:profile",
+            Profile,
+            runtime=one.runtime,
+            threads=one.threads,
+            inputs=one.inputs,
+            runs=PROFILED_RUNS,
+        ).operators
 
 
 def measure(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant.bench.machine import Machine
+from keras_quant.bench.operators import Operator
 from keras_quant.bench.statistics import Summary
 from keras_quant.bench.verdict import Verdict
 from keras_quant.errors import RunError
@@ -68,6 +69,7 @@ class Measurement:
         memory_peak_bytes: the largest of the loads.
         load_ms: median of the loads.
         loads: the raw samples.
+        operators: the profile, where one was asked for.
         notes: what a reader has to know.
     """
 
@@ -88,6 +90,7 @@ class Measurement:
     energy_mj: float | None = None
     memory_peak_bytes: int | None = None
     load_ms: float | None = None
+    operators: tuple[Operator, ...] = ()
     notes: tuple[str, ...] = ()
 
     def samples(self) -> list[list[np.ndarray]]:

@@ -60,17 +60,19 @@ class Runtime:
     Attributes:
         suffixes: of the files that it takes.
         module: with `describe(file) -> Description`, and `prepare(file, threads=N)`, which imports
-            and checks what is needed, and gives what loads the file: `() -> Opened`.
+            and checks what is needed, and gives what loads the file: `() -> Opened`; and, where
+            `profiles`, `profile(file, arrays, threads=N, runs=N) -> (Operator, ...)`.
     """
 
     suffixes: tuple[str, ...]
     module: str
+    profiles: bool = True
 
 
 RUNTIMES = {
     "litert": Runtime(suffixes=(".tflite",), module="keras_quant.bench.in_litert"),
     "onnxruntime": Runtime(suffixes=(".onnx",), module="keras_quant.bench.in_onnxruntime"),
-    "keras": Runtime(suffixes=KERAS_SUFFIXES, module="keras_quant.bench.in_keras"),
+    "keras": Runtime(suffixes=KERAS_SUFFIXES, module="keras_quant.bench.in_keras", profiles=False),
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant.bench.energy import find_counters, read_counters, used_uj
+from keras_quant.bench.operators import Operator
 from keras_quant.bench.records import to_text
 from keras_quant.bench.runtimes import RUNTIMES, Description
 from keras_quant.bench.timer import time_calls, warm_up
@@ -65,6 +66,22 @@ def describe(file: Path, *, runtime: str) -> Description:
     """Says what a runtime makes of a file. Raises: ModelError: it takes no such file."""
     found: Description = _module(runtime).describe(file)
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A file's operators, in the order in which they run."""
+
+    operators: tuple[Operator, ...]
+
+
+def profile(
+    file: Path, *, runtime: str, threads: int, inputs: dict[str, list[Any]], runs: int
+) -> Profile:
+    """Profiles a file; see `runtimes.Runtime`."""
+    arrays = {name: _random(file, *spec, seed=0) for name, spec in inputs.items()}
+    found = _module(runtime).profile(file, arrays, threads=threads, runs=runs)
+    return Profile(operators=found)
 
 
 def load(

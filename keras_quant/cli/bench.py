@@ -10,7 +10,7 @@ import click
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from keras_quant.bench.records import BenchRecord
+    from keras_quant.bench.records import BenchRecord, Measurement
 
 
 def _counts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -76,6 +76,9 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "one than the first ARTIFACT, by more than that.",
 )
 @click.option(
+    "--profile", is_flag=True, help="Show each operator: time, types, and why it is slow."
+)
+@click.option(
     "--output", type=click.Path(path_type=Path), help="The record [default: RUN/bench.json]."
 )
 @json_option
@@ -88,6 +91,7 @@ def bench(
     loads: int,
     baseline: Path | None,
     limit: float | None,
+    profile: bool,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -116,6 +120,7 @@ def bench(
         runtimes=tuple(filter(None, (runtimes or "").split(","))),
         threads=threads,
         batches=batches,
+        profile=profile,
         timing=Settings(duration_s=duration, loads=loads),
     )
     known = records.load(baseline) if baseline else None
@@ -189,6 +194,9 @@ def _print(record: BenchRecord) -> None:
             )
         ),
     )
+    for one in record.measurements:
+        if one.operators:
+            _print_operators(one)
     for verdict in record.verdicts:
         click.echo(verdict.text())
     for one in best_batches(record.measurements):
@@ -196,3 +204,25 @@ def _print(record: BenchRecord) -> None:
     for one in record.measurements:
         for text in one.notes:
             note(f"{one.name}: {text}")
+
+
+def _print_operators(one: Measurement) -> None:
+    """Prints a file's operators, in the order in which they run."""
+    rows = [
+        (
+            *(found.name, found.op, found.types),
+            None if found.time_us is None else f"{found.time_us:.4g}",
+            None if found.share is None else f"{found.share:.1%}",
+            found.why or None,
+        )
+        for found in one.operators
+    ]
+    columns = ("operator", "type", "computes", "us", "share", "why")
+    kept = [place for place in range(len(columns)) if any(row[place] is not None for row in rows)]
+    print_table(
+        [columns[place] for place in kept],
+        [[row[place] for place in kept] for row in rows],
+        title=one.name,
+    )
+    if all(found.time_us is None for found in one.operators):
+        note(f"{one.name}: {one.runtime} does not tell how long an operator takes")

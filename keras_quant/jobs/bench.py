@@ -18,7 +18,7 @@ from keras_quant.bench.machine import (
     disturbances,
     read_ticks,
 )
-from keras_quant.bench.measure import Candidate, Settings, describe, measure
+from keras_quant.bench.measure import Candidate, Settings, describe, measure, profile
 from keras_quant.bench.records import BenchRecord, Measurement
 from keras_quant.bench.runtimes import RUNTIMES, Description, runtime_of
 from keras_quant.bench.verdict import Verdict, compare
@@ -40,12 +40,14 @@ class BenchSettings:
         runtimes: names of RUNTIMES; () for all that take one of the files.
         threads: how many each runtime may use; each number is measured.
         batches: images a call; () for what a file takes, and 1 where it takes any.
+        profile: whether to profile the operators of each file, in a run of its own.
         timing: how long, see `measure.Settings`.
     """
 
     runtimes: tuple[str, ...] = ()
     threads: tuple[int, ...] = (1,)
     batches: tuple[int, ...] = ()
+    profile: bool = False
     timing: Settings = Settings()
 
 
@@ -78,7 +80,8 @@ def bench(
     if baseline is not None:
         _check_covered(candidates, baseline)
     machine, before, started = describe_machine(), read_ticks(), time.process_time()
-    measurements, processor_s = [], 0.0
+    measurements: list[Measurement] = []
+    processor_s = 0.0
     for group in _groups(candidates):
         found, seconds = measure(group, settings.timing, say=say)
         measurements += found
@@ -89,6 +92,8 @@ def bench(
         own_seconds=processor_s + time.process_time() - started,
         round_spreads={one.name: one.summary.round_spread for one in measurements},
     )
+    if settings.profile:
+        measurements = _profiled(measurements, candidates, say)
     return BenchRecord(
         command=tuple(sys.argv),
         created=now(),
@@ -117,6 +122,19 @@ def best_batches(measurements: Sequence[Measurement]) -> list[Measurement]:
         for group in groups.values()
         if len({one.batch for one in group}) > 1
     ]
+
+
+def _profiled(
+    measurements: Sequence[Measurement], candidates: Sequence[Candidate], say: Say
+) -> list[Measurement]:
+    """Adds the operators of each file; measurements may come in another order."""
+    found = {}
+    for one in candidates:
+        if RUNTIMES[one.runtime].profiles:
+            found[one.name] = profile(one)
+        else:
+            say(f"{one.name}: not profiled, as {one.runtime} does not tell its operators apart")
+    return [replace(one, operators=found.get(one.name, ())) for one in measurements]
 
 
 def _files(paths: Sequence[Path], runtimes: Sequence[str], say: Say) -> list[tuple[Path, str]]:
