@@ -46,6 +46,10 @@ COMMANDS = {
         "keras_quant.cli.bench:bench",
         "Measure how long files take, in turn, and say which are faster.",
     ),
+    "compare": (
+        "keras_quant.cli.compare:compare",
+        "Compare the files of runs with float files: error, speed, size.",
+    ),
     "inspect": (
         "keras_quant.cli.inspect:inspect",
         "Show what each layer costs: parameters, MACs, bits, bytes, memory, energy; or the graph.",
