@@ -74,6 +74,10 @@ class ParityError(KerasQuantError):
     exit_code = 3
 
 
+class ResultsError(KerasQuantError):
+    """What another machine measured is missing, broken, or of a run that failed."""
+
+
 class SpeedError(KerasQuantError):
     """A file is slower than it may be."""
 

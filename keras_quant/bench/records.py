@@ -53,7 +53,8 @@ class Measurement:
     Attributes:
         name: as the table calls it, one of its kind in a record.
         file: that was run.
-        sha256: of its content; "" where only a result of it is at hand.
+        size_bytes: of it; None where only a result of it is at hand.
+        sha256: of its content; "" where that is not known.
         runtime: "litert", "onnxruntime", "keras", "tensorrt".
         threads: that it may use; 0 on a GPU.
         batch: images a call.
@@ -75,7 +76,7 @@ class Measurement:
 
     name: str
     file: str
-    size_bytes: int
+    size_bytes: int | None
     runtime: str
     threads: int
     batch: int

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from keras_quant.cli.output import json_option, note, print_json, print_table
-
-if TYPE_CHECKING:
-    from keras_quant.bench.records import BenchRecord, Measurement
+from keras_quant.cli.measured import note_noise, print_record
+from keras_quant.cli.output import json_option, note, print_json
 
 
 def _counts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -127,10 +124,9 @@ def bench(
     record = job.bench(paths, settings, baseline=known, say=note)
     if path:
         records.save(record, path)
-    print_json(job.without_samples(record)) if as_json else _print(record)
+    print_json(job.without_samples(record)) if as_json else print_record(record)
     note(f"all samples: {path}" if path else "no record was written; --output FILE writes one")
-    for sentence in record.noise:
-        note(f"noisy: {sentence}")
+    note_noise(record)
     if limit is not None:
         judged = job.judge(record, limit, against_baseline=known is not None)
         for verdict in judged.undecided:
@@ -148,81 +144,3 @@ def _of_run(paths: tuple[Path, ...]) -> Path | None:
     if len(paths) == 1 and (paths[0] / records.FILE_NAME).is_file():
         return paths[0] / FILE_NAME
     return None
-
-
-def _print(record: BenchRecord) -> None:
-    from keras_quant.jobs.bench import best_batches
-
-    rows = [
-        (
-            *(one.name, one.runtime, one.threads, one.batch),
-            *(f"{ms:.4g}" for ms in (one.summary.p10_ms, one.summary.p50_ms, one.summary.p90_ms)),
-            f"{one.summary.p99_ms:.4g}",
-            f"{one.summary.mean_ms.value:.4g}",
-            f"{one.summary.mean_ms.low:.4g} to {one.summary.mean_ms.high:.4g}",
-            f"{one.summary.outliers / one.summary.samples:.1%}",
-            f"{one.images_per_s:,.0f}",
-            None if one.energy_mj is None else f"{one.energy_mj:.3g}",
-            None if one.load_ms is None else f"{one.load_ms:,.1f}",
-            None if one.memory_peak_bytes is None else f"{one.memory_peak_bytes / 1e6:,.0f}",
-        )
-        for one in record.measurements
-    ]
-    columns = (
-        *("file", "runtime", "threads", "batch", "p10 ms", "p50 ms", "p90 ms", "p99 ms"),
-        *("mean ms", "mean, 99 %", "outliers", "images/s", "mJ", "load ms", "peak MB"),
-    )
-    kept = [place for place in range(len(columns)) if any(row[place] is not None for row in rows)]
-    machine = record.machine.environment
-    cores, flags = machine.get("cores", "unknown"), machine.get("cpu_instructions", "unknown")
-    title = f"{machine.get('cpu', 'unknown processor')}, {cores} cores ({flags})"
-    print_table(
-        [columns[place] for place in kept],
-        [[row[place] for place in kept] for row in rows],
-        title=title,
-    )
-    print_table(
-        ("runtime", "versions", "kernels"),
-        list(
-            dict.fromkeys(
-                (
-                    one.name,
-                    ", ".join(f"{name} {version}" for name, version in one.versions.items()),
-                    ", ".join(one.kernels),
-                )
-                for one in record.measurements
-            )
-        ),
-    )
-    for one in record.measurements:
-        if one.operators:
-            _print_operators(one)
-    for verdict in record.verdicts:
-        click.echo(verdict.text())
-    for one in best_batches(record.measurements):
-        click.echo(f"most images a second: {one.name}, batch {one.batch}, {one.images_per_s:,.0f}")
-    for one in record.measurements:
-        for text in one.notes:
-            note(f"{one.name}: {text}")
-
-
-def _print_operators(one: Measurement) -> None:
-    """Prints a file's operators, in the order in which they run."""
-    rows = [
-        (
-            *(found.name, found.op, found.types),
-            None if found.time_us is None else f"{found.time_us:.4g}",
-            None if found.share is None else f"{found.share:.1%}",
-            found.why or None,
-        )
-        for found in one.operators
-    ]
-    columns = ("operator", "type", "computes", "us", "share", "why")
-    kept = [place for place in range(len(columns)) if any(row[place] is not None for row in rows)]
-    print_table(
-        [columns[place] for place in kept],
-        [[row[place] for place in kept] for row in rows],
-        title=one.name,
-    )
-    if all(found.time_us is None for found in one.operators):
-        note(f"{one.name}: {one.runtime} does not tell how long an operator takes")

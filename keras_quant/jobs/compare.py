@@ -194,4 +194,8 @@ def _cells(one: Comparison) -> Iterator[str]:
     yield from (f"{one.before.images_per_s:.0f}", f"{one.after.images_per_s:.0f}")
     yield from (f"{one.before.summary.p50_ms:.4g}", f"{one.after.summary.p50_ms:.4g}")
     yield from (f"{one.speed_up:.2f}", f"{1 / ratio.high:.2f} to {1 / ratio.low:.2f}")
-    yield from (f"{one.before.size_bytes / 1e3:.1f}", f"{one.after.size_bytes / 1e3:.1f}")
+    yield from (_kilobytes(one.before), _kilobytes(one.after))
+
+
+def _kilobytes(one: Measurement) -> str:
+    return "" if one.size_bytes is None else f"{one.size_bytes / 1e3:.1f}"
