@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from keras_quant.cli.measured import note_noise, print_record
 from keras_quant.cli.output import json_option, note, print_json
+
+if TYPE_CHECKING:
+    from keras_quant.bench.records import BenchRecord
+
+_OF_THIS_MACHINE = {
+    "runtimes": "runtime",
+    "threads": "threads",
+    "batches": "batch",
+    "duration": "duration",
+    "loads": "loads",
+    "limit": "fail-if-slower",
+    "profile": "profile",
+}
+"""Parameters without a meaning on a board, and their options."""
 
 
 def _counts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -76,7 +92,15 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "--profile", is_flag=True, help="Show each operator: time, types, and why it is slow."
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="The record [default: RUN/bench.json]."
+    "--host",
+    metavar="USER@BOARD",
+    help="Measure a bundle on a board, over SSH (extra jetson); times are trtexec's.",
+)
+@click.option("--rebuild", is_flag=True, help="With --host: build the engine again.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The record [default: bench.json in the run, or in the bundle of --host].",
 )
 @json_option
 def bench(
@@ -89,6 +113,8 @@ def bench(
     baseline: Path | None,
     limit: float | None,
     profile: bool,
+    host: str | None,
+    rebuild: bool,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -104,12 +130,17 @@ def bench(
       kq bench models/digits-cnn-w4a4 --runtime litert,onnxruntime
       kq bench ours.tflite theirs.tflite --threads 1,2 --batch 1,8 --output bench.json
       kq bench model.onnx --baseline bench.json --fail-if-slower 3%
+      kq bench models/digits-cnn-w4a4/export/tensorrt --host user@board
     """
     from keras_quant.bench import records
     from keras_quant.bench.measure import Settings
     from keras_quant.errors import SpeedError, UsageError
     from keras_quant.jobs import bench as job
 
+    known = records.load(baseline) if baseline else None
+    if host is not None:
+        _on_board(paths, host, known, rebuild=rebuild, output=output, as_json=as_json)
+        return
     if limit is not None and baseline is None and len(paths) < 2 and not paths[0].is_dir():
         raise UsageError("--fail-if-slower compares: give --baseline, or several ARTIFACTs")
     path = output or _of_run(paths)
@@ -120,7 +151,6 @@ def bench(
         profile=profile,
         timing=Settings(duration_s=duration, loads=loads),
     )
-    known = records.load(baseline) if baseline else None
     record = job.bench(paths, settings, baseline=known, say=note)
     if path:
         records.save(record, path)
@@ -134,6 +164,35 @@ def bench(
         if judged.slower:
             texts = "\n".join(verdict.text() for verdict in judged.slower)
             raise SpeedError(f"slower than allowed, by more than {limit:.4g} of the time:\n{texts}")
+
+
+def _on_board(
+    paths: tuple[Path, ...],
+    host: str,
+    baseline: BenchRecord | None,
+    *,
+    rebuild: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measures one bundle on a board."""
+    from keras_quant.bench import records
+    from keras_quant.errors import UsageError
+    from keras_quant.jobs import bench as job
+    from keras_quant.jobs.board import bench_on_board
+
+    given = click.get_current_context().get_parameter_source
+    wrong = [name for name in _OF_THIS_MACHINE if given(name) is ParameterSource.COMMANDLINE]
+    if wrong or len(paths) != 1:
+        what = ", ".join(f"--{_OF_THIS_MACHINE[name]}" for name in wrong) or "several ARTIFACTs"
+        raise UsageError(f"--host takes one bundle, whose bench.sh says how; leave out {what}")
+    record = bench_on_board(paths[0], host, rebuild=rebuild, say=note)
+    record = job.with_baseline(record, baseline)
+    path = output or paths[0] / records.FILE_NAME
+    records.save(record, path)
+    print_json(job.without_samples(record)) if as_json else print_record(record)
+    note(f"all samples: {path}")
+    note_noise(record)
 
 
 def _of_run(paths: tuple[Path, ...]) -> Path | None:

@@ -112,6 +112,17 @@ def bench(
     )
 
 
+def with_baseline(record: BenchRecord, baseline: BenchRecord | None) -> BenchRecord:
+    """Compares what was measured elsewhere with what was measured of it before.
+
+    Raises:
+        UsageError: something is not in the baseline.
+    """
+    verdicts = (*record.verdicts, *_against(record.measurements, baseline))
+    changes = _changes(machine_then=baseline, now=record.machine)
+    return replace(record, verdicts=verdicts, noise=(*record.noise, *changes))
+
+
 def best_batches(measurements: Sequence[Measurement]) -> list[Measurement]:
     """Of each file that was measured with several batches, the one of most images a second."""
     groups: dict[tuple[str, str, int], list[Measurement]] = {}
@@ -250,7 +261,8 @@ def _against(
     for one in measurements if baseline else ():
         assert baseline is not None
         then = _counterpart(one.name, Path(one.file), one.runtime, one.threads, one.batch, baseline)
-        assert then is not None
+        if then is None:
+            raise UsageError(f"--baseline has nothing to compare with {one.name}")
         yield compare(
             one.name,
             f"the baseline's {then.name}",
