@@ -248,6 +248,11 @@ async def _run(connection: Any, folder: str, script: str, seconds: float, say: S
 
 async def _fetch(sftp: Any, folder: str, into: Path) -> None:
     """Copies the files of a folder, none of its folders."""
+    if not await sftp.isdir(folder):
+        raise ResultsError(
+            f"the scripts left no folder {PurePosixPath(folder).name} on the board: the bundle was "
+            "written by an earlier kq. Export it again"
+        )
     into.mkdir()
     left = _MOST_FETCHED
     for entry in await sftp.readdir(folder):

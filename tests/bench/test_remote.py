@@ -265,6 +265,13 @@ def test_a_script_that_fails_shows_why(board: Board, bundle: Path) -> None:
     assert not (board.folder / "engine.done").exists()
 
 
+def test_a_bundle_whose_script_leaves_no_results_is_told(board: Board, bundle: Path) -> None:
+    (bundle / "bench.sh").write_text("echo done\n")
+    result = kq("bench", bundle, "--host", board.address)
+    assert result.exit_code == 1
+    assert "left no folder results on the board: the bundle was written by an" in result.stderr
+
+
 def test_an_unknown_host_key_is_refused(board: Board, bundle: Path) -> None:
     known = Path(os.environ["HOME"]) / ".ssh" / "known_hosts"
     known.write_text("")
