@@ -52,6 +52,7 @@ setup(
         "qkeras>=0.9.0",
         "rich>=13.0",
         "scikit-learn>=1.3",
+        "scipy>=1.11",
         "tensorflow>=2.21",
         "tensorflow-model-optimization>=0.8.0",
         "tf2onnx>=1.17",
@@ -60,6 +61,7 @@ setup(
     ],
     extras_require={
         "dev": [
+            "asyncssh>=2.14",
             "hypothesis>=6.100",
             "import-linter>=2.1",
             "ipykernel>=6.29",
@@ -71,6 +73,7 @@ setup(
             "ruff>=0.6",
             "types-PyYAML>=6.0",
         ],
+        "jetson": ["asyncssh>=2.14"],
         "notebooks": ["ipykernel>=6.29", "jupyter>=1.0", "nbclient>=0.10"],
         "ray": ["ray[tune]>=2.40"],
         "tensorrt": ["tensorrt-rtx-cu12>=1.7.1"],

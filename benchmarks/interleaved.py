@@ -1,17 +1,17 @@
-"""Timing several functions in turn, so that they share whatever else the machine does.
+"""Timing several functions of this process in turn; files are timed by `keras_quant.bench`.
 
-A machine's speed drifts by more than the ratios that we care for. Taken in turn (A B C A B C
-...), neighbouring samples meet the same conditions, and the median of their ratios holds
-where a ratio of two separate medians does not.
+Taken in turn (A B C A B C ...), neighbouring samples meet the same conditions, and the median of
+their ratios holds where a ratio of two separate medians does not.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from results import Result
+
+from keras_quant.bench.timer import time_calls
 
 Samples = dict[str, np.ndarray]
 
@@ -19,24 +19,20 @@ UNITS_PER_SECOND = {"ms": 1e3, "s": 1.0}
 
 
 def time_interleaved(
-    functions: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 1, calls: int = 1
+    functions: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 1
 ) -> Samples:
     """Times each function once a round.
 
     Args:
         warmup: rounds before the first that counts.
-        calls: how often a function is called in a row for one sample; more than once where
-            one call is short, or where it is to find its own data in the caches.
     Returns: for each name seconds a call, float64 (rounds,).
     """
     samples: dict[str, list[float]] = {name: [] for name in functions}
     for round_number in range(warmup + rounds):
         for name, function in functions.items():
-            started = time.perf_counter()
-            for _ in range(calls):
-                function()
+            (time_ns,) = time_calls(function, 1)
             if round_number >= warmup:
-                samples[name].append((time.perf_counter() - started) / calls)
+                samples[name].append(time_ns / 1e9)
     return {name: np.array(seconds) for name, seconds in samples.items()}
 
 

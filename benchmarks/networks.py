@@ -13,26 +13,24 @@ class Case:
         model: its name in the zoo, or in `padded_nets`.
         size: height and width of its input.
         images: to calibrate on; time does not depend on what comes out.
-        rounds: samples of each file, a tenth of them each time that it is loaded.
-        calls: in a row for one sample.
+        seconds: of timed calls, of each file.
     """
 
     model: str
     size: int = 32
     classes: int = 10
     images: int = 64
-    rounds: int = 300
-    calls: int = 10
+    seconds: float = 3
 
 
 CASES = (
     Case(model="resnet20"),
     Case(model="resnet56"),
     Case(model="cnn"),
-    Case(model="mobilenet_v2", size=96, classes=1000, images=8, rounds=100, calls=3),
-    Case(model="mobilenet_v2", size=224, classes=1000, images=8, rounds=150, calls=1),
-    Case(model="resnet50", size=224, classes=1000, images=8, rounds=40, calls=1),
+    Case(model="mobilenet_v2", size=96, classes=1000, images=8),
+    Case(model="mobilenet_v2", size=224, classes=1000, images=8, seconds=5),
+    Case(model="resnet50", size=224, classes=1000, images=8, seconds=10),
     Case(model="torch_resnet56"),
-    Case(model="keras_mobilenet_v2", size=224, classes=1000, images=8, rounds=150, calls=1),
-    Case(model="keras_resnet50", size=224, classes=1000, images=8, rounds=40, calls=1),
+    Case(model="keras_mobilenet_v2", size=224, classes=1000, images=8, seconds=5),
+    Case(model="keras_resnet50", size=224, classes=1000, images=8, seconds=10),
 )

@@ -12,11 +12,9 @@ ranges are clipped by operators of their own, at most 1.08 times as long.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from interleaved import paired_ratio
 from latency import Samples, measure_networks
 from networks import Case
@@ -29,7 +27,6 @@ from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.emit.onnx_x86.weights import stored_limits
 from keras_quant.lower import lower_exactly
 from keras_quant.proof.baseline import float_onnx
-from keras_quant.runners.onnxruntime import OnnxRuntimeRunner
 from keras_quant.tf import keras
 
 BITS = ("w8a8", "w4a4", "w2a2")
@@ -42,9 +39,8 @@ def main() -> None:
     measure_networks(
         __doc__,
         "latency of one image in ONNX Runtime",
+        runtime="onnxruntime",
         make_files=make_files,
-        invocation=invocation,
-        describe=description,
         ratios=ratios,
     )
 
@@ -98,21 +94,6 @@ class _Images(CalibrationDataReader):
         """The next input; None behind the last."""
         image = next(self._left, None)
         return None if image is None else {"image": image[np.newaxis].astype(np.float32) / 255}
-
-
-def invocation(content: bytes) -> Callable[[], object]:
-    """Loads a file and gives what runs it on zeros."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options)
-    (given,) = session.get_inputs()
-    inputs = {given.name: np.zeros((1, *given.shape[1:]), np.float32)}
-    return lambda: session.run(None, inputs)
-
-
-def description(content: bytes) -> str:
-    """The file's size, and what it runs on."""
-    return f"{len(content) / 1e3:,.1f} kB, {', '.join(OnnxRuntimeRunner(content).info.kernels)}"
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ least 3.0 times ours on resnet20. Our files packed for the least size have none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from interleaved import paired_ratio
 from latency import Samples, measure_networks
 from networks import Case
@@ -27,7 +26,6 @@ from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.emit.tflite.packing import stored_limits
 from keras_quant.lower import lower, lower_exactly
-from keras_quant.runners.litert import LiteRTRunner
 from keras_quant.tf import keras, tf
 
 GOAL_MODEL, GOAL_FLOAT, GOAL_INT8 = "resnet20", 3.0, 1.02
@@ -41,9 +39,8 @@ def main() -> None:
     measure_networks(
         __doc__,
         "latency of one image",
+        runtime="litert",
         make_files=make_files,
-        invocation=invocation,
-        describe=description,
         ratios=ratios,
     )
 
@@ -103,20 +100,6 @@ def int8_at_both_ends(source: keras.Model, images: np.ndarray) -> tf.lite.TFLite
     int8 = int8_converter(source, images)
     int8.inference_input_type = int8.inference_output_type = tf.int8
     return int8
-
-
-def invocation(content: bytes) -> Callable[[], object]:
-    """Loads a file, sets its input to zeros, and gives what runs it."""
-    interpreter = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    for details in interpreter.get_input_details():
-        interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
-    return interpreter.invoke
-
-
-def description(content: bytes) -> str:
-    """The file's size, and the kernels that it ran on."""
-    return f"{len(content) / 1e3:,.1f} kB, {'; '.join(LiteRTRunner(content).info.kernels)}"
 
 
 if __name__ == "__main__":

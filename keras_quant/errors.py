@@ -77,6 +77,16 @@ class ParityError(KerasQuantError):
     exit_code = 3
 
 
+class ResultsError(KerasQuantError):
+    """What another machine measured is missing, broken, or of a run that failed."""
+
+
+class SpeedError(KerasQuantError):
+    """A file is slower than it may be."""
+
+    exit_code = 3
+
+
 def close_names(name: str, known: Iterable[str], most: int = 3) -> str:
     """Says which known names are close to one that is not known.
 

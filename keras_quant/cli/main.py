@@ -42,6 +42,18 @@ COMMANDS = {
         "keras_quant.cli.check:check",
         "Check an ONNX file against the rules of a target, with sources and remedies.",
     ),
+    "bench": (
+        "keras_quant.cli.bench:bench",
+        "Measure how long files take, in turn, and say which are faster.",
+    ),
+    "import-results": (
+        "keras_quant.cli.import_results:import_results",
+        "Make a record of what a bundle's bench.sh measured on a board.",
+    ),
+    "compare": (
+        "keras_quant.cli.compare:compare",
+        "Compare the files of runs with float files: error, speed, size.",
+    ),
     "inspect": (
         "keras_quant.cli.inspect:inspect",
         "Show what each layer costs: parameters, MACs, bits, bytes, memory, energy; or the graph.",

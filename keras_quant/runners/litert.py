@@ -194,21 +194,32 @@ def _kernels(interpreter: Interpreter) -> tuple[str, ...]:
     The interpreter lists delegated operators beside the delegate that replaced them, so
     what runs is found by going back from the outputs, delegates first.
     """
-    operators = interpreter._get_ops_details()
+    running = _running(interpreter)
+    builtin = sorted({one["op_name"] for one in running} - {_DELEGATE})
+    return (
+        *(["XNNPACK"] if any(one["op_name"] == _DELEGATE for one in running) else []),
+        *([f"builtin {', '.join(builtin)}"] if builtin else []),
+    )
+
+
+def builtin_operators(interpreter: Interpreter) -> set[int]:
+    """Places of the operators that builtin kernels compute, and not XNNPACK."""
+    return {one["index"] for one in _running(interpreter) if one["op_name"] != _DELEGATE}
+
+
+def _running(interpreter: Interpreter) -> list[dict[str, Any]]:
+    """The operators that compute the outputs, delegates in place of what they replaced."""
+    operators: list[dict[str, Any]] = interpreter._get_ops_details()
     operators.sort(key=lambda operator: operator["op_name"] == _DELEGATE)
     producer = {int(index): operator for operator in operators for index in operator["outputs"]}
     waiting = [details["index"] for details in interpreter.get_output_details()]
-    seen, running = set(waiting), set()
+    seen, running = set(waiting), {}
     while waiting:
         operator = producer.get(waiting.pop())
         if operator is None:
             continue
-        running.add(operator["op_name"])
+        running[operator["index"]] = operator
         fresh = {int(index) for index in operator["inputs"]} - seen
         seen |= fresh
         waiting += fresh
-    builtin = sorted(running - {_DELEGATE})
-    return (
-        *(["XNNPACK"] if _DELEGATE in running else []),
-        *([f"builtin {', '.join(builtin)}"] if builtin else []),
-    )
+    return list(running.values())

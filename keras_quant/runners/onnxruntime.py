@@ -86,7 +86,13 @@ class OnnxRuntimeRunner:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the model's inputs."""
-        return tuple(given.name for given in self._session.get_inputs())
+        return tuple(given.name for given in self.given)
+
+    @property
+    def given(self) -> Sequence[onnxruntime.NodeArg]:
+        """What the session says of the model's inputs: names, types, shapes."""
+        found: Sequence[onnxruntime.NodeArg] = self._session.get_inputs()
+        return found
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch, once, see `prepare`."""
@@ -130,6 +136,20 @@ class OnnxRuntimeRunner:
                 )
         if problems:
             raise DataError("; ".join(problems))
+
+
+def checked_options(file: Path, *, num_threads: int) -> onnxruntime.SessionOptions:
+    """Gives what a session of a file is to be made with, for who makes it alone.
+
+    Raises:
+        ModelError: as for OnnxRuntimeRunner.
+    """
+    try:
+        parsed = onnx.load_model_from_string(file.read_bytes())
+    except _LOAD_ERRORS as error:
+        raise ModelError(f"{file}: not an ONNX model ({error}). Export it again") from error
+    _check_weights(str(file), parsed, file.parent)
+    return _options(str(file), parsed, num_threads=num_threads, optimize=True)
 
 
 def _is_shape(shape: tuple[int, ...], wanted: tuple[int | str | None, ...]) -> bool:

@@ -50,7 +50,7 @@ _MEANINGS = {
     MODEL_NAME: "the model, ONNX opset 13",
     MANIFEST_NAME: "names, shapes, scheme, versions, and the SHA-256 of every file",
     "build.sh": "builds the engine, and lets it answer the samples",
-    "bench.sh": "measures the engine's latency",
+    "bench.sh": "measures the engine: throughput, latency, layers, power",
     "compare.py": "compares the engine's answers with the model's",
     "labels.txt": "names of the classes, in the order of the outputs",
     "samples/": "inputs, the pixels that they were made of, and what the model answers to them "

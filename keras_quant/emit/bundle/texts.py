@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -26,13 +27,13 @@ run() {{
 _BUILD = """
 echo "building model.engine for {what}; the log goes to build.log"
 run build.log --onnx=model.onnx --saveEngine=model.engine \\
-    {flags} \\
-    --shapes={shapes} --iterations=1 --duration=0 --warmUp=0
+    {flags} --profilingVerbosity=detailed \\
+    {shapes} --iterations=1 --duration=0 --warmUp=0
 
 mkdir -p outputs
 sample=0
 while [ $sample -lt {samples} ]; do
-    run outputs/$sample.log --loadEngine=model.engine {run_flags}--shapes={shapes} \\
+    run outputs/$sample.log --loadEngine=model.engine {run_flags}{shapes} \\
         --loadInputs={inputs} \\
         --exportOutput=outputs/$sample.json \\
         --iterations=1 --duration=0 --warmUp=0
@@ -43,16 +44,44 @@ echo "model.engine has answered {answered}; now: python3 compare.py"
 
 _BENCH = """
 [ -e model.engine ] || {{ echo "run build.sh first"; exit 1; }}
-echo "measuring for ten seconds; the log goes to bench.log"
+watcher=
+end() {{ [ -z "$watcher" ] || kill "$watcher" 2> /dev/null || true; watcher=; }}
+trap end EXIT
+trap 'exit 130' INT TERM HUP
+measure() {{
+    name=$1; shift
+    run results.partial/$name.log --loadEngine=model.engine {run_flags}{shapes} \\
+        --useCudaGraph --useSpinWait --warmUp=500 --duration=10 --percentile=99 \\
+        --exportTimes=results.partial/$name.json "$@"
+}}
+# What is measured lies in results.partial until all of it is there.
+rm -rf results.partial
+mkdir results.partial
+cp manifest.json results.partial/
+cat /etc/nv_tegra_release > results.partial/release.txt 2> /dev/null || true
+tr -d '\\000' < /proc/device-tree/model > results.partial/model.txt 2> /dev/null || true
+nvpmodel -q > results.partial/power_mode.txt 2> /dev/null || true
+if command -v tegrastats > /dev/null; then
+    tegrastats --interval 200 > results.partial/tegrastats.log 2> /dev/null &
+    watcher=$!
+else
+    echo "no tegrastats: power and temperature are not measured"
+fi
+echo "throughput, ten seconds: the next batch is enqueued before the last one is done"
 # Without copies to and from the GPU, whose time is the same for every file.
-run bench.log --loadEngine=model.engine {run_flags}--shapes={shapes} \\
-    --useCudaGraph --useSpinWait --noDataTransfers --warmUp=500 --duration=10 --percentile=99 \\
-    --exportTimes=times.json
-grep -E "Throughput:|Latency:|GPU Compute Time:" bench.log || cat bench.log
+measure throughput --noDataTransfers
+grep -E "Throughput:|GPU Compute Time:" results.partial/throughput.log || true
+echo "latency, ten seconds: one call after the other, with copies"
+measure latency --exposeDMA
+grep -E "Latency:" results.partial/latency.log || true
+end
 # Layer by layer; profiling slows the whole down, so it is a run of its own.
-run profile.log --loadEngine=model.engine {run_flags}--shapes={shapes} \\
-    --dumpProfile --exportProfile=profile.json --separateProfileRun
-echo "each run: times.json; each layer: profile.json, profile.log"
+run results.partial/profile.log --loadEngine=model.engine {run_flags}{shapes} \\
+    --dumpProfile --exportProfile=results.partial/profile.json --separateProfileRun \\
+    --profilingVerbosity=detailed --exportLayerInfo=results.partial/layers.json
+rm -rf results
+mv results.partial results
+echo "all of it: results; where keras_quant is: kq import-results FOLDER"
 """
 
 _README = """# {name} for TensorRT {version}{board}
@@ -64,8 +93,9 @@ _README = """# {name} for TensorRT {version}{board}
 3. `python3 compare.py` compares the answers with the model's. It needs Python 3.6 and numpy; where
    the board has no numpy, copy the folder back and run it elsewhere. It allows a difference of
    {tolerance} of the largest answer: {why}.
-4. `sh bench.sh` measures latency: `bench.log`, `times.json` (each run), `profile.json` (layers).
-   On a Jetson run `sudo jetson_clocks` first, which fixes the clocks.
+4. `sh bench.sh` measures throughput, latency and each layer, and leaves the folder `results`;
+   `kq import-results` makes a record of it, where keras_quant is. On a Jetson run
+   `sudo jetson_clocks` first, which fixes the clocks.
 
 Set `TRTEXEC=/path/to/trtexec` where it is neither on PATH nor in /usr/src/tensorrt/bin. An engine
 runs only on the kind of GPU and the version of TensorRT that built it.
@@ -94,7 +124,8 @@ def build_script(
         files: for each input, the sample's file with $sample in place of its number.
         samples: how many there are.
     """
-    inputs = ",".join(f"{name}:{file}" for name, file in zip(shapes, files, strict=True))
+    pairs = zip(shapes, files, strict=True)
+    inputs = ",".join(f"{shlex.quote(name)}:{file}" for name, file in pairs)
     body = _BUILD.format(
         what=_GOALS[plan.precision],
         flags=" ".join(build_flags(plan)),
@@ -185,4 +216,5 @@ def _run_flags(plan: Plan) -> str:
 
 
 def _shapes(shapes: Mapping[str, Shape]) -> str:
-    return ",".join(f"{name}:{'x'.join(map(str, (1, *shape)))}" for name, shape in shapes.items())
+    sizes = (f"{name}:{'x'.join(map(str, (1, *shape)))}" for name, shape in shapes.items())
+    return shlex.quote(f"--shapes={','.join(sizes)}")

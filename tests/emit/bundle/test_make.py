@@ -303,7 +303,7 @@ def test_a_script_shows_the_log_of_a_trtexec_that_fails(tmp_path: Path, realized
     trtexec.chmod(0o755)
     for script, path, said in (
         ("build.sh", trtexec, "no such GPU\ntrtexec failed: build.log"),
-        ("bench.sh", trtexec, "no such GPU\ntrtexec failed: bench.log"),
+        ("bench.sh", trtexec, "no such GPU\ntrtexec failed: results.partial/throughput.log"),
         ("build.sh", tmp_path / "nowhere", "set TRTEXEC to where it is"),
     ):
         environment = {**os.environ, "TRTEXEC": str(path)}

@@ -1,0 +1,1 @@
+"""How long models take, measured so that it can be believed: timers, statistics, verdicts."""

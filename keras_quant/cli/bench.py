@@ -1,0 +1,205 @@
+"""kq bench: how long files take, and which are faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from keras_quant.cli.measured import note_noise, print_record
+from keras_quant.cli.output import json_option, note, print_json
+
+if TYPE_CHECKING:
+    from keras_quant.bench.records import BenchRecord
+
+_OF_THIS_MACHINE = {
+    "runtimes": "runtime",
+    "threads": "threads",
+    "batches": "batch",
+    "duration": "duration",
+    "loads": "loads",
+    "limit": "fail-if-slower",
+    "profile": "profile",
+}
+"""Parameters without a meaning on a board, and their options."""
+
+
+def _counts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """Reads "1,2" as numbers, each once."""
+    words = text.split(",") if text else []
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise click.BadParameter(f"{text!r} is no list of numbers above 0; write 1, or 1,2,4")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """Reads "3%" as 0.03."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1
+    if not text.endswith("%") or not 0 <= share < float("inf"):
+        raise click.BadParameter(f"{text!r} is no share; write 3%, or 0%")
+    return share
+
+
+@click.command()
+@click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=Path)
+@click.option(
+    "--runtime", "runtimes", help="Some of litert,onnxruntime,keras [default: what fits a file]."
+)
+@click.option(
+    "--threads", callback=_counts, default="1", show_default=True, help="As in 1, or 1,2."
+)
+@click.option(
+    "--batch",
+    "batches",
+    callback=_counts,
+    help="Images a call, as in 1,8,32 [default: what a file takes; 1 where it takes any].",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True, max=3600),
+    default=10.0,
+    show_default=True,
+    help="Seconds of timed calls, of each file.",
+)
+@click.option(
+    "--loads",
+    type=click.IntRange(min=8),
+    default=8,
+    show_default=True,
+    help="How often each file is loaded; fewer than 8 are no evidence.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="A record that kq bench wrote: compare with it too.",
+)
+@click.option(
+    "--fail-if-slower",
+    "limit",
+    callback=_share,
+    metavar="SHARE",
+    help="As in 3%: end with exit code 3 where a file is slower than in the baseline, or without "
+    "one than the first ARTIFACT, by more than that.",
+)
+@click.option(
+    "--profile", is_flag=True, help="Show each operator: time, types, and why it is slow."
+)
+@click.option(
+    "--host",
+    metavar="USER@BOARD",
+    help="Measure a bundle on a board, over SSH (extra jetson); times are trtexec's.",
+)
+@click.option("--rebuild", is_flag=True, help="With --host: build the engine again.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The record [default: bench.json in the run, or in the bundle of --host].",
+)
+@json_option
+def bench(
+    paths: tuple[Path, ...],
+    runtimes: str | None,
+    threads: tuple[int, ...],
+    batches: tuple[int, ...],
+    duration: float,
+    loads: int,
+    baseline: Path | None,
+    limit: float | None,
+    profile: bool,
+    host: str | None,
+    rebuild: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure how long files take, in turn, and say which are faster.
+
+    ARTIFACTs are .tflite, .onnx and .keras files, runs, and bundles. Each is loaded again and
+    again in a process of its own, in shuffled order, and timed in rounds A B C A B C; each pair
+    gets a verdict with its interval of 99 %. docs/bench.md says how to read them. The record
+    holds all samples and the machine; with --json it is printed without the samples.
+
+    \b
+    Examples:
+      kq bench models/digits-cnn-w4a4 --runtime litert,onnxruntime
+      kq bench ours.tflite theirs.tflite --threads 1,2 --batch 1,8 --output bench.json
+      kq bench model.onnx --baseline bench.json --fail-if-slower 3%
+      kq bench models/digits-cnn-w4a4/export/tensorrt --host user@board
+    """
+    from keras_quant.bench import records
+    from keras_quant.bench.measure import Settings
+    from keras_quant.errors import SpeedError, UsageError
+    from keras_quant.jobs import bench as job
+
+    known = records.load(baseline) if baseline else None
+    if host is not None:
+        _on_board(paths, host, known, rebuild=rebuild, output=output, as_json=as_json)
+        return
+    if limit is not None and baseline is None and len(paths) < 2 and not paths[0].is_dir():
+        raise UsageError("--fail-if-slower compares: give --baseline, or several ARTIFACTs")
+    path = output or _of_run(paths)
+    settings = job.BenchSettings(
+        runtimes=tuple(filter(None, (runtimes or "").split(","))),
+        threads=threads,
+        batches=batches,
+        profile=profile,
+        timing=Settings(duration_s=duration, loads=loads),
+    )
+    record = job.bench(paths, settings, baseline=known, say=note)
+    if path:
+        records.save(record, path)
+    print_json(job.without_samples(record)) if as_json else print_record(record)
+    note(f"all samples: {path}" if path else "no record was written; --output FILE writes one")
+    note_noise(record)
+    if limit is not None:
+        judged = job.judge(record, limit, against_baseline=known is not None)
+        for verdict in judged.undecided:
+            note(f"not decided: {verdict.text()}; a longer --duration may tell")
+        if judged.slower:
+            texts = "\n".join(verdict.text() for verdict in judged.slower)
+            raise SpeedError(f"slower than allowed, by more than {limit:.4g} of the time:\n{texts}")
+
+
+def _on_board(
+    paths: tuple[Path, ...],
+    host: str,
+    baseline: BenchRecord | None,
+    *,
+    rebuild: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measures one bundle on a board."""
+    from keras_quant.bench import records
+    from keras_quant.errors import UsageError
+    from keras_quant.jobs import bench as job
+    from keras_quant.jobs.board import bench_on_board
+
+    given = click.get_current_context().get_parameter_source
+    wrong = [name for name in _OF_THIS_MACHINE if given(name) is ParameterSource.COMMANDLINE]
+    if wrong or len(paths) != 1:
+        what = ", ".join(f"--{_OF_THIS_MACHINE[name]}" for name in wrong) or "several ARTIFACTs"
+        raise UsageError(f"--host takes one bundle, whose bench.sh says how; leave out {what}")
+    record = bench_on_board(paths[0], host, rebuild=rebuild, say=note)
+    record = job.with_baseline(record, baseline)
+    path = output or paths[0] / records.FILE_NAME
+    records.save(record, path)
+    print_json(job.without_samples(record)) if as_json else print_record(record)
+    note(f"all samples: {path}")
+    note_noise(record)
+
+
+def _of_run(paths: tuple[Path, ...]) -> Path | None:
+    """Where the record of a single run is kept."""
+    from keras_quant.bench.records import FILE_NAME
+    from keras_quant.runs import records
+
+    if len(paths) == 1 and (paths[0] / records.FILE_NAME).is_file():
+        return paths[0] / FILE_NAME
+    return None

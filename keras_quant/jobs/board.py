@@ -1,0 +1,70 @@
+"""A bundle measured on a board, whose answers are compared before anything is recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from keras_quant.bench.records import BenchRecord
+from keras_quant.bench.remote import measure_on_board, parse_host
+from keras_quant.bench.results import read_results
+from keras_quant.emit.bundle import compare
+from keras_quant.emit.bundle.make import MANIFEST_NAME, MODEL_NAME
+from keras_quant.errors import ParityError, ResultsError, UsageError
+from keras_quant.jobs.begin import now
+
+Say = Callable[[str], None]
+
+
+def bench_on_board(
+    bundle: Path, host: str, *, rebuild: bool = False, say: Say = lambda text: None
+) -> BenchRecord:
+    """Builds and measures a bundle's engine on a board, over SSH.
+
+    Args:
+        host: "user@board".
+        rebuild: see `measure_on_board`.
+        say: is told what is done.
+    Raises:
+        UsageError: it is no bundle, or no host.
+        ResultsError: the board cannot be reached, or a script failed there.
+        ParityError: the engine answers otherwise than the model.
+    """
+    board = parse_host(host)
+    if not (bundle / MANIFEST_NAME).is_file() or not (bundle / MODEL_NAME).is_file():
+        raise UsageError(
+            f"{bundle}: is no bundle; --host takes one, as kq export --to tensorrt writes it: a "
+            f"folder with {MODEL_NAME} and {MANIFEST_NAME}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        into = Path(folder)
+        measure_on_board(bundle, board, into, rebuild=rebuild, say=say)
+        for name in (MANIFEST_NAME, MODEL_NAME):
+            shutil.copyfile(bundle / name, into / name)
+        shutil.copytree(bundle / "samples", into / "samples")
+        say(_compared(into))
+        record = read_results(into, command=sys.argv, created=now())
+    machine = replace(record.machine, board={"host": board.name, **record.machine.board})
+    measurements = [replace(one, file=str(bundle / MODEL_NAME)) for one in record.measurements]
+    return replace(record, machine=machine, measurements=tuple(measurements))
+
+
+def _compared(folder: Path) -> str:
+    """What compare.py says of the engine's answers to the samples."""
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            failed = compare.main(str(folder))
+    except SystemExit as error:
+        raise ResultsError(f"the engine's answers: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ResultsError(f"the engine's answers cannot be read ({error!r})") from error
+    if failed:
+        raise ParityError(f"nothing was recorded, as its answers are others:\n{text.getvalue()}")
+    return text.getvalue().rstrip()
