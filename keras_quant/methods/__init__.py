@@ -14,7 +14,10 @@ from keras_quant.errors import UsageError, close_names
 if TYPE_CHECKING:
     from keras_quant.methods.method import Method
 
-METHODS = {"qkeras": "keras_quant.methods.qkeras:METHOD"}
+METHODS = {
+    "qkeras": "keras_quant.methods.qkeras:METHOD",
+    "tfmot": "keras_quant.methods.tfmot:METHOD",
+}
 """By the name of each method the module that makes it, and what it is called there."""
 
 DEFAULT_METHOD = "qkeras"

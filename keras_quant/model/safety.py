@@ -185,6 +185,9 @@ def _object_problems(value: Mapping[str, Any], names: FileNames) -> Iterator[str
         return
     # "PACKAGE>NAME" is how registered classes are called; in .h5 files class_name has it too.
     name = name.rpartition(">")[2]
+    if name in names.refused:
+        yield f"{name} is {names.refused[name]}"
+        return
     registered = str(registered or name).rpartition(">")[2]
     if name not in known or registered != name:
         alias = f" (registered as {registered})" if registered != name else ""
