@@ -31,7 +31,7 @@ from keras_quant.model.bounds import (
 from keras_quant.model.hdf5 import claimed_bytes, hdf5_problems, stored_elements
 from keras_quant.model.keras3_config import augmentations, to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
-from keras_quant.model.safety import archive_problems, config_problems
+from keras_quant.model.safety import archive_problems, config_problems, unfinished
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_file
 from keras_quant.tf import keras
 
@@ -234,6 +234,8 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
     dangers = list(saved.dangers)
     try:
         config = to_keras2(saved.config) if saved.is_keras3 else saved.config
+        if wrappers := unfinished(config):
+            raise _RefusalError(f"not loaded: {_listed(wrappers)}")
         dangers += config_problems(config)  # of what is built
         if dangers and not trust:
             raise _RefusalError(

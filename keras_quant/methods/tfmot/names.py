@@ -20,12 +20,13 @@ CONFIGS = frozenset({
 # fmt: on
 CLASSES = LAYERS | ACTIVATIONS | QUANTIZERS | CONFIGS
 
+_API = "tensorflow_model_optimization"
 REFUSED = {
-    "PruneLowMagnitude": "a layer that TF-MOT prunes: save what "
-    "tensorflow_model_optimization.sparsity.keras.strip_pruning(model) gives",
-    "ClusterWeights": "a layer that TF-MOT clusters: save what "
-    "tensorflow_model_optimization.clustering.keras.strip_clustering(model) gives",
-    "QuantizeAnnotate": "a layer that is annotated and not quantized yet: save what "
-    "tensorflow_model_optimization.quantization.keras.quantize_apply(model) gives",
+    "PruneLowMagnitude": "which TF-MOT prunes with, is to be taken off first: save what "
+    f"{_API}.sparsity.keras.strip_pruning(model) gives",
+    "ClusterWeights": "which TF-MOT clusters with, is to be taken off first: save what "
+    f"{_API}.clustering.keras.strip_clustering(model) gives",
+    "QuantizeAnnotate": "which only marks what TF-MOT is to quantize: save what "
+    f"{_API}.quantization.keras.quantize_apply(model) gives",
 }
-"""Wrappers of layers that are still to be trained, with what to do first."""
+"""Wrappers of layers that are no last word, with what to do first."""
