@@ -73,7 +73,9 @@ def share_different(model: keras.Model) -> float:
     images = images_for(model, seed=2)
     grids = {name: t.qparams for name, t in graph.tensors.items() if t.qparams is not None}
     layers = [layer for layer in model.layers if layer.name in grids]
-    answers = keras.Model(model.inputs, [layer.output for layer in layers])(images, training=False)
+    # TF-MOT calls layers that it does not wrap a second time.
+    outputs = [layer.get_output_at(-1) for layer in layers]
+    answers = keras.Model(model.inputs, outputs)(images, training=False)
     answers = answers if len(layers) > 1 else [answers]
     found = run_reference(graph, {graph.inputs[0]: images}, keep=[layer.name for layer in layers])
     different = compared = 0
