@@ -22,6 +22,12 @@ METHODS = {
 
 DEFAULT_METHOD = "qkeras"
 
+DEFAULT_BITS = {"tfmot": "8"}
+"""What `kq train` gives a method where nobody says bits; others get 4."""
+
+WITH_ZERO_POINTS = frozenset({"tfmot"})
+"""Methods whose activations have zero points, and any scales, unless a scheme file says not."""
+
 
 def load_method(name: str) -> Method:
     """Gives a method by its name in METHODS.

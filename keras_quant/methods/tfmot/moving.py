@@ -154,8 +154,10 @@ class MovingGrid(keras.layers.Layer):
         scale, zero_point = self.step.grid()
         zero_point = tf.zeros_like(scale) if self.symmetric else zero_point
         low, high = self.qmin - zero_point, self.qmax - zero_point
-        rounded = _round_in_one_pass if fused_kernels_are_on() else _round_exactly
-        return tf.cast(rounded(tf.cast(x, tf.float32), scale, low, high), x.dtype)
+        real, levels = tf.cast(x, tf.float32), self.qmax - self.qmin + 1
+        if fused_kernels_are_on() and levels in FUSED_LEVELS:
+            return tf.cast(_round_in_one_pass(real, scale, low, high, levels), x.dtype)
+        return tf.cast(_round_exactly(real, scale, low, high), x.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The group's object itself, and the codes."""
@@ -174,7 +176,30 @@ def _round_exactly(
     return codes * scale, lambda upstream: (tf.where(inside, upstream, 0.0), None, None, None)
 
 
-_round_in_one_pass = _round_exactly
+def _round_in_one_pass(
+    x: tf.Tensor, scale: tf.Tensor, low: tf.Tensor, high: tf.Tensor, levels: int
+) -> tf.Tensor:
+    """Rounds half up, by TensorFlow's kernel; see `methods.layers.fused_kernels`."""
+    bits, narrow = levels.bit_length() - 1, levels & (levels - 1) != 0
+
+    @tf.custom_gradient
+    def rounded(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        lowest, highest = low * scale, high * scale
+        y = tf.quantization.fake_quant_with_min_max_vars(
+            x, lowest, highest, num_bits=bits + narrow, narrow_range=narrow
+        )
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            inside = (x >= lowest) & (x <= highest)
+            return tf.where(inside, upstream, 0.0)
+
+        return y, gradient
+
+    return rounded(x)
+
+
+FUSED_LEVELS = frozenset({2**bits - less for bits in range(2, 9) for less in (0, 1)})
+"""How many codes TensorFlow's fake-quantize kernels know."""
 
 CLASSES = frozenset({"MovingGrid", "MovingRange"})
 
