@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_quant import methods
 from keras_quant.errors import UsageError
 from keras_quant.methods import DEFAULT_METHOD
-from keras_quant.schemes.bits import scheme_from_bits, with_overrides
+from keras_quant.schemes.bits import freed, scheme_from_bits, with_overrides
 from keras_quant.schemes.file import load_scheme
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.training.optimizer_settings import OptimizerSettings
@@ -71,8 +72,11 @@ def choose_scheme(
         if bits is not None or scheme is not None or overrides:
             raise UsageError("--method float has no bits: leave out --bits, --scheme and --set")
         return load_scheme("float")
-    base = load_scheme(scheme) if scheme else scheme_from_bits(bits or DEFAULT_BITS)
-    return with_overrides(base, overrides)
+    if scheme:
+        return with_overrides(load_scheme(scheme), overrides)
+    chosen = scheme_from_bits(bits or methods.DEFAULT_BITS.get(method, DEFAULT_BITS))
+    chosen = with_overrides(chosen, overrides)
+    return freed(chosen) if method in methods.WITH_ZERO_POINTS else chosen
 
 
 def parse_weights(text: str | None) -> tuple[float, ...]:

@@ -36,7 +36,7 @@ from keras_quant.lower.table import name_function, rounded_table, tabulate_codes
 from keras_quant.lower.values import Held, Pending, Value
 from keras_quant.lower.weights import bias_of, kernel_of, read_norm, unit_kernel
 from keras_quant.methods.method import Movable
-from keras_quant.methods.readers import read_movable
+from keras_quant.methods.readers import parts_maker, read_movable
 from keras_quant.model.operations import (
     AVERAGE,
     COMPUTE,
@@ -382,8 +382,11 @@ def _movable(operation: Operation, layers: Mapping[str, keras.layers.Layer]) -> 
         return (
             _movable_of_kernel(operation, read_movable(layer)) if operation.layer.use_bias else None
         )
-    is_norm = operation.kind == "batch_norm" and isinstance(layer, keras.layers.BatchNormalization)
-    return read_movable(layer) if is_norm else None
+    if operation.kind != "batch_norm":
+        return None
+    # A Rescaling is one too, and has nothing to move.
+    is_norm = isinstance(layer, keras.layers.BatchNormalization)
+    return read_movable(layer) if is_norm or parts_maker(layer) else None
 
 
 def _movable_of_kernel(operation: Operation, found: Movable) -> Movable:

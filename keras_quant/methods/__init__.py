@@ -14,10 +14,19 @@ from keras_quant.errors import UsageError, close_names
 if TYPE_CHECKING:
     from keras_quant.methods.method import Method
 
-METHODS = {"qkeras": "keras_quant.methods.qkeras:METHOD"}
+METHODS = {
+    "qkeras": "keras_quant.methods.qkeras:METHOD",
+    "tfmot": "keras_quant.methods.tfmot:METHOD",
+}
 """By the name of each method the module that makes it, and what it is called there."""
 
 DEFAULT_METHOD = "qkeras"
+
+DEFAULT_BITS = {"tfmot": "8"}
+"""What `kq train` gives a method where nobody says bits; others get 4."""
+
+WITH_ZERO_POINTS = frozenset({"tfmot"})
+"""Methods whose activations have zero points, and any scales, unless a scheme file says not."""
 
 
 def load_method(name: str) -> Method:

@@ -36,6 +36,11 @@ def fused_kernels() -> Iterator[None]:
         _FUSED.reset(token)
 
 
+def fused_kernels_are_on() -> bool:
+    """Whether what is traced may use them, see `fused_kernels`."""
+    return _FUSED.get()
+
+
 def fake_quant(x: tf.Tensor, *, step: float, qmin: int, qmax: int) -> tf.Tensor:
     """Rounds x to the grid of a step and clips it, with a straight-through gradient.
 
@@ -49,7 +54,11 @@ def fake_quant(x: tf.Tensor, *, step: float, qmin: int, qmax: int) -> tf.Tensor:
         QKeras' (Coelho et al. 2021, section 3) and PACT's with a fixed clipping value.
     """
     low, high, levels = step * qmin, step * qmax, qmax - qmin + 1
-    if _FUSED.get() and x.dtype == tf.float32 and levels in (*_powers(2, 8), *_narrow(2, 8)):
+    if (
+        fused_kernels_are_on()
+        and x.dtype == tf.float32
+        and levels in (*_powers(2, 8), *_narrow(2, 8))
+    ):
         return tf.quantization.fake_quant_with_min_max_args(
             x,
             min=low,

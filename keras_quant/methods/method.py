@@ -130,6 +130,7 @@ class FileNames:
         packages: where Keras finds them.
         objects: gives by name what Keras does not find by itself.
         settle: is called with each model that was loaded, to make it what it was when saved.
+        refused: by the name of a class that no file is loaded with what it is, and what to do.
     """
 
     classes: frozenset[str]
@@ -138,6 +139,7 @@ class FileNames:
     packages: tuple[str, ...] = ()
     objects: Callable[[], Mapping[str, Any]] = dict
     settle: Callable[[Any], None] = lambda model: None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,7 @@ def file_names() -> FileNames:
         packages=tuple(package for one in files for package in one.packages),
         objects=objects,
         settle=settle,
+        refused={name: why for one in files for name, why in one.refused.items()},
     )
 
 

@@ -63,7 +63,7 @@ class _Parts:
                 input_shapes=tuple(shape for _, shape in inputs),
                 shape=shape,
                 outputs=self._call.outputs if last else (),
-                owner=self._call.layer_name,
+                owner=self._call.owner or self._call.layer_name,
             )
         )
         return layer.name, shape

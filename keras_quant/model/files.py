@@ -32,7 +32,7 @@ from keras_quant.model.calls import endless_calls
 from keras_quant.model.hdf5 import content_of
 from keras_quant.model.keras3_config import augmentations, to_keras2, weight_groups
 from keras_quant.model.pointwise import register_functions
-from keras_quant.model.safety import archive_problems, config_problems
+from keras_quant.model.safety import archive_problems, config_problems, unfinished
 from keras_quant.model.saved_model import (
     METADATA,
     as_config,
@@ -277,6 +277,8 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
             raise _RefusalError(
                 f"not loaded, as it is damaged: {_listed(endless)}. Copy or save it again"
             )
+        if wrappers := unfinished(config):
+            raise _RefusalError(f"not loaded: {_listed(wrappers)}")
         dangers += config_problems(config)  # of what is built
         if dangers and not trust:
             raise _RefusalError(

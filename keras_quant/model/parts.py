@@ -38,7 +38,10 @@ def unfold_calls(calls: Sequence[Call]) -> list[Call]:
     Returns: calls with unique names: the last of those that stand for one has its name. The
         parts of a layer that is called more than once are the same in all its calls.
     """
-    calls = split_combined(calls)
+    return split_combined(_unfolded(calls))
+
+
+def _unfolded(calls: Sequence[Call]) -> list[Call]:
     taken = {name for call in calls for name in (call.name, call.layer_name)}
     parts: dict[str, dict[str, keras.layers.Layer]] = {}
     found: list[Call] = []
@@ -71,7 +74,8 @@ def unfold(
         parts = _made(layer, input_shapes)
     except LoweringError:
         return (layer,)
-    x = keras.Input(input_shapes[0]) if parts else None
+    inputs = [keras.Input(shape) for shape in input_shapes] if parts else []
+    x = inputs if len(inputs) > 1 else next(iter(inputs), None)
     for part, weights in parts:
         x = part(x)
         part.set_weights(weights)
@@ -100,7 +104,7 @@ def _chain(
     inputs, input_shapes = call.inputs, call.input_shapes
     for name, (layer_name, layer) in zip(names, parts.items(), strict=True):
         last = name == call.name
-        shape = call.shape if last else _shape(layer, input_shapes[0])
+        shape = call.shape if last else _shape(layer, input_shapes)
         yield replace(
             call,
             name=name,
@@ -115,9 +119,10 @@ def _chain(
         inputs, input_shapes = (name,), (shape,)
 
 
-def _shape(layer: keras.layers.Layer, input_shape: Shape) -> Shape:
+def _shape(layer: keras.layers.Layer, input_shapes: Sequence[Shape]) -> Shape:
     """Of what a layer puts out, without the batch axis."""
-    return tuple(layer.compute_output_shape((None, *input_shape))[1:])
+    batched = [(None, *shape) for shape in input_shapes]
+    return tuple(layer.compute_output_shape(batched if len(batched) > 1 else batched[0])[1:])
 
 
 def _is_channels_last(layer: keras.layers.Layer) -> bool:

@@ -96,6 +96,29 @@ def config_problems(config: Any) -> list[str]:
     return list(dict.fromkeys(_walk(config, "the model", file_names())))
 
 
+def unfinished(config: Any) -> list[str]:
+    """Lists the wrappers in a configuration that are to be taken off before a model is loaded.
+
+    Returns: a sentence for each kind, with the names of its layers.
+    """
+    refused, found = file_names().refused, {}
+    for item in _objects(config):
+        name = str(item["class_name"]).rpartition(">")[2]
+        if name in refused:
+            found.setdefault(name, []).append(_name_of(item, "the model").removeprefix("layer "))
+    return [f"{', '.join(names)}: {name}, {refused[name]}" for name, names in found.items()]
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """All that a configuration says the class of."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            yield value
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from _objects(item)
+
+
 def archive_problems(archive: zipfile.ZipFile, *, inside: str = "") -> list[str]:
     """Lists the pickles of a zip file, and names that lead out of its folder.
 
