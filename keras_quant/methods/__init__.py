@@ -14,7 +14,13 @@ from keras_quant.errors import UsageError, close_names
 if TYPE_CHECKING:
     from keras_quant.methods.method import Method
 
-METHODS = {"qkeras": "keras_quant.methods.qkeras:METHOD"}
+METHODS = {
+    "qkeras": "keras_quant.methods.qkeras:METHOD",
+    "lsq": "keras_quant.methods.lsq:METHOD",
+    "pact": "keras_quant.methods.pact:METHOD",
+    "dorefa": "keras_quant.methods.dorefa:METHOD",
+    "bnn": "keras_quant.methods.bnn:METHOD",
+}
 """By the name of each method the module that makes it, and what it is called there."""
 
 DEFAULT_METHOD = "qkeras"

@@ -20,6 +20,7 @@ from keras_quant.errors import RunError, TrainingError
 from keras_quant.files import write_text
 from keras_quant.methods.layers import fused_kernels
 from keras_quant.methods.readers import tuned_variables
+from keras_quant.methods.straight_through import SMALLEST
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name
@@ -118,6 +119,7 @@ def train_epochs(
                 epochs=settings.epochs,
                 progress=progress,
             )
+            check_steps(trained, epoch=len(history) + 1)
             model.set_weights(trained.get_weights())
             row = _validated(row, answer, outputs, dataset)
         except TrainingError:
@@ -139,6 +141,23 @@ def train_epochs(
         progress.epoch(row, settings.epochs)
     model.set_weights(best_weights if settings.patience else trained.get_weights())
     return history
+
+
+def check_steps(model: keras.Model, *, epoch: int) -> None:
+    """Checks that what a method learns by factors, such as steps, is still above 0.
+
+    Raises:
+        TrainingError: names all variables that are not.
+    """
+    fallen = [
+        f"{variable.name.partition(':')[0]} ({values.min():.3g})"
+        for variable, tuning in tuned_variables(layers_by_name(model).values())
+        if tuning.relative and not ((values := variable.numpy()) > SMALLEST).all()
+    ]
+    if fallen:
+        raise _diverged(
+            f"learned steps fell to 0, or are NaN, in epoch {epoch}: {', '.join(fallen)}"
+        )
 
 
 def _restore(

@@ -66,7 +66,8 @@ def make_optimizer(
     spared = [v for v in variables if not _decays(v, tuned.get(v._unique_id))]
     optimizer.exclude_from_weight_decay(var_list=spared)
     optimizer.build(variables)
-    _scale_rates(optimizer, [(v, tuning.rate) for v, tuning in tunings if tuning.rate != 1])
+    _scale_rates(optimizer, [(v, t.rate) for v, t in tunings if t.rate != 1 and not t.adam])
+    _add_adams(optimizer, [(v, t) for v, t in tunings if t.adam], settings.learning_rate)
     return optimizer
 
 
@@ -89,3 +90,59 @@ def _scale_rates(optimizer: keras.optimizers.Optimizer, rates: Sequence[tuple[An
             variable.assign(before + factor * (variable - before))
 
     optimizer.update_step = update_step
+
+
+def _add_adams(
+    optimizer: keras.optimizers.Optimizer,
+    tuned: Sequence[tuple[Any, Tuning]],
+    highest_rate: float,
+) -> None:
+    """Lets some variables be moved by Adam (Kingma & Ba 2015, algorithm 1), at rates of their own.
+
+    Args:
+        tuned: each with how; its averages join the optimizer's variables.
+        highest_rate: of the optimizer's schedule.
+    """
+    if not tuned:
+        return
+    adams = {variable._unique_id: _Adam(optimizer, variable, tuning) for variable, tuning in tuned}
+    update = optimizer.update_step
+
+    def update_step(gradient: tf.Tensor, variable: Any) -> None:
+        adam = adams.get(variable._unique_id)
+        if adam is None:
+            update(gradient, variable)
+        else:
+            adam.update(gradient, optimizer.iterations, optimizer.learning_rate / highest_rate)
+
+    optimizer.update_step = update_step
+
+
+class _Adam:
+    """Moves one variable.
+
+    Args:
+        optimizer: keeps the averages of gradient and squared gradient among its variables.
+    """
+
+    BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of the paper
+
+    def __init__(
+        self, optimizer: keras.optimizers.Optimizer, variable: Any, tuning: Tuning
+    ) -> None:
+        self.variable, self.tuning = variable, tuning
+        self.mean, self.square = (
+            optimizer.add_variable_from_reference(variable, f"own_{name}") for name in "mv"
+        )
+
+    def update(self, gradient: tf.Tensor, iterations: tf.Tensor, share: tf.Tensor) -> None:
+        """One step, at a share of its highest learning rate."""
+        done = tf.cast(iterations + 1, gradient.dtype)
+        self.mean.assign_add((gradient - self.mean) * (1 - self.BETA_1))
+        self.square.assign_add((tf.square(gradient) - self.square) * (1 - self.BETA_2))
+        mean = self.mean / (1 - self.BETA_1**done)
+        square = self.square / (1 - self.BETA_2**done)
+        move = self.tuning.rate * share * mean / (tf.sqrt(square) + self.EPSILON)
+        if self.tuning.relative:
+            move = move * tf.abs(self.variable)
+        self.variable.assign_sub(move)
