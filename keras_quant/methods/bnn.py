@@ -9,7 +9,8 @@ training begins, where the paper leaves that to batch norm: a net goes on from i
 Of activations that are never negative, behind a ReLU, 0 and 1 stand for -1 and 1: half the sum of
 signs and 1, which is the same to the batch norm behind the next kernel, but for the padding, which
 is 0 then; the gradient passes between the two. What the scheme gives more bits, such as sums, the
-first and the last layer, has calibrated activations that stay as they are, and kernels as LSQ's.
+first and the last layer, has calibrated activations that stay as they are, and kernels as LSQ's,
+of 8 bits with codes -63 .. 63.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ from keras_quant.qparams import QParams
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, tf
 
+NAMES = ("Bnn", "BnnWide")
+WIDEST = 63
+
 
 @keras.utils.register_keras_serializable("keras_quant")
 class ClipToOne(keras.constraints.Constraint):
@@ -59,13 +63,27 @@ class BnnTwin(Twin):
         return np.asarray(self.kernel_scale, np.float64)
 
 
+class BnnWideTwin(lsq.LsqTwin):
+    """LSQ's kernel of 2 bits or more, of 8 with codes -63 .. 63.
+
+    Where a sign follows, integers have to say halves of a sum, and so multiply all codes by 2, for
+    which -127 .. 127 leave no room (`lower.signs`).
+    """
+
+    @property
+    def codes(self) -> tuple[int, int]:
+        """The lowest and the highest code."""
+        return (-WIDEST, WIDEST) if self.bits == 8 else super().codes
+
+
 TWINS = make_twins("Bnn", BnnTwin)
+WIDE_TWINS = make_twins("BnnWide", BnnWideTwin)
 
 
 def wrap(layer: keras.layers.Layer, spec: QuantSpec, options: Any) -> keras.layers.Layer:
     """Makes a twin of signs, or LSQ's where there are more bits."""
     if spec.bits > 1:
-        return lsq.wrap(layer, spec, lsq.LsqOptions())
+        return lsq.make_twin(layer, spec, WIDE_TWINS)
     kind = type(layer).__name__
     constraint = "depthwise_constraint" if kind == "DepthwiseConv2D" else "kernel_constraint"
     twin = twin_of(layer, spec, TWINS, **{constraint: ClipToOne()})
@@ -86,14 +104,15 @@ def activation(name: str, grid: QParams, step: None, options: NoOptions) -> kera
 METHOD = Method(
     maker=Maker(wrap=wrap, activation=activation, options=NoOptions),
     reader=Reader(
-        stands_for={f"{name}{kind}": kind for name in ("Bnn", "Lsq") for kind in KINDS},
-        kernel=lambda layer: read_twin(layer, TWINS) or lsq.METHOD.reader.kernel(layer),
+        stands_for={f"{name}{kind}": kind for name in NAMES for kind in KINDS},
+        kernel=lambda layer: read_twin(layer, TWINS) or read_twin(layer, WIDE_TWINS),
         activation=read_sign,
-        movable=lambda layer: movable_of(layer, TWINS),
+        movable=lambda layer: movable_of(layer, TWINS) or movable_of(layer, WIDE_TWINS),
     ),
     files=FileNames(
-        classes=frozenset({"SignGrid", "ClipToOne", *(f"Bnn{kind}" for kind in KINDS)})
-        | lsq.METHOD.files.classes
+        classes=frozenset({"SignGrid", "ClipToOne"})
+        | {f"{name}{kind}" for name in NAMES for kind in KINDS}
     ),
+    tunings={"kernel_scale": lsq.STEP},
     real_steps=True,
 )

@@ -14,6 +14,7 @@ largest |tanh(w)| is that of an output channel, unless the scheme says otherwise
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,8 @@ class DorefaTwin(Twin):
         super().__init__(*args, **kwargs)
         self.gradient_bits = int(gradient_bits)
         if self.gradient_bits != FLOAT_BITS:
-            # Set back by `training.loop` for each epoch, as a Dropout's is.
-            self._random_generator = keras.backend.RandomGenerator(None, rng_type="stateful")
-            self._random_generator._maybe_init()
+            # Of the noise; set back by `training.loop` for each epoch, as a Dropout's is.
+            self._random_generator = SimpleNamespace(_generator=tf.random.Generator.from_seed(0))
 
     def add_variables(self) -> None:
         if self.bits > 1:

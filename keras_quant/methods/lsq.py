@@ -12,6 +12,7 @@ multiplies them, so that they stay above 0; an offset is a whole number of codes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,10 +80,21 @@ class LsqGrid(StepGrid):
 
 
 def wrap(layer: keras.layers.Layer, spec: QuantSpec, options: Any) -> keras.layers.Layer:
-    """Makes a twin whose steps are those that err least on the layer's kernel."""
+    """Makes the twin of a layer. Raises: SchemeError: one bit has no step to learn."""
     if spec.bits == 1:
         refuse_bits(layer, spec, "lsq learns the step of 2 to 8")
-    twin = twin_of(layer, spec, TWINS)
+    return make_twin(layer, spec, TWINS)
+
+
+def make_twin(
+    layer: keras.layers.Layer, spec: QuantSpec, twins: Mapping[str, Any]
+) -> keras.layers.Layer:
+    """Makes a twin whose steps are those that err least on the layer's kernel.
+
+    Args:
+        twins: those of LsqTwin, or of a class of it.
+    """
+    twin = twin_of(layer, spec, twins)
     kernel = float_kernel(layer)
     axes = shared_axes(twin.kind, kernel.ndim, spec.per_channel)
     twin.first = {"kernel_scale": least_squares_scale(kernel, twin.codes, axes)}
