@@ -8,7 +8,12 @@ from typing import Any
 
 import click
 
-from keras_quant.cli.options import model_options_option, overrides_option, preprocess_option
+from keras_quant.cli.options import (
+    first_last_option,
+    model_options_option,
+    overrides_option,
+    preprocess_option,
+)
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.methods import DEFAULT_METHOD, METHODS
 
@@ -22,6 +27,7 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 @preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
 @click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
+@first_last_option
 @overrides_option
 @click.option(
     "--method",

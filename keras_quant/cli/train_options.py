@@ -39,6 +39,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         scheme=options["scheme"],
         overrides=options["overrides"],
         method=options["method"],
+        first_last=options["first_last"],
     )
     return TrainSettings(
         scheme=scheme,
@@ -57,9 +58,14 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
 
 
 def choose_scheme(
-    *, bits: str | None, scheme: str | None, overrides: Sequence[str], method: str = DEFAULT_METHOD
+    *,
+    bits: str | None,
+    scheme: str | None,
+    overrides: Sequence[str],
+    method: str = DEFAULT_METHOD,
+    first_last: str | None = None,
 ) -> Scheme:
-    """The scheme that --bits, --scheme, --set and --method ask for together.
+    """The scheme that --bits, --first-last, --scheme, --set and --method ask for together.
 
     Raises:
         UsageError: they contradict each other.
@@ -67,11 +73,19 @@ def choose_scheme(
     """
     if bits is not None and scheme is not None:
         raise UsageError("--bits and --scheme both name bits: give one of them")
+    if first_last is not None and (scheme is not None or method == "float"):
+        raise UsageError(
+            "--first-last goes with --bits; a scheme says it itself, in rules that match @first "
+            "and @last, and float has no bits"
+        )
     if method == "float":
         if bits is not None or scheme is not None or overrides:
             raise UsageError("--method float has no bits: leave out --bits, --scheme and --set")
         return load_scheme("float")
-    base = load_scheme(scheme) if scheme else scheme_from_bits(bits or DEFAULT_BITS)
+    if scheme:
+        base = load_scheme(scheme)
+    else:
+        base = scheme_from_bits(bits or DEFAULT_BITS, ends=first_last or "8")
     return with_overrides(base, overrides)
 
 
