@@ -51,6 +51,7 @@ class LoopSettings:
         distill: share of the teacher's answers in the loss, see `distill.distilled_loss`; 0 is
             the labels alone.
         loss_weights: of the outputs' losses, in their order; () weighs all by 1.
+        accumulate: batches whose gradients are averaged for one update.
     """
 
     epochs: int
@@ -62,6 +63,7 @@ class LoopSettings:
     tensorboard: Path | None = None
     distill: float = 0.0
     loss_weights: tuple[float, ...] = ()
+    accumulate: int = 1
 
 
 def train_epochs(
@@ -70,7 +72,7 @@ def train_epochs(
     dataset: Dataset,
     settings: LoopSettings,
     *,
-    teacher: keras.Model | None = None,
+    teacher: Callable[..., Any] | None = None,
     folder: Path,
     resume: bool,
     progress: Progress,
@@ -80,7 +82,8 @@ def train_epochs(
     Args:
         model: the float32 model that is validated, and that holds the weights at the end.
         trained: the model that is trained: model itself, or its twin in bfloat16.
-        teacher: the float model whose answers are learned too; None where settings.distill is 0.
+        teacher: gives the logits that are learned too, see `distill.with_answers`; None where
+            settings.distill is 0.
         folder: where checkpoint.npz and history.csv go.
         resume: go on from the folder's checkpoint where there is one.
     Returns: a row an epoch.
@@ -96,6 +99,7 @@ def train_epochs(
         steps_per_epoch=batches.steps_per_epoch,
         epochs=settings.epochs,
         tunings=tuned_variables(layers_by_name(trained).values()),
+        accumulate=settings.accumulate,
     )
     outputs = _Outputs.of(model, dataset, settings)
     outputs.compile(trained, optimizer)
@@ -232,7 +236,7 @@ def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None
 
 def _epoch(
     model: keras.Model,
-    teacher: keras.Model | None,
+    teacher: Callable[..., Any] | None,
     batches: TrainBatches,
     outputs: _Outputs,
     *,

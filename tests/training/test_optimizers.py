@@ -144,3 +144,30 @@ def test_sgd_has_nesterov_momentum() -> None:
 def test_adam_first_step_is_the_rate() -> None:
     settings = OptimizerSettings(name="adam", learning_rate=0.1, schedule="constant")
     np.testing.assert_allclose(updated(settings, ["w"], gradient=5.0), [0.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_accumulated_batches_move_variables_as_their_mean_does(name: str) -> None:
+    settings = OptimizerSettings(name=name, learning_rate=0.1, weight_decay=0.1)
+    gradients = [1.0, 3.0, -2.0, 0.5, 0.25, 9.0]
+    kept = {}
+    for accumulate in (1, 2):
+        kernel = tf.Variable(1.0, name="kernel")
+        step = tf.Variable(0.5, name="scale")
+        optimizer = make_optimizer(
+            settings,
+            [kernel, step],
+            steps_per_epoch=3 * accumulate,
+            epochs=1,
+            tunings=[(step, Tuning(rate=0.01, adam=True))],
+            accumulate=accumulate,
+        )
+        apply = tf.function(
+            lambda g, o=optimizer, k=kernel, s=step: o.apply_gradients([(g, k), (g, s)])
+        )
+        given = gradients if accumulate == 2 else np.mean(np.reshape(gradients, (3, 2)), axis=1)
+        for gradient in given:
+            apply(tf.constant(gradient, tf.float32))
+        assert int(optimizer.iterations) == 3
+        kept[accumulate] = [float(kernel), float(step)]
+    assert kept[2] == pytest.approx(kept[1], rel=FLOAT32_ROUNDING)
