@@ -25,6 +25,7 @@ from keras_quant.files import write_json
 from keras_quant.jobs.export import stored_limits
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.lower import lower_exactly
+from keras_quant.methods import DEFAULT_METHOD, METHODS
 from keras_quant.model.files import load_model
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.pixels import normalize
@@ -48,6 +49,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="of the float model")
     parser.add_argument("--run", type=Path, help="finished float run to take instead")
     parser.add_argument("--bits", nargs="*", help="widths, as w4a4 [default: all 72]")
+    parser.add_argument(
+        "--method", default=DEFAULT_METHOD, help=f"one of {', '.join(METHODS)}; not trained"
+    )
     parser.add_argument("--to", nargs="*", default=list(FORMATS), help="targets")
     arguments = parser.parse_args()
     dataset = load_dataset(arguments.dataset)
@@ -67,9 +71,12 @@ def main() -> None:
     rows = [
         row
         for bits in widths
-        for row in _proven(source, bits, calibration, test, targets=arguments.to)
+        for row in _proven(
+            source, bits, calibration, test, targets=arguments.to, method=arguments.method
+        )
     ]
-    _print(f"{arguments.dataset}, {source.name}, {len(test):,} test images", rows)
+    title = f"{arguments.dataset}, {source.name}, {arguments.method}, {len(test):,} test images"
+    _print(title, rows)
     if arguments.json is not None:
         write_json(arguments.json, {f"{bits} {name}": proof for bits, name, proof, _ in rows})
 
@@ -84,10 +91,11 @@ def _proven(
     test: np.ndarray,
     *,
     targets: list[str],
+    method: str,
 ) -> list[Row]:
     """The proofs of one width's files."""
     formats = [FORMATS[name] for name in targets]
-    model = fake_quantized(source, bits, calibration)
+    model = fake_quantized(source, bits, calibration, method)
     snap = lower_exactly(model, limits=stored_limits(formats))
     reals = normalize(test, UNIT)
     proofs = prove_all(

@@ -61,6 +61,11 @@ def accuracy(record: RunRecord, *, at_least: float | None = None) -> Result:
     )
 
 
+def file_accuracy(record: RunRecord) -> float:
+    """The test accuracy of the TFLite file, in %."""
+    return _figure(record, "accuracy", "TFLite file")
+
+
 def loss_against(reference: Result, result: Result, *, at_most: float | None) -> Result:
     """How much accuracy is lost against a reference, in points.
 

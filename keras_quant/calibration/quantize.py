@@ -9,7 +9,7 @@ from keras_quant.calibration.collect import Statistics, fingerprint
 from keras_quant.calibration.statistics import TensorStatistics
 from keras_quant.errors import DataError
 from keras_quant.methods import DEFAULT_METHOD, load_method
-from keras_quant.prepare import Plan, plan, with_grids, wrap
+from keras_quant.prepare import Plan, plan, with_grids, with_real_steps, wrap
 from keras_quant.prepare.adjust.correct_bias import correct_biases, kernel_inputs
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import GridSpec, QParams
@@ -46,7 +46,7 @@ def quantize(
     """
     if is_float(scheme):
         return source
-    planned = plan(source, scheme)
+    planned = with_real_steps(plan(source, scheme), method)
     check_statistics(statistics, planned, source, post_training=post_training)
     calibrated = with_grids(planned, choose_grids(planned, statistics, calibrator))
     inputs = choose_input_grids(planned, statistics, calibrator)

@@ -20,6 +20,11 @@ overrides_option = click.option(
     help="Bits of some layers on top of the scheme, as in --set conv1=w8a8.",
 )
 
+first_last_option = click.option(
+    "--first-last",
+    help="Weights of the first and last layer under --bits: 8, same or float [default: 8].",
+)
+
 preprocess_option = click.option(
     "--preprocess",
     metavar="NAME",

@@ -8,7 +8,12 @@ from typing import Any
 
 import click
 
-from keras_quant.cli.options import model_options_option, overrides_option, preprocess_option
+from keras_quant.cli.options import (
+    first_last_option,
+    model_options_option,
+    overrides_option,
+    preprocess_option,
+)
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.methods import DEFAULT_METHOD, METHODS
 
@@ -22,6 +27,7 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 @preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
 @click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
+@first_last_option
 @overrides_option
 @click.option(
     "--method",
@@ -48,7 +54,27 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 @click.option("--precision", default="float32", show_default=True, help="float32 or bf16.")
 @click.option("--from", "parent", type=click.Path(path_type=Path), help="Run to start from.")
 @click.option(
-    "--distill", default=0.0, show_default=True, help="Share of the parent's answers in the loss."
+    "--distill",
+    metavar="SHARE|RUN|FILE",
+    help="Learn a teacher's answers beside the labels: the parent's with a share of 0 to 1, or "
+    "those of a run or Keras file.",
+)
+@click.option(
+    "--distill-share", type=float, help="Of a named teacher's answers in the loss [default: 0.9]."
+)
+@click.option(
+    "--progressive",
+    metavar="BITS,BITS,...",
+    help="In place of --bits: a run for each, from the weights of the last, as in 4,3,2.",
+)
+@click.option(
+    "--accumulate",
+    default=1,
+    show_default=True,
+    help="Batches whose gradients are averaged for one update.",
+)
+@click.option(
+    "--reestimate-norms", is_flag=True, help="Measure batch-norm statistics again at the end."
 )
 @click.option(
     "--loss-weights",
@@ -77,30 +103,46 @@ def train(as_json: bool, **options: Any) -> None:
     Examples:
       kq train --bits 4
       kq train --bits w2a4 --model resnet20 --dataset cifar10 --from models/float
+      kq train --method lsq --progressive 4,3,2 --from models/float --distill 0.9
     """
-    from keras_quant.cli.train_options import run_path, settings_from
+    from keras_quant.cli.train_options import progressive_schemes, run_path, settings_from
 
+    schemes = progressive_schemes(options)
     settings = settings_from(options)
     path = run_path(options, settings)
+    from keras_quant.jobs.progressive import train_progressively
     from keras_quant.jobs.train import train as train_run
     from keras_quant.runs.progress import Progress
 
-    result = train_run(
-        settings,
-        path,
-        command=tuple(sys.argv),
-        overwrite=options["overwrite"],
-        resume=options["resume"],
-        progress=Progress(),
-    )
+    same: dict[str, Any] = {
+        "command": tuple(sys.argv),
+        "overwrite": options["overwrite"],
+        "resume": options["resume"],
+        "progress": Progress(),
+    }
+    if schemes:
+        results = train_progressively(
+            settings, schemes, lambda scheme: run_path(options, settings, stage=scheme), **same
+        )
+        if as_json:
+            print_json([_as_dict(result) for result in results])
+            return
+        for result in results:
+            _print(result)
+        return
+    result = train_run(settings, path, **same)
     if as_json:
-        print_json({"run": result.folder.path, **_as_dict(result)})
+        print_json(_as_dict(result))
         return
     _print(result)
 
 
 def _as_dict(result: Any) -> dict[str, Any]:
-    return {"record": result.record, "parity": result.export.parity}
+    return {
+        "run": result.folder.path,
+        "record": result.record,
+        "parity": result.export.parity,
+    }
 
 
 def _print(result: Any) -> None:

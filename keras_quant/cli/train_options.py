@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_quant import methods
-from keras_quant.errors import UsageError
+from keras_quant.errors import SchemeError, UsageError
 from keras_quant.methods import DEFAULT_METHOD
-from keras_quant.schemes.bits import freed, scheme_from_bits, with_overrides
+from keras_quant.schemes.bits import freed, parse_bits, scheme_from_bits, with_overrides
 from keras_quant.schemes.file import load_scheme
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.training.optimizer_settings import OptimizerSettings
@@ -21,9 +21,10 @@ DEFAULT_BITS = "4"
 # Options that are fields of TrainSettings as they are.
 _FIELDS = (
     *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
-    *("augment", "patience", "precision", "parent", "distill", "tensorboard"),
-    *("preprocess", "threads"),
+    *("augment", "patience", "precision", "parent", "tensorboard"),
+    *("preprocess", "threads", "accumulate", "reestimate_norms"),
 )
+DEFAULT_SHARE = 0.9
 
 
 def settings_from(options: Mapping[str, Any]) -> TrainSettings:
@@ -35,11 +36,14 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     """
     from keras_quant.jobs.train_settings import TrainSettings
 
+    teacher, share = parse_distill(options["distill"], options["distill_share"])
+    widths = options["progressive"]
     scheme = choose_scheme(
-        bits=options["bits"],
+        bits=widths.split(",")[0] if widths else options["bits"],
         scheme=options["scheme"],
         overrides=options["overrides"],
         method=options["method"],
+        first_last=options["first_last"],
     )
     return TrainSettings(
         scheme=scheme,
@@ -53,14 +57,21 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
             warmup_epochs=options["warmup"],
         ),
         loss_weights=parse_weights(options["loss_weights"]),
+        distill=share,
+        teacher=teacher,
         **{name: options[name] for name in _FIELDS},
     )
 
 
 def choose_scheme(
-    *, bits: str | None, scheme: str | None, overrides: Sequence[str], method: str = DEFAULT_METHOD
+    *,
+    bits: str | None,
+    scheme: str | None,
+    overrides: Sequence[str],
+    method: str = DEFAULT_METHOD,
+    first_last: str | None = None,
 ) -> Scheme:
-    """The scheme that --bits, --scheme, --set and --method ask for together.
+    """The scheme that --bits, --first-last, --scheme, --set and --method ask for together.
 
     Raises:
         UsageError: they contradict each other.
@@ -68,15 +79,92 @@ def choose_scheme(
     """
     if bits is not None and scheme is not None:
         raise UsageError("--bits and --scheme both name bits: give one of them")
+    if first_last is not None and (scheme is not None or method == "float"):
+        raise UsageError(
+            "--first-last goes with --bits; a scheme says it itself, in rules that match @first "
+            "and @last, and float has no bits"
+        )
     if method == "float":
         if bits is not None or scheme is not None or overrides:
             raise UsageError("--method float has no bits: leave out --bits, --scheme and --set")
         return load_scheme("float")
     if scheme:
         return with_overrides(load_scheme(scheme), overrides)
-    chosen = scheme_from_bits(bits or methods.DEFAULT_BITS.get(method, DEFAULT_BITS))
-    chosen = with_overrides(chosen, overrides)
+    given = bits or methods.DEFAULT_BITS.get(method, DEFAULT_BITS)
+    chosen = with_overrides(scheme_from_bits(given, ends=first_last or "8"), overrides)
     return freed(chosen) if method in methods.WITH_ZERO_POINTS else chosen
+
+
+def progressive_schemes(options: Mapping[str, Any]) -> list[Scheme]:
+    """The schemes of --progressive, in order; none where it is not given.
+
+    Raises:
+        UsageError: it is given with other bits, or widths rise.
+        SchemeError: a width cannot be read.
+    """
+    if not options["progressive"]:
+        return []
+    if options["bits"] is not None or options["scheme"] is not None:
+        raise UsageError("--progressive names bits itself: leave out --bits and --scheme")
+    if options["method"] == "float":
+        raise UsageError("--method float has no bits: leave out --progressive")
+    texts = options["progressive"].split(",")
+    check_falling(texts)
+    return [
+        choose_scheme(
+            bits=text,
+            scheme=None,
+            overrides=options["overrides"],
+            method=options["method"],
+            first_last=options["first_last"],
+        )
+        for text in texts
+    ]
+
+
+def check_falling(texts: Sequence[str]) -> None:
+    """Checks widths such as "4", "w3a3", "2".
+
+    Raises:
+        UsageError: there are fewer than two, or one is not fewer bits than the one before.
+        SchemeError: one cannot be read.
+    """
+    given = f"--progressive {','.join(texts)}"
+    if len(texts) < 2:
+        raise UsageError(f"{given}: give two widths or more, as in 4,3,2; --bits takes one")
+    bits = [_both_bits(text) for text in texts]
+    for before, after, text in zip(bits, bits[1:], texts[1:], strict=False):
+        if after == before or any(b > a for a, b in zip(before, after, strict=True)):
+            raise UsageError(
+                f"{given}: {text} is not fewer bits than what comes before it; widths fall, as in "
+                "4,3,2"
+            )
+
+
+def _both_bits(text: str) -> tuple[int, int]:
+    weight, activation = parse_bits(text)
+    if weight is None or activation is None:
+        raise SchemeError(f"--progressive: {text!r} names only one of weights and activations")
+    return weight.bits, activation.bits
+
+
+def parse_distill(text: str | None, share: float | None) -> tuple[Path | None, float]:
+    """Reads what stands behind --distill: a share of the parent's answers, or a teacher.
+
+    Returns: the teacher, None for the parent; and the share of its answers.
+    Raises:
+        UsageError: --distill-share without a teacher.
+    """
+    try:
+        own = float(text) if text is not None else 0.0
+    except ValueError:
+        return Path(str(text)), DEFAULT_SHARE if share is None else share
+    if share is not None:
+        raise UsageError(
+            "--distill-share goes with a teacher that --distill names; of the parent's answers "
+            "--distill gives the share itself, as in --distill 0.9"
+        )
+    return None, own
 
 
 def parse_weights(text: str | None) -> tuple[float, ...]:
@@ -115,16 +203,23 @@ def _number(text: str) -> int | float | str:
     return text
 
 
-def run_path(options: Mapping[str, Any], settings: TrainSettings) -> Path:
+def run_path(
+    options: Mapping[str, Any], settings: TrainSettings, *, stage: Scheme | None = None
+) -> Path:
     """The folder of the run: --out / --name, or a name made of dataset, model and scheme.
+
+    Args:
+        stage: of several runs the scheme of this one, which a name is followed by.
 
     Raises:
         UsageError: the name is not that of a folder below --out.
     """
-    name = options["name"]
+    name, scheme = options["name"], stage or settings.scheme
+    if name is not None and stage is not None:
+        name = f"{name}-{stage.name}"
     if name is None:
         model = settings.model.rpartition(":")[0] or settings.model
-        parts = (Path(settings.dataset).stem, Path(model).stem, settings.scheme.name)
+        parts = (Path(settings.dataset).stem, Path(model).stem, scheme.name)
         name = "-".join(parts)
     return plain_path(options["out"], name)
 

@@ -8,9 +8,12 @@ then the export.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from keras_quant import runs
 from keras_quant.calibration.collect import Statistics
@@ -22,6 +25,7 @@ from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.source import build_float, tasks_of_model
+from keras_quant.jobs.teacher import Teacher, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.model.files import save_model
@@ -38,6 +42,9 @@ from keras_quant.schemes.scheme import is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
 from keras_quant.training.loop import LoopSettings, train_epochs
+from keras_quant.training.norms import reestimate_norms
+
+NORM_IMAGES = 4096  # of which statistics of batch norms are measured again: 32 batches of 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,11 +95,20 @@ def train(
     planned = plan(source, settings.scheme)
     record = begin_record(settings, dataset, planned.float_layers, command)
     with _open(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
+        teacher = _teacher(settings, source, dataset)
         statistics = _collected(planned, source, dataset, settings, folder, progress)
         model = _quantized(source, settings, statistics)
         lower(model)  # what cannot be lowered is said before training, not after
         _train(
-            model, source, statistics, dataset, settings, folder, resume=resume, progress=progress
+            model,
+            source,
+            teacher,
+            statistics,
+            dataset,
+            settings,
+            folder,
+            resume=resume,
+            progress=progress,
         )
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
@@ -124,6 +140,30 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
 def _of_parent(parent: Path | None) -> Preprocessing | None:
     """What pixels became in front of the model whose weights are taken."""
     return None if parent is None else records.load(parent).dataset.preprocess
+
+
+def finished(path: Path, settings: TrainSettings) -> bool:
+    """Whether a folder holds a run of some settings that has come to its end.
+
+    Raises:
+        RunError: it holds one of other settings, or no run.
+    """
+    if not path.exists():
+        return False
+    begun = records.load(path)
+    if begun.status != "exported":
+        return False
+    dataset = load_dataset(
+        settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
+    )
+    dataset = dataclasses.replace(dataset, preprocessing=begun.dataset.preprocess)
+    expected = begin_record(settings, dataset, begun.float_layers, ())
+    if differing := records.differing_settings(begun, expected):
+        raise RunError(
+            f"{path}: a finished run with other settings ({', '.join(differing)}); --overwrite "
+            "trains it anew"
+        )
+    return True
 
 
 @contextlib.contextmanager
@@ -189,6 +229,7 @@ def _quantized(
 def _train(
     model: keras.Model,
     source: keras.Model,
+    teacher: Teacher | None,
     statistics: Statistics | None,
     dataset: Dataset,
     settings: TrainSettings,
@@ -208,6 +249,7 @@ def _train(
         patience=settings.patience,
         tensorboard=folder.tensorboard if settings.tensorboard else None,
         distill=settings.distill,
+        accumulate=settings.accumulate,
         loss_weights=settings.loss_weights,
     )
     trained = model
@@ -223,7 +265,7 @@ def _train(
             trained,
             dataset,
             loop_settings,
-            teacher=source if settings.distill else None,
+            teacher=teacher,
             folder=folder.path,
             resume=resume,
             progress=progress,
@@ -231,6 +273,26 @@ def _train(
     except TrainingError:
         save_model(model, folder.model)
         raise
+    if settings.reestimate_norms:
+        count = reestimate_norms(model, _norm_batches(dataset, settings.batch_size))
+        progress.say(f"measured the statistics of {count} batch norms again")
+
+
+def _norm_batches(dataset: Dataset, batch_size: int) -> Iterator[np.ndarray]:
+    """Batches of training images at even distances, up to NORM_IMAGES."""
+    size = min(batch_size, len(dataset.train))
+    count = max(1, min(NORM_IMAGES, len(dataset.train)) // size)
+    order = np.arange(count * size) * len(dataset.train) // (count * size)
+    # Every COUNTth of them, so that each batch has images of all classes of a folder.
+    for start in range(count):
+        yield dataset.reals(dataset.train.x[order[start::count]])
+
+
+def _teacher(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
+    """Whose answers are learned: those of the model named, or of the float model."""
+    if not settings.distill:
+        return None
+    return source if settings.teacher is None else load_teacher(settings.teacher, dataset)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,10 @@ class TrainSettings:
         patience: see LoopSettings.
         precision: of the arithmetic of training; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
-        distill: share of the parent's answers in the loss, 0 to 1; see `distill`.
+        distill: share of the teacher's answers in the loss, 0 to 1; see `distill`.
+        teacher: a run's folder or a Keras file; None means the parent.
+        accumulate: batches whose gradients are averaged for one update.
+        reestimate_norms: measure statistics of batch norms again at the end, see `training.norms`.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
@@ -62,6 +65,9 @@ class TrainSettings:
     precision: str = "float32"
     parent: Path | None = None
     distill: float = 0.0
+    teacher: Path | None = None
+    accumulate: int = 1
+    reestimate_norms: bool = False
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
@@ -72,7 +78,11 @@ class TrainSettings:
         """What is out of range, one text each."""
         found = [
             f"{option} is {value}; 1 or more is allowed"
-            for option, value in (("--epochs", self.epochs), ("--batch-size", self.batch_size))
+            for option, value in (
+                ("--epochs", self.epochs),
+                ("--batch-size", self.batch_size),
+                ("--accumulate", self.accumulate),
+            )
             if value < 1
         ]
         if self.patience < 0:
@@ -85,8 +95,13 @@ class TrainSettings:
             )
         if not 0 <= self.distill <= 1:
             found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
-        if self.distill and (self.parent is None or is_float(self.scheme)):
-            found.append("--distill needs a parent, given with --from RUN, and a scheme with bits")
+        if self.distill and (
+            (self.parent is None and self.teacher is None) or is_float(self.scheme)
+        ):
+            found.append(
+                "--distill needs a parent, given with --from RUN, or a teacher, --distill FILE or "
+                "RUN, and a scheme with bits"
+            )
         if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
             found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
         if not 0 <= self.seed <= MAX_SEED:
@@ -139,6 +154,9 @@ def begin_record(
             patience=settings.patience,
             parent=None if settings.parent is None else str(settings.parent),
             distill=settings.distill,
+            teacher=None if settings.teacher is None else str(settings.teacher),
+            accumulate=settings.accumulate,
+            reestimate_norms=settings.reestimate_norms,
             loss_weights=settings.loss_weights,
             threads=settings.threads,
         ),

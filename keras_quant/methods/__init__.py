@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 METHODS = {
     "qkeras": "keras_quant.methods.qkeras:METHOD",
     "tfmot": "keras_quant.methods.tfmot:METHOD",
+    "lsq": "keras_quant.methods.lsq:METHOD",
+    "pact": "keras_quant.methods.pact:METHOD",
+    "dorefa": "keras_quant.methods.dorefa:METHOD",
+    "bnn": "keras_quant.methods.bnn:METHOD",
 }
 """By the name of each method the module that makes it, and what it is called there."""
 

@@ -36,9 +36,19 @@ def fused_kernels() -> Iterator[None]:
         _FUSED.reset(token)
 
 
-def fused_kernels_are_on() -> bool:
-    """Whether what is traced may use them, see `fused_kernels`."""
+def fuses_kernels() -> bool:
+    """Whether what is traced may use them."""
     return _FUSED.get()
+
+
+def fake_quant_bits(levels: int) -> int | None:
+    """The bits of TensorFlow's fake-quantize kernels that have so many levels.
+
+    Returns: 2 to 8; negative of as many bits in narrow range, which are one level fewer; None where
+        they have no such number of levels.
+    """
+    full = {2**bits: bits for bits in range(2, 9)}
+    return full.get(levels) or -full.get(levels + 1, 0) or None
 
 
 def fake_quant(x: tf.Tensor, *, step: float, qmin: int, qmax: int) -> tf.Tensor:
@@ -53,18 +63,10 @@ def fake_quant(x: tf.Tensor, *, step: float, qmin: int, qmax: int) -> tf.Tensor:
         x is 1 where step * qmin <= x <= step * qmax (above qmin for qmin = 0), else 0, as
         QKeras' (Coelho et al. 2021, section 3) and PACT's with a fixed clipping value.
     """
-    low, high, levels = step * qmin, step * qmax, qmax - qmin + 1
-    if (
-        fused_kernels_are_on()
-        and x.dtype == tf.float32
-        and levels in (*_powers(2, 8), *_narrow(2, 8))
-    ):
+    low, high, bits = step * qmin, step * qmax, fake_quant_bits(qmax - qmin + 1)
+    if fuses_kernels() and x.dtype == tf.float32 and bits is not None:
         return tf.quantization.fake_quant_with_min_max_args(
-            x,
-            min=low,
-            max=high,
-            num_bits=levels.bit_length() - (levels & (levels - 1) == 0),
-            narrow_range=levels & (levels - 1) != 0,
+            x, min=low, max=high, num_bits=abs(bits), narrow_range=bits < 0
         )
 
     @tf.custom_gradient
@@ -78,14 +80,6 @@ def fake_quant(x: tf.Tensor, *, step: float, qmin: int, qmax: int) -> tf.Tensor:
         return codes * tf.cast(step, x.dtype), gradient
 
     return straight_through(x)
-
-
-def _powers(first: int, last: int) -> list[int]:
-    return [2**bits for bits in range(first, last + 1)]
-
-
-def _narrow(first: int, last: int) -> list[int]:
-    return [levels - 1 for levels in _powers(first, last)]
 
 
 @keras.utils.register_keras_serializable("keras_quant")

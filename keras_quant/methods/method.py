@@ -149,10 +149,16 @@ class Tuning:
     Attributes:
         rate: its learning rate, as a multiple of the run's.
         decays: whether weight decay pulls it to zero, as it does kernels.
+        adam: it has an Adam of its own, whatever moves the kernels; then rate is the highest
+            learning rate of that, and follows the run's schedule.
+        relative: moves are multiplied by what it holds, as if its logarithm were learned: it is
+            above 0, and no scale of its layer changes how it is trained.
     """
 
     rate: float = 1.0
     decays: bool = False
+    adam: bool = False
+    relative: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +169,8 @@ class Method:
         tunings: by the last part of the name of each trainable variable that is the method's own
             how it is trained.
         post_training: options, in place of the defaults, for weights that are not trained further.
+        real_steps: its activations have steps of any size, also where a scheme, which leaves that
+            to the method, says powers of two.
     """
 
     maker: Maker
@@ -170,3 +178,4 @@ class Method:
     files: FileNames
     tunings: Mapping[str, Tuning] = field(default_factory=dict)
     post_training: tuple[tuple[str, OptionValue], ...] = ()
+    real_steps: bool = False

@@ -10,7 +10,7 @@ is rounding the sum. `wrap` rebuilds the model with the quantizers of a plan.
 
 from __future__ import annotations
 
-from keras_quant.prepare.plan import Plan, plan, with_grids
+from keras_quant.prepare.plan import Plan, plan, with_grids, with_real_steps
 from keras_quant.prepare.wrap import copy_weights, split_float, wrap
 
-__all__ = ["Plan", "copy_weights", "plan", "split_float", "with_grids", "wrap"]
+__all__ = ["Plan", "copy_weights", "plan", "split_float", "with_grids", "with_real_steps", "wrap"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_quant.errors import LoweringError
+from keras_quant.methods import load_method
 from keras_quant.methods.readers import is_quantized
 from keras_quant.methods.rules import check_methods
 from keras_quant.model.operations import COMPUTE, Operations, Quantizer, describe
@@ -80,6 +81,21 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
         in_float=in_float,
         methods={name: found.method for name, found in bits.items() if found.method},
     )
+
+
+def with_real_steps(plan: Plan, method: str) -> Plan:
+    """Frees the scales of activations whose method learns or fits steps of any size.
+
+    Args:
+        method: a name of METHODS, of what no rule names another for.
+    """
+    points = tuple(
+        dataclasses.replace(point, spec=dataclasses.replace(point.spec, power_of_two=False))
+        if load_method(point.method.name if point.method else method).real_steps
+        else point
+        for point in plan.points
+    )
+    return dataclasses.replace(plan, points=points)
 
 
 def with_grids(plan: Plan, grids: Mapping[int, QParams]) -> Plan:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_quant.errors import SchemeError
-from keras_quant.methods import load_method
+from keras_quant.errors import MissingDependencyError, SchemeError
+from keras_quant.methods import METHODS, load_method
 from keras_quant.methods.layers import InputGrid, KeepFloat
 from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
@@ -17,7 +18,7 @@ from keras_quant.model.topology import copy_variables, free_name, layers_by_name
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import QParams
-from keras_quant.schemes.scheme import MethodSpec
+from keras_quant.schemes.scheme import MethodSpec, QuantSpec
 from keras_quant.tf import keras
 
 
@@ -53,13 +54,16 @@ def wrap(
         method: of the layers whose rule names none.
         post_training: kernels get the options that their method has for that.
     Raises:
-        SchemeError: activations that share a scale are to be of several methods.
+        SchemeError: activations that share a scale are to be of several methods; or kernels that
+            their method cannot have, all of them, with the methods that can.
     Returns: a functional model with the same layer names, models inside it opened; quantizers
         that replace no ReLU are called "LAYER_quant", that of an only input "input_quant", with a
         number where a layer has that name; batch norms have a beta, of 0 where they had none.
     """
     makers = _Makers(method, post_training=post_training)
     quantizers = _quantizers(plan, makers)
+
+    refused: list[str] = []
 
     def make_kernel(operation: Operation) -> keras.layers.Layer:
         spec, layer = plan.weights[operation.layer_name], _clone(operation)
@@ -68,10 +72,16 @@ def wrap(
         maker, options = makers.of(plan.methods.get(operation.layer_name))
         layer.build((None, *operation.input_shapes[0]))
         copy_variables(operation.layer, layer)
-        return maker.wrap(layer, spec, options)
+        try:
+            return maker.wrap(layer, spec, options)
+        except SchemeError as error:
+            refused.append(f"{error}; {_those_that_can(layer, spec)}")
+            return layer  # in place of what is reported
 
     grids = _input_grids(plan, input_qparams)
     tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
+    if refused:
+        raise SchemeError("; ".join(refused))
     given, wanted = (
         [tensors[name] for name in names]
         for names in (plan.operations.inputs, plan.operations.outputs)
@@ -79,6 +89,17 @@ def wrap(
     model = keras.Model(_bare(given), _bare(wanted), name=source.name)
     copy_weights(source, model)
     return model
+
+
+def _those_that_can(layer: keras.layers.Layer, spec: QuantSpec) -> str:
+    """The methods that can have a layer's kernel with some bits."""
+    found = []
+    for name in METHODS:
+        with contextlib.suppress(SchemeError, MissingDependencyError):
+            method = load_method(name)
+            method.maker.wrap(layer, spec, options_of(method))
+            found.append(name)
+    return f"methods that have it: {', '.join(found) or 'none'}"
 
 
 class _Makers:

@@ -112,7 +112,10 @@ class TrainingRecord:
         augment: whether images were flipped and cropped at random.
         patience: epochs without gain after which training stopped; 0 for never.
         parent: the run whose weights training started from.
-        distill: share of the parent's answers in the loss; 0 for the labels alone.
+        distill: share of the teacher's answers in the loss; 0 for the labels alone.
+        teacher: a run or file; None for the parent.
+        accumulate: batches whose gradients were averaged for one update.
+        reestimate_norms: whether statistics of batch norms were measured again at the end.
         loss_weights: of the outputs' losses; () where all have 1.
         threads: that TensorFlow computed with; 0 for one a core, see `environment`.
     """
@@ -128,6 +131,9 @@ class TrainingRecord:
     patience: int = 0
     parent: str | None = None
     distill: float = 0.0
+    teacher: str | None = None
+    accumulate: int = 1
+    reestimate_norms: bool = False
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
 

@@ -51,17 +51,26 @@ def _spec(symbol: str | None, *, weight: bool) -> QuantSpec | None:
     return QuantSpec(bits=bits, narrow_range=weight and bits != 2)
 
 
-def scheme_from_bits(text: str) -> Scheme:
+ENDS = ("8", "same", "float")
+
+
+def scheme_from_bits(text: str, *, ends: str = "8") -> Scheme:
     """Makes the usual scheme for bits such as "4" or "w4a8".
 
-    First and last layer keep 8-bit weights, and a global average, which feeds the last
-    layer, is held in 8 bits: together they are under 3 % of a ResNet-20's operations. Up to 3
-    bits, so are the sums of residual nets, and rounded to their bits where a layer with
-    weights reads them: a sum goes through all blocks, and would be rounded again in each.
+    First and last layer keep 8-bit weights, unless `ends` says otherwise, and a global average,
+    which feeds the last layer, is held in 8 bits: together they are under 3 % of a ResNet-20's
+    operations. Up to 3 bits, so are the sums of residual nets, and rounded to their bits where a
+    layer with weights reads them: a sum goes through all blocks, and would be rounded again in
+    each.
 
+    Args:
+        ends: of the weights of first and last layer, one of ENDS: 8 bits, the same as of the
+            others, or float.
     Raises:
         SchemeError: see parse_bits; "w4" or "a4" alone is also refused.
     """
+    if ends not in ENDS:
+        raise SchemeError(f"--first-last {ends!r} is not known; {', '.join(ENDS)} are")
     weight, activation = parse_bits(text)
     if weight is None or activation is None:
         raise SchemeError(f"bits {text!r} name only one of weights and activations: write w4a8")
@@ -74,16 +83,17 @@ def scheme_from_bits(text: str) -> Scheme:
             input=activation if wide_sums else None,
         )
     ]
-    ends = None if weight.is_float else QuantSpec(bits=8)
-    if ends or wide_sums:
-        rules.append(Rule(match="@first", weight=ends))
-        rules.append(Rule(match="@last", weight=ends, input=ACTIVATION_8 if wide_sums else None))
+    kept = None if weight.is_float else {"8": QuantSpec(bits=8), "float": FLOAT}.get(ends)
+    if kept or wide_sums:
+        rules.append(Rule(match="@first", weight=kept))
+        rules.append(Rule(match="@last", weight=kept, input=ACTIVATION_8 if wide_sums else None))
     if wide_sums:
         rules.append(Rule(match="type:Add", activation=ACTIVATION_8, optional=True))
     if not activation.is_float:
         average = Rule(match="type:GlobalAveragePooling*", activation=ACTIVATION_8, optional=True)
         rules.append(average)
-    return Scheme(name=_bits_name(weight, activation), rules=tuple(rules))
+    named = "" if ends == "8" else f"-{ends}-ends"
+    return Scheme(name=_bits_name(weight, activation) + named, rules=tuple(rules))
 
 
 def _bits_name(weight: QuantSpec, activation: QuantSpec) -> str:

@@ -15,12 +15,13 @@ from keras_quant.tf import keras, tf
 TEMPERATURE = 4.0
 
 
-def with_answers(batches: tf.data.Dataset, teacher: keras.Model) -> tf.data.Dataset:
+def with_answers(batches: tf.data.Dataset, teacher: Callable[..., tf.Tensor]) -> tf.data.Dataset:
     """Puts a teacher's logits beside each batch's labels.
 
     Args:
         batches: (images, labels) with labels of shape (batch,).
-        teacher: gives (batch, classes) logits; its weights do not change.
+        teacher: gives (batch, classes) logits, called as a Keras model, which may be one; its
+            weights do not change.
     Returns: (images, targets) batches; targets are float32 (batch, 1 + classes), the label
         first.
     """

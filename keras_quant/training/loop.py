@@ -18,6 +18,7 @@ from keras_quant.errors import RunError, TrainingError
 from keras_quant.files import write_text
 from keras_quant.methods.layers import fused_kernels
 from keras_quant.methods.readers import tuned_variables
+from keras_quant.methods.straight_through import SMALLEST
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name
@@ -47,6 +48,7 @@ class LoopSettings:
         distill: share of the teacher's answers in the loss, see `distill.distilled_loss`; 0 is
             the labels alone.
         loss_weights: of the outputs' losses, in their order; () weighs all by 1.
+        accumulate: batches whose gradients are averaged for one update.
     """
 
     epochs: int
@@ -58,6 +60,7 @@ class LoopSettings:
     tensorboard: Path | None = None
     distill: float = 0.0
     loss_weights: tuple[float, ...] = ()
+    accumulate: int = 1
 
 
 def train_epochs(
@@ -66,7 +69,7 @@ def train_epochs(
     dataset: Dataset,
     settings: LoopSettings,
     *,
-    teacher: keras.Model | None = None,
+    teacher: Callable[..., Any] | None = None,
     folder: Path,
     resume: bool,
     progress: Progress,
@@ -76,7 +79,8 @@ def train_epochs(
     Args:
         model: the float32 model that is validated, and that holds the weights at the end.
         trained: the model that is trained: model itself, or its twin in bfloat16.
-        teacher: the float model whose answers are learned too; None where settings.distill is 0.
+        teacher: gives the logits that are learned too, see `distill.with_answers`; None where
+            settings.distill is 0.
         folder: where checkpoint.npz and history.csv go.
         resume: go on from the folder's checkpoint where there is one.
     Returns: a row an epoch.
@@ -92,6 +96,7 @@ def train_epochs(
         steps_per_epoch=batches.steps_per_epoch,
         epochs=settings.epochs,
         tunings=tuned_variables(layers_by_name(trained).values()),
+        accumulate=settings.accumulate,
     )
     outputs = _Outputs.of(model, dataset, settings)
     outputs.compile(trained, optimizer)
@@ -115,6 +120,7 @@ def train_epochs(
                 epochs=settings.epochs,
                 progress=progress,
             )
+            check_steps(trained, epoch=len(history) + 1)
             model.set_weights(trained.get_weights())
             row = _validated(row, answer, outputs, dataset)
         except TrainingError:
@@ -136,6 +142,23 @@ def train_epochs(
         progress.epoch(row, settings.epochs)
     model.set_weights(best_weights if settings.patience else trained.get_weights())
     return history
+
+
+def check_steps(model: keras.Model, *, epoch: int) -> None:
+    """Checks that what a method learns by factors, such as steps, is still above 0.
+
+    Raises:
+        TrainingError: names all variables that are not.
+    """
+    fallen = [
+        f"{variable.name.partition(':')[0]} ({values.min():.3g})"
+        for variable, tuning in tuned_variables(layers_by_name(model).values())
+        if tuning.relative and not ((values := variable.numpy()) > SMALLEST).all()
+    ]
+    if fallen:
+        raise _diverged(
+            f"learned steps fell to 0, or are NaN, in epoch {epoch}: {', '.join(fallen)}"
+        )
 
 
 def _restore(
@@ -210,7 +233,7 @@ def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None
 
 def _epoch(
     model: keras.Model,
-    teacher: keras.Model | None,
+    teacher: Callable[..., Any] | None,
     batches: TrainBatches,
     outputs: _Outputs,
     *,

@@ -21,7 +21,7 @@ NOT_DECAYED = ("gamma", "beta", "bias")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, then cosine to zero (Loshchilov & Hutter 2017, eq. 5), steps, or constant."""
 
-    def __init__(self, settings: OptimizerSettings, *, steps_per_epoch: int, epochs: int) -> None:
+    def __init__(self, settings: OptimizerSettings, *, steps_per_epoch: float, epochs: int) -> None:
         self.settings = settings
         self.total = float(steps_per_epoch * epochs)
         self.warmup = settings.warmup_epochs * steps_per_epoch
@@ -48,6 +48,7 @@ def make_optimizer(
     steps_per_epoch: int,
     epochs: int,
     tunings: Sequence[tuple[Any, Tuning]] = (),
+    accumulate: int = 1,
 ) -> keras.optimizers.Optimizer:
     """Makes a Keras optimizer whose learning rate follows the schedule.
 
@@ -55,8 +56,11 @@ def make_optimizer(
         variables: all that are trained.
         tunings: variables of a method, each with how it is trained; weight decay spares them, if
             it is not said otherwise, as it does biases and batch norm.
+        accumulate: batches whose gradients are averaged for one update; an epoch's last ones wait
+            for those of the next. What is in memory is a batch, what is learned from is as many
+            times larger; batch norms still see a batch each.
     """
-    rate = Schedule(settings, steps_per_epoch=steps_per_epoch, epochs=epochs)
+    rate = Schedule(settings, steps_per_epoch=steps_per_epoch / accumulate, epochs=epochs)
     decay = settings.weight_decay or None
     tuned = {variable._unique_id: tuning for variable, tuning in tunings}
     if settings.name == "sgd":
@@ -66,7 +70,10 @@ def make_optimizer(
     spared = [v for v in variables if not _decays(v, tuned.get(v._unique_id))]
     optimizer.exclude_from_weight_decay(var_list=spared)
     optimizer.build(variables)
-    _scale_rates(optimizer, [(v, tuning.rate) for v, tuning in tunings if tuning.rate != 1])
+    _scale_rates(optimizer, [(v, t.rate) for v, t in tunings if t.rate != 1 and not t.adam])
+    _add_adams(optimizer, [(v, t) for v, t in tunings if t.adam], settings.learning_rate)
+    if accumulate > 1:
+        _accumulate(optimizer, variables, accumulate)
     return optimizer
 
 
@@ -89,3 +96,96 @@ def _scale_rates(optimizer: keras.optimizers.Optimizer, rates: Sequence[tuple[An
             variable.assign(before + factor * (variable - before))
 
     optimizer.update_step = update_step
+
+
+def _add_adams(
+    optimizer: keras.optimizers.Optimizer,
+    tuned: Sequence[tuple[Any, Tuning]],
+    highest_rate: float,
+) -> None:
+    """Lets some variables be moved by Adam (Kingma & Ba 2015, algorithm 1), at rates of their own.
+
+    Args:
+        tuned: each with how; its averages join the optimizer's variables.
+        highest_rate: of the optimizer's schedule.
+    """
+    if not tuned:
+        return
+    adams = {variable._unique_id: _Adam(optimizer, variable, tuning) for variable, tuning in tuned}
+    update = optimizer.update_step
+
+    def update_step(gradient: tf.Tensor, variable: Any) -> None:
+        adam = adams.get(variable._unique_id)
+        if adam is None:
+            update(gradient, variable)
+        else:
+            adam.update(gradient, optimizer.iterations, optimizer.learning_rate / highest_rate)
+
+    optimizer.update_step = update_step
+
+
+class _Adam:
+    """Moves one variable.
+
+    Args:
+        optimizer: keeps the averages of gradient and squared gradient among its variables.
+    """
+
+    BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # of the paper
+
+    def __init__(
+        self, optimizer: keras.optimizers.Optimizer, variable: Any, tuning: Tuning
+    ) -> None:
+        self.variable, self.tuning = variable, tuning
+        self.mean, self.square = (
+            optimizer.add_variable_from_reference(variable, f"own_{name}") for name in "mv"
+        )
+
+    def update(self, gradient: tf.Tensor, iterations: tf.Tensor, share: tf.Tensor) -> None:
+        """One step, at a share of its highest learning rate."""
+        done = tf.cast(iterations + 1, gradient.dtype)
+        self.mean.assign_add((gradient - self.mean) * (1 - self.BETA_1))
+        self.square.assign_add((tf.square(gradient) - self.square) * (1 - self.BETA_2))
+        mean = self.mean / (1 - self.BETA_1**done)
+        square = self.square / (1 - self.BETA_2**done)
+        move = self.tuning.rate * share * mean / (tf.sqrt(square) + self.EPSILON)
+        if self.tuning.relative:
+            move = move * tf.abs(self.variable)
+        self.variable.assign_sub(move)
+
+
+def _accumulate(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[Any], count: int
+) -> None:
+    """Lets every count-th call of apply_gradients move variables, by the mean of the gradients.
+
+    The sums are among the optimizer's variables, so that they are saved with it.
+    """
+    sums = {
+        variable._unique_id: optimizer.add_variable_from_reference(variable, "accumulated")
+        for variable in variables
+    }
+    waiting = optimizer.add_variable((), dtype=tf.int64, name="waiting")
+    apply = optimizer.apply_gradients
+
+    def apply_sums(kept: Sequence[Any]) -> None:
+        apply([(sums[v._unique_id] / count, v) for v in kept])
+        for variable in kept:
+            total = sums[variable._unique_id]
+            total.assign(tf.zeros_like(total))
+
+    def apply_gradients(grads_and_vars: Any, *_: Any, **__: Any) -> Any:
+        pairs = [(gradient, v) for gradient, v in grads_and_vars if gradient is not None]
+        for gradient, variable in pairs:
+            sums[variable._unique_id].assign_add(gradient)
+        waiting.assign_add(1)
+        kept = [variable for _, variable in pairs]
+
+        def update() -> tf.Tensor:
+            apply_sums(kept)
+            return tf.constant(0, tf.int64)
+
+        waiting.assign(tf.cond(waiting >= count, update, lambda: tf.identity(waiting)))
+        return optimizer.iterations
+
+    optimizer.apply_gradients = apply_gradients

@@ -20,7 +20,9 @@ pytestmark = [
 from keras_quant import __version__  # noqa: E402
 from keras_quant.cli.main import main  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
+from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.schemes.file import load_scheme, scheme_to_dict  # noqa: E402
+from keras_quant.schemes.scheme import FLOAT, QuantSpec  # noqa: E402
 
 QUICK = ("--model", "mlp", "--option", "units=16", "--epochs", "1")
 FILES = {
@@ -452,3 +454,37 @@ def test_diverging_loss_ends_with_advice_and_the_last_good_weights(tmp_path: Pat
     assert_explained(result, 1, "Try a lower --learning-rate")
     assert all(np.isfinite(w).all() for w in weights_of(tmp_path / "run"))
     assert not (tmp_path / "run" / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--first-last", "4"), "--first-last '4' is not known; 8, same, float are"),
+        (("--scheme", "w4a4", "--first-last", "same"), "--first-last goes with --bits"),
+        (("--progressive", "3,4"), "4 is not fewer bits than what comes before it"),
+        (("--progressive", "w4a4,w2a8"), "w2a8 is not fewer bits"),
+        (("--progressive", "4,4"), "4 is not fewer bits"),
+        (("--progressive", "4"), "give two widths or more, as in 4,3,2"),
+        (("--progressive", "4,2", "--bits", "4"), "leave out --bits"),
+        (("--progressive", "4,9"), "bits '9' are not understood"),
+        (("--distill", "0.5", "--distill-share", "0.5"), "goes with a teacher"),
+        (("--distill", "nothing"), "--distill nothing: no such run or model"),
+        (("--accumulate", "0"), "--accumulate is 0; 1 or more is allowed"),
+        (("--method", "lsq", "--bits", "w1a1"), "methods that have it: qkeras, pact, dorefa, bnn"),
+    ],
+)
+def test_options_of_few_bits_that_do_not_go_are_told(tmp_path, arguments, message) -> None:
+    result = kq("train", *QUICK, *arguments, "--out", tmp_path, "--name", "odd")
+    assert result.exit_code in (1, 2) and message in result.stderr, result.stderr
+    assert not (tmp_path / "odd" / "model.keras").exists()
+
+
+def test_first_and_last_layer_have_the_bits_that_are_asked_for() -> None:
+    def ends(word: str) -> dict[str, object]:
+        rules = scheme_from_bits("w1a1", ends=word).rules
+        return {rule.match: rule.weight for rule in rules if rule.match in ("@first", "@last")}
+
+    assert ends("8") == dict.fromkeys(("@first", "@last"), QuantSpec(bits=8))
+    assert ends("same") == dict.fromkeys(("@first", "@last"))
+    assert ends("float") == dict.fromkeys(("@first", "@last"), FLOAT)
+    assert scheme_from_bits("4", ends="same").name == "w4a4-same-ends"

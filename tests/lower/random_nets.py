@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from keras_quant.calibration.collect import collect
 from keras_quant.calibration.quantize import choose_grids
 from keras_quant.methods import load_method
+from keras_quant.methods.readers import tuned_variables
 from keras_quant.model.pointwise import hard_swish
-from keras_quant.prepare import plan, with_grids, wrap
+from keras_quant.model.topology import layers_by_name
+from keras_quant.prepare import plan, with_grids, with_real_steps, wrap
 from keras_quant.qparams import unsigned
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.schemes.scheme import Scheme
@@ -43,6 +45,7 @@ class Net:
     Attributes:
         uniform: whether first and last layer have the bits of the others.
         extreme: whether some channels have kernels of 0, and some are beyond their range always.
+        method: a name of METHODS; what learns steps has them a little off where they began.
     """
 
     shape: tuple[int, int, int]
@@ -54,6 +57,12 @@ class Net:
     uniform: bool
     extreme: bool
     seed: int
+    method: str
+
+    @property
+    def method_for_bits(self) -> str:
+        """The method, or one that has the width where it has not."""
+        return "pact" if (self.method, self.weight) == ("lsq", "1") else self.method
 
     @property
     def bits(self) -> str:
@@ -97,6 +106,7 @@ nets = st.builds(
     uniform=st.booleans(),
     extreme=st.booleans(),
     seed=st.integers(0, 2**16),
+    method=st.sampled_from(["qkeras", "lsq", "pact", "dorefa", "bnn"]),
 )
 
 
@@ -112,11 +122,21 @@ def quantized(net: Net, images: np.ndarray) -> keras.Model:
     keras.utils.set_random_seed(net.seed)
     source = _build(net)
     _randomize(source, net)
-    planned = plan(source, net.scheme)
+    planned = with_real_steps(plan(source, net.scheme), net.method_for_bits)
     planned = with_grids(planned, choose_grids(planned, collect(planned, source, images)))
     if net.extreme:
         _saturate(source, net)
-    return wrap(planned, source, load_method("qkeras"), unsigned(8, 1 / 255))
+    model = wrap(planned, source, load_method(net.method_for_bits), unsigned(8, 1 / 255))
+    _learn(model, net)
+    return model
+
+
+def _learn(model: keras.Model, net: Net) -> None:
+    """Moves learned steps away from where calibration put them, to any real number."""
+    rng = np.random.default_rng(net.seed)
+    for variable, tuning in tuned_variables(layers_by_name(model).values()):
+        if tuning.relative:
+            variable.assign(variable * rng.lognormal(0, 0.3, variable.shape).astype(np.float32))
 
 
 def _build(net: Net) -> keras.Model:

@@ -48,13 +48,22 @@ GRIDS = [
 SIX = unsigned(8, float(np.float32(6 / 255)))
 
 every_method = pytest.mark.parametrize("method", EVERY_METHOD.values(), ids=EVERY_METHOD)
-every_layer = pytest.mark.parametrize("kind", LAYERS)
 every_weight = pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
+# Each layer, and each width: of a kernel with channels last and of a depthwise one.
+EVERY_KERNEL = dict.fromkeys(
+    [(kind, bits) for bits in ("4", "binary") for kind in LAYERS]
+    + [("conv2d", bits) for bits in WEIGHTS]
+    + [("multiplied", bits) for bits in ("2", "8", "4 full range", "4 per tensor")]
+)
+every_kernel = pytest.mark.parametrize(
+    ("kind", "weight"),
+    [(kind, WEIGHTS[bits]) for kind, bits in EVERY_KERNEL],
+    ids=["-".join(names) for names in EVERY_KERNEL],
+)
 
 
 @every_method
-@every_layer
-@every_weight
+@every_kernel
 def test_codes_are_the_kernel_that_computes(method: Method, kind: str, weight: QuantSpec) -> None:
     layer = wrapped(method, kind, weight)
     read = method.reader.kernel(layer)
@@ -64,8 +73,7 @@ def test_codes_are_the_kernel_that_computes(method: Method, kind: str, weight: Q
 
 
 @every_method
-@every_layer
-@every_weight
+@every_kernel
 def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantSpec) -> None:
     codes = method.reader.kernel(wrapped(method, kind, weight)).values
     qmax = max(1, 2 ** (weight.bits - 1) - 1)
@@ -76,8 +84,7 @@ def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantS
 
 
 @every_method
-@every_layer
-@every_weight
+@every_kernel
 def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec) -> None:
     read = method.reader.kernel(wrapped(method, kind, weight))
     axes = CHANNELS.get(kind, (-1,))
@@ -88,8 +95,7 @@ def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec
 
 
 @every_method
-@every_layer
-@every_weight
+@every_kernel
 def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: QuantSpec) -> None:
     kernel = computed_kernel(wrapped(method, kind, weight), kind)
     first = first_channel(kernel, kind)
@@ -98,8 +104,7 @@ def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: 
 
 
 @every_method
-@every_layer
-@every_weight
+@every_kernel
 def test_gradients_reach_kernel_and_scales(method: Method, kind: str, weight: QuantSpec) -> None:
     layer = wrapped(method, kind, weight)
     with tf.GradientTape() as tape:
@@ -111,8 +116,7 @@ def test_gradients_reach_kernel_and_scales(method: Method, kind: str, weight: Qu
 
 
 @every_method
-@every_layer
-@every_weight
+@every_kernel
 def test_kernel_quantizes_in_bfloat16(method: Method, kind: str, weight: QuantSpec) -> None:
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -145,7 +149,11 @@ def test_grid_names_the_values_that_the_layer_puts_out(method: Method, grid: QPa
     span = grid.scale * (grid.qmax - grid.qmin + 2)
     # Eighths of a step: all codes, all midpoints and both ends are among them.
     x = np.arange(-span, span + grid.scale / 8, grid.scale / 8, dtype=np.float32)
-    expected = dequantize(quantize(x, grid), grid)
+    if read.function is None:
+        expected = dequantize(quantize(x, grid), grid)
+    else:  # a sign: of -1, 0 and 1 it gives two
+        assert read.dead_band == 0 and (grid.qmin, grid.qmax) == (-1, 1)
+        expected = np.where(x >= 0, grid.scale, -grid.scale)
     np.testing.assert_array_equal(layer(x).numpy(), expected)
 
 

@@ -22,6 +22,7 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.methods import lsq  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 from keras_quant.training import loop as module  # noqa: E402
 from keras_quant.training.loop import LoopSettings, train_epochs  # noqa: E402
@@ -322,3 +323,27 @@ def test_an_autoencoder_is_judged_by_its_psnr(tmp_path: Path) -> None:
     header = (tmp_path / "history.csv").read_text().splitlines()[0]
     assert header == "epoch,loss,psnr_db,val_loss,val_psnr_db,learning_rate,seconds"
     assert history[-1].val_loss < history[0].val_loss
+
+
+@pytest.mark.parametrize("broken", [0.0, np.nan, -1.0])
+def test_learned_step_that_falls_stops_training_with_the_last_good_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: float
+) -> None:
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((4, 4, 1))
+    layer = L.Dense(2, name="dense")
+    layer.build((None, 16))
+    twin = lsq.wrap(layer, QuantSpec(bits=4), lsq.LsqOptions())
+    model = keras.Model(inputs, twin(L.Flatten()(x)))
+    before = model.get_weights()
+    trained = module._epoch
+
+    def epoch(model: keras.Model, *given, **named) -> Epoch:
+        row = trained(model, *given, **named)
+        twin.kernel_scale.assign(twin.kernel_scale * np.float32(broken))
+        return row
+
+    monkeypatch.setattr(module, "_epoch", epoch)
+    with pytest.raises(TrainingError, match=r"steps fell to 0, or are NaN, in epoch 1: dense/ker"):
+        run(model, tmp_path)
+    assert_equal_weights(model.get_weights(), before)

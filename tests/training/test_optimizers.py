@@ -92,6 +92,49 @@ def test_variables_of_a_method_have_their_own_rates_and_no_decay(name: str) -> N
     assert found == pytest.approx([0.95, 1, 0.95])
 
 
+def adam_moves(gradients: list[float], rate: float, *, start: float, relative: bool) -> float:
+    """Kingma & Ba 2015, algorithm 1."""
+    value, mean, square = start, 0.0, 0.0
+    for step, gradient in enumerate(gradients, 1):
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        move = rate * (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        value -= move * value if relative else move
+    return value
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_variables_of_a_method_may_have_an_adam_of_their_own(name: str, relative: bool) -> None:
+    settings = OptimizerSettings(name=name, learning_rate=0.5, schedule="constant")
+    step, kernel = tf.Variable(0.25, name="scale"), tf.Variable(1.0, name="kernel")
+    tuning = Tuning(rate=0.01, adam=True, relative=relative)
+    optimizer = make_optimizer(
+        settings, [step, kernel], steps_per_epoch=5, epochs=1, tunings=[(step, tuning)]
+    )
+    gradients = [0.3, -2.0, 0.5, 0.5, 1e-3]
+    for gradient in gradients:
+        optimizer.apply_gradients([(tf.constant(gradient), step), (tf.constant(0.1), kernel)])
+    expected = adam_moves(gradients, 0.01, start=0.25, relative=relative)
+    assert float(step) == pytest.approx(expected, rel=1e-5)
+    assert float(kernel) < 0.9
+
+
+def test_an_adam_of_its_own_follows_the_schedule_and_is_among_the_variables() -> None:
+    settings = OptimizerSettings(name="sgd", learning_rate=0.5, schedule="cosine")
+    step = tf.Variable(1.0, name="scale")
+    tuning = Tuning(rate=0.01, adam=True)
+    optimizer = make_optimizer(
+        settings, [step], steps_per_epoch=2, epochs=1, tunings=[(step, tuning)]
+    )
+    moved = []
+    for _ in range(3):
+        before = float(step)
+        optimizer.apply_gradients([(tf.constant(2.0), step)])
+        moved.append(before - float(step))
+    assert moved == pytest.approx([0.01, 0.005, 0], abs=1e-6)
+    assert sum("own_" in variable.name for variable in optimizer.variables) == 2
+
+
 def test_sgd_has_nesterov_momentum() -> None:
     """First step: velocity -rate * g, then w += momentum * velocity - rate * g."""
     settings = OptimizerSettings(name="sgd", learning_rate=0.1, schedule="constant")
@@ -101,3 +144,30 @@ def test_sgd_has_nesterov_momentum() -> None:
 def test_adam_first_step_is_the_rate() -> None:
     settings = OptimizerSettings(name="adam", learning_rate=0.1, schedule="constant")
     np.testing.assert_allclose(updated(settings, ["w"], gradient=5.0), [0.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_accumulated_batches_move_variables_as_their_mean_does(name: str) -> None:
+    settings = OptimizerSettings(name=name, learning_rate=0.1, weight_decay=0.1)
+    gradients = [1.0, 3.0, -2.0, 0.5, 0.25, 9.0]
+    kept = {}
+    for accumulate in (1, 2):
+        kernel = tf.Variable(1.0, name="kernel")
+        step = tf.Variable(0.5, name="scale")
+        optimizer = make_optimizer(
+            settings,
+            [kernel, step],
+            steps_per_epoch=3 * accumulate,
+            epochs=1,
+            tunings=[(step, Tuning(rate=0.01, adam=True))],
+            accumulate=accumulate,
+        )
+        apply = tf.function(
+            lambda g, o=optimizer, k=kernel, s=step: o.apply_gradients([(g, k), (g, s)])
+        )
+        given = gradients if accumulate == 2 else np.mean(np.reshape(gradients, (3, 2)), axis=1)
+        for gradient in given:
+            apply(tf.constant(gradient, tf.float32))
+        assert int(optimizer.iterations) == 3
+        kept[accumulate] = [float(kernel), float(step)]
+    assert kept[2] == pytest.approx(kept[1], rel=FLOAT32_ROUNDING)

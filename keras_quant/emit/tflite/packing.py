@@ -27,6 +27,9 @@ PACKED_VERSIONS = {INT4: 12, INT2: 14}
 # 3x3 convolutions of a ResNet-20.
 PATCHES_BYTES = 800
 
+HALF = 1e-6
+"""How near to a half what float64 makes of one is: it is right to 2**-52 of 10,000 sums."""
+
 _DEFAULTS = TFLiteOptions()
 
 
@@ -99,4 +102,18 @@ def stored_limits(graph: Graph, *, options: TFLiteOptions = _DEFAULTS) -> Mappin
         options: how kernels are packed.
     """
     types = {node.name: packed_type(graph, node, options.pack) for node in graph.nodes}
+    halves = {n.name for n in graph.nodes if types[n.name] == INT2 and _adds_halves(graph, n)}
+    types |= dict.fromkeys(halves, INT4)
     return {name: 2 ** (BITS[kind] - 1) - 1 for name, kind in types.items() if kind}
+
+
+def _adds_halves(graph: Graph, node: Node) -> bool:
+    """Whether biases are half-way between what its codes add up to, as those of signs are.
+
+    Integers then need codes multiplied by 2, for which 2 bits have no room (`lower.signs`).
+    """
+    scale, grid = node.kernel.scale, graph.tensors[node.inputs[0]].qparams
+    if node.bias is None or scale is None or grid is None:
+        return False
+    offset = node.bias / (scale * grid.scale)
+    return bool((np.abs(offset - np.floor(offset) - 0.5) < HALF).all())

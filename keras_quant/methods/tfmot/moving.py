@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_quant.methods.layers import fused_kernels_are_on
+from keras_quant.methods.layers import fuses_kernels
 from keras_quant.methods.method import Activation
 from keras_quant.methods.tfmot.twin import TfmotOptions
 from keras_quant.qparams import QParams
@@ -155,7 +155,7 @@ class MovingGrid(keras.layers.Layer):
         zero_point = tf.zeros_like(scale) if self.symmetric else zero_point
         low, high = self.qmin - zero_point, self.qmax - zero_point
         real, levels = tf.cast(x, tf.float32), self.qmax - self.qmin + 1
-        if fused_kernels_are_on() and levels in FUSED_LEVELS:
+        if fuses_kernels() and levels in FUSED_LEVELS:
             return tf.cast(_round_in_one_pass(real, scale, low, high, levels), x.dtype)
         return tf.cast(_round_exactly(real, scale, low, high), x.dtype)
 

@@ -1,0 +1,58 @@
+"""Few bits by way of more: one run a width, each from the weights of the last.
+
+Zhuang et al., "Towards Effective Low-bitwidth Convolutional Neural Networks" (2018), section 3.2
+(progressive quantization); Li et al., "APoT" (2020), section 4, lower bits likewise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from keras_quant.jobs.train import TrainResult, finished, train
+from keras_quant.jobs.train_settings import TrainSettings
+from keras_quant.runs.progress import Progress
+from keras_quant.schemes.scheme import Scheme
+
+
+def train_progressively(
+    settings: TrainSettings,
+    schemes: Sequence[Scheme],
+    path_of: Callable[[Scheme], Path],
+    *,
+    command: tuple[str, ...] = (),
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress,
+) -> list[TrainResult]:
+    """Trains a run for each scheme, in order, from the weights of the one before.
+
+    A teacher stays the same: the parent of the first, where none is named.
+
+    Args:
+        settings: of all runs, but for the scheme.
+        path_of: the folder of a scheme's run.
+        resume: runs that are finished are kept, and one that was stopped goes on.
+    Returns: the results of those runs that were trained now.
+    Raises: as `train`.
+    """
+    teacher = settings.teacher or (settings.parent if settings.distill else None)
+    results, parent = [], settings.parent
+    for scheme in schemes:
+        path = path_of(scheme)
+        each = dataclasses.replace(settings, scheme=scheme, parent=parent, teacher=teacher)
+        progress.say(f"{scheme.name}: {path}")
+        if not (resume and finished(path, each)):
+            results.append(
+                train(
+                    each,
+                    path,
+                    command=command,
+                    overwrite=overwrite,
+                    resume=resume and path.exists(),
+                    progress=progress,
+                )
+            )
+        parent = path
+    return results

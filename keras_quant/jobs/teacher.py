@@ -1,0 +1,72 @@
+"""The model whose answers a quantized one learns beside the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keras_quant import runs
+from keras_quant.data import Dataset
+from keras_quant.errors import UsageError
+from keras_quant.jobs.loaded import check_takes
+from keras_quant.jobs.paths import record_around
+from keras_quant.model.files import load_model
+from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
+from keras_quant.preprocessing import describe
+from keras_quant.tf import keras, tf
+
+Teacher = Callable[..., Any]
+"""Gives (batch, classes) logits of images; is called as a Keras model is."""
+
+SMALLEST_SHARE = 1e-30  # a softmax may round to 0, which has no logarithm
+
+
+def load_teacher(path: Path, dataset: Dataset) -> Teacher:
+    """Loads a teacher: a run's folder, or a Keras file of version 2 or 3.
+
+    Probabilities stand for their logarithms, which are logits with the same softmax.
+
+    Raises:
+        UsageError: it is neither, has other classes, or takes pixels that became something else.
+        ModelError, RunError: it cannot be loaded.
+        DataError: it takes other images.
+    """
+    if not (path.is_dir() or is_keras_model(path)):
+        raise UsageError(
+            f"--distill {path}: no such run or model; give the share of the parent's answers, as "
+            f"0.9, or a teacher: a run's folder or a {MODEL_KINDS}"
+        )
+    file = path if is_keras_model(path) else runs.model_of(path)
+    model = load_model(file)
+    check_takes(file, model, dataset)
+    if len(model.outputs) != 1 or model.output_shape != (None, dataset.num_classes):
+        raise UsageError(
+            f"--distill {path}: the teacher puts out {model.output_shape}; one output of "
+            f"{dataset.num_classes} classes is needed, as dataset {dataset.name} has"
+        )
+    _check_pixels(path, dataset)
+    return _of_probabilities(model) if _puts_out_probabilities(model) else model
+
+
+def _check_pixels(path: Path, dataset: Dataset) -> None:
+    record = record_around(path)
+    declared, own = dataset.preprocessing, record.dataset.preprocess if record else None
+    if own is not None and declared is not None and own != declared:
+        raise UsageError(
+            f"--distill {path}: the teacher was trained with pixels as {describe(own)}, and this "
+            f"run has {describe(declared)}; give both one --preprocess"
+        )
+
+
+def _puts_out_probabilities(model: keras.Model) -> bool:
+    last = model.layers[-1]
+    softmax = (keras.activations.softmax, tf.nn.softmax)
+    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in softmax
+
+
+def _of_probabilities(model: keras.Model) -> Teacher:
+    def logits(x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return tf.math.log(tf.maximum(model(x, training=training), SMALLEST_SHARE))
+
+    return logits

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.tf import keras  # noqa: E402
+from keras_quant.training.norms import reestimate_norms  # noqa: E402
+
+FLOAT32 = 1e-5
+L = keras.layers
+
+
+def test_statistics_become_the_means_over_all_batches_and_nothing_else_moves() -> None:
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((4, 4, 2))
+    x = L.BatchNormalization(name="bn", momentum=0.9)(x)
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+    before = {v.name: v.numpy() for v in model.weights}
+    batches = np.random.default_rng(0).normal(3, 2, (5, 8, 4, 4, 2)).astype(np.float32)
+    assert reestimate_norms(model, iter(batches)) == 1
+    norm = model.get_layer("bn")
+    np.testing.assert_allclose(norm.moving_mean, batches.mean((0, 1, 2, 3)), rtol=FLOAT32)
+    # TensorFlow's fused kernel divides by one less than there are values.
+    variance = np.mean([batch.var((0, 1, 2), ddof=1) for batch in batches], axis=0)
+    np.testing.assert_allclose(norm.moving_variance, variance, rtol=1e-4)
+    assert norm.momentum == 0.9
+    for variable in model.trainable_weights:
+        np.testing.assert_array_equal(variable, before[variable.name])
+
+
+def test_a_model_without_batch_norm_stays_as_it_is() -> None:
+    model = keras.Sequential([L.Dense(2, input_shape=(3,))])
+    assert reestimate_norms(model, [np.ones((2, 3), np.float32)]) == 0
