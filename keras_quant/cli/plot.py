@@ -12,7 +12,7 @@ from keras_quant.cli.runs import find, parse_conditions, paths_argument, where_o
 
 KINDS = (
     *("accuracy-bits", "accuracy-size", "accuracy-weights", "accuracy-bitops"),
-    *("accuracy-energy", "training", "bits-of-layers"),
+    *("accuracy-energy", "accuracy-latency", "training", "bits-of-layers"),
 )
 
 
@@ -44,6 +44,7 @@ def plot(
     accuracy-weights  by the kernels at their logical bits
     accuracy-bitops   by bit operations for one image
     accuracy-energy   by energy for one image, modelled
+    accuracy-latency  by latency, where kq bench or kq sweep --latency measured it
     training          loss and accuracy by epoch
     bits-of-layers    bits of each layer's weights and inputs
 

@@ -52,6 +52,7 @@ class SweepError(KerasQuantError):
 )
 @click.option("--float", "float_options", default="", help="Further options of the float run.")
 @click.option("--train", "train_options", default="", help="Further options of each training.")
+@click.option("--latency", is_flag=True, help="Measure all TFLite files in turn, at the end.")
 @click.option("--jobs", default=1, show_default=True, help="Points at a time.")
 @click.option(
     "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."
@@ -59,14 +60,16 @@ class SweepError(KerasQuantError):
 @click.option("--name", help="Of the sweep's folder [default: DATASET-MODEL-sweep].")
 @click.option("--resume", is_flag=True, help="Go on with a sweep that was stopped.")
 @json_option
-def sweep(as_json: bool, out: Path, name: str | None, resume: bool, **options: Any) -> None:
+def sweep(
+    as_json: bool, out: Path, name: str | None, resume: bool, latency: bool, **options: Any
+) -> None:
     """Train and quantize a model at many bit widths, by several methods.
 
     One float run is trained. The widest quantized run of each method starts from it, and each
     narrower one from the next wider; ptq quantizes the float run without training. Every point is
-    a run as kq train or kq quantize makes it, with its proven files, in one folder with sweep.json
-    and logs/. A point that fails is recorded, and the sweep goes on. What is done is kept:
-    --resume makes the rest.
+    a run as kq train or kq quantize makes it, with its proven files, in one folder with
+    sweep.json, logs/, and bench.json with --latency. A point that fails is recorded, and the sweep
+    goes on. What is done is kept: --resume makes the rest.
 
     \b
     Examples:
@@ -76,6 +79,7 @@ def sweep(as_json: bool, out: Path, name: str | None, resume: bool, **options: A
       kq plot accuracy-bits models/digits-cnn-sweep
     """
     from keras_quant.cli.train_options import plain_path
+    from keras_quant.jobs.sweep import measure_latency
     from keras_quant.jobs.sweep import sweep as run_sweep
 
     settings = _settings(options)
@@ -83,6 +87,8 @@ def sweep(as_json: bool, out: Path, name: str | None, resume: bool, **options: A
     folder = plain_path(out, name or f"{Path(settings.dataset).stem}-{model}-sweep")
     with _shown() as show:
         record = run_sweep(settings, folder, resume=resume, show=show)
+    if latency:
+        note(f"all samples: {measure_latency(folder, say=note)}")
     _print(folder, record, as_json=as_json)
 
 

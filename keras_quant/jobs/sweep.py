@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keras_quant.bench import records as bench_records
 from keras_quant.errors import RunError
 from keras_quant.files import make_folder, read_object, write_json
+from keras_quant.jobs.bench import BenchSettings, bench
 from keras_quant.jobs.sweep_plan import Point, SweepSettings, points_of
 from keras_quant.json_codec import from_plain
-from keras_quant.runs import locked, records
+from keras_quant.runs import RunFolder, locked, records
 
 FILE_NAME = "sweep.json"
 FORMAT_VERSION = 1
@@ -97,6 +99,24 @@ def sweep(
         write_json(folder / FILE_NAME, record)
         make_folder(folder / LOGS)
         return _Sweep(record, folder, show).run()
+
+
+def measure_latency(folder: Path, *, say: Callable[[str], None]) -> Path:
+    """Measures how long the TFLite files of a sweep's runs take, in turn.
+
+    Returns: the record, bench.json in the sweep's folder.
+    Raises:
+        RunError: no run is exported.
+        ModelError: a file cannot be measured.
+        FileError: the system refuses.
+    """
+    files = sorted(RunFolder(path.parent).tflite for path in folder.glob(f"*/{records.FILE_NAME}"))
+    exported = [file for file in files if file.is_file()]
+    if not exported:
+        raise RunError(f"{folder}: has no exported run to measure")
+    path = folder / bench_records.FILE_NAME
+    bench_records.save(bench(exported, BenchSettings(), say=say), path)
+    return path
 
 
 def load(folder: Path) -> SweepRecord:

@@ -12,8 +12,9 @@ from keras_quant.errors import UsageError, close_names
 from keras_quant.files import atomic_path, make_folder
 from keras_quant.graph.costs.cost import cost
 from keras_quant.graph.store import load_graph
+from keras_quant.plots.latency import measured_latency
 from keras_quant.plots.layers import bits_of_layers
-from keras_quant.plots.tradeoff import score_against_bits, score_against_cost
+from keras_quant.plots.tradeoff import COSTS, score_against_bits, score_against_cost
 from keras_quant.plots.training import training_curves
 from keras_quant.runs import RunFolder, history
 from keras_quant.runs.index import Run
@@ -59,7 +60,12 @@ def _against_bits(runs: Sequence[Run], *, title: str) -> Figure:
 
 def _against_cost(runs: Sequence[Run], *, title: str, of: str) -> Figure:
     _check_alike(runs)
-    return score_against_cost(runs, cost=of, title=title)
+    return score_against_cost(runs, cost=COSTS[of], title=title)
+
+
+def _against_latency(runs: Sequence[Run], *, title: str) -> Figure:
+    _check_alike(runs)
+    return score_against_cost(runs, cost=measured_latency(runs), title=title)
 
 
 def _training(runs: Sequence[Run], *, title: str) -> Figure:
@@ -81,6 +87,7 @@ KINDS: Mapping[str, Callable[..., Figure]] = {
     "accuracy-weights": partial(_against_cost, of="weights"),
     "accuracy-bitops": partial(_against_cost, of="bitops"),
     "accuracy-energy": partial(_against_cost, of="energy"),
+    "accuracy-latency": _against_latency,
     "training": _training,
     "bits-of-layers": _layers,
 }

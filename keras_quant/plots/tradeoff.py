@@ -62,21 +62,20 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def score_against_cost(runs: Sequence[Run], *, cost: str, title: str) -> Figure:
+def score_against_cost(runs: Sequence[Run], *, cost: Cost, title: str) -> Figure:
     """Draws scores against a cost, with the Pareto front through those that no other beats.
 
     Several seeds are one point, their mean, with a bar from the lowest to the highest.
 
     Args:
         runs: of one dataset and metric; those without a score or the cost are left out.
-        cost: one of COSTS.
+        cost: one of COSTS, or `latency.measured_latency`.
     Raises:
         UsageError: none of the runs has both.
     """
-    price = COSTS[cost]
-    points = _points(runs, price)
+    points = _points(runs, cost)
     if not points:
-        raise UsageError(f"none of the {len(runs)} runs has a score and this: {price.label}")
+        raise UsageError(f"none of the {len(runs)} runs has a score and this: {cost.label}")
     figure, axes = new_axes(title)
     look = looks([point.method for point in points])
     for method in dict.fromkeys(point.method for point in points):
@@ -90,7 +89,7 @@ def score_against_cost(runs: Sequence[Run], *, cost: str, title: str) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel(price.label)
+    axes.set_xlabel(cost.label)
     _finish(axes, next(run.metric for run in runs if run.metric))
     order = [*front, *(place for place in range(len(points)) if place not in front)]
     label_points(axes, [places[i] for i in order], [points[i].scheme for i in order])

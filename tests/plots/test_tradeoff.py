@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_quant.errors import UsageError
-from keras_quant.plots import pareto, score_against_bits, score_against_cost
+from keras_quant.plots import COSTS, pareto, score_against_bits, score_against_cost
 from keras_quant.runs.index import Run
 from keras_quant.schemes.scheme import FLOAT_BITS
 from tests.fake_runs import RECORD
@@ -66,7 +66,7 @@ def test_seeds_are_one_point_with_a_bar_and_its_scheme_beside_it() -> None:
         *(run("lsq", 4, 90.0, 1000), run("lsq", 4, 92.0, 3000), run("ptq", 4, 95.0, 8000)),
         *(run("ptq", 8, 94.0, 9000), run("ptq", 2, 1.0, None)),
     ]
-    (axes,) = score_against_cost(runs, cost="size", title="net").axes
+    (axes,) = score_against_cost(runs, cost=COSTS["size"], title="net").axes
     drawn = {bars.get_label(): bars for bars in axes.containers}
     assert drawn["lsq"][0].get_xydata().tolist() == [[2.0, 91.0]]
     (bars,) = drawn["lsq"][2]
@@ -79,6 +79,6 @@ def test_seeds_are_one_point_with_a_bar_and_its_scheme_beside_it() -> None:
 
 def test_runs_without_what_is_drawn_are_refused() -> None:
     with pytest.raises(UsageError, match=r"none of the 1 runs has a score and this: exported file"):
-        score_against_cost([run("lsq", 4, 90.0)], cost="size", title="")
+        score_against_cost([run("lsq", 4, 90.0)], cost=COSTS["size"], title="")
     with pytest.raises(UsageError, match="none of the 2 runs has a score and one width"):
         score_against_bits([run("lsq", 4, None), run("float", FLOAT_BITS, 1.0)], title="")

@@ -1,0 +1,60 @@
+"""How long runs' files take, as `kq bench` has measured it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_quant.bench import records
+from keras_quant.bench.records import Measurement
+from keras_quant.errors import UsageError
+from keras_quant.plots.tradeoff import Cost
+from keras_quant.runs.index import Run
+
+
+def measured_latency(runs: Sequence[Run]) -> Cost:
+    """The median latency of a run's file, out of the bench.json of the run or of its folder.
+
+    All are of one runtime, with as many threads and images a call; the first that is found.
+
+    Raises:
+        UsageError: none of the runs was measured.
+        RunError: a record is broken.
+    """
+    found = {
+        run.path: [one for one in _recorded(run) if _is_of(run, one)]
+        for run in runs
+        if run.score is not None
+    }
+    first = next((one for ones in found.values() for one in ones if one.kind == "latency"), None)
+    if first is None:
+        raise UsageError(
+            f"none of the {len(runs)} runs was measured: kq bench RUN, or kq sweep --latency"
+        )
+    values = {
+        path: one.summary.p50_ms
+        for path, ones in found.items()
+        for one in ones
+        if _way(one) == _way(first)
+    }
+    threads = "1 thread" if first.threads == 1 else f"{first.threads} threads"
+    batch = "" if first.batch == 1 else f", {first.batch} images"
+    return Cost(
+        label=f"median latency [ms], {first.runtime}, {threads}{batch}",
+        of=lambda run: values.get(run.path),
+    )
+
+
+def _recorded(run: Run) -> list[Measurement]:
+    places = (run.path, run.path.parent)
+    files = [place / records.FILE_NAME for place in places]
+    return [one for file in files if file.is_file() for one in records.load(file).measurements]
+
+
+def _is_of(run: Run, one: Measurement) -> bool:
+    """Whether a file was in a run's folder; paths are as they were typed then, from anywhere."""
+    return run.name in Path(one.file).parts[:-1]
+
+
+def _way(one: Measurement) -> tuple[str, str, int, int]:
+    return one.kind, one.runtime, one.threads, one.batch
