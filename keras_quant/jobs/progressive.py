@@ -1,7 +1,7 @@
 """Few bits by way of more: one run a width, each from the weights of the last.
 
-Zhuang et al., "Towards Effective Low-bitwidth Convolutional Neural Networks" (2018), section 3.2
-(progressive quantization); Li et al., "APoT" (2020), section 4, lower bits likewise.
+Zhuang et al., "Towards Effective Low-bitwidth Convolutional Neural Networks" (2018): progressive
+quantization. Li et al., "Additive Powers-of-Two Quantization" (2020), lower bits likewise.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """DoReFa: kernels squeezed by tanh, activations clipped, gradients rounded with noise.
 
 Zhou et al., "DoReFa-Net: Training Low Bitwidth Convolutional Neural Networks with Low Bitwidth
-Gradients" (2016): eq. 7 and 8 (one bit), 9 (kernels), 11 (activations), 12 (gradients).
+Gradients" (2016): sections 2.3 (kernels), 2.4 (activations) and 2.5 (gradients).
 
-What differs. Eq. 9 has 2**k levels around zero, none of which is zero, so that as integers of one
+What differs. Kernels have 2**k levels around zero there, none of which is zero, so that as integers of one
 step they would be odd, and take k + 1 bits; here the levels are the codes of k bits, as the scheme
 says, zero among them. They are multiplied by a constant that least squares find once, where the
 paper leaves that to batch norm: a net goes on from its float weights, and from none, as before. The
-largest |tanh(w)| is that of an output channel, unless the scheme says otherwise. Eq. 11 clips to
-0 .. 1; here to the range that calibration found, of either sign, which stays as it is.
+largest |tanh(w)| is that of an output channel, unless the scheme says otherwise. Activations are clipped to
+0 .. 1 there; here to the range that calibration found, of either sign, which stays as it is.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class DorefaOptions:
 class DorefaTwin(Twin):
     """Rounds tanh(w) / max|tanh(w)|, times `kernel_scale`, which is not trained.
 
-    One bit is sign(w) times mean|w|, whatever training makes of that: eq. 8.
+    One bit is sign(w) times mean|w|, whatever training makes of that.
     """
 
     def __init__(self, *args: Any, gradient_bits: int = FLOAT_BITS, **kwargs: Any) -> None:
@@ -103,7 +103,7 @@ class DorefaTwin(Twin):
 
 
 def squeezed_codes(kernel: tf.Tensor, codes: tuple[int, int], axes: tuple[int, ...]) -> tf.Tensor:
-    """Codes of eq. 9, whose 2 (tanh(w) / (2 m) + 1/2) - 1 is tanh(w) / m, m the largest |tanh(w)|.
+    """Codes of 2 (tanh(w) / (2 m) + 1/2) - 1, which is tanh(w) / m, m the largest |tanh(w)|.
 
     Args:
         kernel: float32.
@@ -124,7 +124,7 @@ def mean_size(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
 
 
 def mean_signs(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:
-    """sign(w) mean|w|, eq. 8; the gradient passes to w as it is."""
+    """sign(w) mean|w|; the gradient passes to w as it is."""
     return _with_gradient_of(kernel, sign(kernel) * mean_size(kernel, axes))
 
 

@@ -15,12 +15,12 @@ from keras_quant.tf import keras, tf
 
 
 @keras.utils.register_keras_serializable("keras_quant")
-class GroupOffset(GroupStep):
+class GroupZeroPoint(GroupStep):
     """Owns the learned step of a group, and its learned zero point.
 
-    The offset of LSQ+ (Bhalgat et al. 2020, eq. 4) is any real number, of which integers have only
-    whole multiples of the step, or else real 0, and so padding and ReLUs, would have no code. So
-    it is learned in codes, and rounded to a whole one wherever it is used.
+    What LSQ+ adds (beta of Bhalgat et al. 2020, section 3) is any real number, of which integers have
+    only whole multiples of the step: else real 0, and so padding and ReLUs, would have no code. So
+    it is learned as a zero point, in codes, and rounded to a whole one wherever it is used.
 
     Args:
         scale: to begin with, > 0.
@@ -32,8 +32,8 @@ class GroupOffset(GroupStep):
     ) -> None:
         super().__init__(scale, **kwargs)
         self.first, self.qmin, self.qmax = float(zero_point), int(qmin), int(qmax)
-        self.offset = self.add_weight(
-            "offset",
+        self.learned = self.add_weight(
+            "zero_point",
             shape=(),
             dtype=tf.float32,
             initializer=keras.initializers.Constant(self.first),
@@ -42,8 +42,8 @@ class GroupOffset(GroupStep):
 
     @property
     def zero_point(self) -> tf.Tensor:
-        """float32 (), a whole number; its gradient goes to the offset."""
-        return round_levels(tf.convert_to_tensor(self.offset), self.qmin, self.qmax)
+        """float32 (), a whole number; its gradient goes to what is learned."""
+        return round_levels(tf.convert_to_tensor(self.learned), self.qmin, self.qmax)
 
     def get_config(self) -> dict[str, Any]:
         codes = {"zero_point": self.first, "qmin": self.qmin, "qmax": self.qmax}

@@ -1,13 +1,14 @@
 """LSQ: the steps of kernels and activations are learned with the weights.
 
 Esser et al., "Learned Step Size Quantization" (ICLR 2020): eq. 1 to 3, with the gradient scale
-1 / sqrt(N * Qp) of section 2.2. Bhalgat et al., "LSQ+" (2020), eq. 4 to 6: of activations that a
-scheme lets be asymmetric, and that reach below zero, the offset is learned too.
+1 / sqrt(N * Qp) of section 2.2. Bhalgat et al., "LSQ+" (2020), section 3: of activations that a
+scheme lets be asymmetric, and that reach below zero, the zero point is learned too.
 
 What differs: each output channel of a kernel has a step, unless the scheme says otherwise; steps
 begin with least squares, of the kernel or of the calibrated activations, where the papers take
 2 <|w|> / sqrt(Qp), or what a batch gives; they have an Adam of their own (`Tuning`), which
-multiplies them, so that they stay above 0; an offset is a whole number of codes (`GroupOffset`).
+multiplies them, so that they stay above 0; what LSQ+ adds is a whole number of steps, a zero
+point (`GroupZeroPoint`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.methods.grids import GroupOffset, StepGrid, lsq_gradient_scale, read_grid
+from keras_quant.methods.grids import GroupZeroPoint, StepGrid, lsq_gradient_scale, read_grid
 from keras_quant.methods.layers import GroupStep
 from keras_quant.methods.method import FileNames, Maker, Method, Reader, Tuning
 from keras_quant.methods.straight_through import SMALLEST, round_to_step
@@ -39,7 +40,7 @@ from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, tf
 
 STEP = Tuning(rate=1e-3, adam=True, relative=True)
-OFFSET = Tuning(rate=1e-2, adam=True)
+ZERO_POINT = Tuning(rate=1e-2, adam=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +48,11 @@ class LsqOptions:
     """What a scheme may say of this method.
 
     Attributes:
-        learn_offset: of asymmetric activations that reach below zero; else zero points stay as
+        learn_zero_point: of asymmetric activations that reach below zero; else it stays as
             calibrated.
     """
 
-    learn_offset: bool = True
+    learn_zero_point: bool = True
 
 
 class LsqTwin(Twin):
@@ -103,8 +104,8 @@ def make_twin(
 
 def make_step(name: str, grid: QParams, options: LsqOptions) -> GroupStep:
     """What a group's activations share: the step, and the zero point where that is learned."""
-    if options.learn_offset and grid.qmin < grid.zero_point and grid.qmin == 0:
-        return GroupOffset(grid.scale, grid.zero_point, grid.qmin, grid.qmax, name=name)
+    if options.learn_zero_point and grid.qmin < grid.zero_point and grid.qmin == 0:
+        return GroupZeroPoint(grid.scale, grid.zero_point, grid.qmin, grid.qmax, name=name)
     return GroupStep(grid.scale, name=name)
 
 
@@ -126,8 +127,8 @@ METHOD = Method(
         movable=lambda layer: movable_of(layer, TWINS),
     ),
     files=FileNames(
-        classes=frozenset({"LsqGrid", "GroupOffset", *(f"Lsq{kind}" for kind in KINDS)})
+        classes=frozenset({"LsqGrid", "GroupZeroPoint", *(f"Lsq{kind}" for kind in KINDS)})
     ),
-    tunings={"scale": STEP, "kernel_scale": STEP, "offset": OFFSET},
+    tunings={"scale": STEP, "kernel_scale": STEP, "zero_point": ZERO_POINT},
     real_steps=True,
 )

@@ -35,8 +35,8 @@ def round_to_step(
     * of the step, within: q - zero_point - x / step, which is LSQ's (Esser et al. 2020, eq. 3); or
       0, where it is the range that is learned, as in PACT (Choi et al. 2018, eq. 3);
     * of the step, outside: qmin - zero_point below and qmax - zero_point above, in both;
-    * of the zero point: -step outside, 0 within, which is LSQ+'s of its offset
-      beta = -step * zero_point (Bhalgat et al. 2020, eq. 6).
+    * of the zero point: -step outside, 0 within, which is LSQ+'s of
+      beta = -step * zero_point (Bhalgat et al. 2020, section 3).
 
     Args:
         x: float of any shape.
@@ -111,7 +111,7 @@ def _summed(values: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
 def round_levels(x: tf.Tensor, qmin: int, qmax: int) -> tf.Tensor:
     """Rounds to whole numbers within a range; the gradient passes everywhere.
 
-    As DoReFa's quantize_k (Zhou et al. 2016, eq. 5 and 6), whose argument is in its range.
+    As DoReFa's quantize_k (Zhou et al. 2016, section 2.2), whose argument is in its range.
     """
 
     @tf.custom_gradient
@@ -146,7 +146,7 @@ def sign(x: tf.Tensor, *, reach: float | None = None) -> tf.Tensor:
 def round_gradient(x: tf.Tensor, bits: int, seed: tf.Tensor) -> tf.Tensor:
     """Passes x on; its gradient is rounded to a few bits, each image's to its own range.
 
-    DoReFa's gradient quantization (Zhou et al. 2016, eq. 12): with m the largest |gradient| of an
+    DoReFa's gradient quantization (Zhou et al. 2016, section 2.5): with m the largest |gradient| of an
     image, n = 2**bits - 1 and noise uniform in +-1/2 of a level,
     2 m (round(n (g / (2 m) + 1/2) + noise) / n - 1/2), which is right on average.
 

@@ -1,7 +1,7 @@
 """Measuring the statistics of batch norms again, of the weights that training ended with.
 
 Moving averages lag behind weights that moved, the more so where a few bits jump: Wu & Johnson,
-"Rethinking 'Batch' in BatchNorm" (2021), section 3, average over batches of one fixed model.
+"Rethinking 'Batch' in BatchNorm" (2021), average over batches of one fixed model.
 """
 
 from __future__ import annotations

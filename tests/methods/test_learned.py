@@ -45,7 +45,7 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.7, shape).astype(np.float32)
 
 
-def test_dorefa_squeezes_kernels_by_equation_9() -> None:
+def test_dorefa_squeezes_kernels_by_tanh_over_the_largest() -> None:
     kernel = normal(50, 3)
     twin = made(dorefa.METHOD, kernel, QuantSpec(bits=4, per_channel=False))
     squeezed = np.tanh(kernel) / (2 * np.abs(np.tanh(kernel)).max()) + 0.5
@@ -72,7 +72,7 @@ def test_gradient_goes_on_through_tanh_and_the_largest_value() -> None:
     np.testing.assert_allclose(found, of_share * (1 - t**2), rtol=1e-3, atol=1e-5)
 
 
-def test_one_bit_of_dorefa_is_the_sign_times_the_mean_size_by_equation_8() -> None:
+def test_one_bit_of_dorefa_is_the_sign_times_the_mean_size() -> None:
     kernel = normal(50, 3)
     twin = made(dorefa.METHOD, kernel, QuantSpec(bits=1, per_channel=False))
     expected = np.where(kernel >= 0, 1, -1) * np.abs(kernel.astype(np.float64)).mean()

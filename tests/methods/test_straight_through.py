@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.methods.grids import GroupOffset, lsq_gradient_scale  # noqa: E402
+from keras_quant.methods.grids import GroupZeroPoint, lsq_gradient_scale  # noqa: E402
 from keras_quant.methods.layers import GroupStep, fused_kernels  # noqa: E402
 from keras_quant.methods.lsq import LsqGrid  # noqa: E402
 from keras_quant.methods.pact import PactGrid  # noqa: E402
@@ -111,23 +111,23 @@ def test_each_channel_of_a_kernel_learns_its_own_step() -> None:
 
 
 @either_kernel
-def test_offset_of_lsq_plus_learns_from_what_is_outside(fused: bool) -> None:
-    """Bhalgat et al. 2020, eq. 6: the gradient of beta, here -step * offset, is 1 outside."""
+def test_zero_point_of_lsq_plus_learns_from_what_is_outside(fused: bool) -> None:
+    """Bhalgat et al. 2020, section 3: the gradient of beta, here -step * zero point, is 1 outside."""
     x, upstream = values()
-    step = GroupOffset(STEP, 5.2, 0, 15)
+    step = GroupZeroPoint(STEP, 5.2, 0, 15)
     grid = LsqGrid(step, 0, 15, 5)
     with fused_kernels() if fused else contextlib.nullcontext():
-        _, of_step, of_offset = gradients(x, upstream, step.scale, step.offset, of=grid)
+        _, of_step, of_zero = gradients(x, upstream, step.scale, step.learned, of=grid)
     v = x / STEP
     outside = (v < -5) | (v > 10)
     scale = lsq_gradient_scale(1, 10)
-    assert of_offset == pytest.approx(-STEP * upstream[outside].sum() * scale, rel=SUMS_OF_MANY)
+    assert of_zero == pytest.approx(-STEP * upstream[outside].sum() * scale, rel=SUMS_OF_MANY)
     expected = lsq_step_gradient(x, upstream, STEP, -5, 10) * scale
     assert of_step == pytest.approx(expected, rel=SUMS_OF_MANY)
 
 
-def test_an_offset_between_two_codes_counts_as_the_nearer_one() -> None:
-    grid = LsqGrid(GroupOffset(STEP, 5.4, 0, 15), 0, 15, 5)
+def test_a_zero_point_between_two_codes_counts_as_the_nearer_one() -> None:
+    grid = LsqGrid(GroupZeroPoint(STEP, 5.4, 0, 15), 0, 15, 5)
     assert grid.qparams.zero_point == 5
     found = grid(np.float32([-100, 0, 100])).numpy() / np.float32(STEP)
     np.testing.assert_allclose(found, [-5, 0, 10], rtol=1e-6)
@@ -153,7 +153,7 @@ def test_sign_is_1_at_0_and_its_gradient_ends_at_1() -> None:
     np.testing.assert_array_equal(of_x, [0, 1, 1, 1, 1, 1, 1, 0])  # Courbariaux 2016, eq. 4
 
 
-def test_gradients_are_rounded_by_equation_12() -> None:
+def test_gradients_are_rounded_as_dorefa_has_it() -> None:
     upstream = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float32)
     upstream[1] = 0  # nothing to round
     seed = tf.constant([3, 4])
