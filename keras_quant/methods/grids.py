@@ -18,9 +18,9 @@ from keras_quant.tf import keras, tf
 class GroupZeroPoint(GroupStep):
     """Owns the learned step of a group, and its learned zero point.
 
-    What LSQ+ adds (beta of Bhalgat et al. 2020, section 3) is any real number, of which integers have
-    only whole multiples of the step: else real 0, and so padding and ReLUs, would have no code. So
-    it is learned as a zero point, in codes, and rounded to a whole one wherever it is used.
+    What LSQ+ adds (beta of Bhalgat et al. 2020, section 3) is any real number, of which integers
+    have only whole multiples of the step: else real 0, and so padding and ReLUs, would have no
+    code. So it is learned as a zero point, in codes, and rounded to a whole one wherever it is used.
 
     Args:
         scale: to begin with, > 0.

@@ -146,8 +146,8 @@ def sign(x: tf.Tensor, *, reach: float | None = None) -> tf.Tensor:
 def round_gradient(x: tf.Tensor, bits: int, seed: tf.Tensor) -> tf.Tensor:
     """Passes x on; its gradient is rounded to a few bits, each image's to its own range.
 
-    DoReFa's gradient quantization (Zhou et al. 2016, section 2.5): with m the largest |gradient| of an
-    image, n = 2**bits - 1 and noise uniform in +-1/2 of a level,
+    DoReFa's gradient quantization (Zhou et al. 2016, section 2.5): with m the largest |gradient| of
+    an image, n = 2**bits - 1 and noise uniform in +-1/2 of a level,
     2 m (round(n (g / (2 m) + 1/2) + noise) / n - 1/2), which is right on average.
 
     Args:

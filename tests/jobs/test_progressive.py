@@ -61,6 +61,7 @@ def path_in(folder: Path):
     return lambda scheme: folder / scheme.name
 
 
+@pytest.mark.slow
 def test_each_run_starts_from_the_last_and_keeps_the_first_teacher(folder: Path) -> None:
     training = {name: records.load(folder / name).training for name in ("w4a4", "w3a3")}
     assert training["w4a4"].parent == str(folder / "float")
@@ -69,6 +70,7 @@ def test_each_run_starts_from_the_last_and_keeps_the_first_teacher(folder: Path)
     assert all(each.accumulate == 2 and each.reestimate_norms for each in training.values())
 
 
+@pytest.mark.slow
 def test_resuming_trains_only_what_is_missing(folder: Path, monkeypatch) -> None:
     trained = []
 
@@ -92,6 +94,7 @@ def classifier(classes: int, *, softmax: bool = False) -> keras.Model:
     return keras.Sequential([L.Flatten(input_shape=(8, 8, 1)), last])
 
 
+@pytest.mark.slow
 def test_a_teacher_is_a_run_or_a_file_and_probabilities_count_as_logits(
     folder: Path, tmp_path: Path
 ) -> None:

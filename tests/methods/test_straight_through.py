@@ -112,7 +112,7 @@ def test_each_channel_of_a_kernel_learns_its_own_step() -> None:
 
 @either_kernel
 def test_zero_point_of_lsq_plus_learns_from_what_is_outside(fused: bool) -> None:
-    """Bhalgat et al. 2020, section 3: the gradient of beta, here -step * zero point, is 1 outside."""
+    """Bhalgat et al. 2020, section 3: of beta, here -step * zero point, it is 1 outside."""
     x, upstream = values()
     step = GroupZeroPoint(STEP, 5.2, 0, 15)
     grid = LsqGrid(step, 0, 15, 5)

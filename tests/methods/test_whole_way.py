@@ -93,14 +93,35 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Sim
     return run
 
 
-every_method = pytest.mark.parametrize("method", EVERY_METHOD)
-every_scheme = pytest.mark.parametrize(
-    "words", ["power of two", pytest.param("real", marks=pytest.mark.slow), "asymmetric"]
+FAST = {
+    *(("qkeras", "power of two"), ("qkeras", "asymmetric")),
+    *(("toy", "power of two"), ("toy", "asymmetric")),
+}
+"""A method and a scheme's words; the others are of the slow tests."""
+
+
+def _marks(*pairs: tuple[str, str]) -> tuple[pytest.MarkDecorator, ...]:
+    return () if set(pairs) <= FAST else (pytest.mark.slow,)
+
+
+every_method = pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=_marks((method, "power of two"), (method, "asymmetric")))
+        for method in EVERY_METHOD
+    ],
+)
+every_method_and_scheme = pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        pytest.param(method, words, marks=_marks((method, words)))
+        for method in EVERY_METHOD
+        for words in SCHEMES
+    ],
 )
 
 
-@every_method
-@every_scheme
+@every_method_and_scheme
 def test_files_for_all_targets_have_the_codes_of_the_trained_model(run_of, method, words) -> None:
     run = run_of(method, words)
     exported = export_path(
@@ -137,8 +158,7 @@ def test_float_file_is_the_model_without_quantizers(run_of, method) -> None:
     assert not np.allclose(plain(images), run.model(images), atol=FLOAT32_ROUNDING)
 
 
-@every_method
-@every_scheme
+@every_method_and_scheme
 def test_inspection_counts_the_bits_of_the_scheme(run_of, method, words) -> None:
     run = run_of(method, words)
     graph = graph_of(str(run.path), scheme=None, dataset=None)
@@ -225,7 +245,7 @@ def test_all_methods_and_options_that_are_not_known_are_told_with_their_rules() 
     with pytest.raises(SchemeError) as caught:
         plan(residual(), Scheme(name="odd", rules=rules))
     for text in (
-        "rules[0].method: method 'tay' is not known; close names: toy; methods are qkeras, toy",
+        "rules[0].method: method 'tay' is not known; close names: toy; methods are qkeras, lsq, pact, dorefa, bnn, toy",
         "rules[1].method: toy does not know the option 'gradiant'; close names: gradient; its",
         "rules[1].method: toy: gradient is True; a number is expected",
         "rules[2].method: toy: gradient is -1; 0 or more is allowed",
