@@ -7,9 +7,8 @@ What differs. Kernels have 2**k levels around zero there, none of which is zero,
 of one step they would be odd, and take k + 1 bits; here the levels are the codes of k bits, as the
 scheme says, zero among them. They are multiplied by a constant that least squares find once, where
 the paper leaves that to batch norm: a net goes on from its float weights, and from none, as before.
-The largest |tanh(w)| is that of an output channel, unless the scheme says otherwise. Activations are
-clipped to 0 .. 1 there; here to the range that calibration found, of either sign, which stays as it
-is.
+The largest |tanh(w)| is that of an output channel, unless the scheme says otherwise. Activations
+are clipped to 0 .. 1 there; here to the range that calibration found, of either sign, which stays.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class GroupZeroPoint(GroupStep):
 
     What LSQ+ adds (beta of Bhalgat et al. 2020, section 3) is any real number, of which integers
     have only whole multiples of the step: else real 0, and so padding and ReLUs, would have no
-    code. So it is learned as a zero point, in codes, and rounded to a whole one wherever it is used.
+    code. So it is learned as a zero point, in codes, and rounded to a whole one where it is used.
 
     Args:
         scale: to begin with, > 0.
