@@ -168,8 +168,7 @@ def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> d
 
 
 def _quantizer_names(plan: Plan) -> dict[Point, str]:
-    by_name = plan.operations.by_name
-    replaced = {p.after for p in plan.points if not p.readers and _is_plain_relu(by_name[p.after])}
+    by_name, replaced = plan.operations.by_name, _replaced(plan)
     taken = {
         _layer_name(operation) for operation in plan.operations if operation.name not in replaced
     }
@@ -185,9 +184,14 @@ def _quantizer_names(plan: Plan) -> dict[Point, str]:
     return names
 
 
-def _is_plain_relu(operation: Operation) -> bool:
-    """Whether an unsigned quantizer does all that it does: what starts at 0 is a ReLU."""
-    return operation.kind == "relu" and operation.max_value is None
+def _replaced(plan: Plan) -> set[str]:
+    """Names of the ReLUs of which a quantizer does all that they do: its codes start at real 0.
+
+    Those of a group that some values reach below 0 with start lower where they are not symmetric.
+    """
+    relus = {o.name for o in plan.operations if o.kind == "relu" and o.max_value is None}
+    grids = {p.after: plan.grid_of(p) for p in plan.points if not p.readers and p.after in relus}
+    return {name for name, grid in grids.items() if grid.qmin == grid.zero_point}
 
 
 def _layer_name(operation: Operation) -> str:
@@ -209,6 +213,7 @@ def _assemble(
         tuple[str, str], Any
     ] = {}  # what (an operation, in place of an input's values) reads
     made: dict[tuple[str, str], keras.layers.Layer] = {}
+    replaced = _replaced(plan)
     outputs: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for operation in plan.operations:
@@ -226,7 +231,7 @@ def _assemble(
                 ]
             x = inputs if operation.kind == "concat" else _bare(inputs)
             quantizer = after.get(operation.name)
-            if quantizer is None or not _is_plain_relu(operation):  # else it replaces it
+            if quantizer is None or operation.name not in replaced:
                 key = operation.layer_name, operation.kind  # the calls of a layer share one
                 if key not in made:
                     made[key] = (

@@ -7,12 +7,14 @@ import pytest
 
 from keras_quant.methods import load_method
 from keras_quant.qparams import GridSpec, unsigned
-from keras_quant.schemes.bits import scheme_from_bits, with_overrides
+from keras_quant.schemes.bits import freed, scheme_from_bits, with_overrides
 from keras_quant.schemes.scheme import Scheme
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.calibration.collect import collect  # noqa: E402
+from keras_quant.calibration.quantize import quantize  # noqa: E402
 from keras_quant.lower import lower, lower_exactly  # noqa: E402
 from keras_quant.prepare import (  # noqa: E402
     copy_weights,
@@ -243,3 +245,22 @@ def test_a_norm_without_beta_gets_one_that_integers_can_move() -> None:
     np.testing.assert_array_equal(model.get_layer("norm").beta, np.zeros(4))
     np.testing.assert_array_equal(model.get_layer("norm").moving_mean, norm.moving_mean)
     assert lower_exactly(model).moved > 0
+
+
+@pytest.mark.parametrize("method", ["qkeras", "lsq"])
+def test_relu_stays_where_the_grid_of_its_group_reaches_below_0(method: str) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3), name="image")
+    a = L.ReLU(name="rectified")(L.Conv2D(4, 3, name="a")(inputs))
+    x = L.Concatenate(name="joined")([a, L.Conv2D(4, 3, name="b")(inputs)])
+    x = L.Conv2D(4, 3, name="c")(x)
+    source = keras.Model(inputs, L.Dense(3, name="logits")(L.Flatten(name="flat")(x)))
+    images = np.random.default_rng(0).random((32, 6, 6, 3)).astype(np.float32)
+    scheme = freed(scheme_from_bits("8"))
+    model = quantize(source, scheme, collect(plan(source, scheme), source, images), method)
+    names = [layer.name for layer in model.layers]
+    assert {"rectified", "rectified_quant", "b_quant"} <= set(names)
+    rounded = keras.Model(model.input, model.get_layer("rectified_quant").output)(images)
+    assert np.asarray(rounded).min() == 0
+    behind = next(t for name, t in lower(model).tensors.items() if name == "rectified_quant")
+    assert behind.qparams.qmin == behind.qparams.zero_point > 0
