@@ -111,13 +111,13 @@ def disturbances(
         if others > _MOST_OTHERS:
             found.append(f"other processes took {others:.0%} of the processors' time")
         if stolen > _MOST_STOLEN:
-            found.append(f"other virtual machines took {stolen:.1%} of the processors' time")
+            found.append(f"other virtual machines took {stolen:.1%} of its time")
     found += [
         f"half of the rounds of {name} are spread over {spread:.0%} of their median"
         for name, spread in round_spreads.items()
         if spread > _MOST_ROUND_SPREAD
     ]
-    return tuple(found)
+    return tuple(f"the machine is noisy: {sentence}" for sentence in found)
 
 
 def differing(then: Machine, now: Machine) -> list[str]:

@@ -238,13 +238,14 @@ def _measurement(one: Candidate, loads: Sequence[Load]) -> Measurement:
     calls = sum(len(rounds) for load in samples for rounds in load)
     has_energy = all(load.energy_uj for load in loads)
     energy_uj = sum(sum(load.energy_uj) for load in loads)
+    size, sha256 = _size_and_hash(one.file)
     cold = sum(not load.warm for load in loads)
     notes = (f"times were not stable after the warm-up of {cold} of {len(loads)} loads",)
     return Measurement(
         name=one.name,
         file=str(one.file),
-        size_bytes=one.file.stat().st_size,
-        sha256=_sha256(one.file),
+        size_bytes=size,
+        sha256=sha256,
         runtime=one.runtime,
         threads=one.threads,
         batch=one.batch,
@@ -261,8 +262,15 @@ def _measurement(one: Candidate, loads: Sequence[Load]) -> Measurement:
     )
 
 
-def _sha256(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+def _size_and_hash(path: Path) -> tuple[int, str]:
+    """The bytes of a file, or of all in a folder in the order of their names; and their SHA-256."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    size, digest = 0, hashlib.sha256()
+    for file in files:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+        size += len(content)
+        digest.update(content)
+    return size, digest.hexdigest()

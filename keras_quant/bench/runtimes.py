@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from keras_quant.model.suffixes import KERAS_SUFFIXES
+from keras_quant.model.suffixes import KERAS_SUFFIXES, is_saved_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +77,8 @@ RUNTIMES = {
 
 
 def runtime_of(file: Path) -> str | None:
-    """The name of the runtime that takes a file; None where none does."""
+    """The name of the runtime that takes a file or SavedModel folder; None where none does."""
     suffix = file.suffix.lower()
+    if is_saved_model(file):
+        return "keras"
     return next((name for name, known in RUNTIMES.items() if suffix in known.suffixes), None)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def note_noise(record: BenchRecord) -> None:
     """Says what made times uncertain."""
     for sentence in record.noise:
-        note(f"noisy: {sentence}")
+        note(f"uncertain: {sentence}")
 
 
 def print_record(record: BenchRecord) -> None:

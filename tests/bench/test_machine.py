@@ -63,10 +63,13 @@ def test_ticks_are_those_of_all_cores(tmp_path: Path) -> None:
 def test_others_are_who_did_not_measure() -> None:
     before, after = Ticks(busy=0, stolen=0, total=0), Ticks(busy=500, stolen=10, total=1000)
     quiet = disturbances(before, after, own_seconds=480 / TICKS, round_spreads={"a": 0.01})
-    assert quiet == ("other virtual machines took 1.0% of the processors' time",)
+    assert quiet == ("the machine is noisy: other virtual machines took 1.0% of its time",)
     noisy = disturbances(before, after, own_seconds=250 / TICKS, round_spreads={"a": 0.1})
-    assert noisy[0] == "other processes took 25% of the processors' time"
-    assert noisy[2] == "half of the rounds of a are spread over 10% of their median"
+    assert noisy[0] == "the machine is noisy: other processes took 25% of the processors' time"
+    assert (
+        noisy[2]
+        == "the machine is noisy: half of the rounds of a are spread over 10% of their median"
+    )
     assert disturbances(None, None, own_seconds=0, round_spreads={}) == ()
 
 

@@ -112,6 +112,16 @@ def test_what_was_measured_is_summed_up(candidates: list[Candidate]) -> None:
     assert processor_s == 0.5 * 3 * SETTINGS.loads
 
 
+def test_a_folder_is_hashed_as_one(candidates: list[Candidate], tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"12")
+    (folder / "variables" / "data").write_bytes(b"345")
+    given = [candidates[0], replace(candidates[1], file=folder)]
+    whole, parts = measure(given, SETTINGS, start=Log().start)[0]
+    assert (parts.size_bytes, parts.sha256) == (5, whole.sha256)
+
+
 def test_energy_that_cannot_be_read_is_absent(candidates: list[Candidate]) -> None:
     (a, _, _), _ = measure(candidates, SETTINGS, start=Log().start)
     assert a.energy_mj is None

@@ -119,6 +119,11 @@ def test_a_bundle_stands_for_its_file(files: Path, tmp_path: Path) -> None:
     assert job._files([tmp_path], (), print) == [(tmp_path / "model.onnx", "onnxruntime")]
 
 
+def test_a_saved_model_is_run_by_keras(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    assert job._files([tmp_path], (), print) == [(tmp_path, "keras")]
+
+
 def slower(measurement: Measurement, factor: float) -> Measurement:
     """The same measurement with longer times, by another factor each load."""
     loads = []
