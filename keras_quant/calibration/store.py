@@ -12,13 +12,13 @@ import numpy as np
 
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.histogram import BINS, MAX_EXPONENT, MIN_EXPONENT, Histogram
-from keras_quant.calibration.statistics import Moments, TensorStatistics
+from keras_quant.calibration.statistics import ImageRanges, Moments, TensorStatistics
 from keras_quant.errors import DataError
 from keras_quant.files import atomic_write
 from keras_quant.json_codec import from_plain, to_json
 from keras_quant.qparams import QParams
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 COLLECT_AGAIN = "Remove it, or leave out --statistics: then statistics are collected again"
 _CHANNELS = "channels/{}"  # an array of its own for each tensor that has them
 
@@ -55,6 +55,9 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
         "about": np.array(to_json(about)),
         "whole": np.array(whole, np.int64).reshape(-1, 3),
         "moments": np.array([_row(t.moments) for t in tensors]).reshape(-1, 4),
+        "ranges": np.array(
+            [(t.ranges.images, t.ranges.low, t.ranges.high) for t in tensors]
+        ).reshape(-1, 3),
         "bins": np.array([t.histogram.counts for t in tensors]).reshape(-1, 2 * BINS),
     }
     for place, tensor in enumerate(tensors):
@@ -143,7 +146,20 @@ def _tensor(arrays: Mapping[str, np.ndarray], place: int) -> TensorStatistics:
         moments=_moments(arrays["moments"][place], (), count),
         histogram=Histogram(exponent=exponent, counts=bins, zeros=zeros),
         channels=None if channels is None else _moments(channels, channels.shape[1:], count),
+        ranges=_ranges(arrays["ranges"][place]) if "ranges" in arrays else ImageRanges(),
     )
+
+
+def _ranges(row: np.ndarray) -> ImageRanges:
+    """Those of images.
+
+    Raises:
+        ValueError: they are no such numbers.
+    """
+    images, low, high = (float(number) for number in row)
+    if not (np.isfinite(row).all() and images >= 0 and low <= high and images.is_integer()):
+        raise ValueError("the ranges of images are no such numbers")
+    return ImageRanges(images=int(images), low=low, high=high)
 
 
 def _row(moments: Moments) -> np.ndarray:

@@ -47,7 +47,8 @@ _FIELDS = (
     "--calibrator",
     default="least_squares",
     show_default=True,
-    help="How scales of activations are chosen: least_squares or minmax.",
+    help="How scales of activations are chosen: least_squares, mse, minmax, moving_average, "
+    "entropy, percentile or percentile:99.9.",
 )
 @click.option(
     "--images", default=1024, show_default=True, help="Training images to calibrate on, at most."

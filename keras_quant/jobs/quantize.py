@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_quant import runs
-from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, load_calibrator
+from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, check_calibrators, load_calibrator
 from keras_quant.calibration.collect import CALIBRATION_IMAGES, Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.calibration.store import save_statistics
@@ -166,6 +166,7 @@ def _check(settings: QuantizeSettings, path: Path) -> None:
     load_calibrator(settings.calibrator)
     load_method(settings.method)
     check_methods(settings.scheme)
+    check_calibrators(settings.scheme)
 
 
 def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
