@@ -21,6 +21,7 @@ from keras_quant.qparams import QParams
 FORMAT_VERSION = 2
 COLLECT_AGAIN = "Remove it, or leave out --statistics: then statistics are collected again"
 _CHANNELS = "channels/{}"  # an array of its own for each tensor that has them
+_SCALES = "scales/{}"  # for each that was scaled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class _About:
     fresh: bool
     names: tuple[str, ...]
     pixels: QParams | None = None
+    scaled: tuple[str, ...] = ()
 
 
 def save_statistics(statistics: Statistics, path: Path) -> None:
@@ -48,6 +50,7 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
         fresh=statistics.fresh,
         names=tuple(statistics.tensors),
         pixels=statistics.pixels,
+        scaled=tuple(statistics.scales),
     )
     tensors = list(statistics.tensors.values())
     whole = [(t.moments.count, t.histogram.zeros, t.histogram.exponent) for t in tensors]
@@ -63,6 +66,8 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
     for place, tensor in enumerate(tensors):
         if tensor.channels is not None:
             arrays[_CHANNELS.format(place)] = _row(tensor.channels)
+    for place, scale in enumerate(statistics.scales.values()):
+        arrays[_SCALES.format(place)] = scale
     with atomic_write(path, "wb") as stream:
         np.savez_compressed(stream, **arrays)
 
@@ -78,6 +83,7 @@ def load_statistics(path: Path) -> Statistics:
     try:
         about = _about(arrays)
         tensors = {name: _tensor(arrays, place) for place, name in enumerate(about.names)}
+        scales = {name: _scale(arrays, place) for place, name in enumerate(about.scaled)}
     except (
         *(KeyError, IndexError, TypeError, ValueError, AssertionError),
         *(OverflowError, RecursionError),
@@ -91,6 +97,7 @@ def load_statistics(path: Path) -> Statistics:
         fresh=about.fresh,
         tensors=tensors,
         pixels=about.pixels,
+        scales=scales,
     )
 
 
@@ -148,6 +155,18 @@ def _tensor(arrays: Mapping[str, np.ndarray], place: int) -> TensorStatistics:
         channels=None if channels is None else _moments(channels, channels.shape[1:], count),
         ranges=_ranges(arrays["ranges"][place]) if "ranges" in arrays else ImageRanges(),
     )
+
+
+def _scale(arrays: Mapping[str, np.ndarray], place: int) -> np.ndarray:
+    """What the channels of a tensor were divided by.
+
+    Raises:
+        ValueError: they are no such numbers.
+    """
+    scale = np.asarray(arrays[_SCALES.format(place)], np.float64)
+    if scale.ndim != 1 or not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise ValueError(f"the scales of channels {place} are no such numbers")
+    return scale
 
 
 def _ranges(row: np.ndarray) -> ImageRanges:

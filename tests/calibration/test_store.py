@@ -25,6 +25,7 @@ STATISTICS = Statistics(
     fresh=True,
     tensors={"conv1": observe(VALUES), "block/añadir": observe(VALUES * 9, per_channel=True)},
     pixels=unsigned(8, 1 / 255),
+    scales={"conv1": np.array([0.5, 1.0, 3.0])},
 )
 
 
@@ -33,6 +34,7 @@ def assert_equal(a: Statistics, b: Statistics) -> None:
     grids = [None if s.pixels is None else dataclasses.astuple(s.pixels) for s in (a, b)]
     assert grids[0] == grids[1]
     assert list(a.tensors) == list(b.tensors)
+    np.testing.assert_equal(dict(a.scales), dict(b.scales))
     for x, y in zip(a.tensors.values(), b.tensors.values(), strict=True):
         assert (x.channels is None) == (y.channels is None)
         np.testing.assert_equal(dataclasses.asdict(x), dataclasses.asdict(y))
@@ -83,6 +85,8 @@ def changed(file: Path, name: str, change: Callable[[np.ndarray], object]) -> No
         ("bins", lambda bins: bins[:1], "damaged"),
         ("ranges", lambda ranges: ranges * np.nan, "ranges of images are no such numbers"),
         ("ranges", lambda ranges: ranges[:, :2], "damaged"),
+        ("scales/0", lambda scale: -scale, "scales of channels 0 are no such numbers"),
+        ("scales/0", lambda scale: None, "damaged"),
         ("bins", lambda bins: bins[:, 1:], "counts of tensor 0 contradict"),
         ("bins", lambda bins: bins.astype(float), "counts of tensor 0 contradict"),
         ("bins", lambda bins: bins + 1, "counts of tensor 0 contradict"),

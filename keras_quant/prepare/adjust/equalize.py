@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_quant.errors import DataError
 from keras_quant.model.operations import Operation
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare.adjust.pairs import (
@@ -87,7 +88,7 @@ def equalize_weights(plan: Plan, source: keras.Model) -> Equalized:
             ratio = _weight_ratio(pair, layers)
             scale_tensor(pair, layers, ratio)
             scales[pair.tensor] = scales[pair.tensor] * ratio
-    return Equalized(model=model, scales=scales)
+    return Equalized(model=rescaled(plan, source, scales), scales=scales)
 
 
 def equalize_activations(
@@ -98,7 +99,7 @@ def equalize_activations(
     Args:
         channels: of each tensor that `scalable` names.
     """
-    model, layers = _copy(source)
+    layers = layers_by_name(source)
     widths = {point.after: point.spec.bits for point in plan.points if not point.readers}
     scales = {}
     for pair in find_pairs(plan.operations):
@@ -107,9 +108,26 @@ def equalize_activations(
         noise = _Noise(pair, layers, channels[pair.tensor], plan, widths[pair.tensor])
         best = min(noise.candidates(), key=noise.of)
         if (best != 1).any():
-            scale_tensor(pair, layers, best)
             scales[pair.tensor] = best
-    return Equalized(model=model, scales=scales)
+    return Equalized(model=rescaled(plan, source, scales), scales=scales)
+
+
+def rescaled(plan: Plan, source: keras.Model, scales: Mapping[str, Scale]) -> keras.Model:
+    """Scales tensors as it was done to a model of the same weights before.
+
+    Args:
+        scales: as Equalized has them.
+    Raises:
+        DataError: they are of another model.
+    """
+    model, layers = _copy(source)
+    pairs = {pair.tensor: pair for pair in find_pairs(plan.operations)}
+    wrong = [n for n, s in scales.items() if n not in pairs or len(s) != pairs[n].channels]
+    if wrong:
+        raise DataError(f"the scales of channels are of another model: {', '.join(wrong)}")
+    for name, scale in scales.items():
+        scale_tensor(pairs[name], layers, scale)
+    return model
 
 
 def scalable(plan: Plan) -> tuple[str, ...]:
