@@ -87,15 +87,17 @@ def main() -> None:
     parser.add_argument("--bits", default="w8a8,w4a8,w4a4")
     parser.add_argument("--images", type=int, default=512, help="to calibrate on")
     parser.add_argument("--test", type=int, default=10_000, help="test images, at even distances")
-    parser.add_argument("--only", default="*", help="pattern of rows, as 'w4a8 --rounding*'")
+    parser.add_argument("--only", default="*", help="patterns of rows, 'w4a8 --rounding*;w8a8*'")
     parser.add_argument("--out", type=Path, default=Path("post_training_options.json"))
     given = parser.parse_args()
     known = json.loads(given.out.read_text()) if given.out.exists() else {}
     bench = _Bench(given)
-    for name, make in bench.rows(given.bits.split(",")):
+    rows = dict(bench.rows(given.bits.split(",")))
+    wanted = [n for pattern in given.only.split(";") for n in fnmatch.filter(rows, pattern)]
+    for name in wanted:
         key = f"{given.model.stem} {given.images}/{given.test} {name}"
-        if key not in known and fnmatch.fnmatch(name, given.only):
-            known[key] = asdict(bench.measure(make))
+        if key not in known:
+            known[key] = asdict(bench.measure(rows[name]))
             given.out.write_text(json.dumps(known, indent=1))
             print(key, known[key], flush=True)
     print_table(known)
