@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_quant.calibration.statistics import (
     TensorStatistics,
@@ -35,6 +36,8 @@ class Statistics:
         fresh: batch norms used the statistics of the batch.
         tensors: by the name of the operation that puts them out; the model's inputs too.
         pixels: the 8-bit codes that the images have as they are; None where they are no pixels.
+        scales: by the name of each tensor whose channels were scaled in the model before, what
+            they were divided by; see `prepare.adjust.equalize`.
     """
 
     model: str
@@ -42,6 +45,7 @@ class Statistics:
     fresh: bool
     tensors: Mapping[str, TensorStatistics]
     pixels: QParams | None = None
+    scales: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def collect(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
-from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, Observed, choose
+from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, check_calibrators, choose
 from keras_quant.calibration.collect import Statistics, fingerprint
+from keras_quant.calibration.finest import Observed
 from keras_quant.calibration.statistics import TensorStatistics
-from keras_quant.errors import DataError
+from keras_quant.errors import DataError, SchemeError
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.prepare import Plan, plan, with_grids, with_real_steps, wrap
 from keras_quant.prepare.adjust.correct_bias import correct_biases, kernel_inputs
@@ -46,6 +48,7 @@ def quantize(
     """
     if is_float(scheme):
         return source
+    check_calibrators(scheme)
     planned = with_real_steps(plan(source, scheme), method)
     check_statistics(statistics, planned, source, post_training=post_training)
     calibrated = with_grids(planned, choose_grids(planned, statistics, calibrator))
@@ -94,8 +97,11 @@ def choose_grids(
 
     Branches follow the tensors that lead, unless their group has nothing else.
 
+    Args:
+        calibrator: for the tensors whose rule names none.
     Raises:
         UsageError: an unknown calibrator.
+        SchemeError: rules name several for tensors that share a scale.
     """
     members: dict[int, list[Point]] = defaultdict(list)
     for point in plan.points:
@@ -107,8 +113,24 @@ def choose_grids(
             Observed(statistics=statistics.tensors[point.after], spec=point.spec)
             for point in leading
         ]
-        grids[group] = choose(calibrator, tensors)
+        grids[group] = choose(_named(leading) or calibrator, tensors)
     return grids
+
+
+def _named(points: Sequence[Point]) -> str | None:
+    """The calibrator that the rules of points name that share a scale.
+
+    Raises:
+        SchemeError: several.
+    """
+    names = {point.calibrator for point in points}
+    if len(names) > 1:
+        each = ", ".join(f"{point.after} ({point.calibrator or 'the run'})" for point in points)
+        raise SchemeError(
+            "these activations share one scale, since they are added, concatenated or go through "
+            f"calls of one layer, and need one calibrator: {each}"
+        )
+    return names.pop()
 
 
 def choose_input_grids(
@@ -125,8 +147,9 @@ def choose_input_grids(
     if statistics.pixels is not None and wanted.bits == statistics.pixels.bits:
         return dict.fromkeys(names, statistics.pixels)
     tensors = {name: statistics.tensors[name] for name in names}
+    named = plan.input_calibrator or calibrator
     return {
-        name: choose(calibrator, [Observed(statistics=tensor, spec=_input_spec(wanted, tensor))])
+        name: choose(named, [Observed(statistics=tensor, spec=_input_spec(wanted, tensor))])
         for name, tensor in tensors.items()
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,21 @@ class Moments:
         return np.maximum(0.0, self.mean_square - np.square(self.mean))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRanges:
+    """The ranges of images, each on its own, added up.
+
+    Attributes:
+        images: how many.
+        low: the sum of their smallest values.
+        high: the sum of their largest.
+    """
+
+    images: int = 0
+    low: float = 0.0
+    high: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TensorStatistics:
     """What was seen of a tensor.
@@ -55,11 +70,13 @@ class TensorStatistics:
         moments: of all its values.
         histogram: of all its values.
         channels: moments of each channel; None where nobody asked for them.
+        ranges: of its images; of none in files that were written without them.
     """
 
     moments: Moments
     histogram: Histogram
     channels: Moments | None = None
+    ranges: ImageRanges = ImageRanges()
 
 
 def nothing_seen() -> TensorStatistics:
@@ -79,7 +96,13 @@ def observe(values: np.ndarray, *, per_channel: bool = False) -> TensorStatistic
     rows = values.reshape(-1, values.shape[-1])
     length = max(1, CHUNK // rows.shape[1])
     chunks = [rows[start : start + length] for start in range(0, len(rows), length)]
-    return combine([_observe(chunk, per_channel=per_channel) for chunk in chunks])
+    found = combine([_observe(chunk, per_channel=per_channel) for chunk in chunks])
+    return replace(found, ranges=_ranges(values.reshape(len(values), -1)))
+
+
+def _ranges(images: np.ndarray) -> ImageRanges:
+    low, high = (np.sum(end(axis=1), dtype=np.float64) for end in (images.min, images.max))
+    return ImageRanges(images=len(images), low=float(low), high=float(high))
 
 
 def _observe(rows: np.ndarray, *, per_channel: bool) -> TensorStatistics:
@@ -101,6 +124,11 @@ def combine(parts: Sequence[TensorStatistics]) -> TensorStatistics:
         moments=_combined([part.moments for part in parts]),
         histogram=merge([part.histogram for part in parts]),
         channels=_combined(channels) if channels else None,
+        ranges=ImageRanges(
+            images=sum(part.ranges.images for part in parts),
+            low=sum(part.ranges.low for part in parts),
+            high=sum(part.ranges.high for part in parts),
+        ),
     )
 
 

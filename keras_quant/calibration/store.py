@@ -12,15 +12,16 @@ import numpy as np
 
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.histogram import BINS, MAX_EXPONENT, MIN_EXPONENT, Histogram
-from keras_quant.calibration.statistics import Moments, TensorStatistics
+from keras_quant.calibration.statistics import ImageRanges, Moments, TensorStatistics
 from keras_quant.errors import DataError
 from keras_quant.files import atomic_write
 from keras_quant.json_codec import from_plain, to_json
 from keras_quant.qparams import QParams
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 COLLECT_AGAIN = "Remove it, or leave out --statistics: then statistics are collected again"
 _CHANNELS = "channels/{}"  # an array of its own for each tensor that has them
+_SCALES = "scales/{}"  # for each that was scaled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class _About:
     fresh: bool
     names: tuple[str, ...]
     pixels: QParams | None = None
+    scaled: tuple[str, ...] = ()
 
 
 def save_statistics(statistics: Statistics, path: Path) -> None:
@@ -48,6 +50,7 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
         fresh=statistics.fresh,
         names=tuple(statistics.tensors),
         pixels=statistics.pixels,
+        scaled=tuple(statistics.scales),
     )
     tensors = list(statistics.tensors.values())
     whole = [(t.moments.count, t.histogram.zeros, t.histogram.exponent) for t in tensors]
@@ -55,11 +58,16 @@ def save_statistics(statistics: Statistics, path: Path) -> None:
         "about": np.array(to_json(about)),
         "whole": np.array(whole, np.int64).reshape(-1, 3),
         "moments": np.array([_row(t.moments) for t in tensors]).reshape(-1, 4),
+        "ranges": np.array(
+            [(t.ranges.images, t.ranges.low, t.ranges.high) for t in tensors]
+        ).reshape(-1, 3),
         "bins": np.array([t.histogram.counts for t in tensors]).reshape(-1, 2 * BINS),
     }
     for place, tensor in enumerate(tensors):
         if tensor.channels is not None:
             arrays[_CHANNELS.format(place)] = _row(tensor.channels)
+    for place, scale in enumerate(statistics.scales.values()):
+        arrays[_SCALES.format(place)] = scale
     with atomic_write(path, "wb") as stream:
         np.savez_compressed(stream, **arrays)
 
@@ -75,6 +83,7 @@ def load_statistics(path: Path) -> Statistics:
     try:
         about = _about(arrays)
         tensors = {name: _tensor(arrays, place) for place, name in enumerate(about.names)}
+        scales = {name: _scale(arrays, place) for place, name in enumerate(about.scaled)}
     except (
         *(KeyError, IndexError, TypeError, ValueError, AssertionError),
         *(OverflowError, RecursionError),
@@ -88,6 +97,7 @@ def load_statistics(path: Path) -> Statistics:
         fresh=about.fresh,
         tensors=tensors,
         pixels=about.pixels,
+        scales=scales,
     )
 
 
@@ -143,7 +153,32 @@ def _tensor(arrays: Mapping[str, np.ndarray], place: int) -> TensorStatistics:
         moments=_moments(arrays["moments"][place], (), count),
         histogram=Histogram(exponent=exponent, counts=bins, zeros=zeros),
         channels=None if channels is None else _moments(channels, channels.shape[1:], count),
+        ranges=_ranges(arrays["ranges"][place]) if "ranges" in arrays else ImageRanges(),
     )
+
+
+def _scale(arrays: Mapping[str, np.ndarray], place: int) -> np.ndarray:
+    """What the channels of a tensor were divided by.
+
+    Raises:
+        ValueError: they are no such numbers.
+    """
+    scale = np.asarray(arrays[_SCALES.format(place)], np.float64)
+    if scale.ndim != 1 or not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise ValueError(f"the scales of channels {place} are no such numbers")
+    return scale
+
+
+def _ranges(row: np.ndarray) -> ImageRanges:
+    """Those of images.
+
+    Raises:
+        ValueError: they are no such numbers.
+    """
+    images, low, high = (float(number) for number in row)
+    if not (np.isfinite(row).all() and images >= 0 and low <= high and images.is_integer()):
+        raise ValueError("the ranges of images are no such numbers")
+    return ImageRanges(images=int(images), low=low, high=high)
 
 
 def _row(moments: Moments) -> np.ndarray:

@@ -24,7 +24,7 @@ DEFAULT_BITS = "w8a8"
 # Options that are fields of QuantizeSettings as they are.
 _FIELDS = (
     *("source", "parent", "dataset", "preprocess", "method", "calibrator", "images"),
-    *("statistics", "trust"),
+    *("statistics", "trust", "equalize", "rounding", "bias"),
 )
 
 
@@ -47,7 +47,23 @@ _FIELDS = (
     "--calibrator",
     default="least_squares",
     show_default=True,
-    help="How scales of activations are chosen: least_squares or minmax.",
+    help="How scales of activations are chosen: least_squares, mse, minmax, moving_average, "
+    "entropy, percentile or percentile:99.9.",
+)
+@click.option(
+    "--equalize",
+    default="none",
+    show_default=True,
+    help="Scale channels before: none, weights or activations.",
+)
+@click.option(
+    "--rounding", default="nearest", show_default=True, help="Of kernels: nearest or descent."
+)
+@click.option(
+    "--bias",
+    default="analytical",
+    show_default=True,
+    help="Correction: analytical or empirical, which a rounding other than nearest has.",
 )
 @click.option(
     "--images", default=1024, show_default=True, help="Training images to calibrate on, at most."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from collections.abc import Mapping
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ def collect_statistics(
     images: int = CALIBRATION_IMAGES,
     fresh: bool = False,
     post_training: bool = False,
+    scales: Mapping[str, np.ndarray] | None = None,
     progress: Progress,
 ) -> Statistics:
     """Collects statistics over training images, and writes them to a file.
@@ -39,12 +41,12 @@ def collect_statistics(
             there are fewer.
         fresh: the model is untrained, see `collect`.
         post_training: it will not be trained, see `quantize`.
+        scales: of channels that were scaled in the source before, for the file.
     Raises:
         ModelError: the model puts out NaN.
         FileError: the file cannot be written.
     """
-    count = min(images, len(dataset.train))
-    x = dataset.train.x[np.arange(count) * len(dataset.train) // count]
+    x = calibration_images(dataset, images)
     progress.say(f"calibrating activations on {len(x):,} training images")
     with progress.bar("calibrating", len(x)) as show:
         statistics = collect(
@@ -57,8 +59,15 @@ def collect_statistics(
             per_channel=kernel_inputs(plan) if post_training else (),
             on_images=lambda done: show(done, ""),
         )
+    statistics = replace(statistics, scales=scales or {})
     save_statistics(statistics, file)
     return statistics
+
+
+def calibration_images(dataset: Dataset, images: int) -> np.ndarray:
+    """So many training images as they are stored, at even distances; all where there are fewer."""
+    count = min(images, len(dataset.train))
+    return np.asarray(dataset.train.x[np.arange(count) * len(dataset.train) // count])
 
 
 def read_statistics(
@@ -71,12 +80,29 @@ def read_statistics(
             pixels that became something else.
     """
     statistics = load_statistics(file)
+    check_known(statistics, file, plan, source, dataset, post_training=post_training)
+    return statistics
+
+
+def check_known(
+    statistics: Statistics,
+    file: Path,
+    plan: Plan,
+    source: keras.Model,
+    dataset: Dataset,
+    *,
+    post_training: bool = False,
+) -> None:
+    """Checks that statistics of a file are of a model and of all that a plan needs them for.
+
+    Raises:
+        DataError: they are not, or of pixels that became something else.
+    """
     try:
         check_statistics(statistics, plan, source, post_training=post_training)
         _check_pixels(statistics, dataset)
     except DataError as error:
         raise DataError(f"{file}: {error}. {COLLECT_AGAIN}") from error
-    return statistics
 
 
 def _check_pixels(statistics: Statistics, dataset: Dataset) -> None:

@@ -7,21 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_quant import runs
-from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, load_calibrator
+from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, check_calibrators, load_calibrator
 from keras_quant.calibration.collect import CALIBRATION_IMAGES, Statistics
 from keras_quant.calibration.quantize import quantize
-from keras_quant.calibration.store import save_statistics
+from keras_quant.calibration.store import load_statistics, save_statistics
 from keras_quant.data import Dataset
 from keras_quant.errors import RunError, UsageError, close_names
 from keras_quant.files import write_text
 from keras_quant.jobs.begin import describe_data, now
-from keras_quant.jobs.calibration import collect_statistics, read_statistics
+from keras_quant.jobs.calibration import check_known, collect_statistics
 from keras_quant.jobs.export import Exported
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import declare, without_labels
+from keras_quant.jobs.remedies import Remedies, equalized, repaired
 from keras_quant.jobs.source import build_float
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.rules import check_methods
@@ -29,6 +32,7 @@ from keras_quant.model.files import load_model
 from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.prepare import Plan, plan
+from keras_quant.prepare.adjust.equalize import rescaled
 from keras_quant.proof.formats import Format
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.runs.progress import Progress
@@ -38,6 +42,8 @@ from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras
 from keras_quant.version import __version__
 from keras_quant.zoo import MODELS
+
+DEFAULTS = Remedies()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class QuantizeSettings:
         images: how many training images activations are calibrated on, at most.
         statistics: file of statistics that were collected earlier; None collects them.
         trust: load a Keras file that holds code.
+        equalize, rounding, bias: see `jobs.remedies`.
     """
 
     source: str
@@ -71,6 +78,14 @@ class QuantizeSettings:
     images: int = CALIBRATION_IMAGES
     statistics: Path | None = None
     trust: bool = False
+    equalize: str = DEFAULTS.equalize
+    rounding: str = DEFAULTS.rounding
+    bias: str = DEFAULTS.bias
+
+    @property
+    def remedies(self) -> Remedies:
+        """What is done against the errors of rounding."""
+        return Remedies(equalize=self.equalize, rounding=self.rounding, bias=self.bias)
 
     @property
     def is_built(self) -> bool:
@@ -84,7 +99,7 @@ class QuantizeSettings:
 
     def problems(self) -> list[str]:
         """What does not go together, one text each."""
-        found = []
+        found = self.remedies.problems()
         if is_float(self.scheme):
             found.append("the scheme leaves everything in float; kq export writes float models")
         if self.images < 1:
@@ -132,21 +147,30 @@ def quantize_run(
     source, dataset = _load(settings, progress)
     planned = plan(source, settings.scheme)
     record = _begin(settings, dataset, planned.float_layers, command)
-    known = None
+    known, even = None, source
     if settings.statistics is not None:
-        known = read_statistics(settings.statistics, planned, source, dataset, post_training=True)
+        known = load_statistics(settings.statistics)
+        even = rescaled(planned, source, known.scales) if known.scales else source
+        planned = plan(even, settings.scheme)
+        check_known(known, settings.statistics, planned, even, dataset, post_training=True)
     with runs.create(path, overwrite=overwrite) as folder:
         records.save(record, folder.path)  # first: without it a folder is no run
         write_text(folder.scheme, scheme_to_yaml(settings.scheme))
-        statistics = _statistics(known, planned, source, dataset, settings, folder, progress)
+        scales: Mapping[str, np.ndarray] = {}
+        if known is None and settings.equalize != "none":
+            found = equalized(planned, source, dataset, settings.equalize, progress)
+            even, scales = found.model, found.scales
+            planned = plan(even, settings.scheme)
+        statistics = _statistics(known, planned, even, dataset, settings, folder, scales, progress)
         model = quantize(
-            source,
+            even,
             settings.scheme,
             statistics,
             settings.method,
             calibrator=settings.calibrator,
             post_training=True,
         )
+        repaired(planned, even, model, dataset, settings.remedies, progress)
         record, exported = finish(
             model, source, dataset, folder, record, formats, beside_float=True, progress=progress
         )
@@ -166,6 +190,7 @@ def _check(settings: QuantizeSettings, path: Path) -> None:
     load_calibrator(settings.calibrator)
     load_method(settings.method)
     check_methods(settings.scheme)
+    check_calibrators(settings.scheme)
 
 
 def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
@@ -220,6 +245,9 @@ def _begin(
             images=min(settings.images, len(dataset.train)),
             seed=run.seed if run else 0,
             statistics=None if settings.statistics is None else str(settings.statistics),
+            equalize=settings.equalize if settings.statistics is None else "as the statistics say",
+            rounding=settings.rounding,
+            bias=settings.bias,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,
@@ -236,6 +264,7 @@ def _statistics(
     dataset: Dataset,
     settings: QuantizeSettings,
     folder: RunFolder,
+    scales: Mapping[str, np.ndarray],
     progress: Progress,
 ) -> Statistics:
     """Collects statistics, or takes those that were given; either way the run keeps them."""
@@ -254,5 +283,6 @@ def _statistics(
         folder.statistics,
         images=settings.images,
         post_training=True,
+        scales=scales,
         progress=progress,
     )

@@ -104,6 +104,9 @@ class Reader:
         movable: (layer) gives the variables of a layer that stands for others which may be moved
             where the last of these adds them, and those of a twin whose kernel has a step of its
             own; None for what has its own `beta` or `bias` there, and no more.
+        write: (layer, weight) makes a twin compute with codes that were found elsewhere, in the
+            form that `kernel` gives them in, so that it gives them then; False for what is no
+            method's, or has no way to hold them.
 
     Raises (of each of them):
         LoweringError: values that are no integers times a step, or layers that cannot be said in
@@ -115,6 +118,7 @@ class Reader:
     bias: Callable[[Any], np.ndarray | None] = lambda layer: None
     activation: Callable[[Any, str], Activation | None]
     movable: Callable[[Any], Movable | None] = lambda layer: None
+    write: Callable[[Any, Weight], bool] = lambda layer, weight: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

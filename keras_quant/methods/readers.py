@@ -61,6 +61,16 @@ def read_kernel(layer: Any) -> Weight | None:
     return _first(lambda method: method.reader.kernel(layer))
 
 
+def write_kernel(layer: Any, weight: Weight) -> bool:
+    """Makes a quantized layer compute with given codes and scales.
+
+    Args:
+        weight: as `read_kernel` gives it, of codes that the layer's bits allow.
+    Returns: whether it does; else it stays as it is.
+    """
+    return any(method.reader.write(layer, weight) for method in all_methods())
+
+
 def read_bias(layer: Any) -> np.ndarray | None:
     """Reads what a layer rounds its bias to, float64 (channels,); None where it does not.
 

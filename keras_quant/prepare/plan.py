@@ -31,6 +31,7 @@ class Plan:
         methods: by the name of each layer whose rule names a method that method.
         grids: by the number of a group of points its scale and zero point, where calibrated.
         input_spec: width of the model's inputs.
+        input_calibrator: that chooses their scales; None means the run's.
         in_float: names of the layers that compute in float whatever they read.
     """
 
@@ -38,6 +39,7 @@ class Plan:
     weights: Mapping[str, QuantSpec]
     points: tuple[Point, ...]
     input_spec: QuantSpec
+    input_calibrator: str | None = None
     in_float: frozenset[str] = frozenset()
     methods: Mapping[str, MethodSpec] = field(default_factory=dict)
     grids: Mapping[int, QParams] = field(default_factory=dict)
@@ -73,11 +75,13 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
     bits = resolve(scheme, [as_scheme_block(block) for block in blocks])
     in_float = frozenset(name for name, found in bits.items() if found.in_float)
     heads = [block[0] for block in blocks]
+    inputs = bits[operations.in_order[0].layer_name]
     return Plan(
         operations=operations,
         weights={s.layer_name: bits[s.layer_name].weight for s in heads if s.kind in COMPUTE},
         points=find_points(operations, blocks, bits, in_float),
-        input_spec=bits[operations.in_order[0].layer_name].activation,
+        input_spec=inputs.activation,
+        input_calibrator=inputs.calibrator,
         in_float=in_float,
         methods={name: found.method for name, found in bits.items() if found.method},
     )

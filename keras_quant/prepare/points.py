@@ -41,6 +41,7 @@ class Point:
         readers: names of the only operations that read the rounded values; () means all that come
             after.
         method: that rounds it; None means the run's.
+        calibrator: that chooses its scale; None means the run's.
     """
 
     after: str
@@ -49,6 +50,7 @@ class Point:
     is_branch: bool = False
     readers: tuple[str, ...] = ()
     method: MethodSpec | None = None
+    calibrator: str | None = None
 
 
 def find_points(
@@ -66,14 +68,15 @@ def find_points(
         in_float: names of layers that compute in float.
     """
     tied = tie(operations, blocks, _specs(operations, blocks, bits), in_float)
-    method_of = {block[-1].name: bits[block[0].layer_name].method for block in blocks}
+    bits_of = {block[-1].name: bits[block[0].layer_name] for block in blocks}
     points = tuple(
         Point(
             after=name,
             spec=found.spec,
             group=found.group,
             is_branch=found.is_branch,
-            method=method_of[name],
+            method=bits_of[name].method,
+            calibrator=bits_of[name].calibrator,
         )
         for name, found in tied.items()
     )

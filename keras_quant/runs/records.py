@@ -148,6 +148,9 @@ class QuantizationRecord:
         calibrator: what chose the scales and zero points of activations.
         images: how many training images these were chosen on.
         statistics: the file in which their statistics were given; None where they were collected.
+        equalize: how channels were scaled before.
+        rounding: how kernels were rounded.
+        bias: how biases were corrected.
     """
 
     source: str
@@ -156,6 +159,9 @@ class QuantizationRecord:
     images: int
     seed: int
     statistics: str | None = None
+    equalize: str = "none"
+    rounding: str = "nearest"
+    bias: str = "analytical"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ rules:
   - match: "@first"
     weight: {bits: 8}
     method: lsq                 # in place of the run's; {name: lsq, OPTION: VALUE} for options
+    calibrator: entropy         # of what the layer puts out, in place of the run's
 float: [attention_*]            # these layers stay in float, whatever the rules say
 """
 
@@ -147,11 +148,15 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
     if not isinstance(data, Mapping) or not isinstance(data.get("match"), str):
         problems.append(f"{where}: a mapping with 'match' (a name pattern) is expected")
         return Rule(match="*")
-    keys = ("match", "weight", "activation", "input", "method", "optional")
+    keys = ("match", "weight", "activation", "input", "method", "calibrator", "optional")
     problems += _unknown_keys(data, keys, where)
     match = data["match"]
     if match.startswith("@") and match not in SELECTORS:
         problems.append(f"{where}.match is {shown(match)}; selectors are {', '.join(SELECTORS)}")
+    calibrator = data.get("calibrator")
+    if calibrator is not None and not isinstance(calibrator, str):
+        problems.append(f"{where}.calibrator is {shown(calibrator)}; a name is expected")
+        calibrator = None
     optional = data.get("optional", False)
     if not isinstance(optional, bool):
         problems.append(f"{where}.optional is {shown(optional)}; true or false is expected")
@@ -161,6 +166,7 @@ def _parse_rule(data: Any, where: str, problems: list[str]) -> Rule:
         activation=_parse_spec(data.get("activation"), f"{where}.activation", problems),
         input=_parse_spec(data.get("input"), f"{where}.input", problems),
         method=_parse_method(data.get("method"), f"{where}.method", problems),
+        calibrator=calibrator,
         optional=bool(optional),
     )
 
@@ -239,6 +245,8 @@ def scheme_to_dict(scheme: Scheme) -> dict[str, Any]:
         if rule.method:
             options = dict(rule.method.options)
             data["method"] = {"name": rule.method.name, **options} if options else rule.method.name
+        if rule.calibrator:
+            data["calibrator"] = rule.calibrator
         if rule.optional:
             data["optional"] = True
         rules.append(data)

@@ -82,6 +82,7 @@ class Rule:
         input: what a layer with weights reads at most: wider values, such as the sum of a
             residual net, are rounded again in front of it.
         method: that quantizes the layer, in place of the run's.
+        calibrator: that chooses the scale of the layer's output, in place of the run's.
         optional: the rule may match nothing (presets use it); else that is an error.
     """
 
@@ -90,6 +91,7 @@ class Rule:
     activation: QuantSpec | None = None
     input: QuantSpec | None = None
     method: MethodSpec | None = None
+    calibrator: str | None = None
     optional: bool = False
 
 
@@ -134,6 +136,7 @@ class BlockBits:
         input: of what it reads, at most.
         in_float: it computes in float32, whatever it reads.
         method: of the kernel and of what the block puts out; None means the run's.
+        calibrator: of what the block puts out; None means the run's.
     """
 
     weight: QuantSpec
@@ -141,6 +144,7 @@ class BlockBits:
     input: QuantSpec = FLOAT
     in_float: bool = False
     method: MethodSpec | None = None
+    calibrator: str | None = None
 
 
 def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
@@ -171,6 +175,7 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
                 activation=rule.activation or old.activation,
                 input=rule.input or old.input,
                 method=rule.method or old.method,
+                calibrator=rule.calibrator or old.calibrator,
             )
     for index, pattern in enumerate(scheme.keep_float):
         matched = [b for b in blocks if _matches(pattern, b, blocks)]

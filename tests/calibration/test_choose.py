@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from keras_quant.calibration.choose import (
     CALIBRATORS,
-    Observed,
     choose,
     load_calibrator,
     relative_error,
     squared_error,
 )
+from keras_quant.calibration.entropy import divergence
+from keras_quant.calibration.finest import Observed, finest
 from keras_quant.calibration.histogram import BINS, histogram_of
-from keras_quant.calibration.statistics import nothing_seen, observe
-from keras_quant.errors import UsageError
+from keras_quant.calibration.statistics import ImageRanges, combine, nothing_seen, observe
+from keras_quant.errors import DataError, UsageError
 from keras_quant.qparams import GridSpec, QParams, dequantize, quantize, signed, unsigned
 
 # Values are spread evenly over their bin: what that makes of errors of steps of 16 bins or more.
@@ -39,7 +40,8 @@ SPECS = {
 
 
 def seen(values: np.ndarray | list[float], spec: GridSpec) -> Observed:
-    return Observed(statistics=observe(np.asarray(values, np.float32).reshape(-1, 1)), spec=spec)
+    """What one image of these values shows."""
+    return Observed(statistics=observe(np.asarray(values, np.float32).reshape(1, -1, 1)), spec=spec)
 
 
 def exact_error(x: np.ndarray, grid: QParams) -> float:
@@ -196,11 +198,144 @@ def test_error_of_an_even_spread_is_its_integral(codes: QParams, scale: float) -
 @given(st.sampled_from([k for k in SPECS if k != "one bit"]), st.integers(0, 50))
 def test_error_of_the_histogram_is_that_of_the_values(kind: str, seed: int) -> None:
     spec, values = SPECS[kind], values_of(SPECS[kind], seed=seed)
-    for name in CALIBRATORS:
+    for name in ("least_squares", "minmax"):
         tensor = seen(values, spec)
         grid = choose(name, [tensor])
         error = squared_error(tensor.statistics.histogram, grid)
         assert error == pytest.approx(exact_error(values, grid), rel=WITHIN_A_BIN)
+
+
+def test_error_of_a_group_as_it_is_follows_the_loud_tensor() -> None:
+    """At 1 bit, step 1 loses 0.5 of each quiet value, squared 1/4, and so does step 0.5 of 1."""
+    spec = SPECS["one bit"]
+    loud, quiet = seen([1.0], spec), seen([0.5], spec)
+    assert choose("mse", [loud] * 3 + [quiet] * 2).scale == 1.0
+    assert choose("mse", [loud] * 2 + [quiet] * 3).scale == 0.5
+    assert choose("mse", [loud]).scale == choose("least_squares", [loud]).scale
+
+
+def test_moving_average_is_the_mean_of_the_ranges_of_images() -> None:
+    """Ranges 0..2, 0..4 and 0..9 have the mean 0..5, in any order and in any batches."""
+    spec = GridSpec(bits=8, signed=False, power_of_two=False)
+    images = np.array([[0, 2], [1, 4], [9, 3]], np.float32)[..., np.newaxis]
+    parts = combine([observe(images[2:]), observe(images[:2])])
+    for statistics in (observe(images), parts):
+        found = choose("moving_average", [Observed(statistics=statistics, spec=spec)])
+        assert found.scale == np.float32(5 / 255)
+
+
+def test_statistics_without_ranges_of_images_are_no_food_for_moving_average() -> None:
+    known = seen([1.0, 2.0], SPECS["real"])
+    old = dataclasses.replace(known.statistics, ranges=ImageRanges())
+    with pytest.raises(DataError, match="no ranges of images.*collect them anew"):
+        choose("moving_average", [dataclasses.replace(known, statistics=old)])
+
+
+@pytest.mark.parametrize("percent", [50, 90, 99.9, 100])
+@pytest.mark.parametrize("kind", ["real", "real signed", "zero point"])
+def test_percentile_leaves_out_no_more_than_it_says(kind: str, percent: float) -> None:
+    """And would leave out more if its range were a bin narrower."""
+    spec, values = SPECS[kind], values_of(SPECS[kind]).astype(np.float64)
+    tensor = seen(values, spec)
+    width = tensor.statistics.histogram.width
+    found = choose(f"percentile:{percent}", [tensor])
+    left_out = (1 - percent / 100) * len(values)
+    if kind == "real" and percent == 50:  # more than half are 0
+        assert found.scale == choose("minmax", [tensor]).scale
+        return
+    if spec.symmetric:
+        end = found.scale * (found.qmax if values.max() >= -values.min() else -found.qmin)
+        assert np.sum(np.abs(values) > end * (1 + 1e-6)) <= left_out
+        assert np.sum(np.abs(values) >= end * (1 - 1e-6) - width) > left_out
+        return
+    low, high = (found.scale * end for end in (-found.zero_point, 255 - found.zero_point))
+    edge = found.scale / 2  # the zero point is rounded
+    assert np.sum(values > high + edge) <= left_out / 2 >= np.sum(values < low - edge)
+    assert np.sum(values >= high - edge - width) > left_out / 2
+    assert np.sum(values <= low + edge + width) > left_out / 2
+
+
+def test_percentile_of_hand_made_values() -> None:
+    """Of 1,000 values 1 and one of 1024, 99.9 % are within 1, of which the bin ends at 1.25."""
+    spec = GridSpec(bits=8, signed=False, power_of_two=False)
+    tensor = seen([1.0] * 1999 + [1024.0], spec)
+    assert tensor.statistics.histogram.width == 0.25
+    assert choose("percentile:99.9", [tensor]).scale == np.float32(1.25 / 255)
+    assert choose("percentile", [tensor]).scale == np.float32(1024 / 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("percentile:", "percentage above 0"),
+        ("percentile:0", "percentage above 0"),
+        ("percentile:nan", "percentage above 0"),
+        ("percentile:101", "percentage above 0"),
+        ("minmax:99", "minmax takes no number"),
+    ],
+)
+def test_number_that_a_calibrator_does_not_take_is_refused(name: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        load_calibrator(name)
+
+
+def plain_divergence(values: np.ndarray, grid: QParams) -> float:
+    """TensorRT's, bin by bin: values that are not 0, in 2,048 bins of each sign."""
+    width = 2.0 ** (np.frexp(np.abs(values).max())[1] - 11)
+    counts: dict[int, float] = {}
+    for place in np.floor(values[values != 0] / width).astype(int).tolist():
+        counts[place] = counts.get(place, 0) + 1
+    ends = range(int(np.floor(values.min() / width)) - 1, int(np.floor(values.max() / width)) + 2)
+    codes = {i: round((i + 0.5) * width / grid.scale) + grid.zero_point for i in ends}
+    within = [i for i in ends if grid.qmin <= codes[i] <= grid.qmax]
+    p = {i: counts.get(i, 0.0) for i in within}
+    q = {}
+    for code in set(codes.values()):
+        mine = [i for i in within if codes[i] == code]
+        filled = [i for i in mine if p[i] > 0]
+        q |= {i: sum(p[j] for j in mine) / len(filled) if i in filled else 0.0 for i in mine}
+    p[within[0]] += sum(n for i, n in counts.items() if codes[i] < grid.qmin)
+    p[within[-1]] += sum(n for i, n in counts.items() if codes[i] > grid.qmax)
+
+    def smooth(d: dict[int, float]) -> dict[int, float]:
+        empty = sum(n == 0 for n in d.values())
+        taken = 1e-4 * empty / (len(d) - empty)
+        raw = {i: 1e-4 if n == 0 else max(n - taken, 1e-4) for i, n in d.items()}
+        return {i: n / sum(raw.values()) for i, n in raw.items()}
+
+    p, q = smooth(p), smooth(q)
+    return sum(p[i] * np.log(p[i] / q[i]) for i in within)
+
+
+@pytest.mark.parametrize("kind", ["real", "real signed", "zero point"])
+def test_divergence_is_that_of_a_plain_count(kind: str) -> None:
+    spec, values = SPECS[kind], values_of(SPECS[kind], count=3000)
+    whole = choose("minmax", [seen(values, spec)])
+    for ratio in (1.0, 0.5, 0.21):
+        grid = spec.at(whole.scale * ratio, whole.zero_point)
+        plain = plain_divergence(values.astype(np.float64), grid)
+        assert divergence(seen(values, spec), grid) == pytest.approx(plain, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["real", "real signed", "zero point"])
+def test_no_range_between_those_that_entropy_tries_is_much_better(kind: str) -> None:
+    """Which bins a code gets jumps from range to range, and with it the divergence."""
+    tensor = seen(values_of(SPECS[kind]), SPECS[kind])
+    found = choose("entropy", [tensor])
+    low, high = (
+        np.minimum(0, tensor.statistics.moments.low),
+        np.maximum(0, tensor.statistics.moments.high),
+    )
+    tried = [finest([tensor], low * r, high * r) for r in np.linspace(0.1, 1, 40)]
+    others = [divergence(tensor, grid) for grid in tried if grid.scale >= found.scale / 2]
+    assert divergence(tensor, found) <= min(others) * 1.1
+
+
+def test_entropy_cuts_off_what_is_far_from_all_else() -> None:
+    spec = GridSpec(bits=8, signed=False, power_of_two=False)
+    bulk = np.abs(np.random.default_rng(0).normal(0, 1, 100_000))
+    found = choose("entropy", [seen([*bulk, 100.0], spec)])
+    assert found.scale * 255 < 20
 
 
 def test_unknown_calibrator_is_named_with_close_ones() -> None:

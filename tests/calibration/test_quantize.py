@@ -13,14 +13,14 @@ from keras_quant.qparams import quantize as to_codes
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.calibration.choose import CALIBRATORS  # noqa: E402
+from keras_quant.calibration.choose import CALIBRATORS, check_calibrators  # noqa: E402
 from keras_quant.calibration.collect import collect  # noqa: E402
 from keras_quant.calibration.quantize import (  # noqa: E402
     choose_grids,
     choose_input_grids,
     quantize,
 )
-from keras_quant.errors import DataError, UsageError  # noqa: E402
+from keras_quant.errors import DataError, SchemeError, UsageError  # noqa: E402
 from keras_quant.lower import lower  # noqa: E402
 from keras_quant.prepare import plan, split_float  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
@@ -28,6 +28,7 @@ from keras_quant.schemes.scheme import QuantSpec, Rule, Scheme  # noqa: E402
 from tests.calibration.nets import images_of, net, to_unit  # noqa: E402
 
 PIXELS = unsigned(8, 1 / 255)
+W8A8 = scheme_from_bits("w8a8")
 
 
 def statistics_of(model, scheme, *, images=None, pixels=PIXELS):
@@ -181,3 +182,34 @@ def test_branches_follow_the_sum_that_they_feed() -> None:
     )
     same = choose_grids(planned, dataclasses.replace(statistics, tensors=louder))[branch.group]
     assert isinstance(alone, QParams) and alone.scale == same.scale
+
+
+def test_rule_names_the_calibrator_of_a_tensor() -> None:
+    source = net()
+    named = dataclasses.replace(
+        W8A8, rules=(*W8A8.rules, Rule(match="gap", calibrator="percentile:50"))
+    )
+    planned = plan(source, named)
+    statistics = collect(planned, source, images_of(), reals=to_unit)
+    places = {point.after: point.group for point in planned.points}
+    run = choose_grids(plan(source, W8A8), statistics)
+    found = choose_grids(planned, statistics)
+    changed = {name for name, group in places.items() if found[group].scale != run[group].scale}
+    assert changed == {"gap"}
+    pixels = dataclasses.replace(W8A8, rules=(*W8A8.rules, Rule(match="@input", calibrator="mse")))
+    assert plan(source, pixels).input_calibrator == "mse"
+
+
+def test_calibrators_of_tensors_that_share_a_scale_must_agree() -> None:
+    source = net()
+    named = dataclasses.replace(W8A8, rules=(*W8A8.rules, Rule(match="conv1", calibrator="mse")))
+    planned = plan(source, named)
+    statistics = collect(planned, source, images_of(), reals=to_unit)
+    with pytest.raises(SchemeError, match=r"one calibrator: relu1 \(mse\), sum \(the run\)"):
+        choose_grids(planned, statistics)
+
+
+def test_unknown_calibrators_of_rules_are_all_named() -> None:
+    rules = (Rule(match="*", calibrator="msee"), Rule(match="gap", calibrator="mse:3"))
+    with pytest.raises(SchemeError, match=r"rules\[0\].*close names: mse.*rules\[1\].*no number"):
+        check_calibrators(Scheme(name="mine", rules=rules))

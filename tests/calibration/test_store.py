@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.calibration.collect import Statistics  # noqa: E402
-from keras_quant.calibration.statistics import observe  # noqa: E402
+from keras_quant.calibration.statistics import ImageRanges, observe  # noqa: E402
 from keras_quant.calibration.store import load_statistics, save_statistics  # noqa: E402
 from keras_quant.errors import DataError  # noqa: E402
 from keras_quant.files import FileError  # noqa: E402
@@ -25,6 +25,7 @@ STATISTICS = Statistics(
     fresh=True,
     tensors={"conv1": observe(VALUES), "block/añadir": observe(VALUES * 9, per_channel=True)},
     pixels=unsigned(8, 1 / 255),
+    scales={"conv1": np.array([0.5, 1.0, 3.0])},
 )
 
 
@@ -33,6 +34,7 @@ def assert_equal(a: Statistics, b: Statistics) -> None:
     grids = [None if s.pixels is None else dataclasses.astuple(s.pixels) for s in (a, b)]
     assert grids[0] == grids[1]
     assert list(a.tensors) == list(b.tensors)
+    np.testing.assert_equal(dict(a.scales), dict(b.scales))
     for x, y in zip(a.tensors.values(), b.tensors.values(), strict=True):
         assert (x.channels is None) == (y.channels is None)
         np.testing.assert_equal(dataclasses.asdict(x), dataclasses.asdict(y))
@@ -49,6 +51,13 @@ def test_statistics_survive_the_round_trip(file: Path) -> None:
     none = dataclasses.replace(STATISTICS, tensors={}, pixels=None)
     save_statistics(none, file)
     assert_equal(load_statistics(file), none)
+
+
+def test_file_of_the_version_without_ranges_of_images_is_read(file: Path) -> None:
+    changed(file, "about", lambda about: np.char.replace(about, '_version": 2', '_version": 1'))
+    changed(file, "ranges", lambda ranges: None)
+    found = load_statistics(file).tensors
+    assert all(tensor.ranges == ImageRanges() for tensor in found.values())
 
 
 def changed(file: Path, name: str, change: Callable[[np.ndarray], object]) -> None:
@@ -69,11 +78,15 @@ def changed(file: Path, name: str, change: Callable[[np.ndarray], object]) -> No
         ("about", lambda about: np.char.replace(about, '"0123"', "7"), "model: is 7; a text"),
         (
             "about",
-            lambda about: np.char.replace(about, '"format_version": 1', '"format_version": 2'),
-            "format 2; this kq reads up to 1",
+            lambda about: np.char.replace(about, '"format_version": 2', '"format_version": 3'),
+            "format 3; this kq reads up to 2",
         ),
         ("about", lambda about: np.char.replace(about, '"qmax": 255', '"qmax": 999'), "damaged"),
         ("bins", lambda bins: bins[:1], "damaged"),
+        ("ranges", lambda ranges: ranges * np.nan, "ranges of images are no such numbers"),
+        ("ranges", lambda ranges: ranges[:, :2], "damaged"),
+        ("scales/0", lambda scale: -scale, "scales of channels 0 are no such numbers"),
+        ("scales/0", lambda scale: None, "damaged"),
         ("bins", lambda bins: bins[:, 1:], "counts of tensor 0 contradict"),
         ("bins", lambda bins: bins.astype(float), "counts of tensor 0 contradict"),
         ("bins", lambda bins: bins + 1, "counts of tensor 0 contradict"),

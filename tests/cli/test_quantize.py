@@ -122,6 +122,38 @@ def test_other_bits_are_chosen_from_kept_statistics(run: Path, net: Path, tmp_pa
     assert content["parity"]["tflite"]["codes_different"] == 0
 
 
+def test_equalized_and_rounded_for_answers_and_again_from_its_statistics(
+    net: Path, tmp_path: Path
+) -> None:
+    digits = ("--dataset", "digits", "--preprocess", "raw", "--out", tmp_path, "--bits", "w4a8")
+    wanted = ("--equalize", "activations", "--rounding", "descent", "--calibrator", "entropy")
+    first = kq("quantize", net, *digits, *wanted, "--name", "first", "--json")
+    assert first.exit_code == DONE, first.output
+    assert "equalizing channels" in first.stderr and "rounding kernels" in first.stderr
+    known = ("--statistics", tmp_path / "first" / "statistics.npz", "--rounding", "descent")
+    again = kq("quantize", net, *digits, *known, "--name", "again", "--json")
+    assert again.exit_code == DONE, again.output
+    assert "equalizing" not in again.stderr and "calibrating" not in again.stderr
+    for result, equalize in ((first, "activations"), (again, "as the statistics say")):
+        content = json.loads(result.stdout)
+        assert content["parity"]["tflite"]["codes_different"] == 0
+        assert content["record"]["quantization"]["equalize"] == equalize
+        assert content["record"]["quantization"]["rounding"] == "descent"
+    scales = np.load(tmp_path / "again" / "statistics.npz")["scales/0"]
+    np.testing.assert_array_equal(
+        scales, np.load(tmp_path / "first" / "statistics.npz")["scales/0"]
+    )
+
+
+def test_remedies_that_are_none_are_all_named(net: Path, tmp_path: Path) -> None:
+    wrong = ("--equalize", "activation", "--rounding", "up", "--bias", "x", "--out", tmp_path)
+    result = kq("quantize", net, "--dataset", "digits", *wrong)
+    assert result.exit_code == USAGE
+    for text in ("close names: activations", "--rounding is 'up'; nearest, descent", "--bias is"):
+        assert text in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_is_quantized_with_what_it_knows_of_its_data(run: Path, tmp_path: Path) -> None:
     trained = tmp_path / "base"
     made = kq(

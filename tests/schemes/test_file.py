@@ -153,6 +153,7 @@ rules = st.builds(
     weight=st.none() | weights,
     activation=st.none() | activations,
     input=st.none() | activations,
+    calibrator=st.none() | st.sampled_from(["entropy", "percentile:99.9"]),
     optional=st.booleans(),
 )
 schemes = st.builds(
@@ -203,6 +204,12 @@ def test_a_method_without_options_is_a_word() -> None:
 def test_a_method_of_another_form_is_refused(method: object, told: str) -> None:
     with pytest.raises(SchemeError, match=told):
         scheme_from_dict({"rules": [{"match": "*", "method": method}]}, where="s")
+
+
+def test_a_calibrator_is_a_name() -> None:
+    text = "{name: x, rules: [{match: '*', calibrator: {percentile: 9}}]}"
+    with pytest.raises(SchemeError, match=r"rules\[0\].calibrator is .*a name is expected"):
+        parse_scheme(text, where="x.yaml")
 
 
 @pytest.mark.parametrize("rules", [[], "*", {"match": "*"}, None])

@@ -15,6 +15,7 @@ from keras_quant.methods.qkeras.read import (
     freeze_bias,
     freeze_kernel,
     movable_of,
+    write_kernel,
 )
 from keras_quant.methods.qkeras.repair import custom_objects, repair_qkeras, settle
 from keras_quant.methods.qkeras.twin import WRAPPED, QKerasOptions, activation, wrap
@@ -34,6 +35,7 @@ METHOD = Method(
         bias=freeze_bias,
         activation=freeze_activation,
         movable=movable_of,
+        write=write_kernel,
     ),
     files=FileNames(
         classes=names.CLASSES | names.QUANTIZERS | names.OWN_CLASSES,

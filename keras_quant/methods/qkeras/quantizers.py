@@ -43,6 +43,8 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
         narrow_range: leave out the lowest code: -7 .. 7 at 4 bits, -1 .. 1 at 2.
         scale_axis: axis, or axes, of the channels; None for one scale a tensor.
         fit: one of FITS; a search costs thirteen times as much.
+        first: (channels,) scales in place of those of a fit, of weights that are codes times
+            these; they are refitted, so that a channel that is multiplied keeps its codes.
         scale: the scale that the last call used, kept as QKeras' quantizers keep it.
     """
 
@@ -54,12 +56,14 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
         narrow_range: bool = True,
         scale_axis: int | Sequence[int] | None = -1,
         fit: str = "gaussian",
+        first: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.bits = int(bits)
         self.narrow_range = bool(narrow_range)
         self.scale_axis = scale_axis
         self.fit = fit
+        self.first = None if first is None else [float(scale) for scale in first]
         self.scale: tf.Tensor | float = 1.0
 
     @property
@@ -98,6 +102,10 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
         if self.bits == 1:
             size = tf.cast(mean(tf.abs(exact)), tf.float32)
             return tf.where(w >= 0, 1.0, -1.0), tf.maximum(size, BINARY_FLOOR)
+        if self.first is not None:
+            shape = [1 if axis in axes else size for axis, size in enumerate(w.shape)]
+            first = tf.reshape(tf.constant(self.first, tf.float64), shape)
+            return self._refit(w, exact, first, mean)
         levels = self.qmax - self.qmin + 1
         step = GAUSSIAN_STEP.get(levels) or GAUSSIAN_STEP[levels + 1]
         reaching = tf.reduce_max(tf.abs(exact), axis=axes, keepdims=True) / self.qmax
@@ -138,6 +146,7 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
             "narrow_range": self.narrow_range,
             "scale_axis": self.scale_axis,
             "fit": self.fit,
+            **({} if self.first is None else {"first": self.first}),
         }
 
 

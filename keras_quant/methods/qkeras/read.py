@@ -62,6 +62,26 @@ def movable_of(layer: keras.layers.Layer) -> Movable | None:
     return Movable(bias=layer.bias, kernel=kernel) if has_plain_bias else None
 
 
+def write_kernel(layer: keras.layers.Layer, weight: Weight) -> bool:
+    """Sets a kernel of `fitted_bits` to codes times scales, which it then keeps.
+
+    Args:
+        weight: with a scale for each of its channels, or one for all, as the layer has them.
+    Returns: False for other layers, and one bit, whose scale is the mean size of the weights.
+    """
+    quantizer, kernel = _kernel_of(layer)
+    if not isinstance(quantizer, fitted_bits) or quantizer.bits == 1 or weight.scale is None:
+        return False
+    axes = quantizer.scale_axis
+    axes = () if axes is None else (axes,) if isinstance(axes, int) else axes
+    channels = [axis % weight.values.ndim for axis in axes]
+    scale = np.broadcast_to(weight.scale, weight.values.shape)
+    first = scale[tuple(slice(None) if a in channels else 0 for a in range(scale.ndim))]
+    quantizer.first = [float(step) for step in np.float32(first).reshape(-1)]
+    kernel.assign(weight.values * np.float32(scale))
+    return True
+
+
 def _kernel_of(layer: keras.layers.Layer) -> tuple[Any, Any]:
     """A layer's quantizer for its kernel, and that kernel; None and None without one."""
     for kind in ("kernel", "depthwise"):

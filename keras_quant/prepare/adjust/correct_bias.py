@@ -41,12 +41,12 @@ def correct_biases(plan: Plan, model: keras.Model, means: Mapping[str, np.ndarra
     for name, operations in calls.items():
         rounded = read_kernel(layers[name])
         if rounded is not None and rounded.scale is not None:
-            rounding = rounded.values * rounded.scale - _kernel(operations[0].layer)
+            rounding = rounded.values * rounded.scale - kernel_of_layer(operations[0].layer)
             shifts = [
                 _through(operation, rounding, means[operation.inputs[0]])
                 for operation in operations
             ]
-            _add_bias(plan, layers, operations[0], -np.mean(shifts, axis=0))
+            add_bias(plan, layers, operations[0], -np.mean(shifts, axis=0))
 
 
 def _rounded(plan: Plan) -> list[Operation]:
@@ -57,7 +57,7 @@ def _rounded(plan: Plan) -> list[Operation]:
     ]
 
 
-def _kernel(layer: keras.layers.Layer) -> np.ndarray:
+def kernel_of_layer(layer: keras.layers.Layer) -> np.ndarray:
     """The float64 kernel of a float layer."""
     depthwise = getattr(layer, "depthwise_kernel", None)
     return np.asarray(layer.kernel if depthwise is None else depthwise, np.float64)
@@ -79,9 +79,18 @@ def _through(
     return np.concatenate([part_mean @ part for part, part_mean in parts])
 
 
-def _add_bias(
+def add_bias(
     plan: Plan, layers: Mapping[str, keras.layers.Layer], operation: Operation, delta: np.ndarray
 ) -> None:
+    """Adds to what a layer puts out: to its bias, or in the batch norm that alone reads it.
+
+    A layer that has neither stays as it is.
+
+    Args:
+        layers: the quantized model's by their names.
+        operation: the plan's.
+        delta: float64 (channels,).
+    """
     if operation.layer.use_bias:
         bias = layers[operation.layer_name].bias
         bias.assign(np.asarray(bias) + delta.astype(np.float32))
