@@ -74,6 +74,10 @@ COMMANDS = {
         "keras_quant.cli.plot:plot",
         "Draw runs: what accuracy costs, how training went, which bits layers have.",
     ),
+    "report": (
+        "keras_quant.cli.report:report",
+        "Write one page about runs: a summary, pictures, figures, the proof of each file.",
+    ),
     "datasets": ("keras_quant.cli.datasets:datasets", "List the datasets known by name."),
     "models": ("keras_quant.cli.models:models", "List the models known by name."),
     "doctor": ("keras_quant.cli.doctor:doctor", "Check what is installed and what is missing."),

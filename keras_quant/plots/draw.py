@@ -54,17 +54,17 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _against_bits(runs: Sequence[Run], *, title: str) -> Figure:
-    _check_alike(runs)
+    check_alike(runs)
     return score_against_bits(runs, title=title)
 
 
 def _against_cost(runs: Sequence[Run], *, title: str, of: str) -> Figure:
-    _check_alike(runs)
+    check_alike(runs)
     return score_against_cost(runs, cost=COSTS[of], title=title)
 
 
 def _against_latency(runs: Sequence[Run], *, title: str) -> Figure:
-    _check_alike(runs)
+    check_alike(runs)
     return score_against_cost(runs, cost=measured_latency(runs), title=title)
 
 
@@ -94,8 +94,8 @@ KINDS: Mapping[str, Callable[..., Figure]] = {
 """By name what draws it: (runs, title=...)."""
 
 
-def _check_alike(runs: Sequence[Run]) -> None:
-    """Checks that scores can be compared: one dataset, one metric."""
+def check_alike(runs: Sequence[Run]) -> None:
+    """Checks that scores can be compared: one dataset, one metric. Raises: UsageError."""
     judged = [run for run in runs if run.score is not None]
     for what, values in (
         ("datasets", {run.record.dataset.name for run in judged}),

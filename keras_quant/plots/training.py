@@ -46,9 +46,10 @@ def training_curves(histories: Mapping[str, Sequence[Epoch]], *, title: str) -> 
 def _draw(axes: Axes, rows: Sequence[Epoch], name: str, place: int, *, factor: float) -> None:
     epochs = [row.epoch for row in rows]
     colour, line = COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]
+    marker = "." if len(rows) == 1 else None  # of one epoch there is no line
     for field, width in ((name, 0.7), (f"val_{name}", 1.5)):
         values = [factor * getattr(row, field) for row in rows]
-        axes.plot(epochs, values, linewidth=width, color=colour, linestyle=line)
+        axes.plot(*(epochs, values), marker=marker, linewidth=width, color=colour, linestyle=line)
 
 
 def _legend(names: Sequence[str]) -> list[Line2D]:

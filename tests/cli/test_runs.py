@@ -116,3 +116,13 @@ def test_runs_are_drawn(models: Path, tmp_path: Path) -> None:
     assert "w8a8" in path.read_text() or path.read_text().startswith("<?xml")
     found = kq("plot", "accuracy-size", models, "--where", "scheme=w1a1", "--out", path)
     assert found.exit_code == FAILED and "no run is left to draw" in found.stderr
+
+
+def test_runs_are_reported_on_one_page(models: Path, tmp_path: Path) -> None:
+    (models / "wide" / records.FILE_NAME).write_text("{")
+    found = kq("report", models, "--out", tmp_path / "page", "--title", "Two runs")
+    assert found.exit_code == DONE and "index.html: 1 runs" in found.stderr
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "<h1>Two runs</h1>" in page and "Left out: " in page
+    found = kq("report", models, "--where", "seed=5")
+    assert found.exit_code == FAILED and "no run is left to report" in found.stderr
