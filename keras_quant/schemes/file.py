@@ -40,7 +40,7 @@ _ACTIVATION_FLAGS = ("power_of_two", "symmetric")
 MOST_ENTRIES = 10_000
 """Values in a scheme file. A rule for each layer of a net of 1,000 layers takes 6,000; aliases of
 aliases make any number of them from a few lines."""
-MOST_DEEP = 50
+MOST_DEEP = 100
 """Of lists and mappings in a scheme file; the bits of a rule lie 5 deep."""
 
 _WORDS = {"float": FLOAT, "binary": BINARY, "ternary": TERNARY}
