@@ -41,6 +41,8 @@ _ACTIVATION_FLAGS = ("power_of_two", "symmetric")
 MOST_ENTRIES = 10_000
 """Values in a scheme file. A rule for each layer of a net of 1,000 layers takes 6,000; aliases of
 aliases make any number of them from a few lines."""
+MOST_DEEP = 100
+"""Of lists and mappings in a scheme file; the bits of a rule lie 5 deep."""
 
 _WORDS = {"float": FLOAT, "binary": BINARY, "ternary": TERNARY}
 
@@ -89,21 +91,28 @@ def parse_scheme(text: str, *, where: str) -> Scheme:
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         # PyYAML makes dates and numbers of what looks like one, though there is no such
         raise SchemeError(f"{where} is not YAML: {error}") from error
-    if _entries(data, MOST_ENTRIES) > MOST_ENTRIES:
-        raise SchemeError(f"{where}: more than {MOST_ENTRIES:,} entries; are aliases repeated?")
+    if excess := _excess(data):
+        raise SchemeError(f"{where}: {excess}")
     return scheme_from_dict(data, where=where)
 
 
-def _entries(data: Any, limit: int) -> int:
-    """How many values there are, each as often as an alias repeats it; counted past limit only."""
-    if not isinstance(data, Mapping | list):
-        return 1
-    found = 1
-    for item in data.values() if isinstance(data, Mapping) else data:
-        if found > limit:
-            break
-        found += _entries(item, limit - found)
-    return found
+def _excess(data: Any) -> str:
+    """What there is more of than any scheme has; "" where there is not.
+
+    Values count as often as an alias repeats them: one may stand for the list that holds it.
+    """
+    found, waiting = 0, [(data, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        found += 1
+        if found > MOST_ENTRIES:
+            return f"more than {MOST_ENTRIES:,} entries; are aliases repeated?"
+        if depth > MOST_DEEP:
+            return f"nested more than {MOST_DEEP} deep; does an alias stand for what holds it?"
+        if isinstance(value, Mapping | list):
+            inside = value.values() if isinstance(value, Mapping) else value
+            waiting += [(item, depth + 1) for item in inside]
+    return ""
 
 
 def scheme_from_dict(data: Any, *, where: str) -> Scheme:

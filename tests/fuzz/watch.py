@@ -224,8 +224,19 @@ def run_all(
 
 
 def _children_bytes(pid: int) -> int:
-    """What all processes below one held at their peaks, as far as they have not ended."""
-    return sum(_peak_bytes(child) for child in family(pid)[1:])
+    """What all processes below one held at their peaks, as far as they have not ended.
+
+    One that was forked off has its parent's memory until it runs another program.
+    """
+    own = _command(pid)
+    return sum(_peak_bytes(child) for child in family(pid)[1:] if _command(child) != own)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _peak_bytes(pid: int, field: str = "VmHWM") -> int:
