@@ -74,7 +74,7 @@ class Net:
         no_steps = (self.method, self.weight) == ("lsq", "1")
         has_sums = self.uniform and self.ending == "mean"
         has_sums |= any(block.kind not in KERNELS_AND_MOVES for block in self.blocks)
-        no_signs = (self.method, self.activation) == ("bnn", "1") and has_sums
+        no_signs = self.method == "bnn" and self.activation in "12" and has_sums
         return "pact" if no_steps or no_signs else self.method
 
     @property
