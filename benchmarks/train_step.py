@@ -41,9 +41,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128, help="images a step")
     parser.add_argument("--input-size", type=int, default=32, help="height and width in pixels")
     parser.add_argument("--rounds", type=int, default=30, help="steps of each that count")
-    parser.add_argument(
-        "--cpu", action="store_true", help="CPU time, of all threads, not wall time"
-    )
+    parser.add_argument("--cpu", action="store_true", help="CPU time of all threads, not wall time")
     arguments = parser.parse_args()
     shape = (arguments.input_size, arguments.input_size, 3)
     source = build(arguments.model, shape, CLASSES)
