@@ -74,6 +74,9 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     help="Batches whose gradients are averaged for one update.",
 )
 @click.option(
+    "--freeze-oscillations", is_flag=True, help="Hold weights that waver between codes (lsq)."
+)
+@click.option(
     "--reestimate-norms", is_flag=True, help="Measure batch-norm statistics again at the end."
 )
 @click.option(

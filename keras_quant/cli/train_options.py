@@ -22,7 +22,7 @@ DEFAULT_BITS = "4"
 _FIELDS = (
     *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
     *("augment", "patience", "precision", "parent", "tensorboard"),
-    *("preprocess", "threads", "accumulate", "reestimate_norms"),
+    *("preprocess", "threads", "accumulate", "freeze_oscillations", "reestimate_norms"),
 )
 DEFAULT_SHARE = 0.9
 

@@ -43,6 +43,7 @@ from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
+from keras_quant.training.oscillations import freezable
 
 NORM_IMAGES = 4096  # of which statistics of batch norms are measured again: 32 batches of 128
 
@@ -239,6 +240,11 @@ def _train(
     progress: Progress,
 ) -> None:
     """Trains; on a NaN loss the last good weights are saved before the error goes on."""
+    if settings.freeze_oscillations and not freezable(model):
+        raise UsageError(
+            "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
+            "scheme has one: give --method lsq"
+        )
     augment = dataset.augment if settings.augment is None else settings.augment
     loop_settings = LoopSettings(
         epochs=settings.epochs,
@@ -250,6 +256,7 @@ def _train(
         tensorboard=folder.tensorboard if settings.tensorboard else None,
         distill=settings.distill,
         accumulate=settings.accumulate,
+        freeze_oscillations=settings.freeze_oscillations,
         loss_weights=settings.loss_weights,
     )
     trained = model

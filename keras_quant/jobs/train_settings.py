@@ -42,6 +42,7 @@ class TrainSettings:
         distill: share of the teacher's answers in the loss, 0 to 1; see `distill`.
         teacher: a run's folder or a Keras file; None means the parent.
         accumulate: batches whose gradients are averaged for one update.
+        freeze_oscillations: hold weights whose codes turn back too often; needs learned steps.
         reestimate_norms: measure statistics of batch norms again at the end, see `training.norms`.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
@@ -67,6 +68,7 @@ class TrainSettings:
     distill: float = 0.0
     teacher: Path | None = None
     accumulate: int = 1
+    freeze_oscillations: bool = False
     reestimate_norms: bool = False
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
@@ -156,6 +158,7 @@ def begin_record(
             distill=settings.distill,
             teacher=None if settings.teacher is None else str(settings.teacher),
             accumulate=settings.accumulate,
+            freeze_oscillations=settings.freeze_oscillations,
             reestimate_norms=settings.reestimate_norms,
             loss_weights=settings.loss_weights,
             threads=settings.threads,

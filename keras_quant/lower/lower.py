@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -236,6 +237,10 @@ class _Lowering:
         folded = self._signs(operation, value)
         if folded is not None:
             return folded
+        if operation.sign is not None and self._is_open_table(value):
+            signs = np.asarray(operation.function(value.reals), np.float32)
+            layers = (*value.layers, operation.layer_name)
+            return dataclasses.replace(value, operation=operation, reals=signs, layers=layers)
         source = self.close(value)
         given = self.built.tensors[source].qparams
         if given is not None:
@@ -279,6 +284,10 @@ class _Lowering:
         if len(names) == len(inputs) and self._is_on_one_grid(names):
             return self._close_held(held)
         return held
+
+    def _is_open_table(self, value: Value) -> TypeGuard[Pending]:
+        """Whether a value is a function of codes that nothing else reads."""
+        return isinstance(value, Pending) and value.reals is not None and self._is_read_once(value)
 
     def _is_read_once(self, value: Pending | Held) -> bool:
         return len(self.readers[value.operation.name]) == 1

@@ -115,6 +115,7 @@ class TrainingRecord:
         distill: share of the teacher's answers in the loss; 0 for the labels alone.
         teacher: a run or file; None for the parent.
         accumulate: batches whose gradients were averaged for one update.
+        freeze_oscillations: whether weights whose codes turned back too often were held.
         reestimate_norms: whether statistics of batch norms were measured again at the end.
         loss_weights: of the outputs' losses; () where all have 1.
         threads: that TensorFlow computed with; 0 for one a core, see `environment`.
@@ -133,6 +134,7 @@ class TrainingRecord:
     distill: float = 0.0
     teacher: str | None = None
     accumulate: int = 1
+    freeze_oscillations: bool = False
     reestimate_norms: bool = False
     loss_weights: tuple[float, ...] = ()
     threads: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from keras_quant.training.checkpoint import Checkpoint
 from keras_quant.training.objectives import OBJECTIVES, Objective
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer
+from keras_quant.training.oscillations import freezable, freeze_oscillations
 
 VALIDATION_BATCH = 250
 _PART = "score_part"  # how Keras calls what the mean of a score is taken of
@@ -49,6 +51,7 @@ class LoopSettings:
             the labels alone.
         loss_weights: of the outputs' losses, in their order; () weighs all by 1.
         accumulate: batches whose gradients are averaged for one update.
+        freeze_oscillations: hold weights whose codes turn back too often, see `oscillations`.
     """
 
     epochs: int
@@ -61,6 +64,7 @@ class LoopSettings:
     distill: float = 0.0
     loss_weights: tuple[float, ...] = ()
     accumulate: int = 1
+    freeze_oscillations: bool = False
 
 
 def train_epochs(
@@ -97,6 +101,7 @@ def train_epochs(
         epochs=settings.epochs,
         tunings=tuned_variables(layers_by_name(trained).values()),
         accumulate=settings.accumulate,
+        extend=_freezing(trained, settings) if settings.freeze_oscillations else lambda _: None,
     )
     outputs = _Outputs.of(model, dataset, settings)
     outputs.compile(trained, optimizer)
@@ -142,6 +147,16 @@ def train_epochs(
         progress.epoch(row, settings.epochs)
     model.set_weights(best_weights if settings.patience else trained.get_weights())
     return history
+
+
+def _freezing(
+    model: keras.Model, settings: LoopSettings
+) -> Callable[[keras.optimizers.Optimizer], None]:
+    return functools.partial(
+        freeze_oscillations,
+        layers=freezable(model),
+        highest_rate=settings.optimizer.learning_rate,
+    )
 
 
 def check_steps(model: keras.Model, *, epoch: int) -> None:

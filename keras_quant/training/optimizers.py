@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_quant.methods.layers import variable_name
@@ -49,6 +49,7 @@ def make_optimizer(
     epochs: int,
     tunings: Sequence[tuple[Any, Tuning]] = (),
     accumulate: int = 1,
+    extend: Callable[[keras.optimizers.Optimizer], None] = lambda optimizer: None,
 ) -> keras.optimizers.Optimizer:
     """Makes a Keras optimizer whose learning rate follows the schedule.
 
@@ -59,6 +60,7 @@ def make_optimizer(
         accumulate: batches whose gradients are averaged for one update; an epoch's last ones wait
             for those of the next. What is in memory is a batch, what is learned from is as many
             times larger; batch norms still see a batch each.
+        extend: is given the optimizer, to add to what an update does.
     """
     rate = Schedule(settings, steps_per_epoch=steps_per_epoch / accumulate, epochs=epochs)
     decay = settings.weight_decay or None
@@ -72,6 +74,7 @@ def make_optimizer(
     optimizer.build(variables)
     _scale_rates(optimizer, [(v, t.rate) for v, t in tunings if t.rate != 1 and not t.adam])
     _add_adams(optimizer, [(v, t) for v, t in tunings if t.adam], settings.learning_rate)
+    extend(optimizer)
     if accumulate > 1:
         _accumulate(optimizer, variables, accumulate)
     return optimizer

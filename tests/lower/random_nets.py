@@ -25,6 +25,12 @@ FAR = 1000.0  # calibrated values seldom reach 10
 GAMMAS = {"positive": (0.5, 1.5), "signed": (-1.5, 1.5), "some zero": (-1.5, 1.5)}
 
 
+KERNELS_AND_MOVES = {
+    *("conv", "depthwise", "grouped", "multiplied", "transpose", "separable", "dense", "norm"),
+    *("max_pool", "pad", "dropout", "upsample", "crop", "reshape", "permute"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """One layer, or one with its batch norm and ReLU; what does not fit is made to fit."""
@@ -61,8 +67,15 @@ class Net:
 
     @property
     def method_for_bits(self) -> str:
-        """The method, or one that has the width where it has not."""
-        return "pact" if (self.method, self.weight) == ("lsq", "1") else self.method
+        """The method, or one that has the width where it has not.
+
+        Signs are lowered behind kernels and behind codes, and refused behind sums and averages.
+        """
+        no_steps = (self.method, self.weight) == ("lsq", "1")
+        has_sums = self.uniform and self.ending == "mean"
+        has_sums |= any(block.kind not in KERNELS_AND_MOVES for block in self.blocks)
+        no_signs = self.method == "bnn" and self.activation in "12" and has_sums
+        return "pact" if no_steps or no_signs else self.method
 
     @property
     def bits(self) -> str:

@@ -151,3 +151,16 @@ def test_dense_signs_in_front_of_a_sign_lower_though_they_fit_2_bits() -> None:
     model = quantize(source, scheme, collect(plan(source, scheme), source, images), "bnn")
     graph = lower_exactly(model, limits=stored_limits).graph
     assert {node.name for node in graph.nodes} >= {"dense", "dense_1"}
+
+
+def test_the_sign_of_a_function_of_codes_is_a_table() -> None:
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((8,), name="x")
+    x = L.Activation("tanh", name="tanh")(L.Dense(16, name="dense")(x))
+    source = keras.Model(inputs, L.Dense(3, name="logits")(x))
+    images = np.random.default_rng(0).random((64, 8)).astype(np.float32)
+    scheme = scheme_from_bits("w1a1")
+    model = quantize(source, scheme, collect(plan(source, scheme), source, images), "bnn")
+    graph = lower_exactly(model).graph
+    (table,) = [node.table for node in graph.nodes if node.op == "lookup" and "tanh" in node.name]
+    assert set(np.unique(table)) == {-1, 1}

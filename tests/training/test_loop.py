@@ -22,7 +22,7 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.methods import lsq  # noqa: E402
+from keras_quant.methods import dorefa, lsq  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 from keras_quant.training import loop as module  # noqa: E402
 from keras_quant.training.loop import LoopSettings, train_epochs  # noqa: E402
@@ -347,3 +347,36 @@ def test_learned_step_that_falls_stops_training_with_the_last_good_weights(
     with pytest.raises(TrainingError, match=r"steps fell to 0, or are NaN, in epoch 1: dense/ker"):
         run(model, tmp_path)
     assert_equal_weights(model.get_weights(), before)
+
+
+def few_bits() -> keras.Model:
+    """A learned step, and a layer whose gradients are rounded with noise; equal each time."""
+    keras.utils.set_random_seed(0)
+    layers = [L.Dense(6, name="lsq"), L.Dense(2, name="dorefa")]
+    for layer, inputs in zip(layers, (16, 6), strict=True):
+        layer.build((None, inputs))
+    inputs = keras.Input((4, 4, 1))
+    x = lsq.wrap(layers[0], QuantSpec(bits=2), lsq.LsqOptions())(L.Flatten()(inputs))
+    options = dorefa.DorefaOptions(gradient_bits=4)
+    return keras.Model(inputs, dorefa.wrap(layers[1], QuantSpec(bits=4), options)(x))
+
+
+def test_what_few_bits_add_to_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Steps' own averages, gradients that wait, codes that waver, and the noise of gradients."""
+    options = {"accumulate": 3, "freeze_oscillations": True}
+    once = few_bits()
+    history = timeless(run(once, tmp_path / "once", **options))
+
+    class KilledError(BaseException):
+        """Stands for a kill: nothing catches it."""
+
+    def killing(self: Progress, row: Epoch, epochs: int) -> None:
+        if row.epoch == 2:
+            raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Progress, "epoch", killing)
+        run(few_bits(), tmp_path / "twice", **options)
+    again = few_bits()
+    assert timeless(run(again, tmp_path / "twice", resume=True, **options)) == history
+    assert_equal_weights(again.get_weights(), once.get_weights())
