@@ -101,7 +101,8 @@ def unfinished(config: Any) -> list[str]:
 
     Returns: a sentence for each kind, with the names of its layers.
     """
-    refused, found = file_names().refused, {}
+    refused = file_names().refused
+    found: dict[str, list[str]] = {}
     for item in _objects(config):
         name = str(item["class_name"]).rpartition(">")[2]
         if name in refused:
