@@ -11,11 +11,11 @@ import numpy as np
 
 from keras_quant.calibration.collect import collect
 from keras_quant.calibration.quantize import quantize
+from keras_quant.cli.train_options import choose_scheme
 from keras_quant.methods import DEFAULT_METHOD
 from keras_quant.pixels import normalize, pixel_grid
 from keras_quant.prepare import plan
 from keras_quant.preprocessing import UNIT
-from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.tf import keras
 
 
@@ -27,9 +27,9 @@ def fake_quantized(
     Args:
         bits: as of `kq train --bits`.
         images: uint8 (images, height, width, channels) to calibrate on.
-        method: a name of METHODS.
+        method: as of `kq train --method`.
     """
-    scheme = scheme_from_bits(bits)
+    scheme = choose_scheme(bits=bits, scheme=None, overrides=(), method=method)
     reals, pixels = partial(normalize, preprocessing=UNIT), pixel_grid(UNIT, images.shape[-1])
     statistics = collect(plan(source, scheme), source, images, reals=reals, pixels=pixels)
     return quantize(source, scheme, statistics, method)

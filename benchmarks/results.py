@@ -17,6 +17,7 @@ DECIMALS = {
     "s": 2,
     "GB": 2,
     "MB": 0,
+    "kB": 1,
     "%": 2,
     "points": 2,
     "channels": 0,

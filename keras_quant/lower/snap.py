@@ -30,6 +30,7 @@ from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.passes.realize import ChannelReport, StoredLimits
 from keras_quant.graph.passes.realize.nodes import PlacedNode, place_nodes
 from keras_quant.graph.passes.realize.realize import is_rounded, report, store_integers
+from keras_quant.graph.passes.sums import settle_sums
 from keras_quant.lower.lower import lower_with_origins
 from keras_quant.lower.origin import Origin, with_kernel, with_variables
 from keras_quant.tf import keras
@@ -120,6 +121,7 @@ def lower_exactly(model: keras.Model, *, limits: StoredLimits = lambda ideal: {}
             model is as before.
     """
     trained, origins = lower_with_origins(model)
+    trained = settle_sums(trained)
     owners = _owners(origins)
     before = {owner: _read(owner) for owner in owners}
     settled = _settle(trained, before, limits(trained))

@@ -4,6 +4,7 @@
 |---|---|
 | Add, Multiply of three or more | one of two after the other |
 | Subtract | a BatchNormalization by -1, which a kernel in front of it takes in, and an Add |
+| `a + b`, `a * b` | Add, Multiply |
 | Average, Maximum | their inputs beside each other, and a pooling over each pixel's own |
 
 Sums and differences of codes on one grid are codes on it, and the greatest of them is one of them.
@@ -33,12 +34,20 @@ def split_combined(calls: Sequence[Call]) -> list[Call]:
     taken = {name for call in calls for name in (call.name, call.layer_name)}
     found: list[Call] = []
     for call in calls:
-        parts, split = _Parts(call, taken), _SPLITS.get(type(call.layer).__name__)
+        parts, split = _Parts(call, taken), _split_of(call)
         inputs = list(zip(call.inputs, call.input_shapes, strict=True))
         if split is not None:
             (split if len(inputs) > 1 else _pass_on)(parts, inputs)
         found += parts.calls or [call]
     return found
+
+
+def _split_of(call: Call) -> _Split | None:
+    """How a call is said in others; None where it is not."""
+    symbol = getattr(call.layer, "symbol", "") or ""
+    if type(call.layer).__name__ == "TFOpLambda":  # a + 1 reads one value
+        return _OPERATORS.get(symbol) if len(call.inputs) == 2 else None
+    return _SPLITS.get(type(call.layer).__name__)
 
 
 class _Parts:
@@ -103,6 +112,15 @@ def _by_twos(make: Callable[..., keras.layers.Layer]) -> _Split:
     return split
 
 
+def _operator(make: Callable[..., keras.layers.Layer]) -> _Split:
+    """The layer that an operator between two tensors is."""
+
+    def split(parts: _Parts, inputs: list[Value]) -> None:
+        parts.add(make(name=parts.own_name), inputs, last=True)
+
+    return split
+
+
 def _subtract(parts: _Parts, inputs: list[Value]) -> None:
     first, second = inputs
     norm, weights = affine(second[1], gain=-1.0, shift=0.0, name=parts.name("negated"))
@@ -140,3 +158,9 @@ _SPLITS: dict[str, _Split] = {
     "Subtract": _subtract,
 }
 COMBINED = tuple(_SPLITS)
+
+_OPERATORS: dict[str, _Split] = {
+    "__operators__.add": _operator(keras.layers.Add),
+    "math.add": _operator(keras.layers.Add),
+    "math.multiply": _operator(keras.layers.Multiply),
+}

@@ -65,10 +65,11 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
     """
     check_methods(scheme)
     operations = describe(model)
-    quantized = [s.name for s in operations if isinstance(s, Quantizer) or is_quantized(s.layer)]
+    quantized = [s for s in operations if isinstance(s, Quantizer) or is_quantized(s.layer)]
     if quantized:
+        names = dict.fromkeys(s.owner or s.name for s in quantized)
         raise LoweringError(
-            f"model {model.name} is quantized already ({', '.join(quantized)}): give the float "
+            f"model {model.name} is quantized already ({', '.join(names)}): give the float "
             "model, and say the bits in the scheme; kq export takes quantized models as they are"
         )
     blocks = group_blocks(operations)

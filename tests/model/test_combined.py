@@ -93,3 +93,17 @@ def test_sums_of_three_take_any_shapes_that_broadcast() -> None:
 def test_poolings_need_inputs_of_one_shape() -> None:
     with pytest.raises(LoweringError, match=r"both \(Maximum: inputs of one shape, without None"):
         describe(net(L.Maximum(name="both"), IMAGE, (1, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("join", "kind"), [(lambda a, b: a + b, "add"), (lambda a, b: a * b, "multiply")]
+)
+def test_operators_between_tensors_are_layers(join, kind: str) -> None:
+    a, b = keras.Input((5,)), keras.Input((5,))
+    assert steps_of(keras.Model([a, b], join(a, b)))[-1].kind == kind
+
+
+def test_operators_with_numbers_are_not_supported() -> None:
+    a = keras.Input((5,))
+    with pytest.raises(LoweringError, match="TFOpLambda: not supported"):
+        describe(keras.Model(a, a + 1.0))

@@ -13,6 +13,7 @@ from keras_quant.emit.tflite.ops import OP_EMITTERS
 from keras_quant.emit.tflite.packing import packed_type
 from keras_quant.graph.ir import Graph, Node, Weight
 from keras_quant.graph.passes.pads import has_margins, is_never_negative
+from keras_quant.graph.sums import wrong_sums
 from keras_quant.qparams import QParams
 
 # XNNPACK refuses other requantization scales (src/operators/convolution-nhwc.c).
@@ -104,17 +105,10 @@ def _multiply(first: QParams, second: QParams, output: QParams) -> Iterator[str]
 
 def _add(first: QParams, second: QParams, output: QParams) -> Iterator[str]:
     """Compares all sums of two codes, computed in float32 as the file will, and exactly."""
-    a, b = (np.arange(q.qmin, q.qmax + 1) - q.zero_point for q in (first, second))
-    exact = np.add.outer(a * first.scale, b * second.scale) / output.scale
-    single = np.add.outer(
-        a.astype(np.float32) * np.float32(first.scale),
-        b.astype(np.float32) * np.float32(second.scale),
-    ) * (np.float32(1) / np.float32(output.scale))
-    bounds = output.qmin - output.zero_point, output.qmax - output.zero_point
-    differing = (np.clip(np.rint(exact), *bounds) != np.clip(np.rint(single), *bounds)).sum()
+    differing, pairs = wrong_sums(first, second, output)
     if differing:
         yield (
             f"adds codes of scale {first.scale:g} and {second.scale:g} to scale "
-            f"{output.scale:g}; float32 rounds {differing} of {exact.size} sums to another code. "
+            f"{output.scale:g}; float32 rounds {differing} of {pairs} sums to another code. "
             "Give the three tensors one scale, or scales that are powers of two."
         )

@@ -15,7 +15,6 @@ try:
         import tensorflow_model_optimization as tfmot
         from tensorflow_model_optimization.python.core.quantization.keras import (
             quantize_aware_activation,
-            quantize_config,
             quantize_layer,
             quantize_wrapper,
             quantizers,
@@ -28,7 +27,6 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "quantize_aware_activation",
-    "quantize_config",
     "quantize_layer",
     "quantize_wrapper",
     "quantizers",

@@ -6,7 +6,6 @@ Only loading is changed: a model computes, and is saved, as TF-MOT has it.
   fit what was saved: "expected 5 variables, but received 3".
 * There a wrapper's variables begin with those of the layer that it wraps, some of them twice; how
   many depends on whether that was built before. They end with the kernels, the step and the ranges.
-* The config of a layer whose output alone is quantized holds another one, which stayed a dict.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 
 from keras_quant.errors import warn
 from keras_quant.methods.layers import variable_name
-from keras_quant.methods.tfmot.door import quantize_config, quantize_layer, quantize_wrapper, tfmot
+from keras_quant.methods.tfmot.door import quantize_layer, quantize_wrapper, tfmot
 from keras_quant.tf import keras
 
 FIRST_RANGE = (-6.0, 6.0)
@@ -39,7 +38,6 @@ def repair_tfmot() -> None:
     for cls in (quantize_layer.QuantizeLayer, *wrappers):
         cls.build = _built_once(cls.build)
         cls.load_own_variables = _load_own_variables
-    quantize_config.OutputOnlyConfig.from_config = classmethod(_output_only)
 
 
 def settle(model: keras.Model) -> None:
@@ -85,11 +83,3 @@ def _load_own_variables(self: Any, store: Any) -> None:
         )
     for place, variable in enumerate(variables):
         variable.assign(np.asarray(store[str(more + place)]))
-
-
-def _output_only(cls: Any, config: dict[str, Any]) -> Any:
-    """Makes an OutputOnlyConfig; the config that it holds comes as a dict."""
-    inner = config["quantize_config"]
-    if isinstance(inner, dict):
-        inner = keras.utils.legacy.deserialize_keras_object(inner)
-    return cls(inner)

@@ -45,14 +45,15 @@ def test_a_loaded_model_answers_bit_for_bit(quantized, suffix, tmp_path: Path) -
     np.testing.assert_array_equal(again(images), quantized(images))
 
 
-def test_output_only_configs_are_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_models_of_which_some_layers_are_quantized_are_loaded(suffix, tmp_path: Path) -> None:
     def some(x: Any) -> Any:
         x = L.Conv2D(4, 3, activation="relu")(x)
         return L.Flatten()(Q.quantize_annotate_layer(L.Conv2D(2, 3))(x))
 
     model = net(some, SHAPE, Q.quantize_apply)
-    model.save(tmp_path / "m.h5")
-    loaded, images = load_model(tmp_path / "m.h5"), images_for(model)
+    model.save(tmp_path / f"m{suffix}")
+    loaded, images = load_model(tmp_path / f"m{suffix}"), images_for(model)
     np.testing.assert_array_equal(loaded(images), model(images))
 
 
