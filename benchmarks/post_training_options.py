@@ -48,6 +48,10 @@ OURS: dict[str, tuple[str, Remedies]] = {
     "percentile:99.9": ("percentile:99.9", Remedies()),
     "entropy": ("entropy", Remedies()),
     "--equalize activations": ("least_squares", Remedies(equalize="activations")),
+    "--equalize activations --bias empirical": (
+        "least_squares",
+        Remedies(equalize="activations", bias="empirical"),
+    ),
     "--bias empirical": ("least_squares", Remedies(bias="empirical")),
     "--rounding descent": ("least_squares", Remedies(rounding="descent")),
     "--equalize activations --rounding descent": (
