@@ -48,6 +48,10 @@ OURS: dict[str, tuple[str, Remedies]] = {
     "percentile:99.9": ("percentile:99.9", Remedies()),
     "entropy": ("entropy", Remedies()),
     "--equalize activations": ("least_squares", Remedies(equalize="activations")),
+    "--equalize activations --bias empirical": (
+        "least_squares",
+        Remedies(equalize="activations", bias="empirical"),
+    ),
     "--bias empirical": ("least_squares", Remedies(bias="empirical")),
     "--rounding descent": ("least_squares", Remedies(rounding="descent")),
     "--equalize activations --rounding descent": (
@@ -94,6 +98,7 @@ def main() -> None:
     bench = _Bench(given)
     rows = dict(bench.rows(given.bits.split(",")))
     wanted = [n for pattern in given.only.split(";") for n in fnmatch.filter(rows, pattern)]
+    wanted = list(dict.fromkeys(("float as it comes", *wanted)))
     for name in wanted:
         key = f"{given.model.stem} {given.images}/{given.test} {name}"
         if key not in known:
@@ -119,6 +124,7 @@ class _Bench:
         self._known: Statistics | None = None
 
     def rows(self, widths: list[str]) -> Iterator[tuple[str, Callable[[], Answers]]]:
+        yield "float as it comes", lambda: _keras(self.source)
         for bits in widths:
             for option in OURS:
                 yield f"{bits} {option}", lambda bits=bits, option=option: self.ours(bits, option)

@@ -87,7 +87,9 @@ def _batches(site: Site) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             else:
                 parts = rows.reshape(-1, taps, groups, channels // groups)
                 rows = np.moveaxis(parts, 2, 0).reshape(groups, parts.shape[0], -1)
-        yield rows, np.moveaxis(y.reshape(-1, groups, y.shape[-1] // groups), 1, 0)
+        answers = np.moveaxis(y.reshape(-1, groups, y.shape[-1] // groups), 1, 0)
+        # numpy multiplies matrices in BLAS only where their rows lie in one piece
+        yield np.ascontiguousarray(rows), np.ascontiguousarray(answers)
 
 
 def _patches(layer: keras.layers.Layer, x: np.ndarray) -> np.ndarray:
