@@ -64,6 +64,14 @@ def test_interval_of_many_values_is_the_t_interval() -> None:
     assert (found.low, found.high) == pytest.approx(expected, abs=0.02)
 
 
+def test_tails_are_wider_for_few_values() -> None:
+    # By hand: t of 0.5 % with 7 degrees of freedom is -3.4995; times sqrt(8 / 7) it is -3.7411,
+    # below which the normal distribution has 9.16e-5.
+    low, high = statistics._tails(8)
+    assert (low, 1 - high) == pytest.approx((9.16e-5, 9.16e-5), rel=2e-3)
+    assert statistics._tails(10**6)[0] == pytest.approx(0.005, rel=1e-4)
+
+
 def test_interval_of_two_values_is_between_them() -> None:
     assert interval([1.0, 3.0]) == Interval(value=2, low=1, high=3)
 
