@@ -105,6 +105,13 @@ def test_paired_ratio_is_exact_where_all_rounds_have_it() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((1.03,) * 3)
 
 
+def test_a_round_in_which_one_had_to_wait_changes_nothing() -> None:
+    steady = [[np.array([10.0])] * 5 for _ in range(LEAST_LOADS)]
+    waited = [[*load[:4], np.array([500.0])] for load in steady]
+    found = paired_ratio(waited, steady)
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+
+
 def test_unpaired_ratio_knows_how_far_loads_are_apart() -> None:
     found = unpaired_ratio(loads_of(10, 10, 10), loads_of(20, 20, 20))
     assert (found.value, found.low, found.high) == pytest.approx((0.5,) * 3)
