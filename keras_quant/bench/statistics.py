@@ -96,14 +96,17 @@ def summarize(loads: Sequence[Rounds]) -> Summary:
 def paired_ratio(numerator: Sequence[Rounds], denominator: Sequence[Rounds]) -> Interval:
     """Compares two files whose rounds were timed in turn.
 
-    A load's value is the mean over its rounds of the logarithm of the ratio of their medians: in
-    one round both met the same machine.
+    A load's value is the median over its rounds of the logarithm of the ratio of their medians: in
+    one round both met the same machine, and a round in which one of them had to wait does not
+    count more than another.
 
     Args:
         numerator, denominator: as many loads, at least two, and as many rounds in each.
     """
     logarithms = [
-        float(np.mean([_log_median(a) - _log_median(b) for a, b in zip(above, below, strict=True)]))
+        float(
+            np.median([_log_median(a) - _log_median(b) for a, b in zip(above, below, strict=True)])
+        )
         for above, below in zip(numerator, denominator, strict=True)
     ]
     return _exponential(interval(logarithms))

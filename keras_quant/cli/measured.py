@@ -66,7 +66,8 @@ def print_record(record: BenchRecord) -> None:
     for verdict in record.verdicts:
         click.echo(verdict.text())
     for one in best_batches(record.measurements):
-        click.echo(f"most images a second: {one.name}, batch {one.batch}, {one.images_per_s:,.0f}")
+        speed = one.batch * 1e3 / one.summary.p50_ms
+        click.echo(f"most images a second: {one.name}: {speed:,.0f} by its p50")
     for one in record.measurements:
         for text in one.notes:
             note(f"{one.name}: {text}")

@@ -64,6 +64,14 @@ def test_interval_of_many_values_is_the_t_interval() -> None:
     assert (found.low, found.high) == pytest.approx(expected, abs=0.02)
 
 
+def test_tails_are_wider_for_few_values() -> None:
+    # By hand: t of 0.5 % with 7 degrees of freedom is -3.4995; times sqrt(8 / 7) it is -3.7411,
+    # below which the normal distribution has 9.16e-5.
+    low, high = statistics._tails(8)
+    assert (low, 1 - high) == pytest.approx((9.16e-5, 9.16e-5), rel=2e-3)
+    assert statistics._tails(10**6)[0] == pytest.approx(0.005, rel=1e-4)
+
+
 def test_interval_of_two_values_is_between_them() -> None:
     assert interval([1.0, 3.0]) == Interval(value=2, low=1, high=3)
 
@@ -95,6 +103,13 @@ def test_paired_ratio_is_exact_where_all_rounds_have_it() -> None:
     drifting = loads_of(10, 20, 40)
     found = paired_ratio([[r * 1.03 for r in load] for load in drifting], drifting)
     assert (found.value, found.low, found.high) == pytest.approx((1.03,) * 3)
+
+
+def test_a_round_in_which_one_had_to_wait_changes_nothing() -> None:
+    steady = [[np.array([10.0])] * 5 for _ in range(LEAST_LOADS)]
+    waited = [[*load[:4], np.array([500.0])] for load in steady]
+    found = paired_ratio(waited, steady)
+    assert (found.value, found.low, found.high) == (1, 1, 1)
 
 
 def test_unpaired_ratio_knows_how_far_loads_are_apart() -> None:

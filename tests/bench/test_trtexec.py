@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keras_quant.bench.trtexec import (
     parse_layers,
@@ -68,6 +72,29 @@ FAILED = f"{a_log(verdict='FAILED')}[01/01/2026-10:00:00] [E] Engine could not b
 def test_a_log_of_a_run_that_did_not_measure_is_refused(text: str, told: str) -> None:
     with pytest.raises(ResultsError, match=told):
         parse_log(text, "x.log")
+
+
+@given(st.integers(0, 10_000))
+def test_a_log_that_was_cut_is_refused_or_says_the_same(place: int) -> None:
+    text = a_log()
+    try:
+        found = parse_log(text[:place], "cut")
+    except ResultsError:
+        return
+    whole = parse_log(text, "whole")
+    assert replace(found, command="") == replace(whole, command="")  # the last line may be cut
+
+
+@given(st.binary(max_size=50), st.integers(0, 200))
+def test_garbage_in_files_is_an_error_of_ours(garbage: bytes, place: int) -> None:
+    for parse, text in (
+        (parse_log, a_log()),
+        (parse_times, some_times(1.0, 2.0)),
+        (parse_profile, A_PROFILE),
+        (parse_layers, SOME_LAYERS),
+    ):
+        with contextlib.suppress(ResultsError):
+            parse(text[:place] + garbage.decode(errors="replace") + text[place:], "broken")
 
 
 def test_times_are_those_of_each_call() -> None:
