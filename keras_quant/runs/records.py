@@ -296,17 +296,6 @@ def environment() -> dict[str, str]:
     }
 
 
-def _other_folder(path: Path) -> str:
-    """What a folder without a record is."""
-    if (path / "saved_model.pb").exists():
-        return (
-            "a SavedModel, which is a program of TensorFlow's and is not loaded. Load it where it "
-            "was made, with tf_keras.models.load_model (of TF-MOT, within quantize_scope()), and "
-            "give what model.save('model.keras') or model.save('model.h5') writes"
-        )
-    return f"not a run folder: it has no {FILE_NAME}."
-
-
 def _read(path: Path) -> dict[str, Any]:
     """The JSON object in a run's record."""
     if not path.parent.is_dir():
@@ -314,7 +303,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{path.parent}: {_other_folder(path.parent)}") from None
+        raise RunError(f"{path.parent}: not a run folder: it has no {FILE_NAME}.") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, nested too deep

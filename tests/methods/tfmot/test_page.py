@@ -283,7 +283,9 @@ LINEAR = tfmot.clustering.keras.CentroidInitialization.LINEAR
 # By row: a file's name, the model in it, and of refused ones a part of the reason.
 FILES: dict[str, tuple[str, Callable[[], keras.Model], str]] = {
     ".h5 and .keras of `model.save`": ("m.h5", lambda: net(DENSE, IMAGE), ""),
-    "a SavedModel, a folder": ("m", lambda: net(DENSE, IMAGE), "a SavedModel, which is a program"),
+    "a SavedModel, the folder that `model.save` writes without an ending": (
+        "m", lambda: net(DENSE, IMAGE), "",
+    ),
     "with PruneLowMagnitude: strip_pruning first": (
         "m.keras", lambda: PRUNE(float_net(DENSE, IMAGE)), "save what .*strip_pruning",
     ),
