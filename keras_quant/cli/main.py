@@ -32,7 +32,7 @@ COMMANDS = {
     ),
     "evaluate": (
         "keras_quant.cli.evaluate:evaluate",
-        "Measure the accuracy of a run, a .keras, .h5, .tflite or .onnx file.",
+        "Measure the accuracy of a run, a SavedModel, a .keras, .h5, .tflite or .onnx file.",
     ),
     "export": (
         "keras_quant.cli.export:export",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from keras_quant.cli.output import note
+from keras_quant.cli.output import json_option, note, print_json
 from keras_quant.cli.runs import find, parse_conditions, paths_argument, where_option
 
 KINDS = (
@@ -26,12 +26,14 @@ KINDS = (
     help="The picture: .png, .svg or .pdf [default: reports/KIND.png].",
 )
 @click.option("--title", help="[default: model and dataset]")
+@json_option
 def plot(
     kind: str,
     paths: Sequence[Path],
     conditions: Sequence[str],
     out: Path | None,
     title: str | None,
+    as_json: bool,
 ) -> None:
     """Draw runs: what accuracy costs, how training went, which bits layers have.
 
@@ -63,3 +65,5 @@ def plot(
     picture = out or Path("reports", f"{kind}.png")
     save(draw(kind, runs, title=title), picture)
     note(f"drew {len(runs)} runs: {picture}")
+    if as_json:
+        print_json({"picture": picture, "runs": [run.path for run in runs]})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from keras_quant.cli.output import note
+from keras_quant.cli.output import json_option, note, print_json
 from keras_quant.cli.runs import find, parse_conditions, paths_argument, where_option
 
 
@@ -28,12 +28,14 @@ from keras_quant.cli.runs import find, parse_conditions, paths_argument, where_o
     help="One page that holds all, or Markdown with pictures beside it.",
 )
 @click.option("--title", help="[default: the name of the first folder]")
+@json_option
 def report(
     paths: Sequence[Path],
     conditions: Sequence[str],
     out: Path | None,
     form: str,
     title: str | None,
+    as_json: bool,
 ) -> None:
     """Write one page about runs: a summary, pictures, figures, the proof of each file.
 
@@ -58,3 +60,5 @@ def report(
     content = gather(runs, title=title or name, problems=found.problems)
     page = write_report(content, out or Path("reports", name), form=form)
     note(f"wrote {page}: {len(runs)} runs")
+    if as_json:
+        print_json({"page": page, "runs": [run.path for run in runs]})

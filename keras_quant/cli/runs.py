@@ -112,7 +112,8 @@ def compare(paths: Sequence[Path], as_json: bool) -> None:
 @runs.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(paths: Sequence[Path], yes: bool) -> None:
+@json_option
+def delete(paths: Sequence[Path], yes: bool, as_json: bool) -> None:
     """Delete runs, with their models, exports and records.
 
     A run that another process works on is not deleted.
@@ -133,6 +134,8 @@ def delete(paths: Sequence[Path], yes: bool) -> None:
     for path in paths:
         delete_run(path)
         note(f"deleted {path}")
+    if as_json:
+        print_json({"deleted": paths})
 
 
 def find(paths: Sequence[Path]) -> Found:

@@ -18,6 +18,22 @@ def loaded(name: str) -> click.Command:
     return command
 
 
+def _leaves(name: str) -> list[tuple[str, ...]]:
+    command = loaded(name)
+    if isinstance(command, click.Group):
+        return [(name, inner) for inner in command.commands]
+    return [(name,)]
+
+
+LEAVES = [leaf for name in COMMANDS for leaf in _leaves(name)]
+"""What is typed for each command; of groups, each of theirs."""
+
+
+def leaf(names: tuple[str, ...]) -> click.Command:
+    command = loaded(names[0])
+    return command.commands[names[1]] if isinstance(command, click.Group) else command
+
+
 def test_help_lists_every_command() -> None:
     listed = CliRunner().invoke(main, ["--help"]).stdout
     assert all(f"  {name} " in listed for name in COMMANDS)
@@ -31,19 +47,20 @@ def test_command_has_the_name_and_the_summary_of_the_table(name: str) -> None:
     assert " ".join(summary.split()) == COMMANDS[name][1]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_command_takes_json(name: str) -> None:
-    assert "--json" in {option for param in loaded(name).params for option in param.opts}
+@pytest.mark.parametrize("names", LEAVES, ids=" ".join)
+def test_command_takes_json(names: tuple[str, ...]) -> None:
+    assert "--json" in {option for param in leaf(names).params for option in param.opts}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_shows_an_example_of_the_command(name: str) -> None:
-    result = CliRunner().invoke(main, [name, "--help"])
+@pytest.mark.parametrize("names", [*LEAVES, ("runs",)], ids=" ".join)
+def test_help_shows_an_example_of_the_command(names: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*names, "--help"])
     assert result.exit_code == 0
-    assert re.search(rf"^  Examples?:\n    kq {name}\b", result.stdout, re.MULTILINE)
+    typed = " ".join(names)
+    assert re.search(rf"^  Examples?:\n    kq {typed}\b", result.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_has_help(name: str) -> None:
-    options = [param for param in loaded(name).params if isinstance(param, click.Option)]
+@pytest.mark.parametrize("names", LEAVES, ids=" ".join)
+def test_every_option_has_help(names: tuple[str, ...]) -> None:
+    options = [param for param in leaf(names).params if isinstance(param, click.Option)]
     assert [option.name for option in options if not option.help] == []
