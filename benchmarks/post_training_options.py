@@ -211,7 +211,7 @@ def _ort(source: keras.Model, reals: np.ndarray, method: str) -> Answers:
     with tempfile.TemporaryDirectory() as folder:
         plain, ready, quantized = (Path(folder) / f"{n}.onnx" for n in ("float", "ready", "int8"))
         plain.write_bytes(float_onnx(source))
-        quant_pre_process(str(plain), str(ready))
+        quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
         name = onnxruntime.InferenceSession(str(ready)).get_inputs()[0].name
         batches = iter([{name: reals[s : s + BATCH]} for s in range(0, len(reals), BATCH)])
 

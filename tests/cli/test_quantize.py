@@ -122,6 +122,7 @@ def test_other_bits_are_chosen_from_kept_statistics(run: Path, net: Path, tmp_pa
     assert content["parity"]["tflite"]["codes_different"] == 0
 
 
+@pytest.mark.slow
 def test_equalized_and_rounded_for_answers_and_again_from_its_statistics(
     net: Path, tmp_path: Path
 ) -> None:

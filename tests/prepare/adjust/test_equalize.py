@@ -87,7 +87,9 @@ def assert_same(model: keras.Model, source: keras.Model) -> None:
     np.testing.assert_allclose(answer, wanted, rtol=0, atol=FLOAT32_ROUNDING * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 3, 4, 5, 6, 7))]
+)
 def test_float_function_of_random_nets_is_unchanged(seed: int) -> None:
     choices = np.random.default_rng(seed).integers(0, 30, 1 + seed % 4)
     source = uneven(drawn(tuple(choices)), seed)

@@ -70,8 +70,18 @@ def test_moments_of_what_a_layer_answers_are_those_of_its_kernel(kind: str) -> N
     np.testing.assert_allclose(found.energy, energy, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["conv", "groups", "depthwise", "dense", "conv1d"])
-@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "per_channel"),
+    [
+        ("dense", True),
+        ("depthwise", True),
+        ("dense", False),
+        pytest.param("conv", True, marks=pytest.mark.slow),
+        pytest.param("conv", False, marks=pytest.mark.slow),
+        pytest.param("groups", True, marks=pytest.mark.slow),
+        pytest.param("conv1d", True, marks=pytest.mark.slow),
+    ],
+)
 def test_layer_computes_with_the_codes_that_it_is_given(
     kind: str, per_channel: bool, tmp_path: Path
 ) -> None:
