@@ -16,6 +16,7 @@ from tests.fuzz.mutators.raw import damage_bytes
 from tests.fuzz.mutators.sources import damage_source
 from tests.fuzz.mutators.trees import damage_json, damage_yaml
 
+_RUN = "models/run"
 _DATA = ("--dataset", "data.npz")
 _NET = ("--model", "net.py:build")
 _QUICKLY = ("--epochs", "1", "--name", "made")
@@ -29,6 +30,8 @@ _EXPORT = ("export", "models/run", *_TO_ALL)
 
 LIGHT = 3
 _HEAVY = ("train", "quantize")
+
+_REPORT = ("report", "models", "--out", "out")
 
 Words = tuple[str, ...]
 
@@ -71,7 +74,6 @@ def _exported(path: str, *more: str) -> dict[str, Words]:
     return {name: commands[name] for name in ("evaluate", *more)}
 
 
-_RUN = "models/run"
 _TENSORRT = f"{_RUN}/export/tensorrt"
 
 KINDS: dict[str, Kind] = {
@@ -120,6 +122,8 @@ KINDS: dict[str, Kind] = {
             "export": _EXPORT,
             "inspect": ("inspect", _RUN),
             "view": ("view", _RUN, "--no-browser"),
+            "list": ("runs", "list", "models"),
+            "report": _REPORT,
             "overwrite": (
                 *("train", *_NET, *_DATA, "--bits", "4", "--epochs", "1", "--name", "run"),
                 "--overwrite",
@@ -149,6 +153,11 @@ KINDS: dict[str, Kind] = {
         damage=of_file(damage_bytes),
         commands={"resume": _RESUME},
     ),
+    "whole history": Kind(
+        path=f"{_RUN}/history.csv",
+        damage=of_file(damage_bytes),
+        commands={"report": _REPORT, "list": ("runs", "list", "models")},
+    ),
     "own scheme": Kind(
         path="models/stopped/scheme.yaml",
         damage=of_file(damage_yaml),
@@ -172,6 +181,7 @@ KINDS: dict[str, Kind] = {
             "export": ("export", _RUN, "--images", "8"),
             "overwrite": _EXPORT,
             "inspect": ("inspect", _RUN),
+            "report": _REPORT,
         },
     ),
     "npz": Kind(
