@@ -30,6 +30,8 @@ REQUIRED = {
     "threadpoolctl": "threadpoolctl",
     "pillow": "PIL",
     "matplotlib": "matplotlib",
+    "jinja2": "jinja2",
+    "scipy": "scipy",
     "pyyaml": "yaml",
     "pyparsing": "pyparsing",
     "portalocker": "portalocker",
@@ -46,6 +48,7 @@ EXTRAS = {
     "notebooks": ("jupyter", "nbclient", "ipykernel"),
     "tensorrt": ("tensorrt_rtx",),
     "ray": ("ray",),
+    "jetson": ("asyncssh",),
     "view": ("netron",),
 }
 

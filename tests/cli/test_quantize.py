@@ -236,7 +236,7 @@ DIGITS = ("--dataset", "digits")
         (("NET", *DIGITS, "--bits", "float"), USAGE, "kq export writes float models"),
         (("NET", *DIGITS, "--set", "conv9=w4"), USAGE, "'conv9' matches none of 5 layers"),
         (("NET", *DIGITS, "--images", 0), USAGE, "--images is 0; 1 or more is allowed"),
-        (("NET", *DIGITS, "--calibrator", "mse"), USAGE, "calibrator 'mse' is not known"),
+        (("NET", *DIGITS, "--calibrator", "msee"), USAGE, "calibrator 'msee' is not known"),
         (("NET", *DIGITS, "--from", "RUN"), USAGE, "--from is for models that are built by name"),
         (("NET", *DIGITS, "--option", "units=3"), USAGE, "--option is for models of the zoo"),
         (("NET", *DIGITS, "--to", "coreml"), USAGE, "coreml"),

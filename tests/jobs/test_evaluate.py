@@ -114,13 +114,13 @@ def test_run_of_a_newer_version_is_refused(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "helpful"),
     [
-        ("gone", RunError, "no such run folder; give a run, or a file ending with"),
+        ("gone", RunError, "no such run folder; give a run, a file ending with"),
         ("gone.keras", ModelError, "gone.keras: no such file"),
         ("gone.tflite", ModelError, "gone.tflite: no such file"),
         (
             "notes.txt",
             RunError,
-            "no such run folder; give a run, or a file ending with",
+            "no such run folder; give a run, a file ending with",
         ),
         ("broken.keras", ModelError, "not a whole Keras model file"),
         ("broken.h5", ModelError, "not a whole Keras model file"),

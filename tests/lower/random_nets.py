@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keras_quant.calibration.collect import collect
 from keras_quant.calibration.quantize import choose_grids
-from keras_quant.methods import load_method
+from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.readers import tuned_variables
 from keras_quant.model.pointwise import hard_swish
 from keras_quant.model.topology import layers_by_name
@@ -63,7 +63,7 @@ class Net:
     uniform: bool
     extreme: bool
     seed: int
-    method: str
+    method: str = DEFAULT_METHOD
 
     @property
     def method_for_bits(self) -> str:

@@ -116,9 +116,3 @@ def test_model_of_a_run_is_found_or_its_lack_explained(run: Path) -> None:
         runs.model_of(run)
     with pytest.raises(RunError, match="no such run folder"):
         runs.model_of(run / "gone")
-
-
-def test_a_saved_model_is_refused_with_what_to_save(tmp_path: Path) -> None:
-    (tmp_path / "saved_model.pb").touch()
-    with pytest.raises(RunError, match=r"a SavedModel, .* give what model\.save\('model\.keras'\)"):
-        runs.model_of(tmp_path)
