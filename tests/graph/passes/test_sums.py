@@ -33,15 +33,22 @@ def added(first: QParams, second: QParams, output: QParams) -> Graph:
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.filter_too_much])
 @given(first=SCALES, second=SCALES, output=SCALES, zero_point=st.integers(0, 255))
-def test_what_float32_adds_wrong_is_moved_by_few_ulps(first, second, output, zero_point) -> None:
+def test_what_float32_adds_wrong_is_moved_by_few_ulps_or_stays(
+    first, second, output, zero_point
+) -> None:
     grids = grid(first), grid(second, zero_point), grid(output, 100)
     assume(wrong_sums(*grids)[0])
-    settled = settle_sums(added(*grids)).tensors
-    assert wrong_sums(*(settled[name].grid for name in ("a", "b", "sum")))[0] == 0
-    moved = np.float32(settled["sum"].grid.scale).view(np.int32)
+    graph = added(*grids)
+    settled = settle_sums(graph)
+    if settled is graph:  # no scale near enough helps, where nearly all sums are ties
+        return
+    found = {name: tensor.grid for name, tensor in settled.tensors.items()}
+    assert wrong_sums(found["a"], found["b"], found["sum"])[0] == 0
+    moved = np.float32(found["sum"].scale).view(np.int32)
     assert 0 < abs(int(moved) - int(np.float32(output).view(np.int32))) <= MAX_ULPS
-    assert settled["passed"].grid.scale == settled["sum"].grid.scale
-    assert settled["a"].grid.scale == first and settled["b"].grid.scale == second
+    assert found["passed"].scale == found["sum"].scale
+    for name, scale in (("a", first), ("b", second)):  # what was on one grid stays on it
+        assert found[name].scale == (found["sum"].scale if scale == output else scale)
 
 
 @pytest.mark.parametrize("scales", [(0.25, 0.25, 0.25), (0.25, 0.5, 1.0), (0.1, 0.1, 0.1)], ids=str)
