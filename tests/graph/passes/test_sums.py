@@ -55,3 +55,12 @@ def test_what_float32_adds_wrong_is_moved_by_few_ulps_or_stays(
 def test_what_is_added_right_stays_as_it_is(scales: tuple[float, float, float]) -> None:
     graph = added(*map(grid, scales))
     assert settle_sums(graph) is graph
+
+
+def test_one_wrong_sum_of_65536_is_mended_by_one_ulp() -> None:
+    scales = (0.060977984219789505, 0.0959591418504715, 0.09340625256299973)
+    first, second, output = grid(scales[0]), grid(scales[1], 7), grid(scales[2], 100)
+    assert wrong_sums(first, second, output)[0] == 1
+    settled = settle_sums(added(first, second, output)).tensors["sum"].grid
+    assert settled.scale == np.nextafter(np.float32(scales[2]), np.float32(1))
+    assert wrong_sums(first, second, settled)[0] == 0
