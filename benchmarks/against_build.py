@@ -130,7 +130,9 @@ def unpack(commit: str, folder: Path, *, repository: Path = ROOT) -> Build:
         ["git", "-C", str(repository), "archive", commit], check=True, stdout=subprocess.PIPE
     )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(folder, filter="data")
+        # Python 3.10.12, 3.11.4 and later know filters; Debian 12 has 3.11.2.
+        known = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        files.extractall(folder, **known)
     return Build(name=commit, root=folder)
 
 
