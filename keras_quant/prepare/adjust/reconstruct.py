@@ -13,7 +13,7 @@ from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare.adjust.correct_bias import add_bias, kernel_of_layer
 from keras_quant.prepare.adjust.descent import descend
 from keras_quant.prepare.adjust.patches import KINDS, as_kernel, as_rows, moments
-from keras_quant.prepare.adjust.walk import Site, rounded_sites, run, walk
+from keras_quant.prepare.adjust.walk import Site, run, walk
 from keras_quant.prepare.plan import Plan
 from keras_quant.tf import keras
 
@@ -72,8 +72,8 @@ def reconstruct(
         add_bias(plan, layers, site.operation, _off(plan, site))
 
     walk(plan, source, model, images, visit)
-    names = [operation.layer_name for operation in rounded_sites(plan)]
-    nearest = [name for name in names if name not in rounded] if rounding != "nearest" else []
+    kernels = [name for name, spec in plan.weights.items() if not spec.is_float]
+    nearest = [name for name in kernels if name not in rounded] if rounding != "nearest" else []
     return Reconstructed(rounded=tuple(rounded), nearest=tuple(nearest))
 
 

@@ -21,7 +21,7 @@ from keras_quant.model.operations import Operation  # noqa: E402
 from keras_quant.prepare import plan  # noqa: E402
 from keras_quant.prepare.adjust.correct_bias import kernel_inputs, kernel_of_layer  # noqa: E402
 from keras_quant.prepare.adjust.patches import as_kernel, as_rows, moments  # noqa: E402
-from keras_quant.prepare.adjust.reconstruct import reconstruct  # noqa: E402
+from keras_quant.prepare.adjust.reconstruct import Reconstructed, reconstruct  # noqa: E402
 from keras_quant.prepare.adjust.walk import Site, walk  # noqa: E402
 from keras_quant.schemes.bits import freed, scheme_from_bits  # noqa: E402
 from keras_quant.schemes.scheme import QuantSpec  # noqa: E402
@@ -182,3 +182,13 @@ def test_walk_gives_what_the_layers_before_put_out_by_then() -> None:
     np.testing.assert_allclose(seen[1][1], inner(X), atol=1e-6)
     wanted = keras.Model(source.inputs, source.get_layer("conv2").output)
     np.testing.assert_allclose(seen[1][2], wanted(X), atol=1e-5)
+
+
+def test_layers_that_are_called_twice_are_named_as_left_at_the_nearest_codes() -> None:
+    image = keras.Input((8, 8, 3))
+    shared = L.Conv2D(3, 3, padding="same", name="shared")
+    x = L.Flatten()(L.ReLU()(shared(L.ReLU()(shared(image)))))
+    source = keras.Model(image, L.Dense(4, name="logits")(x))
+    planned, model = quantized(source, "w3a8")
+    found = reconstruct(planned, source, model, [X[:8]], rounding="descent")
+    assert found == Reconstructed(rounded=("logits",), nearest=("shared",))
