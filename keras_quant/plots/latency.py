@@ -21,8 +21,11 @@ def measured_latency(runs: Sequence[Run]) -> Cost:
         UsageError: none of the runs was measured.
         RunError: a record is broken.
     """
+    known = _recorded(runs)
     found = {
-        run.path: [one for one in _recorded(run) if _is_of(run, one)]
+        run.path: [
+            one for place in _places(run) for one in known.get(place, ()) if _is_of(run, one)
+        ]
         for run in runs
         if run.score is not None
     }
@@ -45,10 +48,19 @@ def measured_latency(runs: Sequence[Run]) -> Cost:
     )
 
 
-def _recorded(run: Run) -> list[Measurement]:
-    places = (run.path, run.path.parent)
-    files = [place / records.FILE_NAME for place in places]
-    return [one for file in files if file.is_file() for one in records.load(file).measurements]
+def _places(run: Run) -> tuple[Path, Path]:
+    """Folders whose bench.json may tell of a run."""
+    return run.path, run.path.parent
+
+
+def _recorded(runs: Sequence[Run]) -> dict[Path, tuple[Measurement, ...]]:
+    """What is measured in these folders; each record is read once, as it holds all samples."""
+    folders = dict.fromkeys(place for run in runs for place in _places(run))
+    return {
+        folder: records.load(folder / records.FILE_NAME).measurements
+        for folder in folders
+        if (folder / records.FILE_NAME).is_file()
+    }
 
 
 def _is_of(run: Run, one: Measurement) -> bool:
