@@ -161,7 +161,8 @@ def test_answers_come_nearer_with_each_remedy() -> None:
     reconstruct(planned, source, corrected, [X])
     _, rounded = quantized(source, "w3a8")
     found = reconstruct(planned, source, rounded, [X], rounding="descent")
-    assert found.rounded == ("conv1", "conv2", "logits") and not found.nearest
+    # What is called twice is named as left at the nearest codes.
+    assert found == Reconstructed(rounded=("conv1", "conv2", "logits"), nearest=("shared",))
     errors = [distance(model, source) for model in (plain, corrected, rounded)]
     assert errors[0] > errors[1] > errors[2]
 
@@ -182,13 +183,3 @@ def test_walk_gives_what_the_layers_before_put_out_by_then() -> None:
     np.testing.assert_allclose(seen[1][1], inner(X), atol=1e-6)
     wanted = keras.Model(source.inputs, source.get_layer("conv2").output)
     np.testing.assert_allclose(seen[1][2], wanted(X), atol=1e-5)
-
-
-def test_layers_that_are_called_twice_are_named_as_left_at_the_nearest_codes() -> None:
-    image = keras.Input((8, 8, 3))
-    shared = L.Conv2D(3, 3, padding="same", name="shared")
-    x = L.Flatten()(L.ReLU()(shared(L.ReLU()(shared(image)))))
-    source = keras.Model(image, L.Dense(4, name="logits")(x))
-    planned, model = quantized(source, "w3a8")
-    found = reconstruct(planned, source, model, [X[:8]], rounding="descent")
-    assert found == Reconstructed(rounded=("logits",), nearest=("shared",))
