@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from keras_quant.bench.operators import Operator
 from keras_quant.bench.statistics import Summary
 from keras_quant.bench.verdict import Verdict
 from keras_quant.errors import RunError
-from keras_quant.files import write_json
+from keras_quant.files import read_object, write_json
 from keras_quant.json_codec import from_plain
 
 FORMAT_VERSION = 1
@@ -144,7 +142,7 @@ def load(path: Path) -> BenchRecord:
     Raises:
         RunError: the file is missing, broken, of a newer format, or of something else.
     """
-    content = _read(path)
+    content = read_object(path, remedy="Give a file that kq bench wrote")
     version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise RunError(
@@ -176,17 +174,3 @@ def _sample_problems(measurement: Measurement) -> list[str]:
 
 def _is_time(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) < 19 and int(word) > 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be read: {error.strerror}. Give a file of kq bench"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: not JSON ({error}). Give a file that kq bench wrote") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: holds a {type(content).__name__}; kq bench writes an object")
-    return content

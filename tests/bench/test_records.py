@@ -99,7 +99,7 @@ def test_samples_of_another_kind_are_refused(tmp_path: Path, text: str, told: st
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("[]", "holds a list; kq bench writes an object"),
+        ("[]", "holds a list, and no object"),
         ("{", "not JSON .*Give a file that kq bench wrote"),
         ('{"format_version": 99}', "written by a newer kq"),
         ("{}", "machine: missing"),
