@@ -144,13 +144,14 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, to_json(value) + "\n")
 
 
-def read_object(path: Path, *, remedy: str) -> dict[str, Any]:
-    """Reads a file that holds a JSON object.
+def read_object(path: Path, *, remedy: str, format_version: int) -> dict[str, Any]:
+    """Reads a file that holds a JSON object, with the version of its format.
 
     Args:
         remedy: what to do where it does not, a sentence without its full stop.
+        format_version: the newest that is understood.
     Raises:
-        RunError: it is missing, or holds something else.
+        RunError: it is missing, holds something else, or is of a newer format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -160,6 +161,12 @@ def read_object(path: Path, *, remedy: str) -> dict[str, Any]:
         raise RunError(f"{path}: not JSON ({error}). {remedy}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path}: holds a {type(content).__name__}, and no object. {remedy}")
+    version = content.get("format_version")
+    if isinstance(version, int) and version > format_version:
+        raise RunError(
+            f"{path}: written by a newer kq (format {version}; this one reads up to "
+            f"{format_version}). Upgrade: pip install --upgrade keras_quant"
+        )
     return content
 
 

@@ -142,13 +142,9 @@ def load(path: Path) -> BenchRecord:
     Raises:
         RunError: the file is missing, broken, of a newer format, or of something else.
     """
-    content = read_object(path, remedy="Give a file that kq bench wrote")
-    version = content.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise RunError(
-            f"{path}: written by a newer kq (format {version}; this one reads up to "
-            f"{FORMAT_VERSION}). Upgrade: pip install --upgrade keras_quant"
-        )
+    content = read_object(
+        path, remedy="Give a file that kq bench wrote", format_version=FORMAT_VERSION
+    )
     problems: list[str] = []
     record = from_plain(content, BenchRecord, problems)
     for measurement in record.measurements if record else ():

@@ -126,7 +126,7 @@ def load(folder: Path) -> SweepRecord:
         RunError: it is missing, or broken.
     """
     path = folder / FILE_NAME
-    content = read_object(path, remedy="Give a folder of kq sweep")
+    content = read_object(path, remedy="Give a folder of kq sweep", format_version=FORMAT_VERSION)
     problems: list[str] = []
     record = from_plain(content, SweepRecord, problems)
     if record is None:

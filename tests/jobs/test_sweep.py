@@ -187,7 +187,7 @@ def test_another_sweep_and_other_things_are_left_alone(folder: Path, tmp_path: P
         sweep(SETTINGS, other)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"settings": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"settings": 3}', '{"format_version": 2}'])
 def test_a_damaged_record_is_named(text: str, folder: Path) -> None:
     (folder / FILE_NAME).write_text(text)
     with pytest.raises(RunError, match=FILE_NAME):
