@@ -9,7 +9,7 @@ import click
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from keras_quant.targets.jetson import Board
+    from keras_quant.targets.jetson import Board, Source
 
 
 @click.command()
@@ -61,26 +61,33 @@ def _row(name: str, board: Board) -> tuple[object, ...]:
 
 
 def _print_board(name: str, board: Board) -> None:
+    texts: list[str] = []
+
+    def of(source: Source) -> str:
+        """The number of a source in the list below."""
+        if str(source) not in texts:
+            texts.append(str(source))
+        return f"[{texts.index(str(source)) + 1}]"
+
+    figures = (
+        ("GPU", f"{board.gpu}, {board.generation.cores * board.sms:,} cores", "gpu"),
+        ("compute capability", board.compute_capability, "compute_capability"),
+        ("multiprocessors (SMs)", board.sms, "sms"),
+        ("tensor cores", board.tensor_cores, "tensor_cores"),
+        ("int8 in TensorRT", "yes" if board.int8 else "no", "int8"),
+        ("DLA cores", board.dla_cores, "dla_cores"),
+        ("memory bus, bits", board.memory_bits, "memory_bits"),
+    )
     print_table(
         ("figure", "value", "source"),
         [
-            (
-                "GPU",
-                f"{board.gpu}, {board.generation.cores * board.sms:,} cores",
-                _of(board, "gpu"),
-            ),
-            ("compute capability", board.compute_capability, _of(board, "compute_capability")),
-            ("multiprocessors (SMs)", board.sms, _of(board, "sms")),
-            ("tensor cores", board.tensor_cores, _of(board, "tensor_cores")),
-            ("int8 in TensorRT", "yes" if board.int8 else "no", _of(board, "int8")),
-            ("DLA cores", board.dla_cores, _of(board, "dla_cores")),
-            ("memory bus, bits", board.memory_bits, _of(board, "memory_bits")),
+            *((what, str(value), of(board.sources[figure])) for what, value, figure in figures),
             *(
-                (f"multiply-adds an SM and clock, {unit}", value, str(source))
-                for unit, value, source in _rates(board)
+                (f"multiply-adds an SM and clock, {unit}", f"{rate:,}", of(source))
+                for unit, rate, source in _rates(board)
             ),
             *(
-                (f"JetPack {one.release}", f"TensorRT {one.tensorrt}", str(one.source))
+                (f"JetPack {one.release}", f"TensorRT {one.tensorrt}", of(one.source))
                 for one in board.jetpacks
             ),
         ],
@@ -89,7 +96,7 @@ def _print_board(name: str, board: Board) -> None:
     print_table(
         (
             *("power mode", "SMs", "GPU MHz", "memory MHz", "GB/s"),
-            *("fp32 TFLOPS", "fp16 TFLOPS", "int8 TOPS", "source of the clocks"),
+            *("fp32 TFLOPS", "fp16 TFLOPS", "int8 TOPS", "clocks"),
         ),
         [
             (
@@ -97,19 +104,17 @@ def _print_board(name: str, board: Board) -> None:
                 *(f"{mode.memory_mhz:g}", f"{board.bandwidth_gb_s(mode):.1f}"),
                 *(f"{board.peak_tops(mode, one):.3g}" for one in ("fp32", "fp16")),
                 f"{board.peak_tops(mode, 'int8'):.3g}" if board.int8 else None,
-                str(mode.source),
+                of(mode.source),
             )
             for mode in board.modes
         ],
     )
-    note("(recalled): written down from knowledge of the page, which was not read again")
+    for number, text in enumerate(texts, start=1):
+        click.echo(f"[{number}] {text}")
+    note("recalled: written down from knowledge of the page, which was not read again")
 
 
-def _of(board: Board, figure: str) -> str:
-    return str(board.sources[figure])
-
-
-def _rates(board: Board) -> list[tuple[str, int, object]]:
+def _rates(board: Board) -> list[tuple[str, int, Source]]:
     generation = board.generation
     return [
         (f"{unit} {name}", rate, generation.sources[f"{unit}.{name}"])
