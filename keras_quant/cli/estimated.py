@@ -63,7 +63,7 @@ def print_estimates(record: EstimateRecord, *, layers: bool) -> None:
     print_table(
         (
             *("net", "precision", "batch", "estimate, ms", "interval, ms", "images/s"),
-            *("over fp32", "arithmetic", "memory", "launches"),
+            *("speed-up over fp32", "arithmetic", "memory", "launches"),
         ),
         [_row(one) for one in record.estimates],
         title=(
