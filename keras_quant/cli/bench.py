@@ -138,7 +138,7 @@ def bench(
     holds all samples and the machine; with --json it is printed without the samples.
 
     --board with --estimate says what a Jetson would take, from the graph alone: of a run, a Keras
-    file, or a name of the zoo. docs/estimate.md says how far off that may be.
+    or ONNX file, or a name of the zoo. docs/estimate.md says how far off that may be.
 
     \b
     Examples:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant.bench import records as measured
+from keras_quant.bench.estimate import onnx_layers
 from keras_quant.bench.estimate.fit import Observation, fit_board
 from keras_quant.bench.estimate.fusion import FusedLayer, fuse
 from keras_quant.bench.estimate.latency import Setting
@@ -16,12 +17,13 @@ from keras_quant.bench.estimate.predict import estimate
 from keras_quant.bench.estimate.records import EstimateRecord
 from keras_quant.bench.records import BenchRecord, Measurement
 from keras_quant.bench.results import parse_name
-from keras_quant.emit.bundle.make import MANIFEST_NAME
+from keras_quant.emit.bundle.make import MANIFEST_NAME, MODEL_NAME
 from keras_quant.errors import ModelError, ResultsError, RunError, UsageError, close_names
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.store import load_graph
 from keras_quant.jobs.begin import now
 from keras_quant.jobs.inspection import graph_of
+from keras_quant.runners.child import Child, limits_for
 from keras_quant.runs import RunFolder
 from keras_quant.runs.records import versions
 from keras_quant.targets.jetson import PRECISIONS, Board, PowerMode, find_board, find_mode
@@ -32,8 +34,6 @@ Say = Callable[[str], None]
 
 LEAST_NETS = 5
 """Nets of the user's own board that parameters are fitted to."""
-
-_FILES = (".tflite", ".onnx")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +67,8 @@ def estimate_latency(
     """Estimates what runs, models or files would take on a board.
 
     Args:
-        targets: runs, .kqgraph, .keras and .h5 files, SavedModels, names of the zoo, and exported
-            files and bundles that lie in a run's export.
+        targets: runs, .kqgraph, .keras and .h5 files, SavedModels, names of the zoo, .onnx files
+            and bundles, and .tflite files that lie in a run's export.
         say: is told what was read and fitted.
     Raises:
         UsageError: no such board, power mode or precision, or too few results to fit to.
@@ -125,7 +125,23 @@ def _precisions(name: str, board: Board, asked: Sequence[str]) -> tuple[str, ...
 
 
 def _layers(target: str, settings: EstimateSettings, say: Say) -> tuple[FusedLayer, ...]:
+    path = Path(target)
+    file = path / MODEL_NAME if (path / MANIFEST_NAME).is_file() else path
+    if file.suffix.lower() == ".onnx":
+        return read_onnx(file)
     return fuse(find_graph(target, input_shape=settings.input_shape, trust=settings.trust, say=say))
+
+
+def read_onnx(file: Path) -> tuple[FusedLayer, ...]:
+    """The fused layers of an ONNX file, ours or any other, which a child process reads.
+
+    Raises:
+        ModelError: there is none, it is damaged, or holds what is not known.
+    """
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file")
+    with Child(file, limits_for(file)) as child:
+        return child.call(f"{onnx_layers.__name__}:read_layers", onnx_layers.OnnxLayers).layers
 
 
 def find_graph(
@@ -146,7 +162,7 @@ def find_graph(
     path = Path(target)
     if target in MODELS:
         return _zoo_graph(target, input_shape)
-    if path.suffix.lower() in _FILES or (path / MANIFEST_NAME).is_file():
+    if path.suffix.lower() == ".tflite":
         return load_graph(_graph_beside(path))
     return graph_of(
         target, scheme=None, dataset=None, input_shape=input_shape, trust=trust, say=say
@@ -164,22 +180,21 @@ def _zoo_graph(name: str, input_shape: tuple[int, ...] | None) -> Graph:
     return lower(build(name, shape, info.classes))
 
 
-def _graph_beside(path: Path) -> Path:
-    """The graph that an exported file was written from: in its folder, or the one above.
+def _graph_beside(file: Path) -> Path:
+    """The graph that a TFLite file was written from, in its folder.
 
     Raises:
-        ModelError, RunError: there is no such file, or no graph near it.
+        ModelError, RunError: there is no such file, or no graph beside it.
     """
-    if not path.exists():
-        raise ModelError(f"{path}: no such file")
-    for folder in (path if path.is_dir() else path.parent, path.parent, path.parent.parent):
-        file = folder / RunFolder(folder).graph.name
-        if file.is_file():
-            return file
-    raise RunError(
-        f"{path}: estimates are counted from the graph, and no {RunFolder(path).graph.name} lies "
-        "beside it or above. Give the run, its graph, or the Keras model that the file was made of"
-    )
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file")
+    graph = file.parent / RunFolder(file).graph.name
+    if not graph.is_file():
+        raise RunError(
+            f"{file}: estimates of .tflite files are counted from the graph, and no {graph.name} "
+            "lies beside it. Give the run, its graph, or the Keras model that the file was made of"
+        )
+    return graph
 
 
 def fit_to_results(
@@ -246,7 +261,7 @@ def _observations(
     mode = _mode_of(file, board.get("power_mode", ""), settings, say) if best else None
     for (net, precision), one in best.items():
         assert mode is not None
-        layers = fuse(_measured_graph(file, net, one))
+        layers = _measured_layers(file, net, one)
         yield Observation(
             net=_shape_of(layers),
             board=settings.board,
@@ -278,18 +293,21 @@ def _mode_of(file: Path, told: str, settings: EstimateSettings, say: Say) -> Pow
         return mode
 
 
-def _measured_graph(file: Path, net: str, one: Measurement) -> Graph:
-    """The graph of what was measured: beside the record or the file, or of a zoo model's name."""
-    for path in (file, Path(one.file)):
-        for folder in path.parents[:2]:
-            graph = folder / RunFolder(folder).graph.name
-            if graph.is_file():
-                return load_graph(graph)
+def _measured_layers(file: Path, net: str, one: Measurement) -> tuple[FusedLayer, ...]:
+    """The layers of what was measured: of the graph or the .onnx file beside it, or of the zoo."""
+    folders = [folder for path in (file, Path(one.file)) for folder in path.parents[:2]]
+    for folder in folders:
+        graph = folder / RunFolder(folder).graph.name
+        if graph.is_file():
+            return fuse(load_graph(graph))
+    for folder in (file.parent, Path(one.file).parent):
+        if (folder / MODEL_NAME).is_file():
+            return read_onnx(folder / MODEL_NAME)
     if net in MODELS:
         (shape, *_) = one.input_shapes.values()
-        return _zoo_graph(net, tuple(shape[1:]))
+        return fuse(_zoo_graph(net, tuple(shape[1:])))
     raise ResultsError(
-        f"{file}: {one.name}: no {RunFolder(file.parent).graph.name} lies beside the record, above "
-        f"it, or above {one.file}, and {net!r} is no model of the zoo. Put the record into the "
-        "bundle that was measured, in its run"
+        f"{file}: {one.name}: neither {RunFolder(file.parent).graph.name} nor {MODEL_NAME} lies "
+        f"beside the record or beside {one.file}, and {net!r} is no model of the zoo. Put the "
+        "record into the bundle that was measured"
     )

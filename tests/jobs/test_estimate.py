@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_quant.bench import records
@@ -14,14 +15,16 @@ from keras_quant.bench.estimate.parameters import Parameters, load_fitted
 from keras_quant.bench.machine import Machine
 from keras_quant.bench.records import BenchRecord, Load, Measurement, from_text
 from keras_quant.bench.statistics import summarize
-from keras_quant.errors import ResultsError, RunError, UsageError
+from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
+from keras_quant.errors import ModelError, ResultsError, RunError, UsageError
 from keras_quant.files import make_folder, write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.store import pack_graph
-from keras_quant.jobs.estimate import EstimateSettings, estimate_latency, find_graph
+from keras_quant.jobs.estimate import EstimateSettings, estimate_latency
 from keras_quant.targets.jetson import find_board, find_mode
 from tests.bench.estimate.graphs import Builder, residual
 from tests.bench.test_records import a_measurement, a_record
+from tests.emit.random_graphs import GraphBuilder
 
 SETTINGS = EstimateSettings(board="orin-nano")
 # The user's board: launches take twice as long as on those that the parameters were fitted to.
@@ -83,25 +86,41 @@ def results(folder: Path, widths: tuple[int, ...], truth: Parameters = TRUTH, **
     return folder
 
 
-def test_a_run_and_its_files_are_estimated_from_its_graph(tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", residual())
-    bundle = make_folder(run / "export" / "tensorrt")
+def test_a_graph_its_tflite_file_and_a_bundle_are_estimated_alike(tmp_path: Path) -> None:
+    net = GraphBuilder(np.random.default_rng(0), (8, 8, 4), power_of_two=True)
+    net.add_linear("conv2d", (3, 3, 4, 8))
+    export = a_run(tmp_path / "run", net.graph()) / "export"
+    bundle = make_folder(export / "tensorrt")
     write_bytes(bundle / "manifest.json", b"{}")
-    for file in (run / "export" / "model.tflite", bundle / "model.onnx"):
-        write_bytes(file, b"")
-        assert find_graph(str(file)).name == "net"
-    targets = [str(run / "export" / "model.kqgraph"), str(bundle)]
+    write_bytes(bundle / "model.onnx", emit_onnx_tensorrt(net.graph()))
+    write_bytes(export / "model.tflite", b"")
+    targets = [str(export / "model.kqgraph"), str(export / "model.tflite"), str(bundle)]
     record = estimate_latency(targets, SETTINGS)
-    graphs, bundles = record.estimates[:3], record.estimates[3:]
-    assert [one.precision for one in graphs] == ["fp32", "fp16", "int8"]
-    assert [one.estimate_ms for one in graphs] == [one.estimate_ms for one in bundles]
+    by_target = {
+        target: [one for one in record.estimates if one.name == target] for target in targets
+    }
+    for found in by_target.values():
+        assert [one.precision for one in found] == ["fp32", "fp16", "int8"]
+        convolution = next(layer for layer in found[-1].layers if layer.arithmetic_us)
+        assert convolution.precision == "int8"
+        known = next(layer for layer in by_target[targets[0]][-1].layers if layer.arithmetic_us)
+        assert convolution.arithmetic_us == known.arithmetic_us
     assert (record.board, record.power_mode, record.kind) == ("orin-nano", "MAXN_SUPER", "estimate")
 
 
-def test_a_file_without_a_graph_near_it_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "theirs.onnx"
+def test_a_tflite_file_without_its_graph_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.tflite"
     path.write_bytes(b"")
-    with pytest.raises(RunError, match="theirs.onnx: estimates are counted from the graph"):
+    with pytest.raises(RunError, match="theirs.tflite: estimates of .tflite files are counted"):
+        estimate_latency([str(path)], SETTINGS)
+    with pytest.raises(ModelError, match="nowhere.onnx: no such file"):
+        estimate_latency([str(tmp_path / "nowhere.onnx")], SETTINGS)
+
+
+def test_a_damaged_onnx_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(b"\x08\x09\x3a")
+    with pytest.raises(ModelError, match="cut.onnx"):
         estimate_latency([str(path)], SETTINGS)
 
 
@@ -164,7 +183,7 @@ def test_results_are_to_be_there(tmp_path: Path) -> None:
     folder = results(tmp_path / "mine", (8,))
     for graph in folder.rglob("model.kqgraph"):
         graph.unlink()
-    with pytest.raises(ResultsError, match="no model.kqgraph lies beside the record"):
+    with pytest.raises(ResultsError, match="neither model.kqgraph nor model.onnx lies beside"):
         estimate_latency(["x"], dataclasses.replace(SETTINGS, results=folder))
 
 

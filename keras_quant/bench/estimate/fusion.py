@@ -12,13 +12,10 @@ import dataclasses
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 from keras_quant.errors import ModelError
 from keras_quant.graph.ir import Graph, Node
 from keras_quant.graph.windows import window_of
-
-Kind = Literal["matrix", "depthwise", "values"]
 
 _FREE = ("reshape", "concat", "pad", "dequantize")
 # A kernel's epilogue: computed on sums while they are in registers.
@@ -49,7 +46,7 @@ class FusedLayer:
 
     name: str
     nodes: tuple[str, ...]
-    kind: Kind
+    kind: str
     rows: int
     columns: int
     taps: int

@@ -87,7 +87,8 @@ class Times:
 
     @property
     def total(self) -> np.ndarray:
-        return np.maximum(self.arithmetic, self.memory) + self.launch
+        longer: np.ndarray = np.maximum(self.arithmetic, self.memory)
+        return longer + self.launch
 
 
 def describe_work(nets: Sequence[tuple[Sequence[FusedLayer], Setting]]) -> Work:
