@@ -44,11 +44,15 @@ COMMANDS = {
     ),
     "bench": (
         "keras_quant.cli.bench:bench",
-        "Measure how long files take, in turn, and say which are faster.",
+        "Measure how long files take, in turn, and say which are faster; or estimate it.",
     ),
     "import-results": (
         "keras_quant.cli.import_results:import_results",
         "Make a record of what a bundle's bench.sh measured on a board.",
+    ),
+    "boards": (
+        "keras_quant.cli.boards:boards",
+        "List Jetson boards: GPU, clocks, peaks, bandwidth, int8, DLA, JetPack.",
     ),
     "compare": (
         "keras_quant.cli.compare:compare",
