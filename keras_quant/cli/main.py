@@ -50,6 +50,10 @@ COMMANDS = {
         "keras_quant.cli.import_results:import_results",
         "Make a record of what a bundle's bench.sh measured on a board.",
     ),
+    "engine": (
+        "keras_quant.cli.engine:engine",
+        "Show the layers of a TensorRT engine: types, times, ONNX nodes, and what costs time.",
+    ),
     "compare": (
         "keras_quant.cli.compare:compare",
         "Compare the files of runs with float files: error, speed, size.",
