@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def engine(path: Path, profile: Path | None, out: Path | None, as_json: bool) -> None:
     """Show the layers of a TensorRT engine: types, times, ONNX nodes, and what costs time.
 
-    LAYERS.json is what trtexec --exportLayerInfo writes, of any version, of an engine that was built
-    with --profilingVerbosity=detailed; or a bundle in which bench.sh has run.
+    LAYERS.json is what trtexec --exportLayerInfo writes, of any version, of an engine that was
+    built with --profilingVerbosity=detailed; or a bundle in which bench.sh has run.
 
     \b
     Examples:

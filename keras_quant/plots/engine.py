@@ -8,8 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch
 
-from keras_quant.bench.engine import CONVERSION, Engine, EngineLayer, short_name
-from keras_quant.bench.engine import NOTHING, OTHER, POINTWISE, POOL, PRODUCT, REFORMAT
+from keras_quant.bench.engine import (
+    CONVERSION,
+    NOTHING,
+    OTHER,
+    POINTWISE,
+    POOL,
+    PRODUCT,
+    REFORMAT,
+    Engine,
+    EngineLayer,
+    short_name,
+)
 from keras_quant.plots.style import COLOURS, new_axes
 
 _LOOKS = {

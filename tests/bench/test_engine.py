@@ -84,7 +84,9 @@ def some_engine(version: str = "10") -> str:
             "int8 -> int8",
             {
                 "Weights": {"Type": "Int8", "Count": 9},
-                "Metadata": "[ONNX Layer: QuantizeLinear_1]\x1e[ONNX Layer: Conv_2]\x1e[ONNX Layer: Relu_3]",
+                "Metadata": "\x1e".join(
+                    f"[ONNX Layer: {node}]" for node in ("QuantizeLinear_1", "Conv_2", "Relu_3")
+                ),
             },
         ),
         ("Reformatting CopyNode for Input Tensor 0 to Conv_5", "Reformat", "int8 -> int8", {}),

@@ -163,9 +163,9 @@ def test_a_recorded_engine_is_read() -> None:
     def text(name: str) -> str:
         return (SHARED / "trex" / f"resnet_qat_A100.{name}.json").read_text()
 
-    layers = parse_layers(text("graph"), "graph")
-    profile = with_layers(parse_profile(text("profile"), "profile"), layers)
-    assert len(profile) == len(layers) == 37
+    engine = parse_engine(text("graph"), "graph")
+    profile = with_engine(parse_profile(text("profile"), "profile"), engine)
+    assert len(profile) == len(engine.layers) == 37
     first = profile[0]
     assert (first.name, first.op, first.types) == ("QuantizeLinear_2", "Reformat", "fp32 -> int8")
     assert first.share == pytest.approx(0.0560748, rel=1e-4)
