@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from keras_quant.bench.records import BenchRecord
 
 _OF_THIS_MACHINE = {
-    "runtimes": "runtime",
     "threads": "threads",
     "batches": "batch",
     "duration": "duration",
     "loads": "loads",
     "limit": "fail-if-slower",
     "profile": "profile",
+    "input_shapes": "input-shape",
 }
-"""Parameters without a meaning on a board, and their options."""
+"""Parameters without a meaning for trtexec on a board, and their options."""
 
 
 def _counts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -47,10 +47,30 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     return share
 
 
+def _shapes(
+    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """Reads "image=1x224x224x3", each name once."""
+    found = {}
+    for text in texts:
+        name, equals, shape = text.rpartition("=")
+        sizes = shape.split("x")
+        if not (name and equals and all(one.isdecimal() and int(one) > 0 for one in sizes)):
+            raise click.BadParameter(f"{text!r} is no shape; write NAME=1x224x224x3")
+        if name in found:
+            raise click.BadParameter(f"{name} comes twice")
+        found[name] = tuple(map(int, sizes))
+    return found
+
+
 @click.command()
 @click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=Path)
 @click.option(
-    "--runtime", "runtimes", help="Some of litert,onnxruntime,keras [default: what fits a file]."
+    "--runtime",
+    "runtimes",
+    help="Some of litert, litert-compiled, litert-compiled-builtin, litert-compiled-reference, "
+    "onnxruntime, keras, as in litert,onnxruntime [default: what fits a file]; with --host one of "
+    "onnxruntime, litert.",
 )
 @click.option(
     "--threads", callback=_counts, default="1", show_default=True, help="As in 1, or 1,2."
@@ -60,6 +80,14 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "batches",
     callback=_counts,
     help="Images a call, as in 1,8,32 [default: what a file takes; 1 where it takes any].",
+)
+@click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    callback=_shapes,
+    metavar="NAME=1x224x224x3",
+    help="With the batch, of an input in which a file leaves sizes open.",
 )
 @click.option(
     "--duration",
@@ -94,13 +122,14 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.option(
     "--host",
     metavar="USER@BOARD",
-    help="Measure a bundle on a board, over SSH (extra jetson); times are trtexec's.",
+    help="Measure on a board, over SSH (extra jetson): a bundle on its GPU by trtexec; with "
+    "--runtime, files on its own processor.",
 )
 @click.option("--rebuild", is_flag=True, help="With --host: build the engine again.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="The record [default: bench.json in the run, or in the bundle of --host].",
+    help="The record [default: bench.json in the run, or in the bundle that trtexec ran].",
 )
 @json_option
 def bench(
@@ -108,6 +137,7 @@ def bench(
     runtimes: str | None,
     threads: tuple[int, ...],
     batches: tuple[int, ...],
+    input_shapes: dict[str, tuple[int, ...]],
     duration: float,
     loads: int,
     baseline: Path | None,
@@ -131,6 +161,7 @@ def bench(
       kq bench ours.tflite theirs.tflite --threads 1,2 --batch 1,8 --output bench.json
       kq bench model.onnx --baseline bench.json --fail-if-slower 3%
       kq bench models/digits-cnn-w4a4/export/tensorrt --host user@board
+      kq bench models/digits-cnn-w4a4 --host user@board --runtime litert
     """
     from keras_quant.bench import records
     from keras_quant.bench.measure import Settings
@@ -138,7 +169,7 @@ def bench(
     from keras_quant.jobs import bench as job
 
     known = records.load(baseline) if baseline else None
-    if host is not None:
+    if host is not None and runtimes is None:
         _on_board(paths, host, known, rebuild=rebuild, output=output, as_json=as_json)
         return
     if limit is not None and baseline is None and len(paths) < 2 and not paths[0].is_dir():
@@ -150,8 +181,16 @@ def bench(
         batches=batches,
         profile=profile,
         timing=Settings(duration_s=duration, loads=loads),
+        input_shapes=input_shapes,
     )
-    record = job.bench(paths, settings, baseline=known, say=note)
+    if host is None:
+        record = job.bench(paths, settings, baseline=known, say=note)
+    else:
+        from keras_quant.jobs.board import bench_on_processor
+
+        if profile or rebuild:
+            raise UsageError("--profile and --rebuild have no meaning with --host and --runtime")
+        record = bench_on_processor(paths, host, settings, baseline=known, say=note)
     if path:
         records.save(record, path)
     print_json(job.without_samples(record)) if as_json else print_record(record)

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 asyncssh = pytest.importorskip("asyncssh")
 
 from keras_quant.bench import records, remote  # noqa: E402
-from keras_quant.bench.remote import FOLDER, Host, parse_host  # noqa: E402
+from keras_quant.bench.ssh import FOLDER, Host, parse_host  # noqa: E402
 from keras_quant.cli.main import main  # noqa: E402
 from keras_quant.errors import MissingDependencyError, UsageError  # noqa: E402
 from keras_quant.graph.passes.realize.realize import realize  # noqa: E402
