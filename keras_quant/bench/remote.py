@@ -20,6 +20,7 @@ BUILD_SECONDS, BENCH_SECONDS = 3600.0, 900.0
 
 _END_SECONDS = 10.0
 _RUNNER_NAME, _DONE_NAME = "run.sh", "engine.done"
+_PROVE = "prove.sh"
 _MOST_FETCHED = 2**28  # bytes
 
 _MANIFEST = PurePosixPath("manifest.json")
@@ -55,7 +56,7 @@ def measure_on_board(bundle: Path, host: Host, into: Path, *, rebuild: bool, say
 
     Args:
         bundle: with manifest.json.
-        into: an empty folder here, which gets `outputs` and `results`.
+        into: an empty folder here, which gets `outputs`, `proof` and `results`.
         rebuild: build the engine again, as after another JetPack was installed.
         say: is told what is done, and what the scripts print.
     Raises:
@@ -106,11 +107,14 @@ async def _measure(files: Files, host: Host, into: Path, *, rebuild: bool, say: 
                 await sftp.remove(f"{folder}/{_DONE_NAME}")
             say("building the engine; this takes minutes")
             await _run(connection, folder, "build.sh", BUILD_SECONDS, say)
+            if PurePosixPath(_PROVE) in files:
+                say("building a second engine, which gives the codes of every layer")
+                await _run(connection, folder, _PROVE, BUILD_SECONDS, say)
             await write(sftp, f"{folder}/{_DONE_NAME}", b"")
         else:
             say("the engine that was built of this bundle before is used again")
         await _run(connection, folder, "bench.sh", BENCH_SECONDS, say)
-        for name in ("outputs", RESULTS):
+        for name in ("outputs", RESULTS, *(("proof",) if PurePosixPath(_PROVE) in files else ())):
             await _fetch(sftp, f"{folder}/{name}", into / name)
 
 
@@ -147,8 +151,8 @@ def _files_of(bundle: Path) -> Files:
 
 def _belongs(file: Path) -> bool:
     """Whether a file is of the bundle, and not of what was made of it."""
-    made = ("outputs", RESULTS, f"{RESULTS}.partial")
-    return file.parts[0] not in (*made, "bench.json", "model.engine", _DONE_NAME)
+    made = ("outputs", "proof", "proof.partial", RESULTS, f"{RESULTS}.partial", "bench.json")
+    return file.parts[0] not in (*made, "model.engine", "probe.engine", _DONE_NAME)
 
 
 async def _run(connection: Any, folder: str, script: str, seconds: float, say: Say) -> None:

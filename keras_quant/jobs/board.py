@@ -51,8 +51,9 @@ def bench_on_board(
         for name in (MANIFEST_NAME, MODEL_NAME):
             shutil.copyfile(bundle / name, into / name)
         shutil.copytree(bundle / "samples", into / "samples")
-        say(_compared(into))
-        record = read_results(into, command=sys.argv, created=now())
+        text = _compared(into)
+        say(text)
+        record = _with_proof(read_results(into, command=sys.argv, created=now()), text)
     machine = replace(record.machine, board={"host": board.name, **record.machine.board})
     measurements = [replace(one, file=str(bundle / MODEL_NAME)) for one in record.measurements]
     return replace(record, machine=machine, measurements=tuple(measurements))
@@ -81,6 +82,36 @@ def bench_on_processor(
     say(f"connecting to {board.name}")
     with BoardProcessor(board) as place:
         return bench(paths, settings, baseline=baseline, place=place, say=say)
+
+
+def import_results(folder: Path, *, say: Say = lambda text: None) -> BenchRecord:
+    """Makes a record of what a bundle's scripts left, whose answers are compared where they are.
+
+    Args:
+        folder: the bundle's, copied back; or its results alone.
+        say: is told what comparing found, or why nothing was compared.
+    Raises:
+        ResultsError: files are missing or broken, or trtexec failed.
+        ParityError: the engine answers otherwise than the model.
+    """
+    record = read_results(folder, command=sys.argv, created=now())
+    if not (folder / "outputs").is_dir() or not (folder / "samples").is_dir():
+        say(
+            "answers are not compared: give the whole bundle, with its folders samples and outputs "
+            "(build.sh leaves the latter)"
+        )
+        return record
+    text = _compared(folder)
+    say(text)
+    return _with_proof(record, text)
+
+
+def _with_proof(record: BenchRecord, text: str) -> BenchRecord:
+    """Adds what comparing the codes of all layers found."""
+    verdicts = [line.strip() for line in text.splitlines() if "EXACT" in line]
+    notes = tuple(f"proof on the board: {verdict}" for verdict in verdicts)
+    measurements = [replace(one, notes=(*one.notes, *notes)) for one in record.measurements]
+    return replace(record, measurements=tuple(measurements))
 
 
 def _compared(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from keras_quant.errors import MissingDependencyError, UsageError  # noqa: E402
 from keras_quant.graph.passes.realize.realize import realize  # noqa: E402
 from keras_quant.jobs.board import bench_on_board  # noqa: E402
 from tests.bench.test_results import make_board  # noqa: E402
-from tests.emit.bundle.test_make import bundle_of, exported  # noqa: E402
+from tests.emit.bundle.test_make import bundle_of  # noqa: E402
 from tests.emit.random_graphs import small_classifier  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -176,9 +177,21 @@ def board(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         script.write(ANSWERS)
     (expected,) = (bundle / "samples").glob("*.expected.npy")
     output = expected.name.removesuffix(".expected.npy")
+    codes = np.load(bundle / "samples" / "codes.npz")
+    layers = json.loads((bundle / "manifest.json").read_text())["proof"]["layers"]
     for index, logits in enumerate(np.load(expected)):
-        text = exported(logits).replace('"logits"', f'"{output}"')
-        (board.programs / f"{index}.json").write_text(text)
+        tensors = {output: logits} | {
+            layer["tensor"]: codes[layer["codes"]][index] for layer in layers
+        }
+        items = [
+            {
+                "name": name,
+                "dimensions": "x".join(map(str, (1, *values.shape))),
+                "values": values.ravel().tolist(),
+            }
+            for name, values in tensors.items()
+        ]
+        (board.programs / f"{index}.json").write_text(json.dumps(items))
     host_key, client_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     (tmp_path / "authorized_keys").write_bytes(client_key.export_public_key())
     server = Server(board, host_key, str(tmp_path / "authorized_keys"))
@@ -216,7 +229,9 @@ def test_a_bundle_is_built_measured_and_recorded(board: Board, bundle: Path) -> 
     assert [one.kind for one in record.measurements] == ["enqueued", "latency"]
     assert [one.images_per_s for one in record.measurements] == [500, 400]
     assert record.measurements[0].file == str(bundle / "model.onnx")
-    assert board.calls() == 1 + 2 + 3  # build, samples, bench.sh
+    assert "EXACT: every code is the model's" in result.stderr
+    assert "proof on the board: EXACT: every code is the model's" in record.measurements[0].notes
+    assert board.calls() == 1 + 2 + 1 + 2 + 3  # build, samples, probe, samples, bench.sh
     assert board.running() == []
 
 
@@ -227,6 +242,7 @@ def test_no_name_comes_into_a_command(board: Board, bundle: Path, tmp_path: Path
     bench_on_board(odd, board.address)
     assert [command.split("/")[-1] for command in board.commands] == [
         "run.sh build.sh",
+        "run.sh prove.sh",
         "run.sh bench.sh",
     ]
     key = board.folder.name
@@ -241,17 +257,30 @@ def test_an_engine_is_built_once(board: Board, bundle: Path) -> None:
     bench_on_board(bundle, board.address, say=said.append)
     assert "the engine that was built of this bundle before is used again" in said
     assert not any("copying" in text for text in said)
-    assert board.calls() == 6 + 3
+    assert board.calls() == 9 + 3
     bench_on_board(bundle, board.address, rebuild=True)
-    assert board.calls() == 9 + 6
+    assert board.calls() == 12 + 9
 
 
 def test_an_engine_that_answers_otherwise_is_not_recorded(board: Board, bundle: Path) -> None:
     answer = board.programs / "0.json"
-    answer.write_text(answer.read_text().replace('"values" : [ ', '"values" : [ 9'))
+    items = json.loads(answer.read_text())
+    items[0]["values"][0] += 1e3
+    answer.write_text(json.dumps(items))
     result = kq("bench", bundle, "--host", board.address)
     assert result.exit_code == 3
     assert "THE ENGINE ANSWERS OTHERWISE" in result.stderr
+    assert not (bundle / "bench.json").exists()
+
+
+def test_codes_that_are_others_are_not_recorded(board: Board, bundle: Path) -> None:
+    answer = board.programs / "1.json"
+    items = json.loads(answer.read_text())
+    items[1]["values"] = [value + 1 for value in items[1]["values"]]
+    answer.write_text(json.dumps(items))
+    result = kq("bench", bundle, "--host", board.address)
+    assert result.exit_code == 3
+    assert "THE CODES ARE OTHERS" in result.stderr
     assert not (bundle / "bench.json").exists()
 
 

@@ -42,6 +42,27 @@ done
 echo "model.engine has answered {answered}; now: python3 compare.py"
 """
 
+_PROVE = """
+echo "building probe.engine, which gives the codes of every layer; the log goes to probe.log"
+run probe.log --onnx=probe.onnx --saveEngine=probe.engine \\
+    {flags} {shapes} --iterations=1 --duration=0 --warmUp=0
+
+# What it answers lies in proof.partial until all of it is there.
+rm -rf proof.partial
+mkdir proof.partial
+sample=0
+while [ $sample -lt {samples} ]; do
+    run proof.partial/$sample.log --loadEngine=probe.engine {run_flags}{shapes} \\
+        --loadInputs={inputs} \\
+        --exportOutput=proof.partial/$sample.json \\
+        --iterations=1 --duration=0 --warmUp=0
+    sample=$((sample + 1))
+done
+rm -rf proof
+mv proof.partial proof
+echo "probe.engine has answered {answered}; now: python3 compare.py"
+"""
+
 _BENCH = """
 [ -e model.engine ] || {{ echo "run build.sh first"; exit 1; }}
 watcher=
@@ -93,8 +114,8 @@ _README = """# {name} for TensorRT {version}{board}
 3. `python3 compare.py` compares the answers with the model's. It needs Python 3.6 and numpy; where
    the board has no numpy, copy the folder back and run it elsewhere. It allows a difference of
    {tolerance} of the largest answer: {why}.
-4. `sh bench.sh` measures throughput, latency and each layer, and leaves the folder `results`;
-   `kq import-results` makes a record of it, where keras_quant is. On a Jetson run
+{prove}4. `sh bench.sh` measures throughput, latency and each layer, and leaves the folder
+   `results`; `kq import-results` makes a record of it, where keras_quant is. On a Jetson run
    `sudo jetson_clocks` first, which fixes the clocks.
 
 Set `TRTEXEC=/path/to/trtexec` where it is neither on PATH nor in /usr/src/tensorrt/bin. An engine
@@ -138,6 +159,22 @@ def build_script(
     return _HEAD.format(what="Builds model.engine, and lets it answer the samples.") + body
 
 
+def prove_script(
+    plan: Plan, *, shapes: Mapping[str, Shape], files: Sequence[str], samples: int
+) -> str:
+    """The text of prove.sh; see `build_script`."""
+    pairs = zip(shapes, files, strict=True)
+    body = _PROVE.format(
+        flags=" ".join(build_flags(plan)),
+        run_flags=_run_flags(plan),
+        shapes=_shapes(shapes),
+        inputs=",".join(f"{shlex.quote(name)}:{file}" for name, file in pairs),
+        samples=samples,
+        answered=counted(samples, "sample"),
+    )
+    return _HEAD.format(what="Builds an engine that gives all codes, to be compared.") + body
+
+
 def bench_script(plan: Plan, *, shapes: Mapping[str, Shape]) -> str:
     """The text of bench.sh."""
     body = _BENCH.format(run_flags=_run_flags(plan), shapes=_shapes(shapes))
@@ -171,6 +208,7 @@ def readme(
         samples=counted(samples, "sample"),
         tolerance=Fraction(tolerance),
         why=_DIFFERENCES[plan.precision],
+        prove=_PROVEN if "prove.sh" in files else "",
         tensors="\n".join(tensors),
         files="\n".join(f"| {file} | {meaning} |" for file, meaning in files.items()),
         notes=f"\n## Good to know\n{said}" if notes else "",
@@ -197,6 +235,9 @@ def build_flags(plan: Plan) -> tuple[str, ...]:
     return ("--stronglyTyped" if version.strongly_typed else "--int8", "--noTF32")
 
 
+_PROVEN = """   For a proof of every layer run `sh prove.sh` first: it builds a second engine, whose outputs
+   are the codes of all layers; compare.py then says EXACT, or which layer differs first.
+"""
 _DLA = ("--useDLACore=0",)
 _GOALS = {"int8": "int8", "fp16": "fp16", "dla": "int8 on the DLA"}
 _PRECISIONS = {
