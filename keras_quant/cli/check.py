@@ -23,7 +23,9 @@ _CHECKS = "keras_quant.targets.check"
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--target", default="tensorrt", show_default=True, help="tensorrt.")
-@click.option("--trt", "version", help="TensorRT's version: 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
+@click.option(
+    "--trt", "version", help="TensorRT's version: 8.2, 8.5, 8.6, 10.3, 10.13, 10.16, 11.4."
+)
 @click.option("--board", help=f"Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, help="It is to run on the board's DLA.")
 @json_option

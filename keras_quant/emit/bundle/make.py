@@ -31,6 +31,7 @@ from keras_quant.emit.bundle.texts import (
 from keras_quant.emit.onnx_tensorrt.emission import shift_codes
 from keras_quant.emit.onnx_tensorrt.emit import OPSET, emit_nodes
 from keras_quant.emit.onnx_tensorrt.floats import for_dla, for_half
+from keras_quant.emit.onnx_tensorrt.half import half_typed
 from keras_quant.graph.ir import Graph
 from keras_quant.json_codec import to_json
 from keras_quant.preprocessing import Preprocessing, describe
@@ -40,6 +41,7 @@ from keras_quant.version import __version__
 FORMAT_VERSION = 1
 _DEFAULTS = TensorRTOptions()
 MODEL_NAME, MANIFEST_NAME = "model.onnx", "manifest.json"
+HALF_NAME = "model.fp16.onnx"
 MAX_SAMPLES = 16  # each is one start of trtexec, which takes seconds on a small board
 
 _REWRITES: dict[str, Callable[[Graph], Graph]] = {
@@ -53,6 +55,7 @@ _MEANINGS = {
     MANIFEST_NAME: "names, shapes, scheme, versions, and the SHA-256 of every file",
     "build.sh": "builds the engine, and lets it answer the samples",
     "prove.sh": "builds an engine that gives the codes of every layer, and lets it answer",
+    HALF_NAME: "the same model with types of fp16, of which build.sh builds the engine",
     PROBE_NAME: "the same model with the codes of every layer as outputs, for prove.sh",
     "bench.sh": "measures the engine: throughput, latency, layers, power",
     "compare.py": "compares the engine's answers, and the codes of every layer, with the model's",
@@ -127,7 +130,9 @@ def make_bundle(
     fallbacks = dla_fallbacks(written) if planned.precision == "dla" else ()
     shifted = _shifted(written) if planned.precision == "int8" else ()
     files: dict[str, bytes] = {MODEL_NAME: model}
-    if planned.precision == "dla":
+    if planned.typed_half:
+        files[HALF_NAME] = half_typed(model)
+    elif planned.precision == "dla":
         files["calibration.cache"] = _cache(graph, written, options).encode()
     if labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
@@ -173,7 +178,8 @@ def _scripts(
     shapes = {name: graph.tensors[name].shape for name in graph.inputs}
     raw = [_raw_path(name, "$sample") for name in shapes]
     count = len(next(iter(samples.values())))
-    build = build_script(planned, shapes=shapes, files=raw, samples=count)
+    model = HALF_NAME if planned.typed_half else MODEL_NAME
+    build = build_script(planned, model=model, shapes=shapes, files=raw, samples=count)
     proven = {}
     if proof is not None:
         count = min(count, SAMPLES)

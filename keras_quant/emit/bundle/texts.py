@@ -26,7 +26,7 @@ run() {{
 
 _BUILD = """
 echo "building model.engine for {what}; the log goes to build.log"
-run build.log --onnx=model.onnx --saveEngine=model.engine \\
+run build.log --onnx={model} --saveEngine=model.engine \\
     {flags} --profilingVerbosity=detailed \\
     {shapes} --iterations=1 --duration=0 --warmUp=0
 
@@ -136,11 +136,12 @@ runs only on the kind of GPU and the version of TensorRT that built it.
 
 
 def build_script(
-    plan: Plan, *, shapes: Mapping[str, Shape], files: Sequence[str], samples: int
+    plan: Plan, *, model: str, shapes: Mapping[str, Shape], files: Sequence[str], samples: int
 ) -> str:
     """The text of build.sh.
 
     Args:
+        model: the file to build of.
         shapes: input name to shape without the batch axis.
         files: for each input, the sample's file with $sample in place of its number.
         samples: how many there are.
@@ -148,7 +149,8 @@ def build_script(
     pairs = zip(shapes, files, strict=True)
     inputs = ",".join(f"{shlex.quote(name)}:{file}" for name, file in pairs)
     body = _BUILD.format(
-        what=_GOALS[plan.precision],
+        what=_goal(plan),
+        model=model,
         flags=" ".join(build_flags(plan)),
         run_flags=_run_flags(plan),
         shapes=_shapes(shapes),
@@ -204,7 +206,7 @@ def readme(
         name=name,
         version=plan.version,
         board=f" on {plan.board}" if plan.board else "",
-        precision=_PRECISIONS[plan.precision].format(reason=plan.reason),
+        precision=_PRECISIONS[plan.precision].format(reason=plan.reason, goal=_goal(plan)),
         samples=counted(samples, "sample"),
         tolerance=Fraction(tolerance),
         why=_DIFFERENCES[plan.precision],
@@ -225,6 +227,8 @@ def build_flags(plan: Plan) -> tuple[str, ...]:
 
     Layers that stay in float run in float32, without TF32: their rounding is the model's.
     """
+    if plan.typed_half:
+        return (*_DLA, "--allowGPUFallback") if plan.precision == "dla" else ()
     if plan.precision == "fp16":
         return ("--fp16",)
     if plan.precision == "dla":
@@ -235,21 +239,27 @@ def build_flags(plan: Plan) -> tuple[str, ...]:
     return ("--stronglyTyped" if version.strongly_typed else "--int8", "--noTF32")
 
 
-_PROVEN = """   For a proof of every layer run `sh prove.sh` first: it builds a second engine, whose outputs
+_PROVEN = """\
+   For a proof of every layer run `sh prove.sh` first: it builds a second engine, whose outputs
    are the codes of all layers; compare.py then says EXACT, or which layer differs first.
 """
 _DLA = ("--useDLACore=0",)
-_GOALS = {"int8": "int8", "fp16": "fp16", "dla": "int8 on the DLA"}
 _PRECISIONS = {
     "int8": "Layers run in int8, as the Q/DQ in model.onnx say.",
-    "fp16": "Layers run in fp16, and model.onnx is a model of floats: {reason}.",
-    "dla": "Layers run in int8 on the DLA, and model.onnx is a model of floats: {reason}.",
+    "fp16": "Layers run in {goal}, and model.onnx is a model of floats: {reason}.",
+    "dla": "Layers run in {goal}, and model.onnx is a model of floats: {reason}.",
 }
 _DIFFERENCES = {
     "int8": "a sum beside a tie may become the next code",
     "fp16": "fp16 rounds what each layer gives",
     "dla": "a DLA rounds weights and activations anew",
 }
+
+
+def _goal(plan: Plan) -> str:
+    if plan.precision != "dla":
+        return plan.precision
+    return f"{'fp16' if plan.typed_half else 'int8'} on the DLA"
 
 
 def _run_flags(plan: Plan) -> str:

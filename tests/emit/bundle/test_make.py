@@ -30,7 +30,7 @@ from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.pointwise import sigmoid
 from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import dequantize, signed, unsigned
-from keras_quant.targets.builder import build, builder_is_installed
+from keras_quant.targets.builder import build, builder_is_installed, built_layers
 from keras_quant.targets.tensorrt import TensorRTOptions
 from tests.emit.lookup_graphs import graph_of, table_of
 from tests.emit.random_graphs import GraphBuilder
@@ -450,3 +450,75 @@ def test_rounded_floats_keep_away_from_ties(seed: int) -> None:
     floats = written_graph(graph, samples, options=OPTIONS["fp16"])
     wanted, found = (run_reference(g, samples, keep=[builder.last]) for g in (graph, floats))
     np.testing.assert_array_equal(found[builder.last], wanted[builder.last])
+
+
+FLAGS = [
+    (TensorRTOptions(version="8.2"), "--int8 --noTF32"),
+    (TensorRTOptions(version="8.5"), "--int8 --noTF32"),
+    (TensorRTOptions(version="8.6"), "--int8 --noTF32"),
+    (TensorRTOptions(version="10.3"), "--stronglyTyped --noTF32"),
+    (TensorRTOptions(version="10.13"), "--stronglyTyped --noTF32"),
+    (TensorRTOptions(version="10.16"), "--stronglyTyped --noTF32"),
+    (TensorRTOptions(version="11"), "--noTF32"),
+    (TensorRTOptions(version="11.4"), "--noTF32"),
+    (TensorRTOptions(version="8.5", half=True), "--fp16"),
+    (TensorRTOptions(version="10.16", half=True), "--fp16"),
+    (TensorRTOptions(version="11", half=True), ""),
+    (
+        TensorRTOptions(board="agx-orin", dla=True),
+        "--int8 --fp16 --calib=calibration.cache --useDLACore=0 --allowGPUFallback",
+    ),
+    (
+        TensorRTOptions(board="agx-orin", version="11.4", dla=True),
+        "--useDLACore=0 --allowGPUFallback",
+    ),
+]
+REMOVED_IN_11 = {"--int8", "--fp16", "--best", "--calib", "--stronglyTyped"}
+
+
+@pytest.mark.parametrize(("options", "flags"), FLAGS)
+def test_trtexec_gets_the_flags_that_its_version_knows(
+    tmp_path: Path, realized: Graph, options: TensorRTOptions, flags: str
+) -> None:
+    bundle = bundle_of(realized, tmp_path, samples=images(1), options=options)
+    assert json.loads(bundle.files["manifest.json"])["build_flags"] == flags.split()
+    scripts = [bundle.files[name].decode() for name in bundle.files if name.endswith(".sh")]
+    named = {word.partition("=")[0] for script in scripts for word in script.split()}
+    if bundle.plan.version.startswith("11"):
+        assert not named & REMOVED_IN_11
+    typed = bundle.plan.typed_half
+    assert ("model.fp16.onnx" in bundle.files) == typed
+    assert (f"--onnx={'model.fp16.onnx' if typed else 'model.onnx'}" in scripts[0].split()) is True
+    has_cache = "--calib=calibration.cache" in flags
+    assert ("calibration.cache" in bundle.files) == has_cache
+
+
+@pytest.mark.parametrize("dla", [False, True])
+def test_a_file_typed_fp16_answers_as_its_floats(
+    tmp_path: Path, realized: Graph, dla: bool
+) -> None:
+    options = TensorRTOptions(board="agx-orin", version="11.4", dla=dla, half=not dla)
+    bundle = bundle_of(realized, tmp_path, samples=images(8), options=options)
+    model = onnx.load(tmp_path / "model.fp16.onnx")
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds and onnx.TensorProto.FLOAT not in kinds
+    samples, expected = (
+        np.load(tmp_path / "samples" / name) for name in ("image.npy", "logits.expected.npy")
+    )
+    (logits,) = ort.InferenceSession(tmp_path / "model.fp16.onnx").run(None, {"image": samples})
+    assert (logits.dtype, bundle.plan.precision) == (np.float32, "dla" if dla else "fp16")
+    tolerance = json.loads((tmp_path / "manifest.json").read_text())["tolerance"]
+    assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
+    readme = (tmp_path / "README.md").read_text()
+    assert "model.fp16.onnx" in readme
+    assert ("reads no calibration cache, so that it computes in fp16" in readme) == dla
+
+
+@pytest.mark.skipif(not builder_is_installed(), reason="extra tensorrt is missing")
+def test_nvidias_builder_computes_a_typed_file_in_fp16(tmp_path: Path, realized: Graph) -> None:
+    options = TensorRTOptions(version="11", half=True)
+    bundle_of(realized, tmp_path, samples=images(1), options=options)
+    layers = built_layers(onnx.load(tmp_path / "model.fp16.onnx"))
+    products = [one for one in layers if one.kind in ("correlation", "gemm")]
+    assert products
+    assert {kind for one in products for kind in one.reads} == {"Half"}
