@@ -24,6 +24,11 @@ def read_engine(path: Path, profile: Path | None = None) -> Engine:
     """
     if path.is_dir():
         folder = path / "results" if (path / "results").is_dir() else path
+        if not (folder / LAYERS_NAME).is_file():
+            raise ResultsError(
+                f"{path}: has no {LAYERS_NAME}, which bench.sh leaves; that of a bundle for "
+                "TensorRT 8.2 does not, as trtexec could not write it yet"
+            )
         path, profile = folder / LAYERS_NAME, profile or _there(folder / PROFILE_NAME)
     engine = parse_engine(_text(path), str(path))
     check_detailed(engine, str(path))

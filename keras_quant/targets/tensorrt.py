@@ -37,6 +37,8 @@ class TensorRTVersion:
         precision_flags: whether trtexec knows --int8 and --fp16.
         dla: whether it drives a deep learning accelerator.
         calibration_header: first line of its calibration cache; None where it reads none.
+        layer_info: whether trtexec can write --exportLayerInfo: a log of 8.2.1 lists the files
+            that it can write, and this one is not among them.
         jetpacks: that bring it.
         family: the key that boards know it by, where that is another one.
         sources: where this is documented.
@@ -49,6 +51,7 @@ class TensorRTVersion:
     dla: bool
     calibration_header: str | None
     sources: tuple[str, ...]
+    layer_info: bool = True
     jetpacks: str = ""
     family: str | None = None
 
@@ -62,6 +65,7 @@ VERSIONS: dict[str, TensorRTVersion] = {
         dla=True,
         calibration_header="TRT-8201-EntropyCalibration2",
         sources=(_PARSER_8.format("release/8.2-GA"),),
+        layer_info=False,
         jetpacks="4.6",
     ),
     "8.5": TensorRTVersion(

@@ -93,6 +93,16 @@ def test_bad_input_is_explained(
     assert not Path("engine.bmp").exists()
 
 
+def test_results_without_layers_are_told(folder: Path) -> None:
+    (folder / "layers.json").unlink()
+    result = kq("engine", folder.parent)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (
+        "has no layers.json, which bench.sh leaves; that of a bundle for TensorRT 8.2 does not"
+        in (result.stderr)
+    )
+
+
 @pytest.mark.skipif(not (SHARED / "trex").is_dir(), reason="real recordings are not at hand")
 def test_a_real_engine_is_read() -> None:
     trex = SHARED / "trex"

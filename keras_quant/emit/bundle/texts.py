@@ -98,12 +98,14 @@ grep -E "Latency:" results.partial/latency.log || true
 end
 # Layer by layer; profiling slows the whole down, so it is a run of its own.
 run results.partial/profile.log --loadEngine=model.engine {run_flags}{shapes} \\
-    --dumpProfile --exportProfile=results.partial/profile.json --separateProfileRun \\
-    --profilingVerbosity=detailed --exportLayerInfo=results.partial/layers.json
+    --dumpProfile --exportProfile=results.partial/profile.json --separateProfileRun{layer_info}
 rm -rf results
 mv results.partial results
 echo "all of it: results; where keras_quant is: kq import-results FOLDER"
 """
+
+_LAYER_INFO = """ \\
+    --profilingVerbosity=detailed --exportLayerInfo=results.partial/layers.json"""
 
 _README = """# {name} for TensorRT {version}{board}
 
@@ -179,7 +181,8 @@ def prove_script(
 
 def bench_script(plan: Plan, *, shapes: Mapping[str, Shape]) -> str:
     """The text of bench.sh."""
-    body = _BENCH.format(run_flags=_run_flags(plan), shapes=_shapes(shapes))
+    layer_info = _LAYER_INFO if VERSIONS[plan.version].layer_info else ""
+    body = _BENCH.format(run_flags=_run_flags(plan), shapes=_shapes(shapes), layer_info=layer_info)
     return _HEAD.format(what="Measures the latency of model.engine.") + body
 
 

@@ -489,6 +489,8 @@ def test_trtexec_gets_the_flags_that_its_version_knows(
     typed = bundle.plan.typed_half
     assert ("model.fp16.onnx" in bundle.files) == typed
     assert (f"--onnx={'model.fp16.onnx' if typed else 'model.onnx'}" in scripts[0].split()) is True
+    writes_layers = "--exportLayerInfo" in bundle.files["bench.sh"].decode()
+    assert writes_layers == (bundle.plan.version != "8.2")
     has_cache = "--calib=calibration.cache" in flags
     assert ("calibration.cache" in bundle.files) == has_cache
 
