@@ -197,7 +197,7 @@ def _session(ort: Any, file: str, options: Any) -> Any:
 def _describe_litert(file: str, arrays: "dict[str, Any]") -> "dict[str, Any]":
     package, version, interpreter_class = _litert()
     interpreter = _allocated(interpreter_class(model_path=file, num_threads=1), arrays)
-    listed = getattr(interpreter, "_get_ops_details", list)()
+    listed = getattr(interpreter, "_get_ops_details", list)()  # type: list[dict[str, Any]]
     delegated = any(one["op_name"] == "DELEGATE" for one in listed)
     return {
         "kernels": ["XNNPACK"] if delegated else ["not told"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from keras_quant.cli.main import main  # noqa: E402
 from keras_quant.errors import MissingDependencyError, UsageError  # noqa: E402
 from keras_quant.graph.passes.realize.realize import realize  # noqa: E402
 from keras_quant.jobs.board import bench_on_board  # noqa: E402
+from tests.bench.boards import SOME_LAYERS  # noqa: E402
 from tests.bench.test_results import make_board  # noqa: E402
 from tests.emit.bundle.test_make import bundle_of  # noqa: E402
 from tests.emit.random_graphs import small_classifier  # noqa: E402
@@ -282,6 +284,67 @@ def test_codes_that_are_others_are_not_recorded(board: Board, bundle: Path) -> N
     assert result.exit_code == 3
     assert "THE CODES ARE OTHERS" in result.stderr
     assert not (bundle / "bench.json").exists()
+
+
+def test_a_folder_that_is_copied_back_is_proven_and_shown(
+    board: Board, bundle: Path, tmp_path: Path
+) -> None:
+    """docs/jetson.md, steps 3 and 4: the scripts, without kq's help, and what is read here."""
+    here = tmp_path / "copied"
+    shutil.copytree(bundle, here)
+    environment = {**os.environ, "TRTEXEC": str(board.programs / "trtexec")}
+    path = {"PATH": f"{board.programs}:{os.environ['PATH']}"}
+    said = [
+        subprocess.run(
+            ["sh", here / script],
+            env={**environment, **path},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()[-1]
+        for script in ("build.sh", "prove.sh", "bench.sh")
+    ]
+    assert said == [
+        "model.engine has answered 2 samples; now: python3 compare.py",
+        "probe.engine has answered 2 samples; now: python3 compare.py",
+        "all of it: results; where keras_quant is: kq import-results FOLDER",
+    ]
+    result = kq("import-results", here)
+    assert result.exit_code == 0, result.output
+    assert "EXACT: every code is the model's" in result.stderr
+    (note,) = records.load(here / "bench.json").measurements[0].notes[-1:]
+    assert note == "proof on the board: EXACT: every code is the model's"
+    # The recorded file names a layer that is not described, as an engine without details.
+    assert "tells only the names of 1 layers" in kq("engine", here).stderr
+    (here / "results" / "layers.json").write_text(
+        json.dumps({"Layers": [json.loads(SOME_LAYERS)["Layers"][0]], "Bindings": ["x"]})
+    )
+    told = kq("engine", here)
+    assert told.exit_code == 1
+    assert "tells of 1 layers that the engine has not, as 'Reformatting CopyNode" in told.stderr
+    shown = kq("engine", here / "results" / "layers.json", "--out", here / "engine.svg")
+    assert shown.exit_code == 0, shown.output
+    assert "conv1" in shown.stdout and (here / "engine.svg").is_file()
+
+
+def test_a_folder_with_other_codes_makes_no_record(
+    board: Board, bundle: Path, tmp_path: Path
+) -> None:
+    assert kq("bench", bundle, "--host", board.address).exit_code == 0
+    here = tmp_path / "copied"
+    shutil.copytree(board.folder, here)
+    path = here / "proof" / "0.json"
+    items = json.loads(path.read_text())
+    items[1]["values"] = [value + 1 for value in items[1]["values"]]
+    path.write_text(json.dumps(items))
+    result = kq("import-results", here)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "first layer" in result.stderr and "THE CODES ARE OTHERS" in result.stderr
+    assert not (here / "bench.json").exists()
+    path.write_text("{")
+    result = kq("import-results", here)
+    assert result.exit_code == 1
+    assert "the engine's answers cannot be read" in result.stderr
 
 
 def test_a_script_that_fails_shows_why(board: Board, bundle: Path) -> None:

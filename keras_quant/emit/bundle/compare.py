@@ -63,7 +63,7 @@ def report_codes(folder: str, proof: "dict[str, Any]") -> bool:
         print("  EXACT: every code is the model's")
         return True
     share = different / total
-    passes = share <= proof["tolerance"]
+    passes = bool(share <= proof["tolerance"])
     print(f"  different            {different:,} ({share:.4%}), allowed {proof['tolerance']:.4%}")
     print(f"  first layer          {first}")
     print("  NOT EXACT, within what sums of floats may" if passes else "  THE CODES ARE OTHERS")

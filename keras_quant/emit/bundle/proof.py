@@ -10,6 +10,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,8 @@ def prove_engine(
     }
     stream = io.BytesIO()
     # By place: names of tensors are not those of files.
-    np.savez_compressed(stream, **{f"codes{place}": stored[n] for place, n in enumerate(layers)})
+    arrays: dict[str, Any] = {f"codes{place}": stored[n] for place, n in enumerate(layers)}
+    np.savez_compressed(stream, **arrays)
     content = emit_onnx_tensorrt(written, outputs=outputs, options=options, codes_as_floats=True)
     entries = [
         {
