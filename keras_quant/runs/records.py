@@ -116,6 +116,7 @@ class TrainingRecord:
         teacher: a run or file; None for the parent.
         accumulate: batches whose gradients were averaged for one update.
         freeze_oscillations: whether weights whose codes turned back too often were held.
+        keep_zeros: whether weights that were 0 before training were held.
         reestimate_norms: whether statistics of batch norms were measured again at the end.
         loss_weights: of the outputs' losses; () where all have 1.
         threads: that TensorFlow computed with; 0 for one a core, see `environment`.
@@ -135,6 +136,7 @@ class TrainingRecord:
     teacher: str | None = None
     accumulate: int = 1
     freeze_oscillations: bool = False
+    keep_zeros: bool = False
     reestimate_norms: bool = False
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
