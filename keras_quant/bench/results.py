@@ -20,17 +20,17 @@ from keras_quant.bench.board import (
     parse_tegrastats,
     throttling,
 )
+from keras_quant.bench.engine import parse_engine
 from keras_quant.bench.machine import Machine
 from keras_quant.bench.operators import Operator
 from keras_quant.bench.records import BenchRecord, Load, Measurement, from_text, to_text
 from keras_quant.bench.statistics import summarize
 from keras_quant.bench.trtexec import (
     Log,
-    parse_layers,
     parse_log,
     parse_profile,
     parse_times,
-    with_layers,
+    with_engine,
 )
 from keras_quant.errors import ResultsError
 from keras_quant.version import __version__
@@ -161,7 +161,7 @@ def _operators(found: Path) -> tuple[Operator, ...]:
     profile = parse_profile(_text(found / "profile.json"), str(found / "profile.json"))
     layers = found / "layers.json"
     return (
-        with_layers(profile, parse_layers(_text(layers), str(layers)))
+        with_engine(profile, parse_engine(_text(layers), str(layers)))
         if layers.is_file()
         else profile
     )

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 _OF_BOTH = ("batches", "profile")
 _OF_THIS_MACHINE = {
-    "runtimes": "runtime",
     "threads": "threads",
     "batches": "batch",
     "duration": "duration",
     "loads": "loads",
     "limit": "fail-if-slower",
     "profile": "profile",
+    "input_shapes": "input-shape",
 }
-"""Parameters without a meaning on a board, and their options."""
+"""Parameters without a meaning for trtexec on a board, and their options."""
 _OF_MEASURING = {
     **{name: option for name, option in _OF_THIS_MACHINE.items() if name not in _OF_BOTH},
+    "runtimes": "runtime",
     "baseline": "baseline",
     "host": "host",
     "rebuild": "rebuild",
@@ -56,10 +57,30 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     return share
 
 
+def _shapes(
+    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """Reads "image=1x224x224x3", each name once."""
+    found = {}
+    for text in texts:
+        name, equals, shape = text.rpartition("=")
+        sizes = shape.split("x")
+        if not (name and equals and all(one.isdecimal() and int(one) > 0 for one in sizes)):
+            raise click.BadParameter(f"{text!r} is no shape; write NAME=1x224x224x3")
+        if name in found:
+            raise click.BadParameter(f"{name} comes twice")
+        found[name] = tuple(map(int, sizes))
+    return found
+
+
 @click.command()
 @click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=Path)
 @click.option(
-    "--runtime", "runtimes", help="Some of litert,onnxruntime,keras [default: what fits a file]."
+    "--runtime",
+    "runtimes",
+    help="Some of litert, litert-compiled, litert-compiled-builtin, litert-compiled-reference, "
+    "onnxruntime, keras, as in litert,onnxruntime [default: what fits a file]; with --host one of "
+    "onnxruntime, litert.",
 )
 @click.option(
     "--threads", callback=_counts, default="1", show_default=True, help="As in 1, or 1,2."
@@ -69,6 +90,14 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "batches",
     callback=_counts,
     help="Images a call, as in 1,8,32 [default: what a file takes; 1 where it takes any].",
+)
+@click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    callback=_shapes,
+    metavar="NAME=1x224x224x3",
+    help="With the batch, of an input in which a file leaves sizes open.",
 )
 @click.option(
     "--duration",
@@ -103,13 +132,14 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.option(
     "--host",
     metavar="USER@BOARD",
-    help="Measure a bundle on a board, over SSH (extra jetson); times are trtexec's.",
+    help="Measure on a board, over SSH (extra jetson): a bundle on its GPU by trtexec; with "
+    "--runtime, files on its own processor.",
 )
 @click.option("--rebuild", is_flag=True, help="With --host: build the engine again.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="The record [default: bench.json in the run, or in the bundle of --host].",
+    help="The record [default: bench.json in the run, or in the bundle that trtexec ran].",
 )
 @estimate_options
 @json_option
@@ -118,6 +148,7 @@ def bench(
     runtimes: str | None,
     threads: tuple[int, ...],
     batches: tuple[int, ...],
+    input_shapes: dict[str, tuple[int, ...]],
     duration: float,
     loads: int,
     baseline: Path | None,
@@ -147,6 +178,7 @@ def bench(
       kq bench model.onnx --baseline bench.json --fail-if-slower 3%
       kq bench models/digits-cnn-w4a4/export/tensorrt --host user@board
       kq bench resnet50 mobilenet_v2 --board orin-nano --estimate
+      kq bench models/digits-cnn-w4a4 --host user@board --runtime litert
     """
     from keras_quant.bench import records
     from keras_quant.bench.measure import Settings
@@ -158,7 +190,7 @@ def bench(
         _estimate(paths, of_estimate, batches, layers=profile, output=output, as_json=as_json)
         return
     known = records.load(baseline) if baseline else None
-    if host is not None:
+    if host is not None and runtimes is None:
         _on_board(paths, host, known, rebuild=rebuild, output=output, as_json=as_json)
         return
     if limit is not None and baseline is None and len(paths) < 2 and not paths[0].is_dir():
@@ -170,8 +202,16 @@ def bench(
         batches=batches,
         profile=profile,
         timing=Settings(duration_s=duration, loads=loads),
+        input_shapes=input_shapes,
     )
-    record = job.bench(paths, settings, baseline=known, say=note)
+    if host is None:
+        record = job.bench(paths, settings, baseline=known, say=note)
+    else:
+        from keras_quant.jobs.board import bench_on_processor
+
+        if profile or rebuild:
+            raise UsageError("--profile and --rebuild have no meaning with --host and --runtime")
+        record = bench_on_processor(paths, host, settings, baseline=known, say=note)
     if path:
         records.save(record, path)
     print_json(job.without_samples(record)) if as_json else print_record(record)

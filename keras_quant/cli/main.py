@@ -54,6 +54,10 @@ COMMANDS = {
         "keras_quant.cli.boards:boards",
         "List Jetson boards: GPU, clocks, peaks, bandwidth, int8, DLA, JetPack.",
     ),
+    "engine": (
+        "keras_quant.cli.engine:engine",
+        "Show the layers of a TensorRT engine: types, times, ONNX nodes, and what costs time.",
+    ),
     "compare": (
         "keras_quant.cli.compare:compare",
         "Compare the files of runs with float files: error, speed, size.",
