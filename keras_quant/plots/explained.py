@@ -124,7 +124,9 @@ def _difference(figure: Figure, axes: Axes, matrices: np.ndarray, names: Sequenc
     most = max(1, int(np.abs(change).max()))
     image = axes.imshow(change, cmap=_DIFFERENCES, norm=TwoSlopeNorm(0, -most, most))
     moved = int(np.abs(change).sum()) // 2
-    _name_classes(axes, names, f"quantized less float: {moved:,} net changes", small=False)
+    _name_classes(
+        axes, names, f"quantized less float: {moved:,} images answered otherwise, net", small=False
+    )
     figure.colorbar(image, ax=axes, shrink=0.9).set_label("images more (+) or fewer", fontsize=8)
     if len(names) <= _MOST_NAMED:
         for (row, column), value in np.ndenumerate(change):

@@ -1,0 +1,3 @@
+"""AutoQKeras in place of the integer program, where it runs."""
+
+from __future__ import annotations
