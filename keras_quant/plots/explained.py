@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from keras_quant.errors import UsageError, close_names
 from keras_quant.explain.overlap import Overlap, largest
@@ -21,6 +23,7 @@ _COLUMNS = 3
 _PANEL_INCHES = 1.35
 _MOST_MARKED = 16  # levels that are marked one by one
 _MOST_NAMED = 20  # classes whose counts are written
+_FINE = 8  # parts of a place's side that lines are drawn along
 _CELLS = "cividis"  # grows lighter evenly, in grey and for colour-blind readers alike
 _DIFFERENCES = "PuOr"  # told apart by colour-blind readers; the sign is written too
 
@@ -122,12 +125,14 @@ def confusion(found: Explained, *, title: str) -> Figure:
 def _difference(figure: Figure, axes: Axes, matrices: np.ndarray, names: Sequence[str]) -> None:
     change = matrices[1] - matrices[0]
     most = max(1, int(np.abs(change).max()))
+    whole = MaxNLocator(integer=True)
     image = axes.imshow(change, cmap=_DIFFERENCES, norm=TwoSlopeNorm(0, -most, most))
     moved = int(np.abs(change).sum()) // 2
     _name_classes(
         axes, names, f"quantized less float: {moved:,} images answered otherwise, net", small=False
     )
-    figure.colorbar(image, ax=axes, shrink=0.9).set_label("images more (+) or fewer", fontsize=8)
+    bar = figure.colorbar(image, ax=axes, shrink=0.9, ticks=whole)
+    bar.set_label("images more (+) or fewer", fontsize=8)
     if len(names) <= _MOST_NAMED:
         for (row, column), value in np.ndenumerate(change):
             if value:
@@ -183,6 +188,10 @@ def maps(found: Explained, *, title: str) -> Figure:
     heads = ["image", *(f"{kind}: {name}" for kind, name in layers)]
     for column, head in enumerate(heads):
         panels[0, column].set_title(head, fontsize="small")
+    figure.supxlabel(
+        "lines: the fifth of the places that counts most; dashed: that of the float model",
+        fontsize="small",
+    )
     for row, one in enumerate(overlaps_of(found.maps)):
         _draw_row(figure, panels[row], found.maps, row, found.header.class_names, one)
     return figure
@@ -204,21 +213,36 @@ def _draw_row(
     both = (found.of_float[row], found.of_quantized[row])
     for axes, values in zip(panels[1:], both, strict=True):
         drawn = axes.imshow(values, cmap=_CELLS, vmin=0, vmax=1)
-        if np.ptp(values) > 0:
-            axes.contour(largest(values), levels=[0.5], colors="white", linewidths=1.2)
-    if np.ptp(both[0]) > 0:
-        panels[2].contour(
-            largest(both[0]), levels=[0.5], colors="black", linewidths=1.0, linestyles="--"
-        )
-    panels[1].set_xlabel("white: the fifth that counts most", fontsize=7)
-    panels[2].set_xlabel(f"{_said(one)}; dashed: float's fifth", fontsize=7)
+        _outline(axes, values, colour="white", behind="black", line="-")
+    _outline(panels[2], both[0], colour="black", behind="white", line="--")
+    panels[2].set_xlabel(_said(one), fontsize="small")
     figure.colorbar(drawn, ax=panels[2], shrink=0.8).set_label("share of the largest", fontsize=6)
     for axes in panels:
         axes.set_xticks([])
         axes.set_yticks([])
 
 
+def _outline(axes: Axes, values: np.ndarray, *, colour: str, behind: str, line: str) -> None:
+    """Draws a line round the places that count most, along their edges."""
+    if np.ptp(values) == 0:
+        return
+    fine = np.kron(np.pad(largest(values), 1), np.ones((_FINE, _FINE)))
+    places = [(np.arange(size) + 0.5) / _FINE - 1.5 for size in fine.shape]
+    lines = axes.contour(
+        *(places[1], places[0], fine),
+        levels=[0.5],
+        colors=colour,
+        linewidths=1.2,
+        linestyles=line,
+    )
+    # Seen on light and on dark places alike.
+    lines.set_path_effects([withStroke(linewidth=2.4, foreground=behind)])
+    height, width = values.shape
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+
+
 def _said(one: Overlap) -> str:
     if one.iou is None or one.rank_correlation is None or math.isnan(one.iou):
-        return "no overlap: a map is empty"
+        return "a map is empty"
     return f"IoU {one.iou:.2f}, rank {one.rank_correlation:.2f}"
