@@ -29,18 +29,19 @@ def mapped_call(model: keras.Model) -> Call | None:
 def class_activation_maps(
     model: keras.Model, call: Call, images: np.ndarray, classes: np.ndarray
 ) -> np.ndarray:
-    """Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2), resized to the images.
+    """Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2) without its ReLU, resized to the images.
 
     Behind a global average and one dense layer it is the class-activation map of Zhou et al. (CVPR
-    2016), but for a factor and for values below 0, which count as 0.
+    2016), but for a factor. The ReLU is left out, since few bits may shift all places of a map below
+    0 (codes of 2 bits are -2 to 1), and where most speaks for the class can be told all the same.
 
     Args:
         model: functional; its first output has a score a class, in logits.
         call: of `mapped_call`; its values are weighted by the mean of their gradients.
         images: float32 (images, height, width, channels), as the model takes them.
         classes: int (images,), whose score is meant.
-    Returns: float32 (images, height, width), the largest of each 1; all 0 where no place speaks for
-        the class.
+    Returns: float32 (images, height, width), the least of each 0 and the largest 1; all 0 where
+        all places are the same.
     """
     values = call.layer.get_output_at(0)
     score = model.outputs[0]
@@ -50,7 +51,8 @@ def class_activation_maps(
         chosen = tf.gather(scores, classes, batch_dims=1)
     gradients = tape.gradient(chosen, activations)
     weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-    maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
+    maps = tf.reduce_sum(weights * activations, axis=-1, keepdims=True)
     resized = tf.image.resize(maps, images.shape[1:3])[..., 0]
-    largest = tf.reduce_max(resized, axis=(1, 2), keepdims=True)
-    return np.asarray(tf.math.divide_no_nan(resized, largest), np.float32)
+    least = tf.reduce_min(resized, axis=(1, 2), keepdims=True)
+    span = tf.reduce_max(resized, axis=(1, 2), keepdims=True) - least
+    return np.asarray(tf.math.divide_no_nan(resized - least, span), np.float32)

@@ -397,7 +397,7 @@ def _scheme(path: Path, bits: Mapping[str, int], settings: SearchSettings) -> Sc
     budget = " ".join(one.text.replace(" ", "") for one in settings.budgets)
     chosen = tuple(Rule(match=layer, weight=weight_spec(width)) for layer, width in bits.items())
     return Scheme(
-        name=f"mixed-{budget.replace(' ', '-')}",
+        name=f"mixed-{budget.replace(' ', '-')}{'' if settings.by == MEASURED else f'-{settings.by}'}",
         description=f"kq search {path.name}: {budget}, by {settings.by}",
         rules=(*base.rules, *chosen),
     )

@@ -178,6 +178,7 @@ class _Measuring:
         self._before, self._begun_with = self.record.seconds, len(self.record.entries)
         total = len(self.operations) * len(asked.bits)
         if self._missing():
+            self._judged()  # now, while all kernels are the float ones
             here = f"; {self._begun_with} of {total} are there" if self._begun_with else ""
             self.progress.say(
                 f"measuring {len(self.operations)} layers at {len(asked.bits)} widths on "

@@ -216,7 +216,7 @@ def _draw_row(
         _outline(axes, values, colour="white", behind="black", line="-")
     _outline(panels[2], both[0], colour="black", behind="white", line="--")
     panels[2].set_xlabel(_said(one), fontsize="small")
-    figure.colorbar(drawn, ax=panels[2], shrink=0.8).set_label("share of the largest", fontsize=6)
+    figure.colorbar(drawn, ax=panels[2], shrink=0.8).set_label("least to most", fontsize=6)
     for axes in panels:
         axes.set_xticks([])
         axes.set_yticks([])

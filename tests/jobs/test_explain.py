@@ -61,7 +61,9 @@ def test_all_kernels_and_rounded_activations_are_counted(runs, found: Explained)
     kinds = {tensor.name: (tensor.kind, tensor.bits) for tensor in found.header.tensors}
     assert kinds["conv"] == kinds["second"] == kinds["logits"] == ("weights", 2)
     assert kinds["relu"] == ("activations", 4) and kinds["input_quant"] == ("activations", 8)
-    counts = {t.name: h.after.sum() for t, h in zip(found.header.tensors, found.histograms)}
+    counts = {
+        t.name: h.after.sum() for t, h in zip(found.header.tensors, found.histograms, strict=True)
+    }
     assert counts["conv"] == 27 and counts["relu"] == 40 * 3 * 3 * 3
     assert found.header.float_model == str(runs[0])
 
