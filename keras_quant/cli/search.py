@@ -53,6 +53,12 @@ if TYPE_CHECKING:
     help="Integer programming; or AutoQKeras, which trains each of its trials.",
 )
 @click.option(
+    "--trials", default=10, show_default=True, help="Of --engine autoqkeras: mixes that it trains."
+)
+@click.option(
+    "--trial-epochs", default=1, show_default=True, help="Of --engine autoqkeras: of each mix."
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The scheme [default: RUN/mixed-BUDGET.yaml].",
@@ -64,7 +70,7 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
     What each width of each layer hurts comes from kq sensitivity, what it costs from the integer
     graph, or from measured times; the choice is the best there is, not a guess (integer
     programming). The scheme is one as any other: kq train --scheme and kq quantize --scheme take
-    it. Nothing is trained.
+    it. Nothing is trained, unless AutoQKeras is to search, which trains each mix that it tries.
 
     \b
     Examples:
@@ -72,11 +78,7 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
       kq search models/base --budget size=w3a8 --by entropy --out mixed.yaml
       kq search models/base --budget bitops=0.4 --activations 4 --min-accuracy 0.9
     """
-    settings = _settings(options)
-    if engine == "autoqkeras":
-        from keras_quant.jobs.autoqkeras import refuse
-
-        refuse()
+    settings = _settings(options, engine)
     from keras_quant.jobs.search import search as find
     from keras_quant.jobs.search import write_scheme
     from keras_quant.runs.progress import Progress
@@ -87,18 +89,16 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
     if as_json:
         print_json({"scheme": file, **_plain(found)})
         return
-    print_table(
-        ("layer", "bits", options["by"]),
-        [(layer, width, f"{found.harms[layer]:.4g}") for layer, width in found.bits.items()],
-        title=str(run),
-    )
+    hurts = {layer: f"{harm:.4g}" for layer, harm in found.harms.items()}
+    rows = [(layer, width, hurts.get(layer)) for layer, width in found.bits.items()]
+    print_table(("layer", "bits", options["by"] if hurts else "harm"), rows, title=str(run))
     print_table(("figure", "chosen", "allowed", "8 bits everywhere"), _figures(found))
     note(
         f"wrote {file}; kq quantize {run} --scheme {file}, or kq train --from {run} --scheme {file}"
     )
 
 
-def _settings(options: dict[str, Any]) -> SearchSettings:
+def _settings(options: dict[str, Any], engine: str) -> SearchSettings:
     from keras_quant.cli.sensitivity import parse_widths
     from keras_quant.jobs.search import SearchSettings
     from keras_quant.search.budget import parse_budget
@@ -111,6 +111,8 @@ def _settings(options: dict[str, Any]) -> SearchSettings:
         activations=options["activations"],
         power_of_two=options["power_of_two"],
         latency=_parse_latency(options["latency"]),
+        trials=max(1, options["trials"]) if engine == "autoqkeras" else 0,
+        trial_epochs=options["trial_epochs"],
     )
 
 
@@ -156,10 +158,13 @@ def _figures(found: Mixed) -> list[tuple[object, ...]]:
         base, score = found.score
         text = f"{found.metric}, predicted (float: {as_score(found.metric, base)})"
         rows.append((text, as_score(found.metric, score), None, None))
+    if found.trained_accuracy is not None:
+        trained = as_score("accuracy", found.trained_accuracy)
+        rows.append(("accuracy that AutoQKeras trained, validation images", trained, None, None))
     rows.append(("seconds of the search", f"{found.seconds:.1f}", None, None))
     return rows
 
 
 def _plain(found: Mixed) -> dict[str, object]:
-    names = ("bits", "harms", "harm", "spent", "metric", "loss", "score", "seconds")
+    names = ("bits", "harms", "harm", "spent", "metric", "loss", "score", "trained_accuracy")
     return {name: getattr(found, name) for name in names}

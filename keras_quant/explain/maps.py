@@ -18,8 +18,10 @@ def mapped_call(model: keras.Model) -> Call | None:
 
     Returns: None where no call has a height and width.
     """
-    calls = [call for call in list_calls(model) if call.inputs and len(call.shape) == 3]
-    placed = [call for call in calls if min(call.shape[:2]) > 1]
+    calls = list_calls(model)
+    # What lies in front of all kernels is the image itself, rounded or scaled.
+    first = next((n for n, call in enumerate(calls) if call.layer.trainable_weights), len(calls))
+    placed = [c for c in calls[first:] if len(c.shape) == 3 and min(c.shape[:2]) > 1]
     wide = [call for call in placed if min(call.shape[:2]) >= SMALLEST_SIDE]
     if wide:
         return wide[-1]
@@ -29,11 +31,12 @@ def mapped_call(model: keras.Model) -> Call | None:
 def class_activation_maps(
     model: keras.Model, call: Call, images: np.ndarray, classes: np.ndarray
 ) -> np.ndarray:
-    """Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2) without its ReLU, resized to the images.
+    """Grad-CAM (Selvaraju et al., ICCV 2017, eq. 1 and 2) without its ReLU, as large as images.
 
     Behind a global average and one dense layer it is the class-activation map of Zhou et al. (CVPR
-    2016), but for a factor. The ReLU is left out, since few bits may shift all places of a map below
-    0 (codes of 2 bits are -2 to 1), and where most speaks for the class can be told all the same.
+    2016), but for a factor. The ReLU is left out, since few bits may shift all places of a map
+    below 0 (codes of 2 bits are -2 to 1), and where most speaks for the class is known all the
+    same.
 
     Args:
         model: functional; its first output has a score a class, in logits.

@@ -53,6 +53,8 @@ class SearchSettings:
         activations: bits of all activations.
         power_of_two: scales of activations are powers of two, as --bits of kq train has them.
         latency: by width, a record of kq bench --profile of the model at that width.
+        trials, trial_epochs: where AutoQKeras is to search: how many mixes it trains, and how long;
+            0 trials mean the integer program.
     """
 
     budgets: tuple[Budget, ...]
@@ -62,6 +64,8 @@ class SearchSettings:
     activations: int = 8
     power_of_two: bool = False
     latency: Mapping[int, Path] = field(default_factory=dict)
+    trials: int = 0
+    trial_epochs: int = 1
 
     def check(self) -> None:
         """Reports everything that does not go together. Raises: UsageError."""
@@ -75,6 +79,10 @@ class SearchSettings:
         problems += [
             f"--budget {name} is there twice" for name in set(named) if named.count(name) > 1
         ]
+        if self.trials < 0 or self.trial_epochs < 1:
+            problems.append("--trials and --trial-epochs: 1 or more are allowed")
+        if self.trials and self.min_score is not None:
+            problems.append("--min-accuracy is for --engine milp; AutoQKeras shows what it reached")
         if "latency_ms" in named and not self.latency:
             problems.append(
                 "--budget latency_ms needs measured times: --latency 8=RUN/bench.json for each "
@@ -106,24 +114,26 @@ class Mixed:
 
     Attributes:
         bits: by layer.
-        harms: by layer, in the unit of what it was chosen by.
-        harm: their sum, the least that there is within the budget.
+        harms: by layer, in the unit of what it was chosen by; empty where mixes were trained.
+        harm: their sum, the least that there is within the budget; None likewise.
         spent: by budget.
         metric: of the predicted score; "" where it was not measured.
         loss, score: of the float model and predicted, as if layers did not know of each other;
             None where that was not measured.
+        trained_accuracy: of the mix that AutoQKeras trained, on the validation images; else None.
         seconds: that the search took, loading left out.
     """
 
     scheme: Scheme
     bits: Mapping[str, int]
     harms: Mapping[str, float]
-    harm: float
+    harm: float | None
     spent: tuple[Spent, ...]
     metric: str
     loss: tuple[float, float] | None
     score: tuple[float, float] | None
     seconds: float
+    trained_accuracy: float | None = None
 
 
 def search(path: Path, settings: SearchSettings, *, progress: Progress) -> Mixed:
@@ -139,43 +149,78 @@ def search(path: Path, settings: SearchSettings, *, progress: Progress) -> Mixed
     check_float(path, run)
     source = with_input_shape(load_model(model_of(path)), run.dataset.input_shape)
     started = time.monotonic()
+    if settings.trials:
+        return _search_by_training(path, source, settings, started, progress)
     record = _record(path, source, settings)
     widths = _widths(path, record, settings)
     layers, harms = _harms(source, record, widths, settings)
+    costs = _costs(source, layers, widths, settings)
+    most = {budget.quantity: _most(budget, costs, source) for budget in settings.budgets}
+    choice = _choose(costs, harms, most, _score_limit(record, layers, widths, settings))
+    bits = {layer: widths[place] for layer, place in zip(layers, choice.places, strict=True)}
+    rows = zip(layers, harms, choice.places, strict=True)
+    return Mixed(
+        scheme=_scheme(path, bits, settings),
+        bits=bits,
+        harms={layer: row[place] for layer, row, place in rows},
+        harm=choice.harm,
+        spent=_spent(costs, bits, most),
+        metric=record.metric if record else "",
+        loss=_predicted(record, bits, "loss"),
+        score=_predicted(record, bits, "score"),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _search_by_training(
+    path: Path, source: keras.Model, settings: SearchSettings, started: float, progress: Progress
+) -> Mixed:
+    """The same with AutoQKeras, whose trials need no measurement before."""
+    from keras_quant.jobs.autoqkeras import best_mix
+
+    layers = tuple(kernel_layers(plan_all(source)))
+    costs = _costs(source, layers, settings.widths or WIDTHS, settings)
+    most = {budget.quantity: _most(budget, costs, source) for budget in settings.budgets}
+    trial = best_mix(
+        path,
+        costs,
+        most,
+        trials=settings.trials,
+        epochs=settings.trial_epochs,
+        progress=progress,
+    )
+    return Mixed(
+        scheme=_scheme(path, trial.bits, settings),
+        bits=trial.bits,
+        harms={},
+        harm=None,
+        spent=_spent(costs, trial.bits, most),
+        metric="accuracy",
+        loss=None,
+        score=None,
+        seconds=time.monotonic() - started,
+        trained_accuracy=trial.accuracy,
+    )
+
+
+def _costs(
+    source: keras.Model, layers: tuple[str, ...], widths: tuple[int, ...], settings: SearchSettings
+) -> Costs:
     graph = _graph(source, scheme_from_bits(f"w8a{settings.activations}"))
     times = read_layer_times(settings.latency, list(nodes_of(graph, layers).items()), widths)
-    costs = Costs(
+    return Costs(
         graph=graph,
         layers=layers,
         widths=widths,
         times=times.by_layer if times else None,
         rest_ms=times.rest_ms if times else 0.0,
     )
-    most = {budget.quantity: _most(budget, costs, source) for budget in settings.budgets}
-    choice = _choose(costs, harms, most, _score_limit(record, layers, widths, settings))
-    bits = {layer: widths[place] for layer, place in zip(layers, choice.places, strict=True)}
-    spent = tuple(
-        Spent(
-            quantity=name,
-            value=costs.total(name, bits),
-            most=limit,
-            widest=_widest(costs, name),
-        )
+
+
+def _spent(costs: Costs, bits: Mapping[str, int], most: Mapping[str, float]) -> tuple[Spent, ...]:
+    return tuple(
+        Spent(quantity=name, value=costs.total(name, bits), most=limit, widest=_widest(costs, name))
         for name, limit in most.items()
-    )
-    return Mixed(
-        scheme=_scheme(path, bits, settings),
-        bits=bits,
-        harms={
-            layer: row[place]
-            for layer, row, place in zip(layers, harms, choice.places, strict=True)
-        },
-        harm=choice.harm,
-        spent=spent,
-        metric=record.metric if record else "",
-        loss=_predicted(record, bits, "loss"),
-        score=_predicted(record, bits, "score"),
-        seconds=time.monotonic() - started,
     )
 
 
@@ -395,10 +440,12 @@ def _scheme(path: Path, bits: Mapping[str, int], settings: SearchSettings) -> Sc
     usual = scheme_from_bits(f"w8a{settings.activations}", ends="same")
     base = usual if settings.power_of_two else freed(usual)
     budget = " ".join(one.text.replace(" ", "") for one in settings.budgets)
+    by = "autoqkeras" if settings.trials else settings.by
+    ending = "" if by == MEASURED else f"-{by}"
     chosen = tuple(Rule(match=layer, weight=weight_spec(width)) for layer, width in bits.items())
     return Scheme(
-        name=f"mixed-{budget.replace(' ', '-')}{'' if settings.by == MEASURED else f'-{settings.by}'}",
-        description=f"kq search {path.name}: {budget}, by {settings.by}",
+        name=f"mixed-{budget.replace(' ', '-')}{ending}",
+        description=f"kq search {path.name}: {budget}, by {by}",
         rules=(*base.rules, *chosen),
     )
 

@@ -72,10 +72,15 @@ def test_behind_a_global_average_maps_are_the_weighted_sum_of_channels() -> None
 
 def test_small_maps_are_left_for_larger_ones_and_vectors_have_none() -> None:
     x = inputs = keras.Input((8, 8, 1))
+    x = L.Rescaling(1 / 255, name="eight")(x)
     x = L.Conv2D(2, 3, name="six")(x)
     x = L.Conv2D(2, 3, name="four")(x)
     x = L.MaxPooling2D(name="two")(x)
     found = mapped_call(keras.Model(inputs, L.Dense(2)(L.Flatten()(x))))
     assert found is not None and found.name == "four"
+    x = FixedGrid(1 / 255, 0, 255, name="image")(inputs)
+    x = L.MaxPooling2D(name="one")(L.Conv2D(2, 6, name="three")(x))
+    found = mapped_call(keras.Model(inputs, L.Dense(2)(L.Flatten()(x))))
+    assert found is not None and found.name == "three"
     vector = keras.Input((8,))
     assert mapped_call(keras.Model(vector, L.Dense(2)(vector))) is None
