@@ -80,7 +80,7 @@ COMMANDS = {
     ),
     "runs": (
         "keras_quant.cli.runs:runs",
-        "List runs, compare what they were made of, delete them.",
+        "List runs, export them to TensorBoard, compare what they were made of, delete them.",
     ),
     "plot": (
         "keras_quant.cli.plot:plot",
