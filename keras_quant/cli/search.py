@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "--latency",
     multiple=True,
     metavar="BITS=BENCH",
-    help="Times of layers at a width: the bench.json of kq bench RUN --profile.",
+    help="Times of layers at a width: the bench.json of kq bench RUN --runtime onnxruntime --profile.",
 )
 @click.option(
     "--engine",

@@ -28,13 +28,13 @@ class Times:
 
 
 def read_layer_times(
-    files: Mapping[int, Path], nodes: Sequence[tuple[str, str]], widths: Sequence[int]
+    files: Mapping[int, Path], names: Mapping[str, str], widths: Sequence[int]
 ) -> Times | None:
     """Reads the profile of each width.
 
     Args:
         files: by width, a record of kq bench --profile of a model all of whose layers have it.
-        nodes: of the graph with kernels, and the layer of each.
+        names: that operators may have, or begin with before a "/", and the layer of each.
         widths: all of which are needed.
     Returns: None where no file is given.
     Raises:
@@ -52,10 +52,10 @@ def read_layer_times(
     rest = 0.0
     for width in widths:
         operators, left = _profile(files[width]), 0.0
-        found = dict.fromkeys((layer for _, layer in nodes), 0.0)
+        found = dict.fromkeys(names.values(), 0.0)
         seen = set()
         for one in operators:
-            layer = _layer_of(one, nodes)
+            layer = _layer_of(one, names)
             if layer is None:
                 left += one.time_us or 0.0
             else:
@@ -75,14 +75,12 @@ def _profile(file: Path) -> tuple[Operator, ...]:
     for one in records.load(file).measurements:
         if any(operator.time_us is not None for operator in one.operators):
             return one.operators
-    raise UsageError(f"{file}: holds no times of operators; kq bench RUN --profile writes them")
+    raise UsageError(
+        f"{file}: holds no times of operators; kq bench RUN --runtime onnxruntime --profile writes them"
+    )
 
 
-def _layer_of(operator: Operator, nodes: Sequence[tuple[str, str]]) -> str | None:
-    """The layer whose node, or what was made of it, an operator is; of several the longest name."""
-    names = [
-        (name, layer)
-        for name, layer in nodes
-        if operator.name == name or operator.name.startswith((f"{name}/", f"{name}:"))
-    ]
-    return max(names, key=lambda pair: len(pair[0]))[1] if names else None
+def _layer_of(operator: Operator, names: Mapping[str, str]) -> str | None:
+    """The layer that an operator is of, or a part of; of several the one with the longest name."""
+    known = [name for name in names if f"{operator.name}/".startswith(f"{name}/")]
+    return names[max(known, key=len)] if known else None

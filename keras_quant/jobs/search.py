@@ -86,7 +86,7 @@ class SearchSettings:
         if "latency_ms" in named and not self.latency:
             problems.append(
                 "--budget latency_ms needs measured times: --latency 8=RUN/bench.json for each "
-                "width, as kq bench RUN --profile writes it"
+                "width, as kq bench RUN --runtime onnxruntime --profile writes it"
             )
         if problems:
             raise UsageError("; ".join(problems))
@@ -207,7 +207,10 @@ def _costs(
     source: keras.Model, layers: tuple[str, ...], widths: tuple[int, ...], settings: SearchSettings
 ) -> Costs:
     graph = _graph(source, scheme_from_bits(f"w8a{settings.activations}"))
-    times = read_layer_times(settings.latency, list(nodes_of(graph, layers).items()), widths)
+    owners = nodes_of(graph, layers)
+    # Operators are called after a node, or after the tensor that it gives.
+    names = {node.output: owners[node.name] for node in graph.nodes if node.name in owners}
+    times = read_layer_times(settings.latency, {**names, **owners}, widths)
     return Costs(
         graph=graph,
         layers=layers,
