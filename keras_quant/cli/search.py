@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     "--latency",
     multiple=True,
     metavar="BITS=BENCH",
-    help="Times of layers at a width: the bench.json of kq bench RUN --runtime onnxruntime --profile.",
+    help="Times of layers at a width: the bench.json of kq bench RUN "
+    "--runtime onnxruntime --profile.",
 )
 @click.option(
     "--engine",
@@ -140,7 +141,7 @@ def _parse_latency(texts: Sequence[str]) -> dict[int, Path]:
 
 
 def _figures(found: Mixed) -> list[tuple[object, ...]]:
-    from keras_quant.jobs.search import shown
+    from keras_quant.search.mix import shown
 
     rows: list[tuple[object, ...]] = [
         (

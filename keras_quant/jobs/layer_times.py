@@ -76,7 +76,8 @@ def _profile(file: Path) -> tuple[Operator, ...]:
         if any(operator.time_us is not None for operator in one.operators):
             return one.operators
     raise UsageError(
-        f"{file}: holds no times of operators; kq bench RUN --runtime onnxruntime --profile writes them"
+        f"{file}: holds no times of operators; kq bench RUN --runtime onnxruntime --profile writes "
+        "them"
     )
 
 

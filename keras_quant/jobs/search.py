@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_quant.calibration.collect import fingerprint
-from keras_quant.errors import BudgetError, RunError, UsageError, close_names
+from keras_quant.errors import RunError, UsageError, close_names
 from keras_quant.files import write_text
 from keras_quant.graph.costs.cost import cost
 from keras_quant.graph.ir import Graph
@@ -30,15 +29,15 @@ from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import Rule, Scheme
 from keras_quant.search import record as records
 from keras_quant.search.budget import Budget
-from keras_quant.search.choose import Choice, Limit, choose
+from keras_quant.search.choose import Limit
 from keras_quant.search.costs import Costs, nodes_of, of_quantity
 from keras_quant.search.harms import HARMS, MEASURED
 from keras_quant.search.kernels import kernel_layers, plan_all, rebuilt, round_kernel, weight_spec
+from keras_quant.search.mix import choose_within, listed, widest
 from keras_quant.search.record import Sensitivity
 from keras_quant.tf import keras
 
 WIDTHS = (2, 3, 4, 8)
-_WIDEST = 8  # what shares are of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +155,7 @@ def search(path: Path, settings: SearchSettings, *, progress: Progress) -> Mixed
     layers, harms = _harms(source, record, widths, settings)
     costs = _costs(source, layers, widths, settings)
     most = {budget.quantity: _most(budget, costs, source) for budget in settings.budgets}
-    choice = _choose(costs, harms, most, _score_limit(record, layers, widths, settings))
+    choice = choose_within(costs, harms, most, _score_limit(record, layers, widths, settings))
     bits = {layer: widths[place] for layer, place in zip(layers, choice.places, strict=True)}
     rows = zip(layers, harms, choice.places, strict=True)
     return Mixed(
@@ -222,7 +221,7 @@ def _costs(
 
 def _spent(costs: Costs, bits: Mapping[str, int], most: Mapping[str, float]) -> tuple[Spent, ...]:
     return tuple(
-        Spent(quantity=name, value=costs.total(name, bits), most=limit, widest=_widest(costs, name))
+        Spent(quantity=name, value=costs.total(name, bits), most=limit, widest=widest(costs, name))
         for name, limit in most.items()
     )
 
@@ -253,8 +252,8 @@ def _widths(path: Path, record: Sensitivity | None, settings: SearchSettings) ->
     widths = settings.widths or record.settings.bits
     if missing := [width for width in widths if width not in record.settings.bits]:
         raise RunError(
-            f"{path / records.FILE_NAME}: was measured at {_listed(record.settings.bits)} bits, "
-            f"not at {_listed(missing)}; kq sensitivity {path} --bits {_listed(widths, ',')} "
+            f"{path / records.FILE_NAME}: was measured at {listed(record.settings.bits)} bits, "
+            f"not at {listed(missing)}; kq sensitivity {path} --bits {listed(widths, ',')} "
             "--overwrite measures these"
         )
     if settings.by == "hessian" and record.traces is None and not record.settings.probes:
@@ -323,17 +322,9 @@ def _most(budget: Budget, costs: Costs, source: keras.Model) -> float:
     if budget.bits is not None:
         graph = _graph(source, scheme_from_bits(budget.bits))
         return of_quantity(cost(graph), budget.quantity)
-    widest = _widest(costs, budget.quantity)
-    assert budget.share is not None and widest is not None
-    return budget.share * widest
-
-
-def _widest(costs: Costs, quantity: str) -> float | None:
-    """What 8 bits everywhere cost."""
-    known = costs.times is None or (costs.layers[0], _WIDEST) in costs.times
-    if quantity == "latency_ms" and not known:
-        return None
-    return costs.total(quantity, dict.fromkeys(costs.layers, _WIDEST))
+    full = widest(costs, budget.quantity)
+    assert budget.share is not None and full is not None
+    return budget.share * full
 
 
 def _score_limit(
@@ -353,73 +344,9 @@ def _score_limit(
         entries = [record.entry(layer, width) for width in widths]
         scores = [entry.outcome.score if entry else None for entry in entries]
         if None in scores:
-            raise RunError(f"{layer}: was not measured at all of {_listed(widths)} bits")
+            raise RunError(f"{layer}: was not measured at all of {listed(widths)} bits")
         lost.append([base - score for score in scores if score is not None])
     return Limit(values=lost, most=base - settings.min_score)
-
-
-def _choose(
-    costs: Costs,
-    harms: Sequence[Sequence[float]],
-    most: Mapping[str, float],
-    score: Limit | None,
-) -> Choice:
-    """The best of all cases, see `Costs.cases`."""
-    given = [costs.cases(name, limit) for name, limit in most.items()]
-    within = [list(itertools.chain(*case)) for case in itertools.product(*given)]
-    gates = [] if score is None else [score]
-    found = _best(harms, [[*case, *gates] for case in within])
-    if found is not None:
-        return found
-    if score is not None and (nearest := _best(score.values, within)) is not None:
-        lost = nearest.harm - score.most
-        raise BudgetError(
-            f"the predicted score within the budget is {lost:.2%} below --min-accuracy at best: "
-            "allow a larger budget or a lower score"
-        )
-    raise BudgetError("; ".join(_unreachable(costs, most)))
-
-
-def _best(harms: Sequence[Sequence[float]], cases: Sequence[Sequence[Limit]]) -> Choice | None:
-    choices = [choose(harms, case) for case in cases]
-    return min((one for one in choices if one), key=lambda one: one.harm, default=None)
-
-
-def _unreachable(costs: Costs, most: Mapping[str, float]) -> list[str]:
-    """The least that can be reached of each quantity that is allowed less."""
-    narrow = dict.fromkeys(costs.layers, min(costs.widths))
-    texts = []
-    for name, limit in most.items():
-        if name == "latency_ms":
-            assert costs.times is not None
-            fastest = {
-                layer: min(costs.widths, key=lambda width, of=layer: costs.times[of, width])
-                for layer in costs.layers
-            }
-            least = costs.total(name, fastest)
-        else:
-            least = costs.total(name, narrow)
-        if least > limit:
-            texts.append(
-                f"--budget {name}: {shown(name, limit)} cannot be met; the smallest reachable with "
-                f"{_listed(costs.widths)} bits is {shown(name, least)}"
-                f"{_as_share(costs, name, least)}"
-            )
-    return texts or ["the budgets cannot be met together, though each alone can: allow one more"]
-
-
-def _as_share(costs: Costs, quantity: str, value: float) -> str:
-    widest = _widest(costs, quantity)
-    return "" if widest is None else f", {value / widest:.3f} of 8 bits everywhere"
-
-
-def shown(quantity: str, value: float) -> str:
-    """An amount in its unit."""
-    if quantity == "size":
-        return f"{value / 1e3:,.2f} kB"
-    if quantity == "bitops":
-        return f"{value:,.0f} bit operations"
-    return f"{value:,.1f} nJ (modelled)" if quantity == "energy" else f"{value:.4f} ms"
 
 
 def _predicted(
@@ -451,7 +378,3 @@ def _scheme(path: Path, bits: Mapping[str, int], settings: SearchSettings) -> Sc
         description=f"kq search {path.name}: {budget}, by {by}",
         rules=(*base.rules, *chosen),
     )
-
-
-def _listed(widths: Sequence[int], separator: str = ", ") -> str:
-    return separator.join(map(str, widths))
