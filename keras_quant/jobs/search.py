@@ -345,7 +345,7 @@ def _score_limit(
         scores = [entry.outcome.score if entry else None for entry in entries]
         if None in scores:
             raise RunError(f"{layer}: was not measured at all of {listed(widths)} bits")
-        lost.append([base - score for score in scores if score is not None])
+        lost.append([_lost(base, score) for score in scores if score is not None])
     return Limit(values=lost, most=base - settings.min_score)
 
 
@@ -362,8 +362,13 @@ def _predicted(
         value = getattr(entry.outcome, what) if entry else None
         if value is None:
             return None
-        changed += value - base
+        changed += value - base if what == "loss" else -_lost(base, value)
     return base, base + changed
+
+
+def _lost(base: float, score: float) -> float:
+    """What a score fell by. That it rose is chance, which would add up over layers."""
+    return max(0.0, base - score)
 
 
 def _scheme(path: Path, bits: Mapping[str, int], settings: SearchSettings) -> Scheme:
