@@ -74,9 +74,21 @@ COMMANDS = {
         "keras_quant.cli.sweep:sweep",
         "Train and quantize a model at many bit widths, by several methods.",
     ),
+    "sensitivity": (
+        "keras_quant.cli.sensitivity:sensitivity",
+        "Measure what each layer's kernel alone, at few bits, does to a float run's answers.",
+    ),
+    "search": (
+        "keras_quant.cli.search:search",
+        "Choose the bits of each layer's kernel that hurt least within a budget.",
+    ),
+    "explain": (
+        "keras_quant.cli.explain:explain",
+        "Look at what quantization changed in a run: values, confused classes, where it looks.",
+    ),
     "runs": (
         "keras_quant.cli.runs:runs",
-        "List runs, compare what they were made of, delete them.",
+        "List runs, export them to TensorBoard, compare what they were made of, delete them.",
     ),
     "plot": (
         "keras_quant.cli.plot:plot",
