@@ -195,8 +195,6 @@ class _Reading:
             return
         elif node.op_type == "ConvTranspose":
             op, shape = "conv2d_transpose", (*kernel[2:], kernel[0] // groups, kernel[1] * groups)
-        elif groups == kernel[0] > 1 and kernel[1] == 1:
-            op, shape = "depthwise_conv2d", (*kernel[2:], kernel[0])
         else:
             op, shape = "conv2d", (*kernel[2:], kernel[1], kernel[0])
         if op != "dense":

@@ -101,6 +101,13 @@ def test_a_batch_may_be_open_and_biases_and_batch_norms_are_taken_in(tmp_path: P
     assert pool.read == 4 * 64 and (dense.macs, len(dense.nodes)) == (20, 2)
 
 
+def test_a_gemm_may_have_its_kernel_turned(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)]
+    path = save(tmp_path / "net.onnx", nodes, ["n", 4], w=[5, 4], y=["n", "c"])
+    (layer,) = read_layers(path).layers
+    assert (layer.columns, layer.depth) == (5, 4)
+
+
 def test_all_that_is_not_known_is_told_at_once(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], name="conv"),
