@@ -84,7 +84,7 @@ def train(
     )
     use_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
-    source = build_float(settings.model, settings.model_options, dataset, settings.parent)
+    source = _source(settings, dataset)
     _check_outputs(source, settings, dataset)
     dataset = declare(
         dataset,
@@ -117,6 +117,13 @@ def train(
         # Last, so that no kill costs the epochs that are done.
         (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return TrainResult(folder=folder, record=record, export=exported.files[0])
+
+
+def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
+    """The float model that training starts from."""
+    return build_float(
+        settings.model, settings.model_options, dataset, settings.parent, exits=settings.exits
+    )
 
 
 def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset) -> None:
@@ -262,7 +269,7 @@ def _train(
     trained = model
     if settings.precision == "bf16":
         with _bfloat16():
-            narrow = build_float(settings.model, settings.model_options, dataset, settings.parent)
+            narrow = _source(settings, dataset)
             narrow.set_weights(source.get_weights())
             trained = _quantized(narrow, settings, statistics)
         trained.set_weights(model.get_weights())

@@ -42,6 +42,7 @@ class ModelInfo:
 
 _PLAIN = "keras_quant.zoo.plain"
 _RESNET = "keras_quant.zoo.resnet"
+_BRANCHY = "keras_quant.zoo.branchy"
 _DEPTHWISE = "keras_quant.zoo.depthwise"
 _DROPOUT = {"dropout": Option(default=0.25, low=0.0, high=0.9)}
 _ALPHA = {"alpha": Option(default=1.0, low=0.1, high=2.0)}
@@ -100,6 +101,22 @@ MODELS: dict[str, ModelInfo] = {
     "resnet18": _imagenet_resnet("resnet18", "ResNet-18", (2, 2, 2, 2), bottleneck=False),
     "resnet34": _imagenet_resnet("resnet34", "ResNet-34", (3, 4, 6, 3), bottleneck=False),
     "resnet50": _imagenet_resnet("resnet50", "ResNet-50", (3, 4, 6, 3), bottleneck=True),
+    "b_lenet": ModelInfo(
+        builder=f"{_BRANCHY}:b_lenet",
+        description="BranchyNet's LeNet: an exit behind the first of three convolutions",
+        min_size=8,
+    ),
+    "b_alexnet": ModelInfo(
+        builder=f"{_BRANCHY}:b_alexnet",
+        description="BranchyNet's AlexNet for small images, with two exits",
+        options={"dropout": Option(default=0.5, low=0.0, high=0.9)},
+        min_size=8,
+    ),
+    "b_resnet": ModelInfo(
+        builder=f"{_BRANCHY}:b_resnet",
+        description="BranchyNet's ResNet-110 (blocks=18) with two exits",
+        options={"blocks": Option(default=18, low=2, high=32)},
+    ),
     "mobilenet_v1": ModelInfo(
         builder=f"{_DEPTHWISE}:mobilenet_v1",
         description="MobileNet v1; alpha is the width multiplier",
