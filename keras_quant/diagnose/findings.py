@@ -53,6 +53,8 @@ class Layer:
         start_db: the least SQNR among what it reads, EXACT_DB at most.
         codes: what its codes were like; None without a grid, or without images.
         is_input: whether it is the model's input, in another form.
+        heals: whether all that reads it is well again: beside a large addend, say, a branch's noise
+            is small.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Layer:
     start_db: float | None = None
     codes: CodesSeen | None = None
     is_input: bool = False
+    heals: bool = False
 
     @property
     def drop_db(self) -> float | None:
@@ -78,7 +81,7 @@ class Layer:
         drop = self.drop_db
         if drop is None or self.error is None or self.error.sqnr_db is None:
             return False
-        return drop >= DROP_DB and self.error.sqnr_db < LOW_DB
+        return drop >= DROP_DB and self.error.sqnr_db < LOW_DB and not self.heals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,16 @@ def start_db(key: str, contents: FileContents, sqnr_db: Mapping[str, float]) -> 
     reads = {one.output: one.inputs for one in contents.operators}
     found = [sqnr_db[other] for other in nearest(key, reads, sqnr_db)]
     return min([EXACT_DB, *found])
+
+
+def heals(key: str, contents: FileContents, sqnr_db: Mapping[str, float]) -> bool:
+    """Whether there are tensors behind one, and the nearest of them that are known are all well."""
+    readers: dict[str, list[str]] = {}
+    for one in contents.operators:
+        for read in one.inputs:
+            readers.setdefault(read, []).append(one.output)
+    behind = nearest(key, readers, sqnr_db)
+    return bool(behind) and all(sqnr_db[other] >= LOW_DB for other in behind)
 
 
 def first_break(layers: Sequence[Layer]) -> Layer | None:
@@ -238,7 +251,7 @@ def _signs(layer: Layer, *, broke: bool) -> Iterator[Finding]:
 def _is_well(layer: Layer) -> bool:
     """Whether float's values say that nothing is wrong."""
     error = layer.error
-    return error is not None and (error.sqnr_db is None or error.sqnr_db >= LOW_DB)
+    return layer.heals or (error is not None and (error.sqnr_db is None or error.sqnr_db >= LOW_DB))
 
 
 def _quantize(remedy: str) -> str:

@@ -1,14 +1,15 @@
 """An .onnx file: the operators that ONNX Runtime makes of it, and a runner that gives their values.
 
 What is looked at is the graph that ONNX Runtime runs: with Q/DQ fused to integer kernels where it
-can, and without its own layouts. Both run in a child process, see `runners.child`.
+can, before it chooses layouts of its own. That graph is run node by node, with all that it computes
+among its outputs. Both run in a child process, see `runners.child`.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,14 +30,17 @@ from keras_quant.diagnose.contents import (
 )
 from keras_quant.diagnose.kernels import describe_kernel
 from keras_quant.errors import ModelError
-from keras_quant.runners.onnxruntime import OnnxRuntimeRunner, checked_options
+from keras_quant.runners.onnxruntime import UnoptimizedRunner, checked_options
 
 _PROVIDER = "CPUExecutionProvider"
 _BOUNDS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
 _FLOATS = ("float32", "float16", "float64")
 _GIVEN = (*_FLOATS, *_BOUNDS)
+_NUMPY_NAMES = {"float": "float32", "double": "float64"} | {
+    name: name for name in ("float16", *_BOUNDS, "int32", "int64", "uint32", "uint64", "bool")
+}
+_NODE_SUFFIX = re.compile(r"_(De)?[qQ]uantizeLinear$|_q$")
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
-_SUMS = ("ConvInteger", "MatMulInteger")
 _HYBRID = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits")
 _MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 _PASSES = _MOVES | {"MaxPool", "Clip", "Slice", "Pad", "Gather", "DepthToSpace", "SpaceToDepth"}
@@ -56,23 +60,54 @@ def describe(file: Path) -> FileContents:
     Raises:
         ModelError: ONNX Runtime does not take the file.
     """
-    written, run = _written(file), _optimized(file)
-    graph, types = run.graph, _Types(run.graph)
-    grids = _Grids(written.graph)
+    run = _optimized(file)
+    written = onnx.load_model_from_string(file.read_bytes())
+    with tempfile.TemporaryDirectory() as folder:
+        probe = _Probe(_written(run, Path(folder), _with_outputs), file)
+    graph = run.graph
+    types = _Types(graph, probe.types)
+    names = _names(graph, {name for node in written.graph.node for name in node.output})
+    grids = _Grids(graph)
     operators = tuple(_operators(graph, types))
     given = [value.name for value in graph.input if value.name not in types.constants]
-    keys = dict.fromkeys((*given, *(key for one in operators for key in (*one.inputs, one.output))))
+    computed = (key for one in operators for key in (*one.inputs, one.output))
     return FileContents(
         runtime=f"ONNX Runtime {version('onnxruntime')}",
         channels_first=True,
-        tensors={key: grids.contents(key, types.of(key)) for key in keys},
+        tensors={
+            key: grids.contents(key, names.get(key, key), types.of(key))
+            for key in dict.fromkeys((*given, *computed))
+        },
         operators=operators,
         inputs=tuple(given),
         outputs=tuple(value.name for value in graph.output),
     )
 
 
-class OnnxTensors(OnnxRuntimeRunner):
+class _Probe(UnoptimizedRunner):
+    """Runs what is written, node by node, and leaves out what is not one row an image.
+
+    Attributes:
+        types: of all outputs, as numpy calls them.
+    """
+
+    def __init__(self, path: Path, file: Path) -> None:
+        super().__init__(path)
+        self._where = str(file)
+        self.types = {
+            one.name: _NUMPY_NAMES.get(one.type.removeprefix("tensor(").removesuffix(")"), "?")
+            for one in self._session.get_outputs()
+        }
+        self._outputs = [name for name, kind in self.types.items() if kind in _GIVEN]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes a batch, see Runner."""
+        images = len(next(iter(inputs.values())))
+        found = super().run(inputs)
+        return {name: x for name, x in found.items() if x.ndim and len(x) == images}
+
+
+class OnnxTensors(_Probe):
     """Runs a file that gives what each operator computes, by the keys of `describe`."""
 
     def __init__(self, file: Path) -> None:
@@ -81,31 +116,8 @@ class OnnxTensors(OnnxRuntimeRunner):
         Raises:
             ModelError: ONNX Runtime does not take it.
         """
-        written, run = _written(file), _optimized(file)
-        types = _Types(run.graph)
-        there = {name for node in written.graph.node for name in node.output}
-        known = {value.name for value in written.graph.output}
-        for node in run.graph.node:
-            for name in node.output:
-                if types.is_constant(name) or name not in there - known:
-                    continue
-                if types.of(name) in _GIVEN:
-                    kind = helper.np_dtype_to_tensor_dtype(np.dtype(types.of(name)))
-                    written.graph.output.append(helper.make_tensor_value_info(name, kind, None))
-        # Weights that lie beside a file are found from its folder alone, so it is written there.
         with tempfile.TemporaryDirectory() as folder:
-            onnx.load_external_data_for_model(written, str(file.parent))
-            path = Path(folder) / "probe.onnx"
-            path.write_bytes(written.SerializeToString())
-            super().__init__(path)
-        self._where = str(file)
-        kept = [name for name in self._outputs if types.of(name) in _GIVEN]
-        self._outputs = kept
-
-
-def _written(file: Path) -> onnx.ModelProto:
-    checked_options(file, num_threads=1)
-    return onnx.load_model_from_string(file.read_bytes())
+            super().__init__(_written(_optimized(file), Path(folder), _with_outputs), file)
 
 
 def _optimized(file: Path) -> onnx.ModelProto:
@@ -118,22 +130,58 @@ def _optimized(file: Path) -> onnx.ModelProto:
         try:
             onnxruntime.InferenceSession(str(file), options, providers=[_PROVIDER])
         except Exception as error:  # of ONNX Runtime's own classes, which share no base
-            raise ModelError(f"{file}: ONNX Runtime does not take it ({error})") from error
+            raise ModelError(
+                f"{file}: not an ONNX model that ONNX Runtime can load ({error}). Give a complete "
+                ".onnx file; export it again where it was cut short"
+            ) from error
         return onnx.load(path)
 
 
-class _Types:
-    """What is known of a graph's tensors: their types, as numpy calls them, and the constants."""
+def _with_outputs(model: onnx.ModelProto) -> None:
+    """Puts all that a model computes among its outputs, whose types ONNX Runtime finds itself."""
+    known = {value.name for value in model.graph.output}
+    constants = _Types(model.graph, {})
+    for node in model.graph.node:
+        for name in filter(None, node.output):
+            if name not in known and not constants.is_constant(name):
+                model.graph.output.append(onnx.ValueInfoProto(name=name))
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+
+def _written(
+    model: onnx.ModelProto, folder: Path, change: Callable[[onnx.ModelProto], None]
+) -> Path:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    change(changed)
+    path = folder / "probe.onnx"
+    path.write_bytes(changed.SerializeToString())
+    return path
+
+
+def _names(graph: onnx.GraphProto, there: set[str]) -> dict[str, str]:
+    """What tensors are called: where ONNX Runtime made up a name, that of the node."""
+    return {
+        name: name if name in there else _NODE_SUFFIX.sub("", node.name) or name
+        for node in graph.node
+        for name in node.output
+    }
+
+
+class _Types:
+    """What is known of a graph's tensors: their types, as numpy calls them, and the constants.
+
+    Args:
+        types: of what is computed.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, types: Mapping[str, str]) -> None:
         self.constants = {one.name: one for one in graph.initializer}
         self.maker = {name: node for node in graph.node for name in node.output}
         self._known = {name: _dtype(one.data_type) for name, one in self.constants.items()}
         for value in graph.input:
             self._known.setdefault(value.name, _dtype(value.type.tensor_type.elem_type))
-        for node in graph.node:
-            for name in node.output:
-                self._known[name] = self._made(node)
+        self._known |= types
+        self._is_constant: dict[str, bool] = {}
 
     def of(self, name: str) -> str:
         """The type of a tensor; "?" where it is not known."""
@@ -143,32 +191,11 @@ class _Types:
         """Whether a tensor is made of constants alone."""
         if name in self.constants:
             return True
-        node = self.maker.get(name)
-        return node is not None and bool(node.input) and all(map(self.is_constant, node.input))
-
-    def _made(self, node: onnx.NodeProto) -> str:
-        op, read = node.op_type, [self.of(name) for name in node.input]
-        first = read[0] if read else "?"
-        if op == "QuantizeLinear":
-            kind = next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
-            return read[2] if len(read) > 2 else _dtype(kind) if kind else "uint8"
-        if op == "DequantizeLinear":
-            return read[1]
-        if op == "Cast":
-            return _dtype(next(a.i for a in node.attribute if a.name == "to"))
-        if op in _SUMS:
-            return "int32"
-        if op == "DynamicQuantizeLinear":
-            return "uint8"
-        if op == "QGemm":
-            return first if len(read) > 7 and node.input[7] else "float32"
-        if op in _HYBRID:
-            return "float32"
-        if op in ("QLinearConcat",):
-            return read[1]
-        if op in ("Shape", "Size"):
-            return "int64"
-        return first
+        if name not in self._is_constant:
+            node = self.maker.get(name)
+            read = [] if node is None else [one for one in node.input if one]
+            self._is_constant[name] = node is not None and all(map(self.is_constant, read))
+        return self._is_constant[name]
 
 
 def _dtype(kind: int) -> str:
@@ -250,7 +277,6 @@ def _constant(types: _Types, names: list[str], place: int) -> np.ndarray | None:
     return None if stored is None else numpy_helper.to_array(stored)
 
 
-@dataclass(slots=True, eq=False)
 class _Grids:
     """The grids of a graph's tensors of codes, as what reads them understands them.
 
@@ -258,79 +284,92 @@ class _Grids:
     a file may round units of codes with a scale of 1.
     """
 
-    graph: onnx.GraphProto
-    _found: dict[str, tuple[float, int]] = field(default_factory=dict)
-    _ends: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        constants = {one.name: one for one in self.graph.initializer}
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._constants = {one.name: one for one in graph.initializer}
+        self._found: dict[str, tuple[float, int]] = {}
+        self._ends: dict[str, tuple[int, int]] = {}
         written: dict[str, tuple[float, int]] = {}
-        for node in self.graph.node:
-            if node.op_type == "QuantizeLinear":
-                self._learn(written, node.output[0], node.input[1:3], constants)
+        for node in graph.node:
             for key, grid in _grids_read(node):
-                self._learn(self._found, key, grid, constants)
+                self._learn(self._found, key, grid)
             for key, grid in _grids_written(node):
-                self._learn(written, key, grid, constants)
+                self._learn(written, key, grid)
             if node.op_type == "Clip":
-                low, high = (
-                    int(numpy_helper.to_array(constants[name]))
-                    if name in constants and constants[name].data_type in (2, 3)
-                    else None
-                    for name in (*node.input[1:3], "", "")[:2]
-                )
-                if low is not None and high is not None:
-                    self._ends[node.output[0]] = (low, high)
-        for node in reversed(self.graph.node):  # backwards through what leaves codes as they are
-            if node.op_type in _PASSES and node.output[0] in self._found:
+                ends = [self._code(name) for name in node.input[1:3]]
+                if len(ends) == 2 and None not in ends:
+                    self._ends[node.output[0]] = (ends[0] or 0, ends[1] or 0)
+        passing = [node for node in graph.node if node.op_type in _PASSES]
+        for node in reversed(passing):
+            if node.output[0] in self._found:
                 self._found.setdefault(node.input[0], self._found[node.output[0]])
-        for key, pair in written.items():
-            self._found.setdefault(key, pair)
-        for node in self.graph.node:
-            if node.op_type in _PASSES and node.input[0] in self._found:
-                self._found.setdefault(node.output[0], self._found[node.input[0]])
-            if node.op_type in _PASSES and node.input[0] in self._ends:
-                self._ends.setdefault(node.output[0], self._ends[node.input[0]])
+        self._found = {**written, **self._found}
+        for node in passing:
+            for known in (self._found, self._ends):
+                if node.input[0] in known:
+                    known.setdefault(node.output[0], known[node.input[0]])  # type: ignore[arg-type]
 
-    def contents(self, key: str, dtype: str) -> TensorContents:
+    def contents(self, key: str, name: str, dtype: str) -> TensorContents:
         """What is known of a tensor."""
         if dtype not in _BOUNDS or key not in self._found:
-            return TensorContents(name=key, dtype=dtype)
+            return TensorContents(name=name, dtype=dtype)
         scale, zero_point = self._found[key]
         low, high = self._ends.get(key, _BOUNDS[dtype])
         return TensorContents(
-            name=key, dtype=dtype, scale=scale, zero_point=zero_point, low=low, high=high
+            name=name, dtype=dtype, scale=scale, zero_point=zero_point, low=low, high=high
         )
 
-    @staticmethod
-    def _learn(
-        into: dict[str, tuple[float, int]],
-        key: str,
-        grid: Iterable[str],
-        constants: Mapping[str, onnx.TensorProto],
-    ) -> None:
-        names = list(grid)
-        if not names or names[0] not in constants:
-            return
-        scale = numpy_helper.to_array(constants[names[0]])
-        zero = constants.get(names[1]) if len(names) > 1 else None
-        if scale.size != 1:
+    def _learn(self, into: dict[str, tuple[float, int]], key: str, grid: Sequence[str]) -> None:
+        stored = self._constants.get(grid[0]) if grid else None
+        scale = None if stored is None else numpy_helper.to_array(stored)
+        if scale is None or scale.size != 1:
             return
         step = float(scale.reshape(-1)[0])
         step = step if np.isfinite(step) and step > 0 else 0.0
-        code = 0 if zero is None else int(numpy_helper.to_array(zero).reshape(-1)[0])
-        into.setdefault(key, (step, code))
+        into.setdefault(key, (step, (self._code(grid[1]) if len(grid) > 1 else None) or 0))
+
+    def _code(self, name: str) -> int | None:
+        """A constant that is one whole number; None for what is none."""
+        stored = self._constants.get(name)
+        value = None if stored is None else numpy_helper.to_array(stored)
+        if value is None or value.size != 1 or value.dtype.kind not in "iu":
+            return None
+        return int(value.reshape(-1)[0])
+
+
+# Where the scales of what operators read and give stand among their inputs; the zero point follows.
+_READ_SCALES = {
+    **dict.fromkeys(("DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"), {0: 1}),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), {0: 1, 3: 4}),
+    **dict.fromkeys(
+        (
+            *("QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearReduceMean"),
+            *("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"),
+        ),
+        {0: 1},
+    ),
+}
+_WRITTEN_SCALES = {
+    "QuantizeLinear": 1,
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul"), 6),
+    "QGemm": 7,
+    "QLinearConcat": 0,
+    **dict.fromkeys(
+        (
+            *("QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearReduceMean"),
+            *("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax"),
+        ),
+        3,
+    ),
+}
 
 
 def _grids_read(node: onnx.NodeProto) -> Iterator[tuple[str, list[str]]]:
-    read = list(node.input)
-    if node.op_type == "DequantizeLinear" or node.op_type.startswith("QLinear"):
-        yield read[0], read[1:3]
-    if node.op_type in ("QLinearAdd", "QLinearMul"):
-        yield read[3], read[4:6]
+    for place, scale in _READ_SCALES.get(node.op_type, {}).items():
+        if len(node.input) > scale:
+            yield node.input[place], list(node.input[scale : scale + 2])
 
 
 def _grids_written(node: onnx.NodeProto) -> Iterator[tuple[str, list[str]]]:
-    read = list(node.input)
-    if node.op_type in ("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul"):
-        yield node.output[0], read[6:8]
+    scale = _WRITTEN_SCALES.get(node.op_type)
+    if scale is not None and len(node.input) > scale:
+        yield node.output[0], list(node.input[scale : scale + 2])

@@ -5,7 +5,7 @@ Both run in a child process, see `runners.child`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def describe(file: Path) -> FileContents:
     """
     content = file.read_bytes()
     with native_logs_hidden():
-        LiteRTRunner(content)  # a file that is none is refused here
+        LiteRTRunner(file)  # one that is no file of its is refused here
         interpreter = Interpreter(model_content=content)
         interpreter.allocate_tensors()
     builtin = builtin_operators(interpreter)
@@ -89,6 +89,12 @@ class TFLiteTensors(LiteRTRunner):
         """
         super().__init__(_with_outputs(file.read_bytes()))
         self._where = str(file)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes a batch, see Runner; leaves out what is not one row an image."""
+        images = len(next(iter(inputs.values())))
+        found = super().run(inputs)
+        return {name: x for name, x in found.items() if x.ndim and len(x) == images}
 
 
 def _key(index: int) -> str:

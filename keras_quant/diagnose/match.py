@@ -167,8 +167,17 @@ class _Search:
             if name not in taken and before <= self._before[name] and self._is_in_front(name, key)
         ]
         best = self._best(key, candidates, exact=False)
-        if best is not None and best[1] >= (ALIKE if self._fits(key, best[0]) else SURE):
+        if best is None or (self._is_input(best[0]) and not self._as_large(key, best[0])):
+            return  # what becomes of pixels in a file is no layer
+        if best[1] >= (ALIKE if self._fits(key, best[0]) else SURE):
             self._take(key, best, "values")
+
+    def _is_input(self, layer: str) -> bool:
+        return not self._layers[layer].inputs
+
+    def _as_large(self, key: str, layer: str) -> bool:
+        found, wanted = (float(np.abs(x).max()) for x in (self._found[key], self._expected[layer]))
+        return wanted / 2 <= found <= 2 * wanted
 
     def _fits(self, key: str, layer: str) -> bool:
         """Whether axes are neither joined nor split."""
@@ -210,11 +219,17 @@ class _Search:
         return [layer for layer in self._layers if layer in parts]
 
     def _chain(self, names: Sequence[str]) -> list[str]:
-        """What follows the layers one after the other, which a file may compute with them."""
+        """What lies before and behind the layers in single file: files fuse them, or leave some out
+        and keep their names, as of a ReLU that the codes' range stands for."""
         found = []
         for name in names:
+            shape, before = self._expected[name].shape, self._layers[name].inputs
+            while len(before) == 1 and self._expected[before[0]].shape == shape:
+                if len(self._readers[before[0]]) > 1 or not self._layers[before[0]].inputs:
+                    break
+                found.append(before[0])
+                before = self._layers[before[0]].inputs
             readers = self._readers[name]
-            shape = self._expected[name].shape
             while len(readers) == 1 and self._expected[readers[0]].shape == shape:
                 if len(self._layers[readers[0]].inputs) > 1:
                     break

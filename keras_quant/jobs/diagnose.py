@@ -16,6 +16,7 @@ from keras_quant.diagnose.findings import (
     Layer,
     find,
     first_break,
+    heals,
     input_finding,
     start_db,
 )
@@ -287,6 +288,7 @@ def _diagnosis(
                 start_db=start_db(key, contents, sqnr) if key in seen.errors else None,
                 codes=seen.codes.get(key),
                 is_input=key in at_input,
+                heals=heals(key, contents, sqnr),
             )
         )
     first = first_break(layers)
