@@ -46,6 +46,10 @@ COMMANDS = {
         "keras_quant.cli.check:check",
         "Check an ONNX file against the rules of a target, with sources and remedies.",
     ),
+    "diagnose": (
+        "keras_quant.cli.diagnose:diagnose",
+        "Find where a quantized .tflite or .onnx file goes wrong, layer by layer, and why.",
+    ),
     "bench": (
         "keras_quant.cli.bench:bench",
         "Measure how long files take, in turn, and say which are faster; or estimate it.",
