@@ -38,9 +38,17 @@ COMMANDS = {
         "keras_quant.cli.export:export",
         "Write a run, or a .keras file, as integer files and prove that they answer the same.",
     ),
+    "anytime": (
+        "keras_quant.cli.anytime:anytime",
+        "Choose when an early answer is enough, and answer within a deadline.",
+    ),
     "check": (
         "keras_quant.cli.check:check",
         "Check an ONNX file against the rules of a target, with sources and remedies.",
+    ),
+    "diagnose": (
+        "keras_quant.cli.diagnose:diagnose",
+        "Find where a quantized .tflite or .onnx file goes wrong, layer by layer, and why.",
     ),
     "bench": (
         "keras_quant.cli.bench:bench",

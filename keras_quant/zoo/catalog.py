@@ -46,6 +46,7 @@ class ModelInfo:
 
 _PLAIN = "keras_quant.zoo.plain"
 _RESNET = "keras_quant.zoo.resnet"
+_BRANCHY = "keras_quant.zoo.branchy"
 _DEPTHWISE = "keras_quant.zoo.depthwise"
 _VGG = "keras_quant.zoo.vgg"
 _CONCATENATING = "keras_quant.zoo.concatenating"
@@ -124,6 +125,22 @@ MODELS: dict[str, ModelInfo] = {
     "resnet34": _imagenet_resnet("resnet34", "ResNet-34", (3, 4, 6, 3), bottleneck=False),
     "resnet50": _imagenet_resnet("resnet50", "ResNet-50", (3, 4, 6, 3), bottleneck=True),
     "resnet101": _imagenet_resnet("resnet101", "ResNet-101", (3, 4, 23, 3), bottleneck=True),
+    "b_lenet": ModelInfo(
+        builder=f"{_BRANCHY}:b_lenet",
+        description="BranchyNet's LeNet: an exit behind the first of three convolutions",
+        min_size=8,
+    ),
+    "b_alexnet": ModelInfo(
+        builder=f"{_BRANCHY}:b_alexnet",
+        description="BranchyNet's AlexNet for small images, with two exits",
+        options={"dropout": Option(default=0.5, low=0.0, high=0.9)},
+        min_size=8,
+    ),
+    "b_resnet": ModelInfo(
+        builder=f"{_BRANCHY}:b_resnet",
+        description="BranchyNet's ResNet-110 (blocks=18) with two exits",
+        options={"blocks": Option(default=18, low=2, high=32)},
+    ),
     "mobilenet_v1": ModelInfo(
         builder=f"{_DEPTHWISE}:mobilenet_v1",
         description="MobileNet v1; alpha is the width multiplier",
