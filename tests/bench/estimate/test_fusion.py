@@ -73,6 +73,14 @@ def test_groups_divide_columns_and_a_channel_a_group_is_depthwise() -> None:
     assert (single.kind, single.groups, single.macs) == ("depthwise", 6, 64 * 9 * 6)
 
 
+def test_two_filters_a_channel_are_depthwise_too() -> None:
+    net = Builder((8, 8, 4)).node(
+        "doubled", "conv2d", ("image",), (8, 8, 8), kernel=(3, 3, 1, 8), groups=4
+    )
+    (layer,) = fuse(net.graph())
+    assert (layer.kind, layer.columns, layer.macs) == ("depthwise", 2, 64 * 9 * 8)
+
+
 def test_a_batch_norm_that_stands_alone_only_moves_values() -> None:
     net = Builder((8, 8, 4)).node(
         "norm", "depthwise_conv2d", ("image",), (8, 8, 4), kernel=(1, 1, 4), activation="relu"
