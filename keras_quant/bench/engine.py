@@ -154,7 +154,7 @@ def parse_engine(text: str, where: str) -> Engine:
             io_tensors=_io_tensors(content),
             bare=tuple(str(row) for row in rows if not isinstance(row, dict)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ResultsError(
             f"{where}: layers are needed, with names, inputs and outputs ({error!r}). Give the "
             "file that trtexec --exportLayerInfo wrote"

@@ -126,6 +126,7 @@ def _manifest(found: Path) -> _Manifest:
         ValueError,
         KeyError,
         TypeError,
+        OverflowError,
         AttributeError,
         AssertionError,
         RecursionError,

@@ -243,6 +243,10 @@ def test_a_layer_that_costs_nothing_may_be_missing_in_a_profile() -> None:
         ("3", "it is a int"),
         ('{"Layers": [{"LayerType": "x"}]}', "l.json: layers are needed, with names"),
         ('{"Layers": [{"Name": "x", "Inputs": [3]}]}', "l.json: layers are needed, with names"),
+        (
+            '{"Layers": [{"Name": "x", "Inputs": [{"Dimensions": [Infinity]}]}]}',
+            "l.json: layers are needed, with names",
+        ),
     ],
 )
 def test_what_is_no_engine_is_refused(text: str, told: str) -> None:

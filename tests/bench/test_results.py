@@ -40,7 +40,12 @@ TRTEXEC = """#!/bin/sh
 here=$(dirname "$0")
 kind=profile
 case "$*" in
-    *--noDataTransfers*) kind=throughput ;;
+    *--noDataTransfers*)
+        kind=throughput
+        # A run takes seconds; until then tegrastats has written something.
+        stats=results.partial/tegrastats.log
+        if [ -e $stats ]; then until [ -s $stats ]; do sleep 0.01; done; fi
+        ;;
     *--exposeDMA*) kind=latency ;;
 esac
 echo "$*" >> "$here/calls"
