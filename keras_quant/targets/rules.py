@@ -143,6 +143,13 @@ RULES: dict[str, Rule] = {
         source=_SEEN,
         remedy="Give both the same scale; then the pair goes away.",
     ),
+    "separated-addition": Rule(
+        effect=COSTS,
+        source=f"{_EXPLICIT} (Q/DQ Layer-Placement Recommendations: by default, do not quantize "
+        f"the outputs of weighted operations); {_SEEN}: the values are rounded twice",
+        remedy="Drop the pair, where the model may answer otherwise: its branch is then added "
+        "before it is rounded. Files of keras_quant have it, as the model was trained with it.",
+    ),
     "padded-channels": Rule(
         effect=COSTS,
         source=f"{_SEEN}: what it reads is copied to a tensor of more channels",
