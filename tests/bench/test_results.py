@@ -164,6 +164,15 @@ def test_another_version_is_told(measured: Path, tmp_path: Path) -> None:
     assert record.measurements[0].size_bytes is None
 
 
+def test_another_board_is_told(measured: Path, tmp_path: Path) -> None:
+    for file in (measured / "results").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.txt").write_text("NVIDIA Jetson Xavier NX\n")
+    record = read_results(tmp_path, command=(), created="")
+    told = "the bundle was made for orin-nano; a NVIDIA Jetson Xavier NX ran it"
+    assert record.noise == (told,)
+
+
 def test_the_command_writes_the_record(measured: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     result = CliRunner().invoke(main, ["import-results", str(measured), "--output", str(output)])
