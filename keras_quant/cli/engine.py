@@ -45,7 +45,7 @@ def engine(path: Path, profile: Path | None, out: Path | None, as_json: bool) ->
         from keras_quant.plots.draw import save
         from keras_quant.plots.engine import engine_picture
 
-        save(engine_picture(found, title=f"{len(found.layers)} layers of {path}"), out)
+        save(engine_picture(found, title=f"{len(found.layers)} layers of {path.name}"), out)
     if as_json:
         print_json(
             {"engine": found, "totals": totals(found), "costs": costs(found), "picture": out}
