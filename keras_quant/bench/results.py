@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,7 @@ _NEEDED = (
     *("profile.log", "profile.json"),
 )
 _BUSY = 0.5
+_NAME = re.compile(rf"(.+) (\w+), (?:{'|'.join(_RUNS)})")  # as `_measurement` makes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,15 @@ class _Manifest:
     board: str | None
     inputs: tuple[dict[str, Any], ...]
     sha256: dict[str, str]
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """The model and the precision of a measurement, of the name that it has in a record.
+
+    Returns: "" for the precision where the name is not one of those.
+    """
+    found = _NAME.fullmatch(name)
+    return (found[1], found[2]) if found else (name, "")
 
 
 def read_results(folder: Path, *, command: Sequence[str], created: str) -> BenchRecord:

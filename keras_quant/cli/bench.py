@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from keras_quant.cli.estimate_options import OF_ESTIMATES, estimate_options
 from keras_quant.cli.measured import note_noise, print_record
 from keras_quant.cli.output import json_option, note, print_json
 
 if TYPE_CHECKING:
     from keras_quant.bench.records import BenchRecord
 
+_OF_BOTH = ("batches", "profile")
 _OF_THIS_MACHINE = {
     "threads": "threads",
     "batches": "batch",
@@ -24,6 +26,14 @@ _OF_THIS_MACHINE = {
     "input_shapes": "input-shape",
 }
 """Parameters without a meaning for trtexec on a board, and their options."""
+_OF_MEASURING = {
+    **{name: option for name, option in _OF_THIS_MACHINE.items() if name not in _OF_BOTH},
+    "runtimes": "runtime",
+    "baseline": "baseline",
+    "host": "host",
+    "rebuild": "rebuild",
+}
+"""Parameters without a meaning for an estimate, and their options."""
 
 
 def _counts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -131,6 +141,7 @@ def _shapes(
     type=click.Path(path_type=Path),
     help="The record [default: bench.json in the run, or in the bundle that trtexec ran].",
 )
+@estimate_options
 @json_option
 def bench(
     paths: tuple[Path, ...],
@@ -146,14 +157,19 @@ def bench(
     host: str | None,
     rebuild: bool,
     output: Path | None,
+    estimated: bool,
     as_json: bool,
+    **of_estimate: Any,
 ) -> None:
-    """Measure how long files take, in turn, and say which are faster.
+    """Measure how long files take, in turn, and say which are faster; or estimate it.
 
     ARTIFACTs are .tflite, .onnx and .keras files, runs, and bundles. Each is loaded again and
     again in a process of its own, in shuffled order, and timed in rounds A B C A B C; each pair
     gets a verdict with its interval of 99 %. docs/bench.md says how to read them. The record
     holds all samples and the machine; with --json it is printed without the samples.
+
+    --board with --estimate says what a Jetson would take, from the graph alone: of a run, a Keras
+    or ONNX file, or a name of the zoo. docs/estimate.md says how far off that may be.
 
     \b
     Examples:
@@ -161,6 +177,7 @@ def bench(
       kq bench ours.tflite theirs.tflite --threads 1,2 --batch 1,8 --output bench.json
       kq bench model.onnx --baseline bench.json --fail-if-slower 3%
       kq bench models/digits-cnn-w4a4/export/tensorrt --host user@board
+      kq bench resnet50 mobilenet_v2 --board orin-nano --estimate
       kq bench models/digits-cnn-w4a4 --host user@board --runtime litert
     """
     from keras_quant.bench import records
@@ -168,6 +185,10 @@ def bench(
     from keras_quant.errors import SpeedError, UsageError
     from keras_quant.jobs import bench as job
 
+    _check_kind(estimated)
+    if estimated:
+        _estimate(paths, of_estimate, batches, layers=profile, output=output, as_json=as_json)
+        return
     known = records.load(baseline) if baseline else None
     if host is not None and runtimes is None:
         _on_board(paths, host, known, rebuild=rebuild, output=output, as_json=as_json)
@@ -203,6 +224,51 @@ def bench(
         if judged.slower:
             texts = "\n".join(verdict.text() for verdict in judged.slower)
             raise SpeedError(f"slower than allowed, by more than {limit:.4g} of the time:\n{texts}")
+
+
+def _check_kind(estimated: bool) -> None:
+    """Refuses options of a measurement for an estimate, and the other way round."""
+    from keras_quant.errors import UsageError
+
+    given = click.get_current_context().get_parameter_source
+    others = _OF_MEASURING if estimated else OF_ESTIMATES
+    wrong = [
+        f"--{option}"
+        for name, option in others.items()
+        if given(name) is ParameterSource.COMMANDLINE
+    ]
+    if wrong and estimated:
+        raise UsageError(f"--estimate runs nothing; leave out {', '.join(wrong)}")
+    if wrong:
+        raise UsageError(
+            f"{', '.join(wrong)} is for --estimate; to measure on a board give --host USER@BOARD"
+        )
+
+
+def _estimate(
+    paths: tuple[Path, ...],
+    of_estimate: dict[str, Any],
+    batches: tuple[int, ...],
+    *,
+    layers: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Estimates what a board would take."""
+    from keras_quant.cli.estimated import run_estimate
+    from keras_quant.errors import UsageError
+    from keras_quant.jobs.estimate import EstimateSettings
+    from keras_quant.targets.jetson import BOARDS
+
+    precisions = of_estimate.pop("precisions") or ""
+    if of_estimate["board"] is None:
+        raise UsageError(f"--estimate needs --board, one of {', '.join(BOARDS)}")
+    settings = EstimateSettings(
+        **of_estimate,
+        precisions=tuple(filter(None, precisions.split(","))),
+        batches=batches or (1,),
+    )
+    run_estimate(paths, settings, layers=layers, output=output, as_json=as_json)
 
 
 def _on_board(

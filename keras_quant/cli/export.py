@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 )
 @click.option("--layers", is_flag=True, help="Show the codes that differ layer by layer.")
 @click.option("--float", "baselines", is_flag=True, help="Write float files of the model too.")
+@click.option(
+    "--stages", is_flag=True, help="Write a file for each output of a model with early exits."
+)
 @click.option("--pack", help="tflite: packed weights: none, fast (the default) or smallest.")
 @click.option("--input", "input_type", help="tflite: float (the default), int8, or uint8 pixels.")
 @click.option("--head", help="tflite: float logits (the default), or int8 ones.")
@@ -61,6 +64,7 @@ def export(
     images: int,
     layers: bool,
     baselines: bool,
+    stages: bool,
     overwrite: bool,
     trust: bool,
     as_json: bool,
@@ -72,6 +76,9 @@ def export(
     builds, compares and measures it on a board. The integer graph that all are written from is
     left as model.kqgraph.
 
+    --stages cuts a model with early exits into RUN/export/stages/stage1.*, stage2.* and so on, each
+    proven, and all of them one after the other; stages.json says what each hands to the next.
+
     Exit code 3 means that a file does not answer the same; it then is called
     model.failed-parity.*, and the numbers are in parity.json beside it.
 
@@ -80,6 +87,7 @@ def export(
       kq export models/digits-cnn-w4a4 --to tflite,onnx,tensorrt --overwrite
       kq export models/digits-cnn-w4a4 --to tflite --pack smallest --input uint8 --overwrite
       kq export models/digits-cnn-w4a4 --to tensorrt --board orin-nano
+      kq export models/mnist-b_lenet-w4a8 --stages --to tflite,onnx
       kq export model.keras --dataset cifar10 --out exported
     """
     formats = choose_formats(targets, settings)
@@ -94,6 +102,7 @@ def export(
         out=out,
         images=images,
         baselines=baselines,
+        stages=stages,
         overwrite=overwrite,
         trust=trust,
         progress=Progress(),
@@ -104,8 +113,9 @@ def export(
     print_proofs(done.files)
     print_answers(done)
     print_runtimes(done.files)
-    if layers:
-        _print_layers(done.files)
+    for same in [[file] for file in done.files] if stages else [done.files]:
+        if layers:
+            _print_layers(same)
     note_exceptions(done, formats)
 
 

@@ -125,6 +125,18 @@ def train(
     return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
+def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
+    """The float model that training starts from."""
+    return build_float(
+        settings.model,
+        settings.model_options,
+        dataset,
+        settings.parent,
+        trust=settings.trust,
+        exits=settings.exits,
+    )
+
+
 def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset) -> None:
     """Checks that settings are for the outputs that a model has.
 
@@ -142,12 +154,6 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
             f"--loss-weights has {len(settings.loss_weights)} numbers; {settings.model} has "
             f"{len(tasks)} outputs: {', '.join(model.output_names)}"
         )
-
-
-def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
-    return build_float(
-        settings.model, settings.model_options, dataset, settings.parent, trust=settings.trust
-    )
 
 
 def _recorded(settings: TrainSettings) -> Preprocessing | None:

@@ -33,6 +33,7 @@ class TrainSettings:
         model: a name of the zoo, "FILE.py:FUNCTION", or a Keras file, from whose weights
             training starts.
         model_options: options of the zoo's model.
+        exits: names of layers that an early exit hangs on, see `zoo.exits`.
         dataset: a name, a .npz file or an image folder.
         validation_fraction: share of the training images that epochs are judged on.
         scheme: which layer gets how many bits.
@@ -59,6 +60,7 @@ class TrainSettings:
     scheme: Scheme
     model: str = "cnn"
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    exits: tuple[str, ...] = ()
     dataset: str = "digits"
     validation_fraction: float = 0.1
     method: str = DEFAULT_METHOD
@@ -156,7 +158,9 @@ def begin_record(
         command=command,
         created=now(),
         kq_version=__version__,
-        model=ModelRecord(name=settings.model, options=dict(settings.model_options)),
+        model=ModelRecord(
+            name=settings.model, options=dict(settings.model_options), exits=settings.exits
+        ),
         dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(
             method="float" if is_float(settings.scheme) else settings.method,

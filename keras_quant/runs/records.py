@@ -68,10 +68,12 @@ class ModelRecord:
     Attributes:
         name: a name of the zoo, or "file.py:function".
         options: the options it was built with.
+        exits: names of the layers that early exits were hung on.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    exits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ def emit_onnx_tensorrt(
     """
     emission = emit_nodes(graph, options or TensorRTOptions())
     return emission.file.pack(
-        inputs={name: graph.tensors[name].shape for name in graph.inputs},
+        inputs={name: (np.float32, graph.tensors[name].shape) for name in graph.inputs},
         outputs={
             name: _output(emission, name, codes_as_floats=codes_as_floats)
             for name in outputs or graph.outputs
@@ -71,7 +71,7 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
         EmitError, UsageError: as emit_onnx_tensorrt.
     """
     planned = plan(options)
-    problems = find_problems(graph, OP_EMITTERS)
+    problems = [*_inputs_of_codes(graph), *find_problems(graph, OP_EMITTERS)]
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise EmitError(f"graph {graph.name!r} cannot be written for TensorRT:{lines}")
@@ -85,6 +85,15 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
     for node in graph.nodes:
         OP_EMITTERS[node.op](emission, node)
     return emission
+
+
+def _inputs_of_codes(graph: Graph) -> list[str]:
+    # What TensorRT makes of int8 network inputs beside Q/DQ differs from version to version.
+    return [
+        f"input {name!r} has codes; files for TensorRT take floats. Cut stages with codes=False"
+        for name in graph.inputs
+        if graph.tensors[name].qparams is not None
+    ]
 
 
 def _pads_itself(graph: Graph, node: Node) -> bool:
