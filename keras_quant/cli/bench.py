@@ -15,7 +15,7 @@ from keras_quant.cli.output import json_option, note, print_json
 if TYPE_CHECKING:
     from keras_quant.bench.records import BenchRecord
 
-_OF_BOTH = ("batches", "profile")
+_OF_BOTH = ("batches", "profile", "input_shapes")
 _OF_THIS_MACHINE = {
     "threads": "threads",
     "batches": "batch",
@@ -60,15 +60,17 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 def _shapes(
     ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:
-    """Reads "image=1x224x224x3", each name once."""
+    """Reads "image=1x224x224x3", each name once; "224,224,3", for estimates, has the name ""."""
     found = {}
     for text in texts:
         name, equals, shape = text.rpartition("=")
-        sizes = shape.split("x")
-        if not (name and equals and all(one.isdecimal() and int(one) > 0 for one in sizes)):
-            raise click.BadParameter(f"{text!r} is no shape; write NAME=1x224x224x3")
+        sizes = shape.split("x" if equals else ",")
+        if (equals and not name) or not all(one.isdecimal() and int(one) > 0 for one in sizes):
+            raise click.BadParameter(
+                f"{text!r} is no shape; write NAME=1x224x224x3, or with --estimate 224,224,3"
+            )
         if name in found:
-            raise click.BadParameter(f"{name} comes twice")
+            raise click.BadParameter(f"{name or 'a shape without a name'} comes twice")
         found[name] = tuple(map(int, sizes))
     return found
 
@@ -97,7 +99,8 @@ def _shapes(
     multiple=True,
     callback=_shapes,
     metavar="NAME=1x224x224x3",
-    help="With the batch, of an input in which a file leaves sizes open.",
+    help="With the batch, of an input in which a file leaves sizes open. With --estimate H,W,C: of "
+    "a zoo model, or of a Keras file that takes images of any size.",
 )
 @click.option(
     "--duration",
@@ -186,7 +189,14 @@ def bench(
     from keras_quant.jobs import bench as job
 
     _check_kind(estimated)
+    nameless = input_shapes.pop("", None)
+    if bool(input_shapes) == estimated and (input_shapes or nameless):
+        what = "H,W,C, as in 224,224,3" if estimated else "NAME=1x224x224x3, with the batch"
+        raise UsageError(
+            f"--input-shape is {what}, {'with' if estimated else 'without'} --estimate"
+        )
     if estimated:
+        of_estimate["input_shape"] = nameless
         _estimate(paths, of_estimate, batches, layers=profile, output=output, as_json=as_json)
         return
     known = records.load(baseline) if baseline else None
