@@ -101,7 +101,7 @@ class BoardProcessor:
     def described(self, one: Candidate) -> Candidate:
         """Copies a file, and says what the board's runtime makes of it."""
         file = self.do(self._copy(one.file))
-        with Process(self) as process:
+        with Process(self, one.file) as process:
             told = process.ask(
                 "describe",
                 START_SECONDS + limits_for(one.file).seconds,
@@ -215,7 +215,10 @@ class Process:
         if "error" in answer and answer["kind"] == "missing":
             raise ResultsError(f"on the board, {answer['error']}")
         if "error" in answer:
-            raise ModelError(f"{self._about}on the board: {answer['error']}. Export it again")
+            raise ModelError(
+                f"{self._about}the board's runtime refuses it: {answer['error'].strip()}. Where it "
+                "is older than the file needs, install a newer one there"
+            )
         found: dict[str, Any] = answer["ok"]
         return found
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import json
 import os
 import signal
@@ -100,6 +101,8 @@ def test_the_record_is_as_one_of_this_machine(
     assert [len(one.loads) for one in record.measurements] == [8, 8]
     assert all(len(load.rounds) == 10 for one in record.measurements for load in one.loads)
     assert record.measurements[0].kernels == ("XNNPACK",)
+    litert = importlib.metadata.version("ai-edge-litert")
+    assert record.measurements[0].versions == {"ai-edge-litert": litert}
     assert any("QLinearConv" in kernel for kernel in record.measurements[1].kernels)
     assert record.measurements[1].versions.keys() == {"onnxruntime"}
     assert record.measurements[0].memory_peak_bytes > 1e6  # type: ignore[operator]
@@ -265,6 +268,8 @@ def test_what_is_sent_runs_on_python_3_6(module: object) -> None:
         *("tempfile", "threading", "time", "typing", "numpy", "onnxruntime", "collections.abc"),
         "keras_quant.bench.timer",
     }
+    keywords = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+    assert not keywords & {"strict", "capture_output", "missing_ok", "kw_only", "slots"}
     # Annotations are evaluated there: names of builtin types take no [] before Python 3.9.
     for node in ast.walk(tree):
         for given in (getattr(node, "annotation", None), getattr(node, "returns", None)):
