@@ -30,7 +30,8 @@ from keras_quant.bench.records import Measurement
 from keras_quant.bench.runtimes import runtime_of
 from keras_quant.bench.timer import time_calls
 from keras_quant.bench.verdict import NO_DIFFERENCE, SLOWER, compare
-from keras_quant.jobs.bench import BenchSettings, bench
+from keras_quant.jobs.bench import bench
+from keras_quant.jobs.candidates import BenchSettings
 
 COPIES = 8  # 28 pairs a run
 SLOW_DOWN = 1.03

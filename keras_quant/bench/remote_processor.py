@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 class BoardProcessor:
-    """A connection to a board for as long as its block lasts; see `jobs.bench.Place`."""
+    """A connection to a board for as long as its block lasts; see `jobs.places.Place`."""
 
     def __init__(self, host: Host) -> None:
         """Args: host: where it is."""
@@ -55,7 +55,6 @@ class BoardProcessor:
 
     def __enter__(self) -> BoardProcessor:
         """Connects, and copies the script. Raises: ResultsError: the board cannot be reached."""
-        failures_told(self._host)
         self._thread.start()
         try:
             self.do(self._connect())

@@ -37,7 +37,7 @@ def engine(path: Path, profile: Path | None, out: Path | None, as_json: bool) ->
       kq engine layers.json --profile profile.json --out engine.svg
       kq engine models/digits-cnn-w4a4/export/tensorrt
     """
-    from keras_quant.bench.engine import costs, totals
+    from keras_quant.bench.engine_costs import costs, totals
     from keras_quant.jobs.engine import read_engine
 
     found = read_engine(path, profile)
@@ -61,7 +61,7 @@ def engine(path: Path, profile: Path | None, out: Path | None, as_json: bool) ->
 
 
 def _print(found: Engine) -> None:
-    from keras_quant.bench.engine import short_name, totals
+    from keras_quant.bench.engine_costs import short_name, totals
 
     rows = [
         (

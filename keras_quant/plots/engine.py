@@ -18,8 +18,8 @@ from keras_quant.bench.engine import (
     REFORMAT,
     Engine,
     EngineLayer,
-    short_name,
 )
+from keras_quant.bench.engine_costs import short_name
 from keras_quant.plots.style import COLOURS, new_axes
 
 _LOOKS = {

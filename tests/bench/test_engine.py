@@ -21,12 +21,10 @@ from keras_quant.bench.engine import (
     REFORMAT,
     Engine,
     check_detailed,
-    costs,
     parse_engine,
-    short_name,
-    totals,
     with_times,
 )
+from keras_quant.bench.engine_costs import costs, short_name, totals
 from keras_quant.errors import ResultsError
 
 _SENTENCES = {
