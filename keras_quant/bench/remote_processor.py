@@ -1,7 +1,8 @@
 """Files on a board's own processor over SSH: copied, and timed in turn as on this machine.
 
 Each load of a file is a process of its own there, which answers requests: so `bench.measure` does
-with it as with a child process here.
+with it as with a child process here. Session options that files of ours name are for x86 alone, and
+are not set there.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ class BoardProcessor:
             content = file.read_bytes()
         except OSError as error:
             raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+        _check_whole(file, content)
         folder = PurePosixPath(FOLDER) / hashlib.sha256(content).hexdigest()[:32]
         path = folder / f"model{file.suffix.lower()}"
         await self._sftp.makedirs(str(folder), exist_ok=True)
@@ -307,6 +309,25 @@ def check_runtimes(runtimes: Sequence[str]) -> None:
         raise UsageError(
             f"--runtime {wrong[0]!r} is not measured on a board; {' and '.join(RUNTIMES)} are. "
             "Without --runtime, trtexec measures a bundle on its GPU"
+        )
+
+
+def _check_whole(file: Path, content: bytes) -> None:
+    """Checks that a file brings its weights, as it is copied alone. Raises: ModelError."""
+    if file.suffix.lower() != ".onnx":
+        return
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    outside = [
+        tensor.name
+        for tensor in onnx.load_model_from_string(content).graph.initializer
+        if uses_external_data(tensor)
+    ]
+    if outside:
+        raise ModelError(
+            f"{file}: the values of {len(outside)} tensors, as {outside[0]!r}, lie in other files, "
+            "which are not copied. Save it as one file: onnx.save(onnx.load(FILE), NEW)"
         )
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib.metadata
 import json
 import os
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 asyncssh = pytest.importorskip("asyncssh")
@@ -23,6 +25,7 @@ from keras_quant.bench import on_board, records, remote_processor, timer  # noqa
 from keras_quant.bench.ssh import FOLDER  # noqa: E402
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86  # noqa: E402
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
+from keras_quant.errors import ModelError  # noqa: E402
 from keras_quant.graph.passes.realize.realize import realize  # noqa: E402
 from tests.bench.test_remote import (  # noqa: E402, F401
     ROOT,
@@ -35,6 +38,7 @@ from tests.bench.test_remote import (  # noqa: E402, F401
     wait_until,
 )
 from tests.emit.random_graphs import small_classifier  # noqa: E402
+from tests.runners.test_runners import keep_in  # noqa: E402
 
 QUICK = ("--duration", "0.01")
 
@@ -132,6 +136,17 @@ def test_no_name_comes_into_a_command(board: Board, files: Path, tmp_path: Path)
     assert rest == "&& exec python3 -u -m keras_quant.bench.on_board"
     assert not list(tmp_path.rglob("hurt*"))
     assert len(list(board.home.rglob("model.onnx"))) == 1
+
+
+def test_a_file_without_its_weights_is_not_copied(
+    board: Board, files: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(keep_in(onnx.load(files / "model.onnx"), "weights"))
+    (tmp_path / "weights").write_bytes(bytes(2**16))
+    place = remote_processor.BoardProcessor(remote_processor.Host(name="127.0.0.1"))
+    with pytest.raises(ModelError, match="model.onnx: the values of .* lie in other files, which"):
+        asyncio.run(place._copy(file))
 
 
 FAILURES: dict[str, tuple[Callable[[Board], None], str]] = {
