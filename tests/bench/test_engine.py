@@ -168,6 +168,12 @@ def test_kinds_of_layers_are_told_apart(
     assert found.kind == kind
 
 
+def test_a_product_computes_in_the_type_of_its_weights() -> None:
+    row = layer("a", "CaskConvolution", "fp32 -> fp32", Weights={"Type": "Int8", "Count": 9})
+    (found,) = parse_engine(file_of([row]), "l").layers
+    assert (found.precision, found.types) == ("int8", "fp32 -> fp32")
+
+
 def timed() -> Engine:
     return with_times(parse_engine(some_engine(), "l"), TIMES, "p")
 

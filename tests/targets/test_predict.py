@@ -112,6 +112,22 @@ def skip(*, quantized: bool, rounded: bool = False) -> Chain:
     return chain.add("Add", "sum", other).quantize("last").conv("conv3").quantize("end")
 
 
+def projected() -> Chain:
+    """A residual block whose skip connection is a convolution: one of the two has to be rounded."""
+    chain = Chain().conv("conv1").quantize("start").conv("projection", size=1)
+    chain.value = "start"
+    return chain.conv("conv2").quantize("branch").add("Add", "sum", "projection").quantize("last")
+
+
+def skip_of_the_input() -> Chain:
+    """Floats of the input, which were no codes yet, beside their codes."""
+    chain = Chain()
+    chain.nodes.clear()
+    chain.value = "x"
+    chain.add("Relu", "relu").quantize("first").conv("conv").add("Add", "sum", "relu")
+    return chain.quantize("last")
+
+
 def island(op: str, **attributes: object) -> Chain:
     return two_layers(lambda chain: chain.add(op, "island", **attributes).quantize("back"))
 
@@ -152,6 +168,8 @@ CHEAP: dict[str, Callable[[], Chain]] = {
     "a function": lambda: island("Sigmoid"),
     "a larger window": lambda: island("MaxPool", kernel_shape=[2, 2]),
     "codes skip": lambda: skip(quantized=True),
+    "a projection": projected,
+    "floats of the input": skip_of_the_input,
     "the same scale": lambda: two_layers(lambda chain: chain.quantize("again")),
     "groups of 4": lambda: Chain().conv("conv", group=8).quantize("y"),
     "a tile": lambda: Chain(16, flat=True).gemm("gemm", 16),
