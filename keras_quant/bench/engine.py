@@ -29,6 +29,7 @@ _PRODUCTS = (
     *("conv", "correlation", "gemm", "fullyconnected"),
     *("matmul", "matrixmultiply", "matrix_multiply"),
 )
+_TACTICS = ("gemm", "mha", "fprop", "implicit_conv")
 _POOLS = ("pool", "reduce")
 _POINTWISE = ("pointwise", "elementwise", "activation", "unary", "scale", "kgen", "softmax")
 _REFORMATS = ("reformat", "reorg", "shuffle", "transpose", "copy")
@@ -55,7 +56,10 @@ FLOATS = ("fp32", "fp16", "bf16")
 _CODES = ("int8", "int4", "uint8", "fp8")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\]")
 # Up to 8.5 only the name of a layer tells what it is made of: weights and nodes between " + ".
-NO_NODE = re.compile(r"weight|bias|\(Unnamed Layer|_output$|^unsqueeze_node")
+NO_NODE = re.compile(
+    r"(?:^|\.)(?:weight|bias|running_mean|running_var)$|\(Unnamed Layer|squeeze_(?:node_)?after_"
+)
+_SUBGRAPH = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}")
 COPY = re.compile(r"Reformatting CopyNode for (?:Input|Output) Tensor \d+ to ")
 QDQ_NAME = re.compile(r"(?:de)?quantizelinear", re.IGNORECASE)
 _NEEDED = "Build the engine with trtexec --profilingVerbosity=detailed, and export it again"
@@ -265,8 +269,8 @@ def _kind(
         return NOTHING
     if any(part in word for part in _PRODUCTS):
         return PRODUCT
-    # Myelin's fusions are called by their tactics: "sm80_xmma_gemm_i8i8_i8i32_...".
-    if word in ("fusion", "myelin") and any(part in tactic for part in ("gemm", "conv", "fprop")):
+    # Myelin's fusions are called by their tactics: "sm80_xmma_gemm_i8i8_i8i32_...", "_gemm_mha_v2".
+    if word in ("fusion", "myelin", "kgen") and any(part in tactic for part in _TACTICS):
         return PRODUCT
     if any(part in word for part in _REFORMATS) or COPY.search(name):
         is_qdq = row.get("Origin") == "QDQ" or QDQ_NAME.search(name)
@@ -297,8 +301,18 @@ def _onnx_nodes(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def parts_of(name: str) -> list[str]:
-    """What a layer's name is made of."""
-    return [part.strip() for part in re.split(r" \+ |, ", name) if part.strip()]
+    """What a layer's name is made of: weights and nodes.
+
+    Pointwise nodes that are fused stand in "PWN(...)", in one another, and a subgraph of Myelin's
+    is called "{ForeignNode[FIRST...LAST]}".
+    """
+    subgraph = _SUBGRAPH.fullmatch(name)
+    if subgraph is not None:
+        return [f"{subgraph[1]} to {subgraph[2]}"]
+    parts = re.split(r" \+ |, ", name.replace("PWN(", ""))
+    if "PWN(" in name:
+        parts = [part.rstrip(")") for part in parts]
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _io_tensors(content: Mapping[str, Any]) -> tuple[str, ...]:

@@ -152,7 +152,8 @@ RULES: dict[str, Rule] = {
     ),
     "padded-channels": Rule(
         effect=COSTS,
-        source=f"{_SEEN}: what it reads is copied to a tensor of more channels",
+        source=f"{_SEEN}: what it reads is copied to a tensor of more channels. TensorRT 8 has "
+        "depthwise kernels that copy nothing (CudaDepthwiseConvolution in its engines)",
         remedy="Take multiples of 4 channels, better of 32. Of an image's, or those of a "
         "depthwise convolution, nothing can be changed in the file.",
     ),

@@ -153,6 +153,7 @@ def test_nodes_are_those_of_the_metadata_or_else_of_the_name() -> None:
         ("a", "Reformat", "fp32 -> fp32", {"Origin": "QDQ"}, CONVERSION),
         ("QuantizeLinear_2", "Reformat", "fp32 -> fp32", {}, CONVERSION),
         ("__myl_Fc", "fusion", "int8 -> fp16", {"TacticName": "sm80_xmma_gemm_i8"}, PRODUCT),
+        ("_gemm_mha", "kgen", "int8 -> int8", {"TacticName": "_gemm_mha_v2_0x1"}, PRODUCT),
         ("__myl_Add", "fusion", "fp16 -> fp16", {"TacticName": "pointwise"}, OTHER),
         ("k", "kgen", "fp32 -> int8", {"Metadata": "[ONNX Layer: QuantizeLinear_2]"}, CONVERSION),
         ("k", "kgen", "fp32 -> int8", {"Metadata": "[ONNX Layer: Relu_2]"}, POINTWISE),
@@ -166,6 +167,29 @@ def test_kinds_of_layers_are_told_apart(
 ) -> None:
     (found,) = parse_engine(file_of([layer(name, layer_type, types, **more)]), "l").layers
     assert found.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        ("a.weight + Conv_9 + PWN(Clip_13)", ["Conv_9", "Clip_13"]),
+        ("PWN(PWN(/act/Sigmoid), /act/Mul)", ["/act/Sigmoid", "/act/Mul"]),
+        (
+            "PWN((Unnamed Layer* 1) [ElementWise], PWN((Unnamed Layer* 2) [Constant] + Relu_3))",
+            ["Relu_3"],
+        ),
+        (
+            "n.weight + /n/_weight_quantizer/QuantizeLinear + /n/Conv",
+            ["/n/_weight_quantizer/QuantizeLinear", "/n/Conv"],
+        ),
+        ("{ForeignNode[/head/Constant.../Unsqueeze_2]}", ["/head/Constant to /Unsqueeze_2"]),
+        ("[trainStation1]", ["[trainStation1]"]),
+    ],
+)
+def test_names_of_several_nodes_are_taken_apart(name: str, nodes: list[str]) -> None:
+    row = layer(name, "CaskConvolution", "int8 -> int8")
+    (found,) = parse_engine(file_of([row]), "l").layers
+    assert list(found.onnx_nodes) == nodes
 
 
 def test_a_product_computes_in_the_type_of_its_weights() -> None:
