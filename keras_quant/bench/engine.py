@@ -188,8 +188,8 @@ def with_times(engine: Engine, times_ms: Sequence[tuple[str, float]], where: str
         times_ms: name and time of each layer, in any order; a name may come again.
         where: names the profile in messages.
     Raises:
-        ResultsError: it is of another engine: it has layers that this one has not, or lacks some
-            that compute.
+        ResultsError: it is of another engine: it has layers that this one has not, or lacks
+            products. Others it may lack, as stations between streams.
     """
     waiting: dict[str, list[float]] = {}
     for name, time in times_ms:
@@ -202,7 +202,7 @@ def with_times(engine: Engine, times_ms: Sequence[tuple[str, float]], where: str
         share = time_ms / total if time_ms is not None and total else None
         layers.append(replace(layer, time_ms=time_ms, share=share))
     extra = [name for name, left in waiting.items() if left]
-    missing = [one.name for one in layers if one.time_ms is None and one.kind != NOTHING]
+    missing = [one.name for one in layers if one.time_ms is None and one.kind == PRODUCT]
     if extra or missing:
         parts = [
             f"{what} {len(names)} layers {verb}, as {names[0]!r}"

@@ -54,8 +54,11 @@ def engine(path: Path, profile: Path | None, out: Path | None, as_json: bool) ->
         _print(found)
         for sentence in costs(found):
             click.echo(sentence)
-    if all(layer.time_ms is None for layer in found.layers):
+    untimed = [layer.name for layer in found.layers if layer.time_ms is None]
+    if len(untimed) == len(found.layers):
         note("no times: give the file of trtexec --exportProfile with --profile")
+    elif untimed:
+        note(f"the profile tells no times of {len(untimed)} layers: {', '.join(untimed[:5])}")
     if out is not None:
         note(f"drew {len(found.layers)} layers: {out}")
 

@@ -247,7 +247,10 @@ def test_layers_of_one_name_get_their_times_in_turn() -> None:
     ("times", "told"),
     [
         ([*TIMES, ("more", 1.0)], "p: tells of 1 layers that the engine has not, as 'more'"),
-        (TIMES[1:], "p: lacks 1 layers of the engine, as 'quantize'. Give the layers and the prof"),
+        (
+            TIMES[2:],
+            "p: lacks 1 layers of the engine, as 'conv1.weight .*. Give the layers and the",
+        ),
     ],
 )
 def test_a_profile_of_another_engine_is_refused(times: list[tuple[str, float]], told: str) -> None:
@@ -255,8 +258,10 @@ def test_a_profile_of_another_engine_is_refused(times: list[tuple[str, float]], 
         with_times(parse_engine(some_engine(), "l"), times, "p")
 
 
-def test_a_layer_that_costs_nothing_may_be_missing_in_a_profile() -> None:
+def test_a_layer_that_is_no_product_may_be_missing_in_a_profile() -> None:
     assert with_times(parse_engine(some_engine(), "l"), TIMES[:-1], "p").layers[-1].time_ms is None
+    first = with_times(parse_engine(some_engine(), "l"), TIMES[1:], "p").layers[0]
+    assert (first.name, first.time_ms, first.share) == ("quantize", None, None)
 
 
 @pytest.mark.parametrize(
