@@ -189,6 +189,7 @@ def bench(
     from keras_quant.bench.measure import Settings
     from keras_quant.errors import SpeedError, UsageError
     from keras_quant.jobs import bench as job
+    from keras_quant.jobs.candidates import BenchSettings
 
     _check_kind(estimated)
     if estimated:
@@ -204,7 +205,7 @@ def bench(
     if limit is not None and baseline is None and len(paths) < 2 and not paths[0].is_dir():
         raise UsageError("--fail-if-slower compares: give --baseline, or several ARTIFACTs")
     path = output or _of_run(paths)
-    settings = job.BenchSettings(
+    settings = BenchSettings(
         runtimes=tuple(filter(None, (runtimes or "").split(","))),
         threads=threads,
         batches=batches,

@@ -21,7 +21,7 @@ from keras_quant.bench.measure import Settings, measure
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, RunError, UsageError, close_names
 from keras_quant.jobs.begin import now
-from keras_quant.jobs.bench import candidate
+from keras_quant.jobs.candidates import candidate
 from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
