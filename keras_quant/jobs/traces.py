@@ -70,14 +70,17 @@ def _logits(planned: Plan) -> list[str]:
 
 def _losses(model: keras.Model, dataset: Dataset) -> list[Callable[[Any, Any, Any], Any]]:
     """The loss of each output, by what it is for; that of classes where nothing says it."""
-    found: list[Callable[[Any, Any, Any], Any]] = []
+    found = []
     for output in model.outputs:
-        task = task_of(tuple(output.shape[1:]), dataset.input_shape, dataset.num_classes)
-        objective = OBJECTIVES[task or CLASSIFICATION]
-        of_classes = (task or CLASSIFICATION) == CLASSIFICATION
-        found.append(
-            lambda x, labels, output, objective=objective, of_classes=of_classes: objective.loss(
-                labels if of_classes else x, output
-            )
-        )
+        shape = tuple(output.shape[1:])
+        task = task_of(shape, dataset.input_shape, dataset.num_classes) or CLASSIFICATION
+        found.append(_of_labels(task) if task == CLASSIFICATION else _of_images(task))
     return found
+
+
+def _of_labels(task: str) -> Callable[[Any, Any, Any], Any]:
+    return lambda x, labels, output: OBJECTIVES[task].loss(labels, output)
+
+
+def _of_images(task: str) -> Callable[[Any, Any, Any], Any]:
+    return lambda x, labels, output: OBJECTIVES[task].loss(x, output)

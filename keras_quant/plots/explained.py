@@ -106,8 +106,8 @@ def confusion(found: Explained, *, title: str) -> Figure:
     is_pair = len(matrices) == 2
     figure = Figure(figsize=(WIDTH, 6.6 if is_pair else 4.6), layout="constrained")
     figure.suptitle(title, fontsize="medium")
-    grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.5)) if is_pair else None
-    spots = [grid[0, 0], grid[0, 1]] if grid is not None else [111]
+    grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.5))
+    spots = [grid[0, 0], grid[0, 1]] if is_pair else [grid[:, :]]
     kinds = ("float", "quantized")[-len(matrices) :]
     for spot, matrix, kind in zip(spots, matrices, kinds, strict=True):
         axes = figure.add_subplot(spot)
@@ -117,7 +117,7 @@ def confusion(found: Explained, *, title: str) -> Figure:
         figure.colorbar(image, ax=axes, shrink=0.8).set_label("images", fontsize="small")
         if not is_pair:
             _write_counts(axes, matrix, norm)
-    if grid is not None:
+    if is_pair:
         _difference(figure, figure.add_subplot(grid[1, :]), matrices, names)
     return figure
 

@@ -163,7 +163,7 @@ def asked(*budgets: str, **changes) -> SearchSettings:
     return SearchSettings(budgets=tuple(map(parse_budget, budgets)), **changes)
 
 
-@pytest.mark.parametrize("budget", ["size=0.5", "bitops=w4a8", "energy=0.6"])
+@pytest.mark.parametrize("budget", ["size=0.65", "bitops=w4a8", "energy=0.92"])
 def test_the_search_finds_the_best_of_all_mixes(
     budget: str, run: Path, measured: Sensitivity
 ) -> None:
