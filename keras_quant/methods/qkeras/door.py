@@ -24,15 +24,17 @@ __all__ = ["load_autoqkeras", "qkeras"]
 
 
 def load_autoqkeras() -> Any:
-    """The module of AutoQKeras, which imports a tuner and takes a second.
+    """The module of AutoQKeras, whose tuner imports another Keras, and TensorBoard for each trial.
 
     Raises:
-        MissingDependencyError: Keras Tuner is not installed.
+        MissingDependencyError: Keras Tuner or TensorBoard is not installed.
     """
     try:
         import qkeras.autoqkeras
+        import tensorboard  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            f"AutoQKeras cannot be imported ({error}): pip install keras-tuner"
+            f"AutoQKeras does not run here ({error}): "
+            "pip install keras-tuner 'keras_quant[tensorboard]'; or leave out --engine autoqkeras"
         ) from error
     return qkeras.autoqkeras
