@@ -76,12 +76,12 @@ def _panel(axes: Axes, tensor: Tensor, histogram: Histogram) -> None:
     # A level's bar holds what lies within half a step: so are bins, for both to be compared.
     before = _shares(histogram.before) * step / float(edges[1] - edges[0])
     after = _shares(histogram.after)
-    look = {"color": COLOURS[4], "label": "after: share of each level"}
+    colour, label = COLOURS[4], "after: share of each level"
     if len(levels) <= _MOST_BARS:
-        axes.bar(levels, after, width=0.7 * step, **look)
+        axes.bar(levels, after, width=0.7 * step, color=colour, label=label)
     else:
         after = np.histogram(levels, edges, weights=after)[0] * step / float(edges[1] - edges[0])
-        axes.stairs(after, edges, fill=True, **look)
+        axes.stairs(after, edges, fill=True, color=colour, label=label)
     axes.stairs(before, edges, color=COLOURS[0], linewidth=1.0, label="before: share within a step")
     if len(levels) <= _MOST_MARKED:
         zeros = np.zeros(len(levels))
