@@ -273,6 +273,7 @@ def test_the_files_are_json_that_others_can_read(run: Path, measured: Sensitivit
     assert content["format_version"] == 1 and len(content["entries"]) == 9
 
 
+@pytest.mark.slow
 def test_without_labels_distances_count_and_layers_that_are_called_twice_are_measured_too(
     tmp_path: Path,
 ) -> None:
