@@ -211,7 +211,7 @@ def maps(found: Explained, *, title: str) -> Figure:
     figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(count, 3, squeeze=False)
     layers = zip(("float", "quantized"), found.header.layer_names, strict=True)
-    heads = ["image", *(f"{kind}: {name}" for kind, name in layers)]
+    heads = ["image", *(f"{kind}\n{_short(name)}" for kind, name in layers)]
     for column, head in enumerate(heads):
         panels[0, column].set_title(head, fontsize="small")
     figure.supxlabel(
