@@ -38,17 +38,33 @@ COMMANDS = {
         "keras_quant.cli.export:export",
         "Write a run, or a .keras file, as integer files and prove that they answer the same.",
     ),
+    "anytime": (
+        "keras_quant.cli.anytime:anytime",
+        "Choose when an early answer is enough, and answer within a deadline.",
+    ),
     "check": (
         "keras_quant.cli.check:check",
         "Check an ONNX file against the rules of a target, with sources and remedies.",
     ),
+    "diagnose": (
+        "keras_quant.cli.diagnose:diagnose",
+        "Find where a quantized .tflite or .onnx file goes wrong, layer by layer, and why.",
+    ),
     "bench": (
         "keras_quant.cli.bench:bench",
-        "Measure how long files take, in turn, and say which are faster.",
+        "Measure how long files take, in turn, and say which are faster; or estimate it.",
     ),
     "import-results": (
         "keras_quant.cli.import_results:import_results",
         "Make a record of what a bundle's bench.sh measured on a board.",
+    ),
+    "boards": (
+        "keras_quant.cli.boards:boards",
+        "List Jetson boards: GPU, clocks, peaks, bandwidth, int8, DLA, JetPack.",
+    ),
+    "engine": (
+        "keras_quant.cli.engine:engine",
+        "Show the layers of a TensorRT engine: types, times, ONNX nodes, and what costs time.",
     ),
     "compare": (
         "keras_quant.cli.compare:compare",

@@ -12,8 +12,8 @@ from keras_quant.cli.runs import find, parse_conditions, paths_argument, where_o
 
 KINDS = (
     *("accuracy-bits", "accuracy-size", "accuracy-weights", "accuracy-bitops"),
-    *("accuracy-energy", "accuracy-latency", "training", "bits-of-layers"),
-    *("sensitivity", "histograms", "confusion", "maps"),
+    *("accuracy-energy", "accuracy-latency", "accuracy-estimate", "latency-bars"),
+    *("training", "bits-of-layers", "sensitivity", "histograms", "confusion", "maps"),
 )
 
 
@@ -56,6 +56,8 @@ def plot(
     accuracy-bitops   by bit operations for one image
     accuracy-energy   by energy for one image, modelled
     accuracy-latency  by latency, where kq bench or kq sweep --latency measured it
+    accuracy-estimate by the latency on a Jetson, where kq bench --estimate estimated it
+    latency-bars      latency by runtime and precision, measured, and hatched where estimated
     training          loss and accuracy by epoch
     bits-of-layers    bits of each layer's weights and inputs
     sensitivity       what each layer's kernel alone costs at few bits (kq sensitivity)

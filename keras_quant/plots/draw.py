@@ -14,6 +14,8 @@ from keras_quant.files import atomic_path, make_folder
 from keras_quant.graph.costs.cost import cost
 from keras_quant.graph.store import load_graph
 from keras_quant.plots import explained
+from keras_quant.plots.bars import latency_bars
+from keras_quant.plots.estimated import estimated_latency
 from keras_quant.plots.latency import measured_latency
 from keras_quant.plots.layers import bits_of_layers
 from keras_quant.plots.sensitivity import sensitivity_map
@@ -78,6 +80,11 @@ def _against_latency(runs: Sequence[Run], *, title: str) -> Figure:
     return score_against_cost(runs, cost=measured_latency(runs), title=title)
 
 
+def _against_estimate(runs: Sequence[Run], *, title: str) -> Figure:
+    check_alike(runs)
+    return score_against_cost(runs, cost=estimated_latency(runs), title=title)
+
+
 def _training(runs: Sequence[Run], *, title: str) -> Figure:
     return training_curves({run.name: history.read(run.path) for run in runs}, title=title)
 
@@ -115,6 +122,8 @@ KINDS: Mapping[str, Callable[..., Figure]] = {
     "accuracy-bitops": partial(_against_cost, of="bitops"),
     "accuracy-energy": partial(_against_cost, of="energy"),
     "accuracy-latency": _against_latency,
+    "accuracy-estimate": _against_estimate,
+    "latency-bars": latency_bars,
     "training": _training,
     "bits-of-layers": _layers,
     "sensitivity": _sensitivity,
