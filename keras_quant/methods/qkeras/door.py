@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import keras_quant.tf  # (first: it chooses the Keras that QKeras finds)
+import keras_quant.tf  # first: it chooses the Keras that QKeras finds
 from keras_quant.errors import MissingDependencyError
 from keras_quant.quiet import native_logs_hidden
 
@@ -27,8 +27,8 @@ __all__ = ["load_autoqkeras", "qkeras"]
 def load_autoqkeras() -> Any:
     """The module of AutoQKeras.
 
-    Its tuner asks the module `keras` which Keras it is to work with, and finds Keras 3, whose models
-    QKeras' are none of; for as long as it is imported, that name means the Keras chosen here.
+    Its tuner asks the module `keras` which Keras it is to work with, and finds Keras 3, of which
+    models of QKeras' layers are none; while it is imported, that name means the Keras chosen here.
 
     Raises:
         MissingDependencyError: Keras Tuner is not installed, or TensorBoard, which it imports for
