@@ -67,7 +67,8 @@ def try_mixes(
     given = keras.models.clone_model(model)
     given.set_weights(model.get_weights())
     given.compile(
-        keras.optimizers.Adam(1e-3),
+        # Trials share it, and the other Adam learns for variables that it knew at first alone.
+        keras.optimizers.legacy.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

@@ -27,7 +27,6 @@ def test_without_what_its_tuner_needs_it_says_so(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 def test_each_trial_is_a_mix_of_the_widths_and_qkeras_is_as_it_was() -> None:
-    pytest.importorskip("keras_tuner")
     pytest.importorskip("tensorboard")
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((8, 8, 1), name="image")
