@@ -76,6 +76,7 @@ def try_mixes(
     with tempfile.TemporaryDirectory() as folder, _loadable(), contextlib.redirect_stdout(said):
         search = load_autoqkeras().AutoQKeras(
             given,
+            metrics=["accuracy"],
             output_dir=folder,
             goal=_GOAL,
             quantization_config={"kernel": kernels, "bias": _WIDE, "activation": {}, "linear": {}},
