@@ -16,7 +16,9 @@ class Progress:
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False)
+        self._console = Console(
+            stderr=True, quiet=quiet, highlight=False, emoji=False, force_jupyter=False
+        )
 
     def say(self, text: str) -> None:
         """Writes one line."""
