@@ -31,6 +31,14 @@ class KeptOnDisk(Kept):
     def __init__(self, run: Path, key: str) -> None:
         self._folder = run / FOLDER_NAME / key
 
+    @property
+    def is_of_others(self) -> bool:
+        """Whether there are findings, and none of this key."""
+        try:
+            return not self._folder.exists() and any(self._folder.parent.iterdir())
+        except OSError:
+            return False
+
     def known(self, names: Sequence[str]) -> Mapping[str, Finding] | None:
         """Those of all of some layers; None where there are none, or the file is damaged."""
         try:

@@ -178,6 +178,8 @@ def repaired(
     if folder is not None and remedies.is_learned:
         settings = {"rounding": remedies.rounding, **asdict(remedies.learning)}
         kept = KeptOnDisk(folder, key_of(model, x, settings))
+        if kept.is_of_others:
+            progress.say("what was kept is of other bits, images or versions: learned anew")
     total = sum(1 for spec in plan.weights.values() if not spec.is_float)
     what = "rounding kernels and correcting" if remedies.rounding != "nearest" else "correcting"
     how = "block by block" if remedies.rounding == "blocks" else "layer by layer"

@@ -41,6 +41,9 @@ def test_findings_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_other_keys_other_layers_and_damaged_files_are_not_found(tmp_path: Path) -> None:
     KeptOnDisk(tmp_path, "key").keep({"a": FINDING})
     assert KeptOnDisk(tmp_path, "other").known(["a"]) is None
+    assert KeptOnDisk(tmp_path, "other").is_of_others
+    assert not KeptOnDisk(tmp_path, "key").is_of_others
+    assert not KeptOnDisk(tmp_path / "empty", "key").is_of_others
     assert KeptOnDisk(tmp_path, "key").known(["b"]) is None
     (file,) = (tmp_path / "rounding" / "key").iterdir()
     file.write_bytes(file.read_bytes()[:-30])
@@ -79,6 +82,7 @@ class StopsAtSecond(KeptOnDisk):
         super().keep(findings)
 
 
+@pytest.mark.slow
 def test_a_walk_that_was_stopped_goes_on_to_what_it_would_have_ended_in(tmp_path: Path) -> None:
     source = net()
     how = {"rounding": "adaround", "learning": Learning(steps=20)}

@@ -123,7 +123,8 @@ def reconstruct(
             restored += len(findings)
         rounded += [name for name, found in findings.items() if found.weight is not None]
         walk.leave(unit)
-        gc.collect()  # traced functions hold what they were made of in circles
+        if rounding in LEARNED:
+            gc.collect()  # traced functions hold what they were made of in circles
         done += len(unit.kernels)
     kernels = [name for name, spec in plan.weights.items() if not spec.is_float]
     nearest = [name for name in kernels if name not in rounded] if rounding != "nearest" else []
