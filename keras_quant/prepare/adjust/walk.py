@@ -7,7 +7,7 @@ then: so what is changed in one of them is known to all that follow.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +120,25 @@ class Walk:
         while name not in self._plain:
             name = self._calls[name].inputs[0]
         return name
+
+
+def walk(
+    plan: Plan,
+    source: keras.Model,
+    model: keras.Model,
+    images: Sequence[np.ndarray],
+    visit: Callable[[Site], None],
+) -> None:
+    """Visits the layers with rounded kernels, in order; those that are called once.
+
+    Args:
+        model: wrapped, with the plan's names; its weights are the visitor's to change.
+        images: float32 for each input, as the model takes them; see `walked_images`.
+    """
+    found = Walk(plan, source, model, images)
+    for unit in found.units:
+        visit(found.site(unit.kernels[0]))
+        found.leave(unit)
 
 
 def rounded_sites(plan: Plan) -> tuple[Operation, ...]:

@@ -22,7 +22,7 @@ from keras_quant.prepare import plan  # noqa: E402
 from keras_quant.prepare.adjust.correct_bias import kernel_inputs, kernel_of_layer  # noqa: E402
 from keras_quant.prepare.adjust.patches import as_kernel, as_rows, draw, moments  # noqa: E402
 from keras_quant.prepare.adjust.reconstruct import Reconstructed, reconstruct  # noqa: E402
-from keras_quant.prepare.adjust.walk import Site, Walk  # noqa: E402
+from keras_quant.prepare.adjust.walk import Site, walk  # noqa: E402
 from keras_quant.schemes.bits import freed, scheme_from_bits  # noqa: E402
 from keras_quant.schemes.scheme import QuantSpec  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
@@ -170,16 +170,16 @@ def test_answers_come_nearer_with_each_remedy() -> None:
 def test_walk_gives_what_the_layers_before_put_out_by_then() -> None:
     source = net()
     planned, model = quantized(source, "w3a8")
-    walk, seen = Walk(planned, source, model, [X]), {}
-    for unit in walk.units:
-        (name,) = unit.kernels
-        site = walk.site(name)
-        seen[name] = site
-        if name == "conv1":
+    seen = []
+
+    def visit(site: Site) -> None:
+        seen.append((site.layer.name, site.read, site.wanted))
+        if site.layer.name == "conv1":
             site.layer.kernel.assign(0 * site.layer.kernel)
-        walk.leave(unit)
-    assert list(seen) == ["conv1", "conv2", "logits"]
+
+    walk(planned, source, model, [X], visit)
+    assert [name for name, _, _ in seen] == ["conv1", "conv2", "logits"]
     inner = keras.Model(model.inputs, model.get_layer("conv2").input)
-    np.testing.assert_allclose(seen["conv2"].read, inner(X), atol=1e-6)
+    np.testing.assert_allclose(seen[1][1], inner(X), atol=1e-6)
     wanted = keras.Model(source.inputs, source.get_layer("conv2").output)
-    np.testing.assert_allclose(seen["conv2"].wanted, wanted(X), atol=1e-5)
+    np.testing.assert_allclose(seen[1][2], wanted(X), atol=1e-5)
