@@ -65,7 +65,7 @@ OURS: dict[str, tuple[str, Remedies]] = {
     ),
     "--rounding adaround": ("least_squares", Remedies(rounding="adaround")),
     "--rounding blocks": ("least_squares", Remedies(rounding="blocks")),
-    "--rounding blocks --drop 0.5": (
+    "--rounding blocks --qdrop 0.5": (
         "least_squares",
         Remedies(rounding="blocks", learning=DROPPED),
     ),

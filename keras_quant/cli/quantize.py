@@ -24,7 +24,7 @@ DEFAULT_BITS = "w8a8"
 # Options that are fields of QuantizeSettings as they are.
 _FIELDS = (
     *("source", "parent", "dataset", "preprocess", "method", "calibrator", "images"),
-    *("statistics", "trust", "equalize", "rounding", "bias", "rounding_steps", "drop", "seed"),
+    *("statistics", "trust", "equalize", "rounding", "bias", "rounding_steps", "qdrop", "seed"),
     *("max_drop", "data", "absorb", "reestimate_norms"),
 )
 
@@ -81,7 +81,7 @@ _FIELDS = (
     help="Of each layer or block, if learned [default: 1000].",
 )
 @click.option(
-    "--drop",
+    "--qdrop",
     default=0.0,
     show_default=True,
     help="Share of values taken unrounded while rounding is learned, as QDrop's 0.5.",

@@ -37,13 +37,13 @@ class Limited:
         model: quantized.
         scheme: that it has.
         lifts: the layers that were left at 8 bits, in order.
-        drop: what it is short of the float model in points, on the images held out.
+        lost: points that it is short of the float model, on the images held out.
     """
 
     model: keras.Model
     scheme: Scheme
     lifts: tuple[Lift, ...]
-    drop: float
+    lost: float
 
 
 def limit_drop(
@@ -74,32 +74,32 @@ def limit_drop(
     """
     judge = _Judge(source, dataset)
     model = fit(scheme)
-    drop = judge.drop(model)
-    progress.say(f"{judge.what}: {drop:.2f} points lost, {most:g} are allowed")
+    lost = judge.lost(model)
+    progress.say(f"{judge.what}: {lost:.2f} points lost, {most:g} are allowed")
     lifts: list[Lift] = []
     waiting: list[str] | None = None
-    while drop > most:
+    while lost > most:
         if waiting is None:
             waiting = _worst_first(source, scheme, dataset, sketch, progress)
         if not waiting:
             raise AccuracyError(
-                f"{drop:.2f} points are lost ({judge.what}) with all layers at {WIDE} bits, where "
+                f"{lost:.2f} points are lost ({judge.what}) with all layers at {WIDE} bits, where "
                 f"--max-drop allows {most:g}; allow more, or try --rounding blocks and --equalize "
                 "activations"
             )
         name = waiting.pop(0)
         scheme = _lifted(source, scheme, [name])
-        model, before = fit(scheme), drop
-        drop = judge.drop(model)
-        lifts.append(Lift(layer=name, before=before, after=drop))
-        progress.say(f"{name} to {WIDE} bits: from {before:.2f} to {drop:.2f} points lost")
-    return Limited(model=model, scheme=scheme, lifts=tuple(lifts), drop=drop)
+        model, before = fit(scheme), lost
+        lost = judge.lost(model)
+        lifts.append(Lift(layer=name, before=before, after=lost))
+        progress.say(f"{name} to {WIDE} bits: from {before:.2f} to {lost:.2f} points lost")
+    return Limited(model=model, scheme=scheme, lifts=tuple(lifts), lost=lost)
 
 
 def as_asked(record: RunRecord) -> RunRecord:
     """A record without what `limit_drop` has added: the scheme before any layer was lifted."""
     quantization = record.quantization
-    if quantization is None or quantization.drop is None:
+    if quantization is None or quantization.lost is None:
         return record
     rules = record.scheme["rules"]
     own = str(record.scheme["name"]).removesuffix(_SUFFIX)
@@ -107,7 +107,7 @@ def as_asked(record: RunRecord) -> RunRecord:
     return dataclasses.replace(
         record,
         scheme={**record.scheme, **before},
-        quantization=dataclasses.replace(quantization, lifts=(), drop=None),
+        quantization=dataclasses.replace(quantization, lifts=(), lost=None),
     )
 
 
@@ -130,7 +130,7 @@ class _Judge:
         kind = "accuracy" if dataset.has_labels else "agreement"
         self.what = f"{kind} on {len(self._images):,} training images that were held out"
 
-    def drop(self, model: keras.Model) -> float:
+    def lost(self, model: keras.Model) -> float:
         """Points that a model loses."""
         found = _best(model, self._dataset, self._images)
         if not self._dataset.has_labels:

@@ -185,7 +185,7 @@ def _fitted(
     )
     write_text(folder.scheme, scheme_to_yaml(found.scheme))
     assert record.quantization is not None
-    quantization = dataclasses.replace(record.quantization, lifts=found.lifts, drop=found.drop)
+    quantization = dataclasses.replace(record.quantization, lifts=found.lifts, lost=found.lost)
     return found.model, dataclasses.replace(
         record, scheme=scheme_to_dict(found.scheme), quantization=quantization
     )

@@ -40,7 +40,7 @@ class QuantizeSettings:
         trust: load a Keras file that holds code.
         equalize, rounding, bias: see `jobs.remedies`.
         rounding_steps: for each layer or block whose rounding is learned; None means the default.
-        drop: see `prepare.adjust.learn.Learning`.
+        qdrop: see `drop` of `prepare.adjust.learn.Learning`.
         seed: of what learned rounding draws.
         max_drop: points that may be lost against the float model, see `jobs.limited_drop`; None
             means any number.
@@ -64,7 +64,7 @@ class QuantizeSettings:
     rounding: str = DEFAULTS.rounding
     bias: str = DEFAULTS.bias
     rounding_steps: int | None = None
-    drop: float = DEFAULTS.learning.drop
+    qdrop: float = DEFAULTS.learning.drop
     seed: int = DEFAULTS.learning.seed
     max_drop: float | None = None
     data: str = DATA[0]
@@ -81,7 +81,7 @@ class QuantizeSettings:
             bias=self.bias,
             learning=Learning(
                 steps=DEFAULTS.learning.steps if given is None else given,
-                drop=self.drop,
+                drop=self.qdrop,
                 seed=self.seed,
             ),
         )

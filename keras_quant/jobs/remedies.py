@@ -79,11 +79,11 @@ class Remedies:
         if self.learning.steps < 1:
             found.append(f"--rounding-steps is {self.learning.steps}; 1 or more is allowed")
         if not 0 <= self.learning.drop < 1:
-            found.append(f"--drop is {self.learning.drop:g}; 0 up to, but not, 1 is allowed")
+            found.append(f"--qdrop is {self.learning.drop:g}; 0 up to, but not, 1 is allowed")
         asked = replace(self.learning, seed=Learning().seed) != Learning()
         if asked and not self.is_learned and self.rounding in ROUNDINGS:
             found.append(
-                f"--rounding-steps and --drop are for --rounding {' or '.join(LEARNED)}; this is "
+                f"--rounding-steps and --qdrop are for --rounding {' or '.join(LEARNED)}; this is "
                 f"{self.rounding}"
             )
         return found

@@ -194,7 +194,7 @@ class QuantizationRecord:
         max_drop: points that might be lost; None where nobody asked.
         held_out: validation images on which that was measured, taken from the training images.
         lifts: the layers that were left at 8 bits for it, in order.
-        drop: points that were lost in the end, on the same images.
+        lost: points that were lost in the end, on the same images.
     """
 
     source: str
@@ -213,7 +213,7 @@ class QuantizationRecord:
     max_drop: float | None = None
     held_out: int = 0
     lifts: tuple[Lift, ...] = ()
-    drop: float | None = None
+    lost: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

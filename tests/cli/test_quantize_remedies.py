@@ -29,7 +29,7 @@ LEARNED = ("--rounding-steps", "20")
 REMEDIES: dict[str, tuple[tuple[str, ...], str]] = {
     "adaround": (("--bits", "w4a8", "--rounding", "adaround", *LEARNED), "layer by layer"),
     "blocks": (
-        ("--bits", "w4a4", "--rounding", "blocks", "--drop", "0.5", *LEARNED),
+        ("--bits", "w4a4", "--rounding", "blocks", "--qdrop", "0.5", *LEARNED),
         "block by block",
     ),
     "max-drop": (("--bits", "w2a8", "--max-drop", "2"), "to 8 bits: from"),
@@ -88,7 +88,7 @@ def test_files_are_proven_after_each_remedy(net: Path, tmp_path: Path, remedy: s
     assert not (tmp_path / "run" / "rounding").exists()
     quantization = content["record"]["quantization"]
     if remedy == "max-drop":
-        assert quantization["drop"] <= 2 and quantization["held_out"] > 0
+        assert quantization["lost"] <= 2 and quantization["held_out"] > 0
         names = [lift["layer"] for lift in quantization["lifts"]]
         rules = content["record"]["scheme"]["rules"]
         assert names and [rule["match"] for rule in rules[-len(names) :]] == names
@@ -112,7 +112,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     assert (tmp_path / "run" / "rounding").is_dir()
     refused = kq("quantize", net, *wanted)
     assert refused.exit_code == FAILED and "--resume to go on with it" in refused.stderr
-    other = kq("quantize", net, *wanted, "--drop", "0.5", "--resume")
+    other = kq("quantize", net, *wanted, "--qdrop", "0.5", "--resume")
     assert other.exit_code == FAILED and "these differ: quantization" in other.stderr
     result = kq("quantize", net, *wanted, "--resume")
     assert result.exit_code == DONE, result.output
@@ -128,8 +128,8 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     ("options", "texts"),
     [
         (("--rounding", "adaround", "--rounding-steps", "0"), ["--rounding-steps is 0"]),
-        (("--rounding", "blocks", "--drop", "1"), ["--drop is 1; 0 up to, but not, 1"]),
-        (("--drop", "0.5"), ["are for --rounding adaround or blocks; this is nearest"]),
+        (("--rounding", "blocks", "--qdrop", "1"), ["--qdrop is 1; 0 up to, but not, 1"]),
+        (("--qdrop", "0.5"), ["are for --rounding adaround or blocks; this is nearest"]),
         (("--max-drop", "-1"), ["--max-drop is -1 points"]),
         (("--data", "non"), ["close names: none"]),
         (

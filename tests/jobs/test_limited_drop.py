@@ -85,7 +85,7 @@ def test_the_worst_layers_are_lifted_until_little_is_lost() -> None:
     found = limited(60.0)
     assert [lift.layer for lift in found.lifts] == ["b", "c"]
     before, after = [lift.before for lift in found.lifts], [lift.after for lift in found.lifts]
-    assert before[0] == 75.0 and before[1] == after[0] and after[1] == found.drop <= 60
+    assert before[0] == 75.0 and before[1] == after[0] and after[1] == found.lost <= 60
     weights = plan(source(), found.scheme).weights
     assert {name: spec.bits for name, spec in weights.items()} == {"a": 4, "b": 8, "c": 8}
     assert found.scheme.name == SCHEME.name + "+lifted"
@@ -105,14 +105,14 @@ def test_a_record_tells_what_was_asked_for() -> None:
     ended = dataclasses.replace(
         begun,
         scheme=scheme_to_dict(found.scheme),
-        quantization=dataclasses.replace(quantization, lifts=found.lifts, drop=found.drop),
+        quantization=dataclasses.replace(quantization, lifts=found.lifts, lost=found.lost),
     )
     assert as_asked(ended) == begun and as_asked(begun) == begun
 
 
 def test_without_labels_other_answers_are_counted() -> None:
-    assert limited(0.0, has_labels=False).drop == 0.0
-    assert limited(80.0, has_labels=False).drop == 75.0
+    assert limited(0.0, has_labels=False).lost == 0.0
+    assert limited(80.0, has_labels=False).lost == 75.0
 
 
 def test_what_8_bits_do_not_mend_is_an_error_with_its_own_exit_code() -> None:
