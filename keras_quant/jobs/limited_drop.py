@@ -116,9 +116,8 @@ class _Judge:
 
     def __init__(self, source: keras.Model, dataset: Dataset) -> None:
         several = len(source.inputs) > 1 or len(source.outputs) > 1
-        shape = source.output_shape if not several else ()
-        classes = dataset.num_classes if dataset.has_labels else shape[-1:] and shape[-1]
-        if shape != (None, classes):
+        shape = [] if several else list(source.output_shape)[1:]
+        if len(shape) != 1 or (dataset.has_labels and shape[0] != dataset.num_classes):
             raise UsageError(
                 "--max-drop is for models with one input and one output that tells classes apart; "
                 "leave it out"
@@ -140,7 +139,7 @@ class _Judge:
 
 
 def _best(model: keras.Model, dataset: Dataset, images: Split) -> np.ndarray:
-    return _answers(model, dataset, images.x).argmax(axis=1)
+    return np.asarray(_answers(model, dataset, images.x).argmax(axis=1))
 
 
 def _answers(model: keras.Model, dataset: Dataset, images: np.ndarray) -> np.ndarray:

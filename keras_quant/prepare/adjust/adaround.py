@@ -240,20 +240,16 @@ def round_block(
         answer = _answer(unit, x, parts, dict(zip(names, codes, strict=True)), drop)
         return tf.reduce_mean(tf.square(answer - y))
 
-    def error_of_all(codes: Sequence[tf.Tensor]) -> tf.Tensor:
-        total = tf.constant(0.0)
-        for start in tf.range(starts):
-            at = start * size
-            total += error_of(read[at : at + size], wanted[at : at + size], codes, _keep)
-        return total / tf.cast(starts, tf.float32)
+    def mean_error(codes: Sequence[tf.Tensor]) -> float:
+        slices = [slice(start * size, (start + 1) * size) for start in range(starts)]
+        return float(np.mean([error_of(read[at], wanted[at], codes, _keep) for at in slices]))
 
     def constants(found: Sequence[Array]) -> list[tf.Tensor]:
         return [tf.constant(codes, tf.float32) for codes in found]
 
     with fused_kernels():
-        mean_error = tf.function(error_of_all)
         first = mean_error(constants([part.begin.codes for part in parts.values()]))
-        usual = tf.maximum(first, TINY)
+        usual = max(first, TINY)
 
         def error(step: tf.Tensor, codes: Sequence[tf.Tensor]) -> tf.Tensor:
             at = (step % starts) * size
@@ -265,7 +261,7 @@ def round_block(
 
         learn(kernels, error, learning, on_share)
         found = [kernel.hard() for kernel in kernels]
-        better = bool(mean_error(constants(found)) < first)
+        better = mean_error(constants(found)) < first
     return {
         name: Rounded(codes=codes, scale=part.begin.scale) if better else part.begin
         for (name, part), codes in zip(parts.items(), found, strict=True)

@@ -64,7 +64,9 @@ def learn(
                 loss = found + is_on * WEIGHT * loose
             optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
-    take = tf.function(take_steps)
+    number = tf.TensorSpec((), tf.int32)
+    # Concrete: TensorFlow warns of functions that are traced anew for each layer, as this one is.
+    take = tf.function(take_steps).get_concrete_function(number, number)
     for begin in range(0, learning.steps, CHUNK):
         end = min(begin + CHUNK, learning.steps)
         take(tf.constant(begin), tf.constant(end))
