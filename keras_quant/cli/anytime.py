@@ -177,7 +177,7 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
             _cost(one.cost, record.cost),
             as_share(one.validation_accuracy),
             as_share(one.test_accuracy),
-            None if place == len(record.exits) else f"{record.thresholds[place - 1]:.4f}",
+            None if place == len(record.exits) else _threshold(record.thresholds[place - 1]),
             as_share(record.test.exit_shares[place - 1]),
         )
         for place, one in enumerate(record.exits, start=1)
@@ -194,7 +194,7 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
                 one.images,
                 as_share(one.accuracy),
                 _cost(one.mean_cost, record.cost),
-                f"1/{whole / one.mean_cost:.2f}",
+                as_share(one.mean_cost / whole),
             )
             for one in (record.validation, record.test)
         ],
@@ -205,12 +205,16 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
             (
                 _cost(one.mean_cost, record.cost),
                 as_share(one.accuracy),
-                ", ".join(f"{threshold:.4f}" for threshold in one.thresholds),
+                ", ".join(map(_threshold, one.thresholds)),
             )
             for one in record.budgets[:: max(1, len(record.budgets) // 8)]
         ],
     )
-    note(f"wrote {run / 'exits.json'}; a threshold of 2 is never reached")
+    note(f"wrote {run / 'exits.json'}")
+
+
+def _threshold(value: float) -> str:
+    return f"{value:.4f}" if value <= 1 else "never"  # sureness is 1 at most
 
 
 def _cost(value: float, unit: str) -> str:
