@@ -20,8 +20,8 @@ def _probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def _by_entropy(probabilities: np.ndarray) -> np.ndarray:
-    # BranchyNet, Teerapittayanon et al. 2016, eq. 3: there an image exits where the entropy is
-    # below a threshold; divided by that of equal shares and taken from 1, it is a sureness.
+    # BranchyNet, Teerapittayanon et al. 2016, section III: there an image exits where the entropy
+    # is below a threshold; divided by that of equal shares and taken from 1, it is a sureness.
     logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
     sureness: np.ndarray = 1 + (probabilities * logs).sum(-1) / np.log(probabilities.shape[-1])
     return sureness
@@ -34,7 +34,7 @@ def _by_margin(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _by_maximum(probabilities: np.ndarray) -> np.ndarray:
-    # MSDNet, Huang et al. 2018, section 5: the largest softmax probability.
+    # As MSDNet has it, Huang et al. 2018.
     maximum: np.ndarray = probabilities.max(axis=-1)
     return maximum
 

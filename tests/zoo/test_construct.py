@@ -12,14 +12,16 @@ from keras_quant.zoo import MODELS, build
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.tf import keras  # noqa: E402
+from keras_quant.tf import keras, tf  # noqa: E402
 
 SUPPORTED_LAYERS = {
     "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Conv2D", "Dense",
     "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer",
     "MaxPooling2D", "ReLU", "Softmax", "ZeroPadding2D",
 }  # fmt: skip
-SMALL = [name for name in MODELS if name not in ("resnet32", "resnet56", "resnet34", "resnet50")]
+LARGE = ("resnet32", "resnet56", "resnet34", "resnet50", "b_resnet")
+SMALL = [name for name in MODELS if name not in LARGE]
+EARLY_EXITS = {"b_lenet": 1, "b_alexnet": 2, "b_resnet": 2}
 CIFAR, IMAGENET = ((32, 32, 3), 10), ((224, 224, 3), 1000)
 # What the papers that count parameters count them at.
 SIZES = {
@@ -31,7 +33,8 @@ SIZES = {
 @functools.cache
 def built(name: str) -> keras.Model:
     """A model for the images and classes of its paper, or for small grey images."""
-    return build(name, *SIZES.get(name, ((28, 28, 1), 7)))
+    options = {"blocks": 2} if name == "b_resnet" else {}
+    return build(name, *SIZES.get(name, ((28, 28, 1), 7)), **options)
 
 
 @pytest.fixture(params=MODELS)
@@ -42,9 +45,13 @@ def model(request: pytest.FixtureRequest) -> keras.Model:
 def test_every_model_maps_images_to_logits(model: keras.Model) -> None:
     assert model.name in MODELS
     shape, classes = SIZES.get(model.name, ((28, 28, 1), 7))
-    assert model.input_shape == (None, *shape) and model.output_shape == (None, classes)
-    head = model.layers[-1]
-    assert head.name == "logits" and head.activation is keras.activations.linear
+    early = EARLY_EXITS.get(model.name, 0)
+    assert model.input_shape == (None, *shape)
+    assert [tuple(output.shape) for output in model.outputs] == [(None, classes)] * (early + 1)
+    names = [*(f"exit{number}_logits" for number in range(1, early + 1)), "logits"]
+    assert model.output_names == names
+    for name in names:
+        assert model.get_layer(name).activation is keras.activations.linear
 
 
 def test_every_model_has_supported_layers_alone(model: keras.Model) -> None:
@@ -71,7 +78,8 @@ def test_convolution_has_a_bias_only_where_no_batch_norm_follows(model: keras.Mo
 def test_smallest_image_gives_finite_logits(name: str) -> None:
     size = max(MODELS[name].min_size, 8)
     x = np.random.default_rng(0).random((2, size, size, 1), np.float32)
-    assert np.isfinite(build(name, (size, size, 1), 10)(x).numpy()).all()
+    answers = tf.nest.flatten(build(name, (size, size, 1), 10)(x))
+    assert all(np.isfinite(answer.numpy()).all() for answer in answers)
 
 
 def count_millions(model: keras.Model) -> float:
