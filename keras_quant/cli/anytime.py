@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,6 +168,43 @@ def run_command(
         print_json(done)
         return
     _print_answers(run, done)
+
+
+@anytime.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", default="tflite", show_default=True, help="Of the files.")
+@click.option("--dataset", help="Images with labels [default: those of the first run].")
+@json_option
+def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool) -> None:
+    """Judge the exported files of several runs as one net, beside each by itself.
+
+    Their answers are put together by the mean of probabilities, the mean of logits, and by votes.
+
+    \b
+    Example:
+      kq anytime ensemble models/seed0 models/seed1 models/seed2
+    """
+    from keras_quant.jobs.ensembles import ensemble as judge
+    from keras_quant.runs.progress import Progress
+
+    done = judge(runs, form=form, dataset=dataset, progress=Progress())
+    if as_json:
+        print_json(done)
+        return
+    members = [
+        (one.run, one.scheme, f"{one.size_bytes / 1e3:,.1f}", as_share(one.accuracy))
+        for one in done.members
+    ]
+    together = [
+        (f"all, {fusion}", None, f"{done.size_bytes / 1e3:,.1f}", as_share(accuracy))
+        for fusion, accuracy in done.accuracies.items()
+    ]
+    title = f"{done.images:,} test images"
+    print_table(("net", "scheme", "kB", "accuracy"), [*members, *together], title=title)
+    note(
+        f"two members differ on {done.disagreement:.2%} of the images on average; one or more is "
+        f"right on {done.any_right:.2%}"
+    )
 
 
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:
