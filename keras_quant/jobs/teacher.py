@@ -17,13 +17,15 @@ from keras_quant.preprocessing import describe
 from keras_quant.tf import keras, tf
 
 Teacher = Callable[..., Any]
-"""Gives (batch, classes) logits of images; is called as a Keras model is."""
+"""Gives (batch, classes) logits of images, maybe several; is called as a Keras model is."""
 
 SMALLEST_SHARE = 1e-30  # a softmax may round to 0, which has no logarithm
 
 
 def load_teacher(path: Path, dataset: Dataset) -> Teacher:
     """Loads a teacher: a run's folder, or a Keras file of version 2 or 3.
+
+    Of one with early exits the last answers are learned.
 
     Probabilities stand for their logarithms, which are logits with the same softmax.
 
@@ -40,10 +42,11 @@ def load_teacher(path: Path, dataset: Dataset) -> Teacher:
     file = path if is_keras_model(path) else runs.model_of(path)
     model = load_model(file)
     check_takes(file, model, dataset)
-    if len(model.outputs) != 1 or model.output_shape != (None, dataset.num_classes):
+    shapes = [tuple(output.shape[1:]) for output in model.outputs]
+    if set(shapes) != {(dataset.num_classes,)}:
         raise UsageError(
-            f"--distill {path}: the teacher puts out {model.output_shape}; one output of "
-            f"{dataset.num_classes} classes is needed, as dataset {dataset.name} has"
+            f"--distill {path}: the teacher puts out {model.output_shape}; {dataset.num_classes} "
+            f"classes are needed, as dataset {dataset.name} has"
         )
     _check_pixels(path, dataset)
     return _of_probabilities(model) if _puts_out_probabilities(model) else model
@@ -60,13 +63,14 @@ def _check_pixels(path: Path, dataset: Dataset) -> None:
 
 
 def _puts_out_probabilities(model: keras.Model) -> bool:
-    last = model.layers[-1]
+    last = model.get_layer(model.output_names[-1])
     softmax = (keras.activations.softmax, tf.nn.softmax)
     return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in softmax
 
 
 def _of_probabilities(model: keras.Model) -> Teacher:
     def logits(x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return tf.math.log(tf.maximum(model(x, training=training), SMALLEST_SHARE))
+        answers = tf.nest.flatten(model(x, training=training))
+        return tf.math.log(tf.maximum(answers[-1], SMALLEST_SHARE))
 
     return logits

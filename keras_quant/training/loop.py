@@ -197,7 +197,7 @@ class _Outputs:
     Attributes:
         tasks: see `model.tasks`.
         weights: of their losses.
-        distill: share of a teacher's answers in the loss of an only output.
+        distill: share of a teacher's answers in the loss of each output, all of classes.
     """
 
     tasks: tuple[str, ...]
@@ -217,8 +217,12 @@ class _Outputs:
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         if self.distill:
-            loss, part = distill.distilled_loss(self.distill), distill.accuracy
-            model.compile(optimizer, loss=loss, metrics=[_named(part)])
+            model.compile(
+                optimizer,
+                loss=[distill.distilled_loss(self.distill) for _ in self.tasks],
+                loss_weights=list(self.weights),
+                metrics=[[_named(distill.accuracy)] for _ in self.tasks],
+            )
             return
         objectives = [OBJECTIVES[task] for task in self.tasks]
         model.compile(
@@ -261,6 +265,8 @@ def _epoch(
     examples = batches(epoch)
     if teacher is not None:
         examples = distill.with_answers(examples, teacher)
+        if len(outputs.tasks) > 1:
+            examples = examples.map(lambda x, targets: (x, (targets,) * len(outputs.tasks)))
     elif outputs.tasks != (CLASSIFICATION,):
         examples = examples.map(lambda x, y: (x, tuple(outputs.targets(x, y))))
     with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():
