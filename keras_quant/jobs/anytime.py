@@ -232,12 +232,13 @@ def run_anytime(
     shown = data.test.x[: count or None]
     if not len(shown):
         raise DataError(f"{data.name}: there are no test images to answer")
-    times = profile(opened.loaded, opened.inputs(shown[:1]))
+    rule = chosen.rule if chosen else "entropy"
+    times = profile(opened.loaded, opened.inputs(shown[:1]), rule=rule)
     runner = AnytimeRunner(
         opened.loaded,
         deadline_ms=deadline_ms,
         expected_ms=[one.p99_ms for one in times],
-        rule=chosen.rule if chosen else "entropy",
+        rule=rule,
         thresholds=chosen.thresholds if chosen else None,
     )
     answers: list[Answer] = []
