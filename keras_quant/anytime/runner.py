@@ -20,6 +20,7 @@ from keras_quant.runners import Runner
 from keras_quant.runs.stages import Port, StageFile
 
 MS = 1e3
+SMALLEST_SHARE = np.float32(1e-30)  # a softmax may round to 0, which has no logarithm
 SURE, DEADLINE, INTERRUPTED, LAST = "sure", "deadline", "interrupted", "last"
 
 Clock = Callable[[], float]
@@ -34,17 +35,24 @@ class LoadedStage:
         runner: takes and gives codes as the file stores them.
         inputs: names of what it takes.
         answer: the output that holds one number a class.
+        probabilities: whether these are; their logarithms are logits of the same softmax.
     """
 
     runner: Runner
     inputs: tuple[str, ...]
     answer: Port
+    probabilities: bool = False
 
     @classmethod
     def of(cls, file: StageFile, runner: Runner) -> LoadedStage:
         """A stage as its record describes it."""
         answer = next(port for port in file.outputs if port.name == file.answer)
-        return cls(runner=runner, inputs=tuple(port.name for port in file.inputs), answer=answer)
+        return cls(
+            runner=runner,
+            inputs=tuple(port.name for port in file.inputs),
+            answer=answer,
+            probabilities=file.probabilities,
+        )
 
     def run(self, known: dict[str, np.ndarray]) -> np.ndarray:
         """Computes the stage; what it gives is put beside what is known.
@@ -53,10 +61,10 @@ class LoadedStage:
         """
         known |= self.runner.run({name: known[name] for name in self.inputs})
         stored, answer = known[self.answer.name], self.answer
-        if answer.scale is None:
-            return np.asarray(stored, np.float32)
-        levels = stored.astype(np.float32) - np.float32(answer.zero_point or 0)
-        return np.asarray(levels * np.float32(answer.scale), np.float32)
+        values = np.asarray(stored, np.float32)
+        if answer.scale is not None:
+            values = (values - np.float32(answer.zero_point or 0)) * np.float32(answer.scale)
+        return np.log(np.maximum(values, SMALLEST_SHARE)) if self.probabilities else values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -43,9 +43,15 @@ if TYPE_CHECKING:
 @click.option("--input", "input_type", help="tflite: float (the default), int8, or uint8 pixels.")
 @click.option("--head", help="tflite: float logits (the default), or int8 ones.")
 @click.option("--batch", help="tflite: images a call, or dynamic (the default).")
-@click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
+@click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.13, 10.16, 11.4.")
 @click.option("--board", help=f"tensorrt: Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, default=None, help="tensorrt: for the board's DLA.")
+@click.option(
+    "--fp16",
+    is_flag=True,
+    default=None,
+    help="tensorrt: a file of floats for fp16, also where the board has int8.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that are not of an export.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option

@@ -21,8 +21,15 @@ DEFAULT_BITS = "4"
 # Options that are fields of TrainSettings as they are.
 _FIELDS = (
     *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
-    *("augment", "patience", "precision", "parent", "tensorboard"),
-    *("preprocess", "threads", "accumulate", "freeze_oscillations", "reestimate_norms"),
+    *("augment", "patience", "precision", "parent", "tensorboard", "trust"),
+    *(
+        "preprocess",
+        "threads",
+        "accumulate",
+        "freeze_oscillations",
+        "keep_zeros",
+        "reestimate_norms",
+    ),
 )
 DEFAULT_SHARE = 0.9
 

@@ -9,8 +9,11 @@ from typing import Any
 from keras_quant import runs
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, RunError, UsageError
+from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.preprocess import without_labels
 from keras_quant.model.files import load_model
+from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.suffixes import is_keras_model
 from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name, variables_by_name
 from keras_quant.model.user import build_from_file
@@ -21,20 +24,27 @@ from keras_quant.zoo import build
 from keras_quant.zoo.exits import add_exits
 
 
+def is_file(name: str) -> bool:
+    """Whether a model's name is that of a Keras file or a SavedModel, which has weights."""
+    return is_keras_model(Path(name))
+
+
 def build_float(
     name: str,
     options: Mapping[str, Any],
     dataset: Dataset,
     parent: Path | None,
     *,
+    trust: bool = False,
     exits: Sequence[str] = (),
 ) -> keras.Model:
     """Builds a float model, with the parent's weights where there is one.
 
     Args:
-        name: of the zoo, or "FILE.py:FUNCTION".
+        name: of the zoo, "FILE.py:FUNCTION", or a Keras file, whose weights it has.
         options: of a model of the zoo.
         parent: a run's folder; one without exits gives all weights but theirs.
+        trust: load a Keras file that holds code.
         exits: names of layers that an early exit hangs on, see `zoo.exits`.
     Raises:
         UsageError, ModelError: there is no such model or layer, or it does not fit the data.
@@ -42,12 +52,14 @@ def build_float(
         RunError: the parent has other layers.
     """
     shape, classes = dataset.input_shape, dataset.num_classes
-    if ":" not in name and not dataset.has_labels:
+    if ":" not in name and not is_file(name) and not dataset.has_labels:
         raise DataError(
             f"{without_labels(dataset)}, and {name} tells classes apart: give images with labels, "
             "one folder a class, or y_train and y_test in the file"
         )
-    if ":" in name:
+    if is_file(name):
+        model = _load(Path(name), dataset, trust=trust)
+    elif ":" in name:
         model = build_from_file(name, shape, classes)
     else:
         model = build(name, shape, classes, **options)
@@ -59,6 +71,12 @@ def build_float(
         has_exits = bool(records.load(parent).model.exits)
         _take_weights(with_exits if has_exits else model, parent)
     return with_exits
+
+
+def _load(file: Path, dataset: Dataset, *, trust: bool) -> keras.Model:
+    model = load_model(file, trust=trust)
+    check_takes(file, model, dataset)
+    return with_input_shape(model, dataset.input_shape)
 
 
 def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:

@@ -68,10 +68,11 @@ def _exported(path: str, *more: str) -> dict[str, Words]:
     """What is done with a file of a runtime."""
     commands = {
         "evaluate": ("evaluate", path, *_DATA),
+        "diagnose": ("diagnose", path, *_DATA, "--images", "8"),
         "check": ("check", path),
         "view": ("view", path, "--no-browser"),
     }
-    return {name: commands[name] for name in ("evaluate", *more)}
+    return {name: commands[name] for name in ("evaluate", "diagnose", *more)}
 
 
 _TENSORRT = f"{_RUN}/export/tensorrt"

@@ -12,21 +12,29 @@ from keras_quant.zoo import MODELS, build
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.bench.estimate.fusion import fuse  # noqa: E402
+from keras_quant.lower import lower  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 
 SUPPORTED_LAYERS = {
-    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Conv2D", "Dense",
+    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Dense",
     "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer",
     "MaxPooling2D", "ReLU", "Softmax", "ZeroPadding2D",
 }  # fmt: skip
-LARGE = ("resnet32", "resnet56", "resnet34", "resnet50", "b_resnet")
-SMALL = [name for name in MODELS if name not in LARGE]
+# They hold up to 144 million weights, or take seconds to build.
+LARGE = ("resnet101", "alexnet", "vgg11", "vgg16", "vgg19", "densenet121")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
+EACH = [name for name in MODELS if name not in LARGE]
+SLOW_TO_BUILD = ("resnet32", "resnet56", "resnet34", "resnet50", "b_resnet")
+SMALL = [name for name in EACH if name not in SLOW_TO_BUILD]
 EARLY_EXITS = {"b_lenet": 1, "b_alexnet": 2, "b_resnet": 2}
-CIFAR, IMAGENET = ((32, 32, 3), 10), ((224, 224, 3), 1000)
-# What the papers that count parameters count them at.
+CIFAR = ((32, 32, 3), 10)
+# What the papers that count parameters count them at; large ones are built for small images.
+IMAGENET = {name: (info.images, info.classes) for name, info in MODELS.items() if info.classes > 10}
 SIZES = {
     **dict.fromkeys(("resnet20", "resnet32", "resnet56"), CIFAR),
-    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "mobilenet_v1", "mobilenet_v2"), IMAGENET),
+    **{name: size for name, size in IMAGENET.items() if name not in LARGE},
+    **dict.fromkeys(LARGE, ((64, 64, 3), 7)),
 }
 
 
@@ -37,7 +45,15 @@ def built(name: str) -> keras.Model:
     return build(name, *SIZES.get(name, ((28, 28, 1), 7)), **options)
 
 
-@pytest.fixture(params=MODELS)
+@functools.cache
+def counted(name: str) -> tuple[float, float]:
+    """Millions of parameters, and 10^9 multiply-accumulates, of a model for ImageNet."""
+    model = build(name, *IMAGENET[name]) if name in LARGE else built(name)
+    macs = sum(layer.macs for layer in fuse(lower(model)))
+    return count_millions(model), macs / 1e9
+
+
+@pytest.fixture(params=[*EACH, *SLOW])
 def model(request: pytest.FixtureRequest) -> keras.Model:
     return built(request.param)
 
@@ -48,10 +64,10 @@ def test_every_model_maps_images_to_logits(model: keras.Model) -> None:
     early = EARLY_EXITS.get(model.name, 0)
     assert model.input_shape == (None, *shape)
     assert [tuple(output.shape) for output in model.outputs] == [(None, classes)] * (early + 1)
-    names = [*(f"exit{number}_logits" for number in range(1, early + 1)), "logits"]
-    assert model.output_names == names
-    for name in names:
-        assert model.get_layer(name).activation is keras.activations.linear
+    assert model.output_names[:-1] == [f"exit{number}_logits" for number in range(1, early + 1)]
+    heads = [layer for layer in model.layers if layer.name.endswith("logits")]
+    assert len(heads) == early + 1 and model.get_layer("logits") in heads
+    assert all(head.activation is keras.activations.linear for head in heads)
 
 
 def test_every_model_has_supported_layers_alone(model: keras.Model) -> None:
@@ -67,14 +83,18 @@ def test_no_layer_has_a_name_that_keras_made_up(model: keras.Model) -> None:
 
 
 def test_convolution_has_a_bias_only_where_no_batch_norm_follows(model: keras.Model) -> None:
+    norms_in_front = model.name.startswith("densenet")
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
             (follower,) = (node.outbound_layer for node in layer.outbound_nodes)
-            assert layer.use_bias != isinstance(follower, keras.layers.BatchNormalization)
+            normed = norms_in_front or isinstance(follower, keras.layers.BatchNormalization)
+            assert layer.use_bias != normed
             assert layer.activation is keras.activations.linear
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet", "vgg11"))]
+)
 def test_smallest_image_gives_finite_logits(name: str) -> None:
     size = max(MODELS[name].min_size, 8)
     x = np.random.default_rng(0).random((2, size, size, 1), np.float32)
@@ -104,12 +124,45 @@ def test_cifar_resnet_has_the_parameters_of_the_paper(name: str, millions: float
         ("resnet34", 21.80),
         ("resnet50", 25.56),
         ("mobilenet_v1", 4.2),  # Howard et al. 2017, table 8
-        ("mobilenet_v2", 3.50),  # torchvision: 3,504,872
+        ("mobilenet_v2", 3.504872),  # torchvision's weights, as are those below
+        ("squeezenet1_1", 1.235496),
+        *(
+            pytest.param(name, count, marks=pytest.mark.slow)
+            for name, count in (
+                ("resnet101", 44.549160),
+                ("alexnet", 61.100840),
+                ("vgg11", 132.863336),
+                ("vgg16", 138.357544),
+                ("vgg19", 143.667240),
+                ("densenet121", 7.978856),
+            )
+        ),
     ],
 )
 def test_imagenet_model_has_the_parameters_of_the_paper(name: str, millions: float) -> None:
     digits = len(str(millions).partition(".")[2])
-    assert round(count_millions(built(name)), digits) == millions
+    assert round(counted(name)[0], digits) == millions
+
+
+# torchvision's table of models, "GFLOPS", which are multiply-accumulates.
+GIGA_MACS = {"resnet18": 1.81, "resnet34": 3.66, "resnet50": 4.09, "mobilenet_v2": 0.30}
+GIGA_MACS |= {"squeezenet1_1": 0.35, "resnet101": 7.80, "alexnet": 0.71, "densenet121": 2.83}
+GIGA_MACS |= {"vgg11": 7.61, "vgg16": 15.47, "vgg19": 19.63}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("squeezenet1_1", "mobilenet_v2"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in GIGA_MACS
+            if name not in ("squeezenet1_1", "mobilenet_v2")
+        ),
+    ],
+)
+def test_imagenet_model_has_the_macs_that_torchvision_states(name: str) -> None:
+    assert round(counted(name)[1], 2) == GIGA_MACS[name]
 
 
 def test_width_multiplier_is_that_of_the_paper() -> None:
