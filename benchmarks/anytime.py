@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="mnist", help="name or path")
     parser.add_argument("--model", default="b_lenet", help="name of the zoo")
     parser.add_argument("--exits", help="layers of a model without exits of its own")
+    parser.add_argument("--bits", nargs="+", choices=BITS, default=BITS, help="of these alone")
     parser.add_argument("--rule", default="entropy", help="entropy, max or margin")
     parser.add_argument("--epochs", type=int, default=8, help="of float runs")
     parser.add_argument("--more", type=int, default=4, help="epochs at w4a8, from float")
@@ -87,7 +88,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
-        pairs = {bits: _pair(bits, given, folder) for bits in BITS}
+        pairs = {bits: _pair(bits, given, folder) for bits in given.bits}
     results = [result for bits, pair in pairs.items() for result in _results(bits, pair, given)]
     publish(f"{given.dataset}, {given.model}, one image, one thread", results, given.json)
 
