@@ -64,7 +64,9 @@ class LoadedStage:
         values = np.asarray(stored, np.float32)
         if answer.scale is not None:
             values = (values - np.float32(answer.zero_point or 0)) * np.float32(answer.scale)
-        return np.log(np.maximum(values, SMALLEST_SHARE)) if self.probabilities else values
+        if self.probabilities:
+            values = np.log(np.maximum(values, SMALLEST_SHARE))
+        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
