@@ -145,9 +145,9 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
         UsageError: they are for others.
     """
     tasks = tasks_of_model(model, dataset)
-    if settings.distill and tasks != (CLASSIFICATION,):
+    if settings.distill and set(tasks) != {CLASSIFICATION}:
         raise UsageError(
-            f"--distill is for models with one output, of classes; {settings.model} has "
+            f"--distill is for models whose outputs are all of classes; {settings.model} has "
             f"{', '.join(tasks)}"
         )
     if len(settings.loss_weights) not in (0, len(tasks)):
