@@ -28,11 +28,13 @@ from keras_quant.jobs.remedies import Remedies, equalized, repaired
 from keras_quant.jobs.source import build_float
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.rules import check_methods
+from keras_quant.model.applications import APPLICATIONS, preprocessing_of
 from keras_quant.model.files import load_model
 from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.prepare import Plan, plan
 from keras_quant.prepare.adjust.equalize import rescaled
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import Format
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.runs.progress import Progress
@@ -44,6 +46,7 @@ from keras_quant.version import __version__
 from keras_quant.zoo import MODELS
 
 DEFAULTS = Remedies()
+RANDOM = "none"  # what --weights says for weights that are random
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class QuantizeSettings:
         scheme: which layer gets how many bits.
         model_options: options of the zoo's model.
         parent: run folder whose weights a model that is built gets.
+        weights: file of weights alone that such a model gets, or "none" for random ones.
         dataset: a name, a .npz or .npy file or an image folder, with labels or without; None means
             that of the run.
         preprocess: what pixels become, see `preprocessing.parse_preprocessing`; None means what
@@ -71,6 +75,7 @@ class QuantizeSettings:
     scheme: Scheme
     model_options: Mapping[str, Any] = field(default_factory=dict)
     parent: Path | None = None
+    weights: str | None = None
     dataset: str | None = None
     preprocess: str | None = None
     method: str = DEFAULT_METHOD
@@ -90,12 +95,18 @@ class QuantizeSettings:
     @property
     def is_built(self) -> bool:
         """Whether the source is made by name, and gets its weights from a run."""
-        return self.source in MODELS or ":" in self.source
+        return self.source in MODELS or self.source in APPLICATIONS or ":" in self.source
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file of weights; None where there is none."""
+        return None if self.weights in (None, RANDOM) else Path(str(self.weights))
 
     @property
     def giver(self) -> Path:
         """The run or file that the weights come from."""
-        return self.parent if self.is_built and self.parent is not None else Path(self.source)
+        given = self.parent or self.weights_file
+        return given if self.is_built and given is not None else Path(self.source)
 
     def problems(self) -> list[str]:
         """What does not go together, one text each."""
@@ -104,14 +115,26 @@ class QuantizeSettings:
             found.append("the scheme leaves everything in float; kq export writes float models")
         if self.images < 1:
             found.append(f"--images is {self.images}; 1 or more is allowed")
-        if self.is_built and self.parent is None:
+        if self.is_built and self.parent is None and self.weights is None:
             found.append(
-                f"{self.source} is built without weights: give a run that has them, --from RUN"
+                f"{self.source} is built without weights: give a run that has them, --from RUN, or "
+                f"a file, --weights FILE; --weights {RANDOM} leaves them random"
+            )
+        if self.parent is not None and self.weights is not None:
+            found.append("--from and --weights both give weights; leave one out")
+        if self.source in APPLICATIONS and self.parent is not None:
+            found.append(f"--from is for models of the zoo; {self.source} takes --weights FILE")
+        if self.weights is not None and not self.is_built:
+            found.append(
+                f"--weights is for models that are built by name; {self.source} has weights"
             )
         if not self.is_built and self.parent is not None:
             found.append(f"--from is for models that are built by name; {self.source} has weights")
-        if self.model_options and self.source not in MODELS:
-            found.append(f"--option is for models of the zoo; {self.source} takes none")
+        if self.model_options and self.source not in (*MODELS, *APPLICATIONS):
+            found.append(
+                f"--option is for models of the zoo and of keras.applications; {self.source} takes "
+                "none"
+            )
         return found
 
 
@@ -197,13 +220,21 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
     """The float model, and the images that it takes, declared."""
     giver = settings.giver
     if not (settings.is_built or giver.is_dir() or is_keras_model(giver)):
+        close = close_names(settings.source, (*MODELS, *APPLICATIONS))
         raise RunError(
-            f"{settings.source}: no such run or model{close_names(settings.source, MODELS)}; give "
-            f"a run's folder, a {MODEL_KINDS}, or a zoo model with --from RUN"
+            f"{settings.source}: no such run or model{close}; give a run's folder, a "
+            f"{MODEL_KINDS}, or a model by name with --from RUN or --weights FILE"
         )
     if settings.is_built:
-        dataset = dataset_of(giver, settings.dataset)
-        source = build_float(settings.source, settings.model_options, dataset, settings.parent)
+        known = APPLICATIONS.get(settings.source)
+        dataset = dataset_of(giver, settings.dataset, (known.size, known.size) if known else None)
+        source = build_float(
+            settings.source,
+            settings.model_options,
+            dataset,
+            settings.parent,
+            settings.weights_file,
+        )
     else:
         file = giver if is_keras_model(giver) else model_of(giver)
         progress.say(f"loading {file}")
@@ -215,13 +246,18 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
     dataset = declare(
         dataset,
         asked=settings.preprocess,
-        recorded=run.dataset.preprocess if run else None,
+        recorded=run.dataset.preprocess if run else _known_preprocessing(settings.source),
         model=source,
         say=progress.say,
     )
     if not dataset.has_labels:
         progress.say(f"{without_labels(dataset)}: what is shown is how near the float model it is")
     return source, dataset
+
+
+def _known_preprocessing(source: str) -> Preprocessing | None:
+    """What a model of keras.applications takes; None for others."""
+    return preprocessing_of(source) if source in APPLICATIONS else None
 
 
 def _begin(

@@ -10,6 +10,7 @@ from keras_quant import runs
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, RunError
 from keras_quant.jobs.preprocess import without_labels
+from keras_quant.model.applications import APPLICATIONS, build_application, load_weights
 from keras_quant.model.files import load_model
 from keras_quant.model.tasks import tasks_of
 from keras_quant.model.topology import layers_by_name, variables_by_name
@@ -20,20 +21,30 @@ from keras_quant.zoo import build
 
 
 def build_float(
-    name: str, options: Mapping[str, Any], dataset: Dataset, parent: Path | None
+    name: str,
+    options: Mapping[str, Any],
+    dataset: Dataset,
+    parent: Path | None,
+    weights: Path | None = None,
 ) -> keras.Model:
-    """Builds a float model, with the parent's weights where there is one.
+    """Builds a float model, with the weights of the parent or a file where there is one.
 
     Args:
-        name: of the zoo, or "FILE.py:FUNCTION".
-        options: of a model of the zoo.
+        name: of the zoo, of keras.applications, or "FILE.py:FUNCTION".
+        options: of a model of the zoo or of keras.applications.
         parent: a run's folder.
+        weights: a file of weights alone, see `model.applications.load_weights`.
     Raises:
-        UsageError, ModelError: there is no such model, or it does not fit the data.
+        UsageError, ModelError: there is no such model, or it does not fit the data or the weights.
         DataError: it is of the zoo, and the images have no labels.
         RunError: the parent has other layers.
     """
     shape, classes = dataset.input_shape, dataset.num_classes
+    if name in APPLICATIONS:
+        model = build_application(name, shape, classes, options)
+        if weights is not None:
+            load_weights(model, weights)
+        return model
     if ":" not in name and not dataset.has_labels:
         raise DataError(
             f"{without_labels(dataset)}, and {name} tells classes apart: give images with labels, "
@@ -44,6 +55,8 @@ def build_float(
     else:
         model = build(name, shape, classes, **options)
     tasks_of_model(model, dataset)
+    if weights is not None:
+        load_weights(model, weights)
     if parent is not None:
         _take_weights(model, parent)
     return model
