@@ -94,9 +94,18 @@ def export(
         from keras_quant.cli.plain import export_and_print
 
         names = [form.name for form in formats]
-        options = {"images": images, "overwrite": overwrite, "trust": trust, "out": out}
-        options |= {"dataset": dataset, "preprocess": preprocess}
-        export_and_print(path, kind, names, as_json=as_json, **options)
+        export_and_print(
+            path,
+            kind,
+            names,
+            as_json=as_json,
+            dataset=dataset,
+            preprocess=preprocess,
+            out=out,
+            images=images,
+            overwrite=overwrite,
+            trust=trust,
+        )
         return
     from keras_quant.jobs.export import export_path
     from keras_quant.runs.progress import Progress

@@ -227,7 +227,8 @@ class _File:
         data = self._model.buffers[tensor.buffer].data
         if tensor.type != _TYPES.FLOAT32 or data is None or not len(data):
             return None
-        return np.frombuffer(bytes(bytearray(data)), np.float32).reshape(tensor.shape)
+        values: np.ndarray = np.frombuffer(bytes(bytearray(data)), np.float32)
+        return values.reshape([int(n) for n in tensor.shape])
 
     def _add(
         self, name: str, values: np.ndarray, scales: np.ndarray | None = None, *, axis: int = 0
