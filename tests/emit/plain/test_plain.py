@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from keras_quant.diagnose import in_onnx, in_tflite
 from keras_quant.diagnose.contents import FileContents, OperatorContents
@@ -117,6 +118,11 @@ def test_dynamic_tflite_is_hybrid_on_xnnpack_but_for_depthwise(tmp_path: Path) -
         assert one.kernel is not None
         assert (one.kernel.dtype, one.kernel.scales) == ("int8", channels)
     assert operator(contents, "DEPTHWISE_CONV_2D").computes == "float"
+    codes = schema.ModelT.InitFromPackedBuf(plain.content, 0).operatorCodes
+    versions = {code.builtinCode: code.version for code in codes}
+    # op_version.cc: 5 and 9 are the first that take a scale a channel beside float inputs.
+    assert versions[schema.BuiltinOperator.CONV_2D] == 5
+    assert versions[schema.BuiltinOperator.FULLY_CONNECTED] == 9
     assert plain.changed == ("conv", "head")
     assert list(plain.kept) == ["depth"] and "slow builtin kernel" in plain.kept["depth"]
 
