@@ -33,7 +33,14 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["keras_quant", "keras_quant.*"]),
-    package_data={"keras_quant": ["schemes/presets/*.yaml", "report/templates/*.jinja"]},
+    package_data={
+        "keras_quant": [
+            "schemes/presets/*.yaml",
+            "report/templates/*.jinja",
+            "targets/*.yaml",
+            "bench/estimate/*.json",
+        ]
+    },
     python_requires=">=3.10,<3.14",
     entry_points={"console_scripts": ["kq = keras_quant.cli.main:main"]},
     install_requires=[
@@ -77,6 +84,7 @@ setup(
         "jetson": ["asyncssh>=2.14"],
         "notebooks": ["ipykernel>=6.29", "jupyter>=1.0", "nbclient>=0.10"],
         "ray": ["ray[tune]>=2.40"],
+        "tensorboard": ["tensorboard>=2.16"],
         "tensorrt": ["tensorrt-rtx-cu12>=1.7.1"],
         "view": ["netron>=9"],
     },

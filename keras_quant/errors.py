@@ -81,6 +81,12 @@ class ResultsError(KerasQuantError):
     """What another machine measured is missing, broken, or of a run that failed."""
 
 
+class BudgetError(KerasQuantError):
+    """Nothing that may be chosen is within what it may cost, or as good as it must be."""
+
+    exit_code = 3
+
+
 class SpeedError(KerasQuantError):
     """A file is slower than it may be."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,17 +20,17 @@ from keras_quant.bench.board import (
     parse_tegrastats,
     throttling,
 )
+from keras_quant.bench.engine import parse_engine
 from keras_quant.bench.machine import Machine
 from keras_quant.bench.operators import Operator
 from keras_quant.bench.records import BenchRecord, Load, Measurement, from_text, to_text
 from keras_quant.bench.statistics import summarize
 from keras_quant.bench.trtexec import (
     Log,
-    parse_layers,
     parse_log,
     parse_profile,
     parse_times,
-    with_layers,
+    with_engine,
 )
 from keras_quant.errors import ResultsError
 from keras_quant.version import __version__
@@ -44,6 +45,7 @@ _NEEDED = (
     *("profile.log", "profile.json"),
 )
 _BUSY = 0.5
+_NAME = re.compile(rf"(.+) (\w+), (?:{'|'.join(_RUNS)})")  # as `_measurement` makes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,15 @@ class _Manifest:
     board: str | None
     inputs: tuple[dict[str, Any], ...]
     sha256: dict[str, str]
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """The model and the precision of a measurement, of the name that it has in a record.
+
+    Returns: "" for the precision where the name is not one of those.
+    """
+    found = _NAME.fullmatch(name)
+    return (found[1], found[2]) if found else (name, "")
 
 
 def read_results(folder: Path, *, command: Sequence[str], created: str) -> BenchRecord:
@@ -150,7 +161,7 @@ def _operators(found: Path) -> tuple[Operator, ...]:
     profile = parse_profile(_text(found / "profile.json"), str(found / "profile.json"))
     layers = found / "layers.json"
     return (
-        with_layers(profile, parse_layers(_text(layers), str(layers)))
+        with_engine(profile, parse_engine(_text(layers), str(layers)))
         if layers.is_file()
         else profile
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,23 +62,40 @@ class Runtime:
         module: with `describe(file) -> Description`, and `prepare(file, threads=N)`, which imports
             and checks what is needed, and gives what loads the file: `() -> Opened`; and, where
             `profiles`, `profile(file, arrays, threads=N, runs=N) -> (Operator, ...)`.
+        settings: keywords that its functions take too.
     """
 
     suffixes: tuple[str, ...]
     module: str
     profiles: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 RUNTIMES = {
     "litert": Runtime(suffixes=(".tflite",), module="keras_quant.bench.in_litert"),
     "onnxruntime": Runtime(suffixes=(".onnx",), module="keras_quant.bench.in_onnxruntime"),
     "keras": Runtime(suffixes=KERAS_SUFFIXES, module="keras_quant.bench.in_keras", profiles=False),
+    **{
+        f"litert-compiled{'' if kernels == 'xnnpack' else f'-{kernels}'}": Runtime(
+            suffixes=(".tflite",),
+            module="keras_quant.bench.in_litert_compiled",
+            profiles=False,
+            settings={"kernels": kernels},
+        )
+        for kernels in ("xnnpack", "builtin", "reference")
+    },
 }
+"""By name; what takes a file by default comes before what is asked for."""
 
 
 def runtime_of(file: Path) -> str | None:
     """The name of the runtime that takes a file or SavedModel folder; None where none does."""
-    suffix = file.suffix.lower()
+    return next(iter(runtimes_of(file)), None)
+
+
+def runtimes_of(file: Path) -> tuple[str, ...]:
+    """The names of all that take a file or SavedModel folder, the default first."""
     if is_saved_model(file):
-        return "keras"
-    return next((name for name, known in RUNTIMES.items() if suffix in known.suffixes), None)
+        return ("keras",)
+    suffix = file.suffix.lower()
+    return tuple(name for name, known in RUNTIMES.items() if suffix in known.suffixes)

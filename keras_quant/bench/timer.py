@@ -1,14 +1,17 @@
-"""The timed loop, and what comes before it; with any clock, so that tests need not wait."""
+"""The timed loop, and what comes before it; with any clock, so that tests need not wait.
 
-from __future__ import annotations
+It is sent to boards, too, together with `on_board`: so it needs no more than Python 3.6.
+"""
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-Clock = Callable[[], int]
-"""Nanoseconds that never go back."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Clock = Callable[[], int]
+    """Nanoseconds that never go back."""
 
 WINDOW_NS = 20_000_000
 """Of one stretch of the warm-up: at a base clock of 1 kHz, 20 ticks of the scheduler."""
@@ -18,8 +21,7 @@ _STABLE_WINDOWS = 3
 MOST_WARM_UP_NS = 3_000_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarmUp:
+class WarmUp(NamedTuple):
     """How a model got warm.
 
     Attributes:
@@ -36,13 +38,21 @@ class WarmUp:
     call_ns: float
 
 
-def warm_up(infer: Callable[[], object], *, clock: Clock = time.perf_counter_ns) -> WarmUp:
+def _rough_ns() -> int:
+    """For Python 3.6, which has no perf_counter_ns: floats tell microseconds of a day's uptime."""
+    return int(time.perf_counter() * 1e9)
+
+
+now_ns: "Clock" = getattr(time, "perf_counter_ns", _rough_ns)
+
+
+def warm_up(infer: "Callable[[], object]", *, clock: "Clock" = now_ns) -> WarmUp:
     """Calls until three stretches in a row have medians within STABLE_SPREAD.
 
     A stretch is as many calls as fit into WINDOW_NS, and at least one.
     """
     started = clock()
-    medians: list[float] = []
+    medians = []  # type: list[float]
     calls = 0
     while True:
         samples = _window(infer, clock)
@@ -57,8 +67,8 @@ def warm_up(infer: Callable[[], object], *, clock: Clock = time.perf_counter_ns)
 
 
 def time_calls(
-    infer: Callable[[], object], calls: int, *, clock: Clock = time.perf_counter_ns
-) -> list[int]:
+    infer: "Callable[[], object]", calls: int, *, clock: "Clock" = now_ns
+) -> "list[int]":
     """Times calls one after the other, reading the clock once between two of them.
 
     Returns: nanoseconds, one a call.
@@ -71,8 +81,8 @@ def time_calls(
     return [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
 
 
-def _window(infer: Callable[[], object], clock: Clock) -> list[int]:
-    samples: list[int] = []
+def _window(infer: "Callable[[], object]", clock: "Clock") -> "list[int]":
+    samples = []  # type: list[int]
     before = started = clock()
     while not samples or before - started < WINDOW_NS:
         infer()

@@ -1,4 +1,4 @@
-"""What trtexec prints and writes: its log, --exportTimes, --exportProfile, --exportLayerInfo.
+"""What trtexec prints and writes: its log, --exportTimes, --exportProfile.
 
 As printed by printPerformanceReport and exportJSONTrace of samples/common/sampleReporting.cpp in
 NVIDIA/TensorRT, from 8.0 to 11. A log of a run that failed, or that was cut short, is refused; what
@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from keras_quant.bench.engine import CONVERSION, REFORMAT, Engine
 from keras_quant.bench.operators import Operator
 from keras_quant.errors import ResultsError
 
@@ -31,6 +32,10 @@ _BATCH = re.compile(r"--batch=(\d+)")
 _ERROR = re.compile(r"\[E\] (.*)")
 _NEEDED = ("Latency", "GPU Compute Time")
 _TOLD_ERRORS = 3
+_WHY = {
+    REFORMAT: "reformat: values change their layout or type",
+    CONVERSION: "Q/DQ: it was fused with no layer",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,64 +168,21 @@ def parse_profile(text: str, where: str) -> tuple[Operator, ...]:
             types="",
             time_us=time * 1e3,
             share=time / total if total else None,
-            why="reformat: values change their layout or type" if _is_reformat(name) else "",
+            why=_WHY[REFORMAT] if _is_reformat(name) else "",
         )
         for name, time in zip(names, times, strict=True)
     )
 
 
-def parse_layers(text: str, where: str) -> dict[str, tuple[str, str]]:
-    """Reads the file of --exportLayerInfo, of an engine with detailed verbosity.
-
-    Returns: by the layer's name, its type, and the types that it reads and gives, as `Operator` has
-        them; nothing of layers of which only the name is told.
-    Raises:
-        ResultsError: it is broken.
-    """
-    try:
-        content = json.loads(text)
-        layers = content["Layers"]
-        found = {
-            layer["Name"]: (
-                str(layer.get("LayerType", "")),
-                f"{_datatypes(layer.get('Inputs', []))} -> {_datatypes(layer.get('Outputs', []))}",
-            )
-            for layer in layers
-            if isinstance(layer, dict)
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ResultsError(
-            f"{where}: layers are needed, with names, inputs and outputs ({error!r}). Give the "
-            "file that trtexec --exportLayerInfo wrote"
-        ) from error
-    return found
-
-
-def with_layers(
-    profile: Sequence[Operator], layers: Mapping[str, tuple[str, str]]
-) -> tuple[Operator, ...]:
-    """Adds to a profile what is known of its layers."""
+def with_engine(profile: Sequence[Operator], engine: Engine) -> tuple[Operator, ...]:
+    """Adds to a profile what is known of the engine's layers."""
+    known = {layer.name: layer for layer in engine.layers}
     return tuple(
-        Operator(
-            name=one.name,
-            op=layers.get(one.name, ("", ""))[0],
-            types=layers.get(one.name, ("", ""))[1],
-            time_us=one.time_us,
-            share=one.share,
-            why=one.why,
-        )
+        replace(one, op=layer.layer_type, types=layer.types, why=_WHY.get(layer.kind, ""))
+        if (layer := known.get(one.name))
+        else one
         for one in profile
     )
-
-
-def _datatypes(tensors: Sequence[Mapping[str, Any]]) -> str:
-    """Types of tensors; up to 10 they are the last word of "Format/Datatype", but for "format"."""
-    found = []
-    for tensor in tensors:
-        text = str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "")
-        words = [word for word in text.split() if word.lower() != "format"]
-        found.append(words[-1].lower() if words else "unknown")
-    return ", ".join(dict.fromkeys(found))
 
 
 def _is_reformat(name: str) -> bool:

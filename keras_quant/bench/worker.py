@@ -64,7 +64,7 @@ class Finished:
 
 def describe(file: Path, *, runtime: str) -> Description:
     """Says what a runtime makes of a file. Raises: ModelError: it takes no such file."""
-    found: Description = _module(runtime).describe(file)
+    found: Description = _module(runtime).describe(file, **RUNTIMES[runtime].settings)
     return found
 
 
@@ -93,7 +93,7 @@ def load(
         inputs: by name, dtype and shape with the batch.
     """
     arrays = {name: _random(file, *spec, seed=seed) for name, spec in inputs.items()}
-    opens = _module(runtime).prepare(file, threads=threads)
+    opens = _module(runtime).prepare(file, threads=threads, **RUNTIMES[runtime].settings)
     gc.collect()
     _reset_peak()
     before = _status_bytes("VmRSS")

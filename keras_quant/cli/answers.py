@@ -28,7 +28,7 @@ class _Row:
 def print_answers(done: Exported) -> None:
     """Prints one row for each output of the model, and of each file."""
     rows = [*_of_keras(done), *(row for file in done.files for row in _of_file(file))]
-    several = len(done.files[0].parity.outputs) > 1
+    several = len(done.keras.outputs) > 1
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.scores))
     columns = ("answers", *(("output",) if several else ()), *metrics)
     cells = [
@@ -62,6 +62,8 @@ def _of_keras(done: Exported) -> Iterator[_Row]:
 
 def _of_file(file: Export) -> Iterator[_Row]:
     for output in file.parity.outputs:
+        if output.keras_difference is None:  # what a stage hands to the next
+            continue
         yield _Row(
             whose=file.format,
             output=output.name,

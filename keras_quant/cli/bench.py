@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from keras_quant.cli.estimate_options import OF_ESTIMATES, estimate_options
 from keras_quant.cli.measured import note_noise, print_record
 from keras_quant.cli.output import json_option, note, print_json
 
 if TYPE_CHECKING:
     from keras_quant.bench.records import BenchRecord
 
+_OF_BOTH = ("batches", "profile")
 _OF_THIS_MACHINE = {
-    "runtimes": "runtime",
     "threads": "threads",
     "batches": "batch",
     "duration": "duration",
     "loads": "loads",
     "limit": "fail-if-slower",
     "profile": "profile",
+    "input_shapes": "input-shape",
 }
-"""Parameters without a meaning on a board, and their options."""
+"""Parameters without a meaning for trtexec on a board, and their options."""
+_OF_MEASURING = {
+    **{name: option for name, option in _OF_THIS_MACHINE.items() if name not in _OF_BOTH},
+    "runtimes": "runtime",
+    "baseline": "baseline",
+    "host": "host",
+    "rebuild": "rebuild",
+}
+"""Parameters without a meaning for an estimate, and their options."""
 
 
 def _counts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -47,10 +57,30 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     return share
 
 
+def _shapes(
+    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """Reads "image=1x224x224x3", each name once."""
+    found = {}
+    for text in texts:
+        name, equals, shape = text.rpartition("=")
+        sizes = shape.split("x")
+        if not (name and equals and all(one.isdecimal() and int(one) > 0 for one in sizes)):
+            raise click.BadParameter(f"{text!r} is no shape; write NAME=1x224x224x3")
+        if name in found:
+            raise click.BadParameter(f"{name} comes twice")
+        found[name] = tuple(map(int, sizes))
+    return found
+
+
 @click.command()
 @click.argument("paths", metavar="ARTIFACT...", nargs=-1, required=True, type=Path)
 @click.option(
-    "--runtime", "runtimes", help="Some of litert,onnxruntime,keras [default: what fits a file]."
+    "--runtime",
+    "runtimes",
+    help="Some of litert, litert-compiled, litert-compiled-builtin, litert-compiled-reference, "
+    "onnxruntime, keras, as in litert,onnxruntime [default: what fits a file]; with --host one of "
+    "onnxruntime, litert.",
 )
 @click.option(
     "--threads", callback=_counts, default="1", show_default=True, help="As in 1, or 1,2."
@@ -60,6 +90,14 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "batches",
     callback=_counts,
     help="Images a call, as in 1,8,32 [default: what a file takes; 1 where it takes any].",
+)
+@click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    callback=_shapes,
+    metavar="NAME=1x224x224x3",
+    help="With the batch, of an input in which a file leaves sizes open.",
 )
 @click.option(
     "--duration",
@@ -94,20 +132,23 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.option(
     "--host",
     metavar="USER@BOARD",
-    help="Measure a bundle on a board, over SSH (extra jetson); times are trtexec's.",
+    help="Measure on a board, over SSH (extra jetson): a bundle on its GPU by trtexec; with "
+    "--runtime, files on its own processor.",
 )
 @click.option("--rebuild", is_flag=True, help="With --host: build the engine again.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="The record [default: bench.json in the run, or in the bundle of --host].",
+    help="The record [default: bench.json in the run, or in the bundle that trtexec ran].",
 )
+@estimate_options
 @json_option
 def bench(
     paths: tuple[Path, ...],
     runtimes: str | None,
     threads: tuple[int, ...],
     batches: tuple[int, ...],
+    input_shapes: dict[str, tuple[int, ...]],
     duration: float,
     loads: int,
     baseline: Path | None,
@@ -116,14 +157,19 @@ def bench(
     host: str | None,
     rebuild: bool,
     output: Path | None,
+    estimated: bool,
     as_json: bool,
+    **of_estimate: Any,
 ) -> None:
-    """Measure how long files take, in turn, and say which are faster.
+    """Measure how long files take, in turn, and say which are faster; or estimate it.
 
     ARTIFACTs are .tflite, .onnx and .keras files, runs, and bundles. Each is loaded again and
     again in a process of its own, in shuffled order, and timed in rounds A B C A B C; each pair
     gets a verdict with its interval of 99 %. docs/bench.md says how to read them. The record
     holds all samples and the machine; with --json it is printed without the samples.
+
+    --board with --estimate says what a Jetson would take, from the graph alone: of a run, a Keras
+    or ONNX file, or a name of the zoo. docs/estimate.md says how far off that may be.
 
     \b
     Examples:
@@ -131,14 +177,20 @@ def bench(
       kq bench ours.tflite theirs.tflite --threads 1,2 --batch 1,8 --output bench.json
       kq bench model.onnx --baseline bench.json --fail-if-slower 3%
       kq bench models/digits-cnn-w4a4/export/tensorrt --host user@board
+      kq bench resnet50 mobilenet_v2 --board orin-nano --estimate
+      kq bench models/digits-cnn-w4a4 --host user@board --runtime litert
     """
     from keras_quant.bench import records
     from keras_quant.bench.measure import Settings
     from keras_quant.errors import SpeedError, UsageError
     from keras_quant.jobs import bench as job
 
+    _check_kind(estimated)
+    if estimated:
+        _estimate(paths, of_estimate, batches, layers=profile, output=output, as_json=as_json)
+        return
     known = records.load(baseline) if baseline else None
-    if host is not None:
+    if host is not None and runtimes is None:
         _on_board(paths, host, known, rebuild=rebuild, output=output, as_json=as_json)
         return
     if limit is not None and baseline is None and len(paths) < 2 and not paths[0].is_dir():
@@ -150,8 +202,16 @@ def bench(
         batches=batches,
         profile=profile,
         timing=Settings(duration_s=duration, loads=loads),
+        input_shapes=input_shapes,
     )
-    record = job.bench(paths, settings, baseline=known, say=note)
+    if host is None:
+        record = job.bench(paths, settings, baseline=known, say=note)
+    else:
+        from keras_quant.jobs.board import bench_on_processor
+
+        if profile or rebuild:
+            raise UsageError("--profile and --rebuild have no meaning with --host and --runtime")
+        record = bench_on_processor(paths, host, settings, baseline=known, say=note)
     if path:
         records.save(record, path)
     print_json(job.without_samples(record)) if as_json else print_record(record)
@@ -164,6 +224,51 @@ def bench(
         if judged.slower:
             texts = "\n".join(verdict.text() for verdict in judged.slower)
             raise SpeedError(f"slower than allowed, by more than {limit:.4g} of the time:\n{texts}")
+
+
+def _check_kind(estimated: bool) -> None:
+    """Refuses options of a measurement for an estimate, and the other way round."""
+    from keras_quant.errors import UsageError
+
+    given = click.get_current_context().get_parameter_source
+    others = _OF_MEASURING if estimated else OF_ESTIMATES
+    wrong = [
+        f"--{option}"
+        for name, option in others.items()
+        if given(name) is ParameterSource.COMMANDLINE
+    ]
+    if wrong and estimated:
+        raise UsageError(f"--estimate runs nothing; leave out {', '.join(wrong)}")
+    if wrong:
+        raise UsageError(
+            f"{', '.join(wrong)} is for --estimate; to measure on a board give --host USER@BOARD"
+        )
+
+
+def _estimate(
+    paths: tuple[Path, ...],
+    of_estimate: dict[str, Any],
+    batches: tuple[int, ...],
+    *,
+    layers: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Estimates what a board would take."""
+    from keras_quant.cli.estimated import run_estimate
+    from keras_quant.errors import UsageError
+    from keras_quant.jobs.estimate import EstimateSettings
+    from keras_quant.targets.jetson import BOARDS
+
+    precisions = of_estimate.pop("precisions") or ""
+    if of_estimate["board"] is None:
+        raise UsageError(f"--estimate needs --board, one of {', '.join(BOARDS)}")
+    settings = EstimateSettings(
+        **of_estimate,
+        precisions=tuple(filter(None, precisions.split(","))),
+        batches=batches or (1,),
+    )
+    run_estimate(paths, settings, layers=layers, output=output, as_json=as_json)
 
 
 def _on_board(

@@ -9,6 +9,7 @@ import click
 
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.targets.jetson import BOARDS
+from keras_quant.targets.rules import COSTS
 
 if TYPE_CHECKING:
     from keras_quant.targets.report import BuilderReport, Finding
@@ -22,7 +23,9 @@ _CHECKS = "keras_quant.targets.check"
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--target", default="tensorrt", show_default=True, help="tensorrt.")
-@click.option("--trt", "version", help="TensorRT's version: 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
+@click.option(
+    "--trt", "version", help="TensorRT's version: 8.2, 8.5, 8.6, 10.3, 10.13, 10.16, 11.4."
+)
 @click.option("--board", help=f"Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, help="It is to run on the board's DLA.")
 @json_option
@@ -30,6 +33,9 @@ def check(
     path: Path, target: str, version: str | None, board: str | None, dla: bool, as_json: bool
 ) -> None:
     """Check an ONNX file against the rules of a target, with sources and remedies.
+
+    Then it predicts what of a valid file will cost time: float islands, values that are kept as
+    codes and as floats, padded channels, products smaller than a tile, scales that change.
 
     Where the extra `tensorrt` is installed, NVIDIA's parser and builder are run too, without a
     GPU; in a child process, as all that reads the file. Exit code 1 means that the file would be
@@ -73,16 +79,29 @@ def check(
         raise ModelError(f"{path}: TensorRT would reject this file")
 
 
+def _counted(found: list[Finding], noun: str) -> str:
+    return f"{len(found)} {noun}{'s' * (len(found) > 1)}"
+
+
+def _print_findings(title: str, found: list[Finding]) -> None:
+    rows = [(f.rule, f.effect, f.node, f.op, f.what) for f in found]
+    print_table(("rule", "effect", "node", "operator", "what"), rows, title=title)
+    click.echo()
+    remedies = dict.fromkeys((f.rule, f.remedy, f.source) for f in found)
+    print_table(("rule", "remedy", "source"), list(remedies))
+    click.echo()
+
+
 def _print(path: Path, findings: tuple[Finding, ...], report: BuilderReport | None) -> None:
-    rows = [(f.rule, f.effect, f.node, f.op, f.what) for f in findings]
-    if rows:
-        title = f"{path}: {len(rows)} finding{'s' * (len(rows) > 1)}"
-        print_table(("rule", "effect", "node", "operator", "what"), rows, title=title)
-        click.echo()
-        remedies = dict.fromkeys((f.rule, f.remedy, f.source) for f in findings)
-        print_table(("rule", "remedy", "source"), list(remedies))
+    broken, costly = (
+        [f for f in findings if (f.effect == COSTS) == costs] for costs in (False, True)
+    )
+    if broken:
+        _print_findings(f"{path}: {_counted(broken, 'finding')}", broken)
     else:
         click.echo(f"{path}: no rule is broken")
+    if costly:
+        _print_findings(f"{_counted(costly, 'thing')} in it will cost time (predicted)", costly)
     if report is None:
         return
     title = (

@@ -43,13 +43,22 @@ if TYPE_CHECKING:
 )
 @click.option("--layers", is_flag=True, help="Show the codes that differ layer by layer.")
 @click.option("--float", "baselines", is_flag=True, help="Write float files of the model too.")
+@click.option(
+    "--stages", is_flag=True, help="Write a file for each output of a model with early exits."
+)
 @click.option("--pack", help="tflite: packed weights: none, fast (the default) or smallest.")
 @click.option("--input", "input_type", help="tflite: float (the default), int8, or uint8 pixels.")
 @click.option("--head", help="tflite: float logits (the default), or int8 ones.")
 @click.option("--batch", help="tflite: images a call, or dynamic (the default).")
-@click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.x or 11.")
+@click.option("--trt", help="tensorrt: version, as 8.2, 8.5, 8.6, 10.3, 10.13, 10.16, 11.4.")
 @click.option("--board", help=f"tensorrt: Jetson module: {', '.join(BOARDS)}.")
 @click.option("--dla", is_flag=True, default=None, help="tensorrt: for the board's DLA.")
+@click.option(
+    "--fp16",
+    is_flag=True,
+    default=None,
+    help="tensorrt: a file of floats for fp16, also where the board has int8.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace files that are not of an export.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
@@ -63,6 +72,7 @@ def export(
     images: int,
     layers: bool,
     baselines: bool,
+    stages: bool,
     overwrite: bool,
     trust: bool,
     as_json: bool,
@@ -73,6 +83,9 @@ def export(
     model.tflite, model.onnx for x86, and tensorrt/: a folder with model.onnx and all that
     builds, compares and measures it on a board. The integer graph that all are written from is
     left as model.kqgraph.
+
+    --stages cuts a model with early exits into RUN/export/stages/stage1.*, stage2.* and so on, each
+    proven, and all of them one after the other; stages.json says what each hands to the next.
 
     Exit code 3 means that a file does not answer the same; it then is called
     model.failed-parity.*, and the numbers are in parity.json beside it.
@@ -85,6 +98,7 @@ def export(
       kq export models/digits-cnn-w4a4 --to tflite,onnx,tensorrt --overwrite
       kq export models/digits-cnn-w4a4 --to tflite --pack smallest --input uint8 --overwrite
       kq export models/digits-cnn-w4a4 --to tensorrt --board orin-nano
+      kq export models/mnist-b_lenet-w4a8 --stages --to tflite,onnx
       kq export model.keras --dataset cifar10 --out exported
       kq export models/base --kind dynamic --to tflite,onnx
     """
@@ -118,6 +132,7 @@ def export(
         out=out,
         images=images,
         baselines=baselines,
+        stages=stages,
         overwrite=overwrite,
         trust=trust,
         progress=Progress(),
@@ -128,8 +143,9 @@ def export(
     print_proofs(done.files)
     print_answers(done)
     print_runtimes(done.files)
-    if layers:
-        _print_layers(done.files)
+    for same in [[file] for file in done.files] if stages else [done.files]:
+        if layers:
+            _print_layers(same)
     note_exceptions(done, formats)
 
 

@@ -45,7 +45,7 @@ def choose_formats(targets: str, settings: Mapping[str, Any]) -> list[Format]:
 
 _TARGET_OF = {
     **dict.fromkeys(("pack", "input_type", "head", "batch"), "tflite"),
-    **dict.fromkeys(("trt", "board", "dla"), "tensorrt"),
+    **dict.fromkeys(("trt", "board", "dla", "fp16"), "tensorrt"),
 }
 
 
@@ -67,5 +67,8 @@ def _tensorrt_options(chosen: Mapping[str, Any]) -> TensorRTOptions:
     from keras_quant.targets.tensorrt import TensorRTOptions
 
     return TensorRTOptions(
-        version=chosen.get("trt"), board=chosen.get("board"), dla=chosen.get("dla", False)
+        version=chosen.get("trt"),
+        board=chosen.get("board"),
+        dla=chosen.get("dla", False),
+        half=chosen.get("fp16", False),
     )

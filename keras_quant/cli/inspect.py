@@ -11,6 +11,7 @@ from keras_quant.cli.options import parse_shape
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
+    from keras_quant.emit.tflite.sizes import FileBytes
     from keras_quant.graph.costs.cost import GraphCost
     from keras_quant.jobs.inspection import Inspection
 
@@ -79,7 +80,7 @@ def inspect(
         print_json({**asdict(found.cost), "file": found.file})
         return
     print_table(_COLUMNS, _layer_rows(found), title=target)
-    print_table(("figure", "value"), _totals(found.cost))
+    print_table(("figure", "value"), [*_totals(found.cost), *_of_file(found.file)])
 
 
 def _layer_rows(found: Inspection) -> list[tuple[object, ...]]:
@@ -119,6 +120,7 @@ def _totals(total: GraphCost) -> list[tuple[str, str]]:
     return [
         ("peak of live activations, codes in int8", f"{total.peak_live_bytes:,} bytes"),
         ("peak of live activations, logical bits", f"{total.peak_live_logical_bytes:,} bytes"),
+        ("kernel values that are 0", f"{total.zeros:,} of {total.parameters:,} parameters"),
         ("energy of arithmetic, modelled", f"{total.arithmetic_nj:,.1f} nJ"),
         (
             "energy of memory, modelled",
@@ -126,3 +128,9 @@ def _totals(total: GraphCost) -> list[tuple[str, str]]:
             f"{total.activation_memory})",
         ),
     ]
+
+
+def _of_file(file: FileBytes | None) -> list[tuple[str, str]]:
+    if file is None:
+        return []
+    return [("TFLite file as gzip packs it", f"{file.gzip:,} of {file.total:,} bytes")]

@@ -38,6 +38,10 @@ COMMANDS = {
         "keras_quant.cli.export:export",
         "Write a run, or a .keras file, as integer files and prove that they answer the same.",
     ),
+    "anytime": (
+        "keras_quant.cli.anytime:anytime",
+        "Choose when an early answer is enough, and answer within a deadline.",
+    ),
     "check": (
         "keras_quant.cli.check:check",
         "Check an ONNX file against the rules of a target, with sources and remedies.",
@@ -48,11 +52,19 @@ COMMANDS = {
     ),
     "bench": (
         "keras_quant.cli.bench:bench",
-        "Measure how long files take, in turn, and say which are faster.",
+        "Measure how long files take, in turn, and say which are faster; or estimate it.",
     ),
     "import-results": (
         "keras_quant.cli.import_results:import_results",
         "Make a record of what a bundle's bench.sh measured on a board.",
+    ),
+    "boards": (
+        "keras_quant.cli.boards:boards",
+        "List Jetson boards: GPU, clocks, peaks, bandwidth, int8, DLA, JetPack.",
+    ),
+    "engine": (
+        "keras_quant.cli.engine:engine",
+        "Show the layers of a TensorRT engine: types, times, ONNX nodes, and what costs time.",
     ),
     "compare": (
         "keras_quant.cli.compare:compare",
@@ -70,9 +82,21 @@ COMMANDS = {
         "keras_quant.cli.sweep:sweep",
         "Train and quantize a model at many bit widths, by several methods.",
     ),
+    "sensitivity": (
+        "keras_quant.cli.sensitivity:sensitivity",
+        "Measure what each layer's kernel alone, at few bits, does to a float run's answers.",
+    ),
+    "search": (
+        "keras_quant.cli.search:search",
+        "Choose the bits of each layer's kernel that hurt least within a budget.",
+    ),
+    "explain": (
+        "keras_quant.cli.explain:explain",
+        "Look at what quantization changed in a run: values, confused classes, where it looks.",
+    ),
     "runs": (
         "keras_quant.cli.runs:runs",
-        "List runs, compare what they were made of, delete them.",
+        "List runs, export them to TensorBoard, compare what they were made of, delete them.",
     ),
     "plot": (
         "keras_quant.cli.plot:plot",

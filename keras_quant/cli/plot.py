@@ -12,7 +12,8 @@ from keras_quant.cli.runs import find, parse_conditions, paths_argument, where_o
 
 KINDS = (
     *("accuracy-bits", "accuracy-size", "accuracy-weights", "accuracy-bitops"),
-    *("accuracy-energy", "accuracy-latency", "training", "bits-of-layers"),
+    *("accuracy-energy", "accuracy-latency", "accuracy-estimate", "latency-bars"),
+    *("training", "bits-of-layers", "sensitivity", "histograms", "confusion", "maps"),
 )
 
 
@@ -26,6 +27,13 @@ KINDS = (
     help="The picture: .png, .svg or .pdf [default: reports/KIND.png].",
 )
 @click.option("--title", help="[default: model and dataset]")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="PATTERN",
+    help="Of histograms: only layers whose name matches.",
+)
 @json_option
 def plot(
     kind: str,
@@ -33,6 +41,7 @@ def plot(
     conditions: Sequence[str],
     out: Path | None,
     title: str | None,
+    layers: Sequence[str],
     as_json: bool,
 ) -> None:
     """Draw runs: what accuracy costs, how training went, which bits layers have.
@@ -47,8 +56,14 @@ def plot(
     accuracy-bitops   by bit operations for one image
     accuracy-energy   by energy for one image, modelled
     accuracy-latency  by latency, where kq bench or kq sweep --latency measured it
+    accuracy-estimate by the latency on a Jetson, where kq bench --estimate estimated it
+    latency-bars      latency by runtime and precision, measured, and hatched where estimated
     training          loss and accuracy by epoch
     bits-of-layers    bits of each layer's weights and inputs
+    sensitivity       what each layer's kernel alone costs at few bits (kq sensitivity)
+    histograms        weights and activations before and after rounding (kq explain)
+    confusion         which classes are taken for which, float and quantized (kq explain)
+    maps              class-activation maps of both, and how far they overlap (kq explain)
 
     \b
     Examples:
@@ -63,7 +78,7 @@ def plot(
     if not runs:
         raise RunError("no run is left to draw; kq runs list shows what there is")
     picture = out or Path("reports", f"{kind}.png")
-    save(draw(kind, runs, title=title), picture)
+    save(draw(kind, runs, title=title, layers=layers), picture)
     note(f"drew {len(runs)} runs: {picture}")
     if as_json:
         print_json({"picture": picture, "runs": [run.path for run in runs]})

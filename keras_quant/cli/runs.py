@@ -1,4 +1,4 @@
-"""kq runs: lists, compares and deletes runs."""
+"""kq runs: lists, exports, compares and deletes runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ where_option = click.option(
 
 @click.group()
 def runs() -> None:
-    """List runs, compare what they were made of, delete them.
+    """List runs, export them to TensorBoard, compare what they were made of, delete them.
 
     \b
     Examples:
@@ -84,6 +84,36 @@ def list_runs(
         print_json(chosen)
         return
     print_table(COLUMNS, [row(run) for run in chosen])
+
+
+@runs.command()
+@paths_argument
+@where_option
+@click.option(
+    "--tensorboard",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for `tensorboard --logdir`; files of an earlier export in it are replaced.",
+)
+@json_option
+def export(paths: Sequence[Path], conditions: Sequence[str], folder: Path, as_json: bool) -> None:
+    """Write runs for TensorBoard's HParams page: settings beside figures.
+
+    Needs the extra tensorboard. As CSV: kq runs list --csv FILE.
+
+    \b
+    Example:
+      kq runs export models/sweep --tensorboard hparams
+    """
+    from keras_quant.runs.hparams import write_hparams
+    from keras_quant.runs.index import where
+
+    chosen = where(find(paths).runs, parse_conditions(conditions))
+    files = write_hparams(chosen, folder)
+    note(f"wrote {len(chosen)} runs: tensorboard --logdir {folder}")
+    if as_json:
+        print_json({"files": files, "runs": [run.path for run in chosen]})
 
 
 @runs.command()

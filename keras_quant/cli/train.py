@@ -19,8 +19,15 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 
 
 @click.command()
-@click.option("--model", default="cnn", show_default=True, help="Zoo name, or FILE.py:FUNCTION.")
+@click.option(
+    "--model", default="cnn", show_default=True, help="Zoo name, FILE.py:FUNCTION, or Keras file."
+)
 @model_options_option
+@click.option(
+    "--exits",
+    metavar="LAYER,LAYER,...",
+    help="Hang an early exit on each of these layers; of a model with one output, of classes.",
+)
 @click.option(
     "--dataset", default="digits", show_default=True, help="Name, .npz file or image folder."
 )
@@ -76,6 +83,7 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 @click.option(
     "--freeze-oscillations", is_flag=True, help="Hold weights that waver between codes (lsq)."
 )
+@click.option("--keep-zeros", is_flag=True, help="Pruned weights stay 0: those that begin as 0.")
 @click.option(
     "--reestimate-norms", is_flag=True, help="Measure batch-norm statistics again at the end."
 )
@@ -88,6 +96,7 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     "--seed", default=0, show_default=True, help="Same seed, threads and machine: same result."
 )
 @click.option("--threads", default=0, show_default=True, help="Of TensorFlow; 0 is one a core.")
+@click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
 @click.option(
     "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."
@@ -106,6 +115,8 @@ def train(as_json: bool, **options: Any) -> None:
     Examples:
       kq train --bits 4
       kq train --bits w2a4 --model resnet20 --dataset cifar10 --from models/float
+      kq train --bits 4 --model net.keras --dataset photos/ --learning-rate 1e-4
+      kq train --model lenet5 --dataset mnist --exits pool1 --bits w4a8
       kq train --method lsq --progressive 4,3,2 --from models/float --distill 0.9
     """
     from keras_quant.cli.train_options import progressive_schemes, run_path, settings_from

@@ -21,8 +21,15 @@ DEFAULT_BITS = "4"
 # Options that are fields of TrainSettings as they are.
 _FIELDS = (
     *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
-    *("augment", "patience", "precision", "parent", "tensorboard"),
-    *("preprocess", "threads", "accumulate", "freeze_oscillations", "reestimate_norms"),
+    *("augment", "patience", "precision", "parent", "tensorboard", "trust"),
+    *(
+        "preprocess",
+        "threads",
+        "accumulate",
+        "freeze_oscillations",
+        "keep_zeros",
+        "reestimate_norms",
+    ),
 )
 DEFAULT_SHARE = 0.9
 
@@ -57,6 +64,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
             warmup_epochs=options["warmup"],
         ),
         loss_weights=parse_weights(options["loss_weights"]),
+        exits=parse_exits(options["exits"]),
         distill=share,
         teacher=teacher,
         **{name: options[name] for name in _FIELDS},
@@ -177,6 +185,18 @@ def parse_weights(text: str | None) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",")) if text is not None else ()
     except ValueError as error:
         raise UsageError(f"--loss-weights {text!r}: write numbers, as in 0.3,1") from error
+
+
+def parse_exits(text: str | None) -> tuple[str, ...]:
+    """Reads "pool1,relu2"; () where nothing was given.
+
+    Raises:
+        UsageError: a name is empty.
+    """
+    names = () if text is None else tuple(part.strip() for part in text.split(","))
+    if "" in names:
+        raise UsageError(f"--exits {text!r}: write names of layers, as in pool1,relu2")
+    return names
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, int | float | str]:

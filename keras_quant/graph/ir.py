@@ -121,7 +121,8 @@ class Graph:
     """Nodes in an order in which each reads only what was written before it.
 
     Attributes:
-        inputs: names of the float32 tensors that the caller gives.
+        inputs: names of the tensors that the caller gives: float32, or codes where they have
+            qparams, as what an earlier stage hands over (`graph.passes.stages`).
         outputs: names of the tensors that the caller gets.
         tensors: every tensor by name.
     """

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from keras_quant.errors import GraphError, close_names
-from keras_quant.graph.ir import Graph, Node
+from keras_quant.graph.ir import Graph, Node, Tensor
 from keras_quant.graph.linear import lays_out_rows
 from keras_quant.graph.ops import OPS
-from keras_quant.graph.rounding import Kernel
+from keras_quant.graph.rounding import Kernel, code_dtype
 
 Arrays = dict[str, np.ndarray]
 
@@ -26,7 +26,7 @@ def run_reference(
 
     Args:
         graph: a graph that `graph.verify.verify` accepts.
-        inputs: by name, (images, *shape) each, made float32.
+        inputs: by name, (images, *shape) each, made float32, or codes where they have qparams.
         keep: names of the tensors wanted; None means the graph's outputs.
     Returns: by name, (images, *shape): codes in the narrowest of int8, int16 and int32 that
         holds them and the zero point, reals in float32.
@@ -81,7 +81,7 @@ def bind_reference(
 
     def compute(inputs: Mapping[str, np.ndarray]) -> Arrays:
         _count_images(graph, inputs)
-        values = {name: np.asarray(inputs[name], np.float32) for name in graph.inputs}
+        values = {name: _given(graph.tensors[name], inputs[name]) for name in graph.inputs}
         return _run(program, values, wanted)
 
     return compute
@@ -96,6 +96,10 @@ def _run(program: list[tuple[Node, Kernel]], values: Arrays, wanted: tuple[str, 
             if last_use[name] == index and name not in wanted:
                 del values[name]
     return {name: values[name] for name in wanted}
+
+
+def _given(tensor: Tensor, values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, code_dtype(tensor.qparams) if tensor.qparams else np.float32)
 
 
 def _bind(graph: Graph, node: Node) -> Kernel:

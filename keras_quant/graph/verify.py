@@ -68,13 +68,11 @@ def _order_problems(graph: Graph) -> Iterator[str]:
 
 
 def _scale_problems(graph: Graph) -> Iterator[str]:
-    """Tensors whose scale no kernel can use; inputs that are not real."""
+    """Tensors whose scale no kernel can use."""
     for name, tensor in graph.tensors.items():
         qparams = tensor.qparams
         if qparams is None:
             continue
-        if name in graph.inputs:
-            yield f"input {name!r} has codes; inputs are float32, followed by a quantize node"
         if not _FLOAT32.tiny <= qparams.scale <= _FLOAT32.max:
             yield (
                 f"tensor {name!r}: scale is {qparams.scale}; normal float32 numbers from "

@@ -46,6 +46,7 @@ EXTRAS = {
         *("nbclient", "ipykernel"),
     ),
     "notebooks": ("jupyter", "nbclient", "ipykernel"),
+    "tensorboard": ("tensorboard",),
     "tensorrt": ("tensorrt_rtx",),
     "ray": ("ray",),
     "jetson": ("asyncssh",),

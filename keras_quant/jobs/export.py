@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +13,12 @@ from keras_quant.errors import RunError, UsageError
 from keras_quant.files import write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
+from keras_quant.graph.store import pack_graph
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import declare, guessing_warning, tried_on, without_labels
-from keras_quant.lower import lower_exactly
+from keras_quant.json_codec import to_json
+from keras_quant.lower import Snap, lower_exactly
 from keras_quant.model.files import load_model, save_model
 from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
@@ -27,11 +29,14 @@ from keras_quant.proof.evidence import Evidence, gather
 from keras_quant.proof.formats import Format
 from keras_quant.proof.gate import Proven, prove_formats
 from keras_quant.proof.keras_answers import KerasAnswers
-from keras_quant.proof.record import PARITY_NAME
+from keras_quant.proof.record import PARITY_NAME, digest
+from keras_quant.proof.stages import prove_stages
 from keras_quant.proof.write import Export, foreign_files, write_proven
 from keras_quant.runs import RunFolder, locked, model_of, records
+from keras_quant.runs import stages as stage_files
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
+from keras_quant.version import __version__
 
 # The model whose answers the file gives, where that is not the one that was given.
 MOVED_NAME = "model.moved-biases.keras"
@@ -59,6 +64,7 @@ def export_path(
     out: Path | None,
     images: int,
     baselines: bool,
+    stages: bool = False,
     overwrite: bool,
     trust: bool,
     progress: Progress,
@@ -76,6 +82,8 @@ def export_path(
         images: how many test images to prove it on; 0 means all.
         baselines: whether to write model.float.* too: the model without quantizers, as the
             usual converter of each format writes it.
+        stages: cut the model into one stage an output, and write these alone, with stages.json,
+            into a folder of their own within that of the export.
         overwrite: replace files that no proof says are ours.
         trust: load a Keras file that holds code.
     Raises:
@@ -87,12 +95,10 @@ def export_path(
     folder = out or (RunFolder(path).export if file != path else None)
     if folder is None:
         raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
-    foreign = foreign_files(folder, formats)
-    if foreign and not overwrite:
-        raise RunError(
-            f"{foreign[0]} exists, and {PARITY_NAME} beside it does not say that it is ours: give "
-            "--overwrite, or another --out"
-        )
+    if stages and baselines:
+        raise UsageError("--float writes whole models, and --stages parts: give one of them")
+    if not overwrite:
+        check_ours(folder, () if stages else formats)
     held = locked(path) if out is None else nullcontext()  # no training may change it meanwhile
     with held:
         progress.say(f"loading {file}")
@@ -116,7 +122,18 @@ def export_path(
             images=images,
             scheme=_scheme_of(path),
             baselines=baselines,
+            stages=stages,
+            overwrite=overwrite,
             progress=progress,
+        )
+
+
+def check_ours(folder: Path, formats: Sequence[Format]) -> None:
+    """Checks that nothing would be replaced that no proof says is ours. Raises: RunError."""
+    if foreign := foreign_files(folder, formats):
+        raise RunError(
+            f"{foreign[0]} exists, and {PARITY_NAME} beside it does not say that it is ours: give "
+            "--overwrite, or another --out"
         )
 
 
@@ -129,6 +146,8 @@ def _export(
     images: int,
     scheme: str,
     baselines: bool,
+    stages: bool,
+    overwrite: bool,
     progress: Progress,
 ) -> Exported:
     """Lowers a model, proves its files, and writes them."""
@@ -140,14 +159,50 @@ def _export(
     )
     for line in _unfit(evidence, data):
         progress.say(line)
+    moved = {MOVED_NAME: partial(save_model, model)} if snap.moved else {}
+    if stages:
+        return _export_stages(
+            snap, evidence, folder, formats, more=moved, overwrite=overwrite, progress=progress
+        )
     proven = prove_formats(snap, formats, evidence, progress=progress)
     if warning := _guessing_warning(model, data, proven):
         progress.say(f"warning: {warning}")
-    moved = {MOVED_NAME: partial(save_model, model)} if snap.moved else {}
     files = write_proven(proven, folder, more=moved)
     if baselines:
         _write_baselines(model, folder, formats, progress)
     return Exported(keras=proven.keras, files=files)
+
+
+def _export_stages(
+    snap: Snap,
+    evidence: Evidence,
+    folder: Path,
+    formats: Sequence[Format],
+    *,
+    more: Mapping[str, Callable[[Path], None]],
+    overwrite: bool,
+    progress: Progress,
+) -> Exported:
+    """Cuts a lowered model, proves its stages, and writes them."""
+    found = prove_stages(snap, formats, evidence, progress=progress)
+    folder = folder / stage_files.FOLDER
+    if not overwrite:
+        check_ours(folder, tuple(found.proven.contents))
+    passed = {form.name for form, parity in found.proven.parities.items() if parity.passed}
+    record = stage_files.StagesRecord(
+        kq_version=__version__,
+        graph_sha256=digest(pack_graph(snap.graph)),
+        preprocess=evidence.preprocessing,
+        formats={
+            name: staged
+            for name, staged in found.formats.items()
+            if all(f"{name}-stage{n}" in passed for n in range(1, len(staged.stages) + 1))
+        },
+    )
+    text = f"{to_json(stage_files.with_others(record, folder))}\n".encode()
+    written = {**more, stage_files.FILE_NAME: lambda path: write_bytes(path, text)}
+    files = write_proven(found.proven, folder, more=written)
+    return Exported(keras=found.proven.keras, files=files)
 
 
 def _unfit(evidence: Evidence, data: Dataset) -> Iterator[str]:

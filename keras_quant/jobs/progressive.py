@@ -37,7 +37,8 @@ def train_progressively(
     Returns: the results of those runs that were trained now.
     Raises: as `train`.
     """
-    teacher = settings.teacher or (settings.parent if settings.distill else None)
+    first = Path(settings.model) if settings.is_file else None
+    teacher = settings.teacher or ((settings.parent or first) if settings.distill else None)
     results, parent = [], settings.parent
     for scheme in schemes:
         path = path_of(scheme)

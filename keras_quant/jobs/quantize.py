@@ -233,7 +233,7 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
             settings.model_options,
             dataset,
             settings.parent,
-            settings.weights_file,
+            weights=settings.weights_file,
         )
     else:
         file = giver if is_keras_model(giver) else model_of(giver)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_quant import runs
 from keras_quant.data import Dataset
-from keras_quant.errors import DataError, RunError
+from keras_quant.errors import DataError, RunError, UsageError
+from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.preprocess import without_labels
 from keras_quant.model.applications import APPLICATIONS, build_application, load_weights
 from keras_quant.model.files import load_model
-from keras_quant.model.tasks import tasks_of
+from keras_quant.model.inputs import with_input_shape
+from keras_quant.model.suffixes import is_keras_model
+from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name, variables_by_name
 from keras_quant.model.user import build_from_file
 from keras_quant.prepare import copy_weights
+from keras_quant.runs import records
 from keras_quant.tf import keras
 from keras_quant.zoo import build
+from keras_quant.zoo.exits import add_exits
+
+
+def is_file(name: str) -> bool:
+    """Whether a model's name is that of a Keras file or a SavedModel, which has weights."""
+    return is_keras_model(Path(name))
 
 
 def build_float(
@@ -25,17 +35,24 @@ def build_float(
     options: Mapping[str, Any],
     dataset: Dataset,
     parent: Path | None,
+    *,
     weights: Path | None = None,
+    trust: bool = False,
+    exits: Sequence[str] = (),
 ) -> keras.Model:
     """Builds a float model, with the weights of the parent or a file where there is one.
 
     Args:
-        name: of the zoo, of keras.applications, or "FILE.py:FUNCTION".
+        name: of the zoo, of keras.applications, "FILE.py:FUNCTION", or a Keras file, whose weights
+            it has.
         options: of a model of the zoo or of keras.applications.
-        parent: a run's folder.
+        parent: a run's folder; one without exits gives all weights but theirs.
         weights: a file of weights alone, see `model.applications.load_weights`.
+        trust: load a Keras file that holds code.
+        exits: names of layers that an early exit hangs on, see `zoo.exits`.
     Raises:
-        UsageError, ModelError: there is no such model, or it does not fit the data or the weights.
+        UsageError, ModelError: there is no such model or layer, or it does not fit the data or the
+            weights.
         DataError: it is of the zoo, and the images have no labels.
         RunError: the parent has other layers.
     """
@@ -45,21 +62,33 @@ def build_float(
         if weights is not None:
             load_weights(model, weights)
         return model
-    if ":" not in name and not dataset.has_labels:
+    if ":" not in name and not is_file(name) and not dataset.has_labels:
         raise DataError(
             f"{without_labels(dataset)}, and {name} tells classes apart: give images with labels, "
             "one folder a class, or y_train and y_test in the file"
         )
-    if ":" in name:
+    if is_file(name):
+        model = _load(Path(name), dataset, trust=trust)
+    elif ":" in name:
         model = build_from_file(name, shape, classes)
     else:
         model = build(name, shape, classes, **options)
-    tasks_of_model(model, dataset)
     if weights is not None:
         load_weights(model, weights)
+    tasks = tasks_of_model(model, dataset)
+    if exits and tasks != (CLASSIFICATION,):
+        raise UsageError(f"--exits is for models with one output, of classes; {name} has {tasks}")
+    with_exits = add_exits(model, exits) if exits else model
     if parent is not None:
-        _take_weights(model, parent)
-    return model
+        has_exits = bool(records.load(parent).model.exits)
+        _take_weights(with_exits if has_exits else model, parent)
+    return with_exits
+
+
+def _load(file: Path, dataset: Dataset, *, trust: bool) -> keras.Model:
+    model = load_model(file, trust=trust)
+    check_takes(file, model, dataset)
+    return with_input_shape(model, dataset.input_shape)
 
 
 def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:

@@ -12,14 +12,13 @@ from keras_quant.errors import UsageError
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import record_around
 from keras_quant.model.files import load_model
+from keras_quant.model.probabilities import are_probabilities, as_logits
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.preprocessing import describe
 from keras_quant.tf import keras, tf
 
 Teacher = Callable[..., Any]
 """Gives (batch, classes) logits of images; is called as a Keras model is."""
-
-SMALLEST_SHARE = 1e-30  # a softmax may round to 0, which has no logarithm
 
 
 def load_teacher(path: Path, dataset: Dataset) -> Teacher:
@@ -46,7 +45,7 @@ def load_teacher(path: Path, dataset: Dataset) -> Teacher:
             f"{dataset.num_classes} classes is needed, as dataset {dataset.name} has"
         )
     _check_pixels(path, dataset)
-    return _of_probabilities(model) if _puts_out_probabilities(model) else model
+    return _of_probabilities(model) if are_probabilities(model)[0] else model
 
 
 def _check_pixels(path: Path, dataset: Dataset) -> None:
@@ -59,14 +58,8 @@ def _check_pixels(path: Path, dataset: Dataset) -> None:
         )
 
 
-def _puts_out_probabilities(model: keras.Model) -> bool:
-    last = model.layers[-1]
-    softmax = (keras.activations.softmax, tf.nn.softmax)
-    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in softmax
-
-
 def _of_probabilities(model: keras.Model) -> Teacher:
     def logits(x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return tf.math.log(tf.maximum(model(x, training=training), SMALLEST_SHARE))
+        return as_logits(model(x, training=training))
 
     return logits

@@ -23,6 +23,7 @@ from keras_quant.errors import RunError, TrainingError, UsageError, warn
 from keras_quant.files import write_text
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
+from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.source import build_float, tasks_of_model
 from keras_quant.jobs.teacher import Teacher, load_teacher
@@ -44,6 +45,7 @@ from keras_quant.training import checkpoint
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
+from keras_quant.training.sparsity import check_zeros, pruned_kernels
 
 NORM_IMAGES = 4096  # of which statistics of batch norms are measured again: 32 batches of 128
 
@@ -79,17 +81,21 @@ def train(
     check(settings)
     if settings.parent is not None and settings.parent.resolve() == path.resolve():
         raise UsageError(f"{path}: a run cannot start --from itself; give --name NAME for another")
+    if settings.is_file and path.resolve() in Path(settings.model).resolve().parents:
+        raise UsageError(
+            f"{settings.model} lies in the run that would be replaced; give --name NAME for another"
+        )
     dataset = load_dataset(
         settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
     )
     use_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
-    source = build_float(settings.model, settings.model_options, dataset, settings.parent)
+    source = _source(settings, dataset)
     _check_outputs(source, settings, dataset)
     dataset = declare(
         dataset,
         asked=settings.preprocess,
-        recorded=_of_parent(settings.parent),
+        recorded=_recorded(settings),
         model=source,
         say=progress.say,
     )
@@ -119,6 +125,18 @@ def train(
     return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
+def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
+    """The float model that training starts from."""
+    return build_float(
+        settings.model,
+        settings.model_options,
+        dataset,
+        settings.parent,
+        trust=settings.trust,
+        exits=settings.exits,
+    )
+
+
 def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset) -> None:
     """Checks that settings are for the outputs that a model has.
 
@@ -138,9 +156,12 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
         )
 
 
-def _of_parent(parent: Path | None) -> Preprocessing | None:
+def _recorded(settings: TrainSettings) -> Preprocessing | None:
     """What pixels became in front of the model whose weights are taken."""
-    return None if parent is None else records.load(parent).dataset.preprocess
+    if settings.parent is not None:
+        return records.load(settings.parent).dataset.preprocess
+    run = record_around(Path(settings.model)) if settings.is_file else None
+    return None if run is None else run.dataset.preprocess
 
 
 def finished(path: Path, settings: TrainSettings) -> bool:
@@ -213,9 +234,13 @@ def _collected(
         return None
     if folder.statistics.exists():
         return read_statistics(folder.statistics, planned, source, dataset)
-    fresh = settings.parent is None
     return collect_statistics(
-        planned, source, dataset, folder.statistics, fresh=fresh, progress=progress
+        planned,
+        source,
+        dataset,
+        folder.statistics,
+        fresh=not settings.has_weights,
+        progress=progress,
     )
 
 
@@ -245,6 +270,8 @@ def _train(
             "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
             "scheme has one: give --method lsq"
         )
+    if settings.keep_zeros:
+        check_zeros(model, pruned_kernels(model))
     augment = dataset.augment if settings.augment is None else settings.augment
     loop_settings = LoopSettings(
         epochs=settings.epochs,
@@ -257,12 +284,13 @@ def _train(
         distill=settings.distill,
         accumulate=settings.accumulate,
         freeze_oscillations=settings.freeze_oscillations,
+        keep_zeros=settings.keep_zeros,
         loss_weights=settings.loss_weights,
     )
     trained = model
     if settings.precision == "bf16":
         with _bfloat16():
-            narrow = build_float(settings.model, settings.model_options, dataset, settings.parent)
+            narrow = _source(settings, dataset)
             narrow.set_weights(source.get_weights())
             trained = _quantized(narrow, settings, statistics)
         trained.set_weights(model.get_weights())

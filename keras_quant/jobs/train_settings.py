@@ -13,6 +13,7 @@ from keras_quant.errors import UsageError
 from keras_quant.jobs.begin import describe_data, now
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.rules import check_methods
+from keras_quant.model.suffixes import is_keras_model
 from keras_quant.runs import records
 from keras_quant.runs.records import ModelRecord, RunRecord, TrainingRecord
 from keras_quant.schemes.file import scheme_to_dict
@@ -29,8 +30,10 @@ class TrainSettings:
     """What `kq train` is asked for.
 
     Attributes:
-        model: a name of the zoo, or "FILE.py:FUNCTION".
+        model: a name of the zoo, "FILE.py:FUNCTION", or a Keras file, from whose weights
+            training starts.
         model_options: options of the zoo's model.
+        exits: names of layers that an early exit hangs on, see `zoo.exits`.
         dataset: a name, a .npz file or an image folder.
         validation_fraction: share of the training images that epochs are judged on.
         scheme: which layer gets how many bits.
@@ -43,6 +46,7 @@ class TrainSettings:
         teacher: a run's folder or a Keras file; None means the parent.
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often; needs learned steps.
+        keep_zeros: hold weights that are 0 before training; needs some.
         reestimate_norms: measure statistics of batch norms again at the end, see `training.norms`.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
@@ -50,11 +54,13 @@ class TrainSettings:
         threads: that TensorFlow computes with; 0 means one a core. Sums are split over them, so
             that a run of another number of threads differs in its last bits, and then in more.
         tensorboard: write TensorBoard event files into the run's folder.
+        trust: load a Keras file that holds code.
     """
 
     scheme: Scheme
     model: str = "cnn"
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    exits: tuple[str, ...] = ()
     dataset: str = "digits"
     validation_fraction: float = 0.1
     method: str = DEFAULT_METHOD
@@ -69,12 +75,24 @@ class TrainSettings:
     teacher: Path | None = None
     accumulate: int = 1
     freeze_oscillations: bool = False
+    keep_zeros: bool = False
     reestimate_norms: bool = False
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
     tensorboard: bool = False
+    trust: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the model is a Keras file, and has weights of its own."""
+        return is_keras_model(Path(self.model))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether training starts from weights that were trained before."""
+        return self.is_file or self.parent is not None
 
     def problems(self) -> list[str]:
         """What is out of range, one text each."""
@@ -97,18 +115,16 @@ class TrainSettings:
             )
         if not 0 <= self.distill <= 1:
             found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
-        if self.distill and (
-            (self.parent is None and self.teacher is None) or is_float(self.scheme)
-        ):
+        if self.distill and (not (self.has_weights or self.teacher) or is_float(self.scheme)):
             found.append(
-                "--distill needs a parent, given with --from RUN, or a teacher, --distill FILE or "
-                "RUN, and a scheme with bits"
+                "--distill needs a parent, given with --from RUN or as a Keras file, or a "
+                "teacher, --distill FILE or RUN, and a scheme with bits"
             )
         if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
             found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
         if not 0 <= self.seed <= MAX_SEED:
             found.append(f"--seed is {self.seed}; 0 to {MAX_SEED} is allowed")
-        if ":" in self.model and self.model_options:
+        if (":" in self.model or self.is_file) and self.model_options:
             found.append(f"--option is for models of the zoo; {self.model} takes none")
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
@@ -142,7 +158,9 @@ def begin_record(
         command=command,
         created=now(),
         kq_version=__version__,
-        model=ModelRecord(name=settings.model, options=dict(settings.model_options)),
+        model=ModelRecord(
+            name=settings.model, options=dict(settings.model_options), exits=settings.exits
+        ),
         dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(
             method="float" if is_float(settings.scheme) else settings.method,
@@ -159,6 +177,7 @@ def begin_record(
             teacher=None if settings.teacher is None else str(settings.teacher),
             accumulate=settings.accumulate,
             freeze_oscillations=settings.freeze_oscillations,
+            keep_zeros=settings.keep_zeros,
             reestimate_norms=settings.reestimate_norms,
             loss_weights=settings.loss_weights,
             threads=settings.threads,

@@ -21,14 +21,7 @@ def measured_latency(runs: Sequence[Run]) -> Cost:
         UsageError: none of the runs was measured.
         RunError: a record is broken.
     """
-    known = _recorded(runs)
-    found = {
-        run.path: [
-            one for place in _places(run) for one in known.get(place, ()) if _is_of(run, one)
-        ]
-        for run in runs
-        if run.score is not None
-    }
+    found = measurements_of([run for run in runs if run.score is not None])
     first = next((one for ones in found.values() for one in ones if one.kind == "latency"), None)
     if first is None:
         raise UsageError(
@@ -46,6 +39,21 @@ def measured_latency(runs: Sequence[Run]) -> Cost:
         label=f"median latency [ms], {first.runtime}, {threads}{batch}",
         of=lambda run: values.get(run.path),
     )
+
+
+def measurements_of(runs: Sequence[Run]) -> dict[Path, list[Measurement]]:
+    """What is recorded of each run's files: in its bench.json, and in that of the folder around it.
+
+    Raises:
+        RunError: a record is broken.
+    """
+    known = _recorded(runs)
+    return {
+        run.path: [
+            one for place in _places(run) for one in known.get(place, ()) if _is_of(run, one)
+        ]
+        for run in runs
+    }
 
 
 def _places(run: Run) -> tuple[Path, Path]:

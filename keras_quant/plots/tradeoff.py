@@ -24,10 +24,12 @@ class Cost:
     Attributes:
         label: of the axis, with its unit.
         of: the cost of a run; None where it is not known.
+        estimated: whether it is an estimate of what could be measured; its markers are hollow.
     """
 
     label: str
     of: Callable[[Run], float | None]
+    estimated: bool = False
 
 
 COSTS = {
@@ -69,7 +71,7 @@ def score_against_cost(runs: Sequence[Run], *, cost: Cost, title: str) -> Figure
 
     Args:
         runs: of one dataset and metric; those without a score or the cost are left out.
-        cost: one of COSTS, or `latency.measured_latency`.
+        cost: one of COSTS, `latency.measured_latency`, or `estimated.estimated_latency`.
     Raises:
         UsageError: none of the runs has both.
     """
@@ -80,7 +82,7 @@ def score_against_cost(runs: Sequence[Run], *, cost: Cost, title: str) -> Figure
     look = looks([point.method for point in points])
     for method in dict.fromkeys(point.method for point in points):
         ours = [point for point in points if point.method == method]
-        _draw_points(axes, ours, look[method], method)
+        _draw_points(axes, ours, look[method], method, hollow=cost.estimated)
     places = [(point.cost, point.mean) for point in points]
     front = pareto(places)
     line = [places[place] for place in front]
@@ -128,7 +130,9 @@ def _points(runs: Sequence[Run], price: Cost) -> list[_Point]:
     ]
 
 
-def _draw_points(axes: Axes, points: Sequence[_Point], look: Look, label: str) -> None:
+def _draw_points(
+    axes: Axes, points: Sequence[_Point], look: Look, label: str, *, hollow: bool
+) -> None:
     reach = [(point.mean - min(point.scores), max(point.scores) - point.mean) for point in points]
     axes.errorbar(
         [point.cost for point in points],
@@ -138,6 +142,7 @@ def _draw_points(axes: Axes, points: Sequence[_Point], look: Look, label: str) -
         linestyle="",
         color=look.colour,
         elinewidth=1,
+        markerfacecolor="none" if hollow else look.colour,
         label=label,
     )
 

@@ -73,7 +73,9 @@ def plan(model: keras.Model, scheme: Scheme) -> Plan:
             "model, and say the bits in the scheme; kq export takes quantized models as they are"
         )
     blocks = group_blocks(operations)
-    bits = resolve(scheme, [as_scheme_block(block) for block in blocks])
+    # What "@last" means: of several outputs the last one's, whatever else was called after it.
+    by_output = sorted(blocks, key=lambda block: operations.outputs[-1] in [s.name for s in block])
+    bits = resolve(scheme, [as_scheme_block(block) for block in by_output])
     in_float = frozenset(name for name, found in bits.items() if found.in_float)
     heads = [block[0] for block in blocks]
     inputs = bits[operations.in_order[0].layer_name]

@@ -50,7 +50,7 @@ def prove_formats(
     Raises:
         EmitError: a target cannot compute the graph exactly, or not as fast as it should.
     """
-    graphs = {form: _rewritten(snap.graph, form, evidence) for form in formats}
+    graphs = {form: rewritten(snap.graph, form, evidence) for form in formats}
     contents = {form: _emitted(graphs[form], form, evidence) for form in formats}
     proofs = {
         graph: _Part.start(snap.graph, graph, contents, graphs, evidence)
@@ -119,7 +119,7 @@ class _Part:
         return dict(zip(self.forms, found, strict=True))
 
 
-def _rewritten(graph: Graph, form: Format, evidence: Evidence) -> Graph:
+def rewritten(graph: Graph, form: Format, evidence: Evidence) -> Graph:
     """The graph that a format's file is of; the given one itself in most cases."""
     rewrite = form.definition.rewrite
     if rewrite is None:

@@ -8,7 +8,7 @@ is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -174,6 +174,7 @@ class Proof:
         files: Sequence[tuple[Format, bytes]],
         *,
         judge_keras: bool = True,
+        by_keras: Collection[str] | None = None,
         metrics: Metrics | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -185,6 +186,7 @@ class Proof:
             files: each file's format and its bytes.
             judge_keras: False only reports how far Keras' answers are, for a graph that was made
                 to answer otherwise than the model does.
+            by_keras: names of the outputs that Keras answers; None means all of them.
             metrics: what outputs are judged by, by name; those without are not.
             batch_size: images at a time; None means as many as the reference runs fast.
             threads: how many batches at a time; None means as many as the machine runs well.
@@ -192,6 +194,7 @@ class Proof:
             ModelError: a file cannot be loaded.
         """
         self._graph, self._judge_keras = graph, judge_keras
+        self._by_keras = tuple(n for n in graph.outputs if by_keras is None or n in by_keras)
         self._forms = [form for form, _ in files]
         self._witnesses = [
             call_witness(graph, form, content, metrics or {}) for form, content in files
@@ -213,7 +216,8 @@ class Proof:
         """Compares the answers to some images.
 
         Args:
-            inputs: by name, float32 (images, *shape), at least one image.
+            inputs: by name, (images, *shape), at least one image: float32, or codes where the
+                graph's input has them.
             keras: by output, float (images, *shape), what the Keras model answers; None for not to
                 be compared.
             targets: by output that is judged, what its metrics take.
@@ -222,7 +226,7 @@ class Proof:
             GraphError: the inputs are not the graph's.
             DataError: there are no images, or not as many of Keras' answers.
         """
-        images = _count_images(self._graph, inputs, keras)
+        images = _count_images(self._graph, self._by_keras, inputs, keras)
         starts = range(0, images, self._batch_size)
         while len(self._benches) < min(self._threads, len(starts)):
             self._benches.append([Trial(witness) for witness in self._witnesses])
@@ -267,9 +271,8 @@ class Proof:
         self, bench: list[Trial], inputs: Arrays, keras: Arrays | None, targets: Arrays
     ) -> list[Tally]:
         """Compares the answers to one batch."""
-        batch = {name: np.asarray(array, np.float32) for name, array in inputs.items()}
-        expected = self._reference(batch)
-        return [trial.compare(batch, expected, keras=keras, targets=targets) for trial in bench]
+        expected = self._reference(inputs)
+        return [trial.compare(inputs, expected, keras=keras, targets=targets) for trial in bench]
 
     def _verdict(self, form: Format, trial: Trial, tally: Tally) -> Parity:
         graph, declared = self._graph, form.definition.tolerance
@@ -329,14 +332,16 @@ def _rows(arrays: Arrays, rows: slice) -> Arrays:
     return {name: array[rows] for name, array in arrays.items()}
 
 
-def _count_images(graph: Graph, inputs: Arrays, keras: Arrays | None) -> int:
+def _count_images(
+    graph: Graph, by_keras: Sequence[str], inputs: Arrays, keras: Arrays | None
+) -> int:
     images = min((len(array) for array in inputs.values()), default=0)
     if images == 0:
         raise DataError("there are no images to compare. Give at least one.")
     given = {} if keras is None else {name: array.shape for name, array in keras.items()}
     problems = [
         f"Keras' answers at output {name} are {given.get(name, 'missing')}; {shape} is needed"
-        for name in graph.outputs
+        for name in by_keras
         if given.get(name) != (shape := (images, *graph.tensors[name].shape))
     ]
     if problems and keras is not None:

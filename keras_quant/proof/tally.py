@@ -60,11 +60,11 @@ class Tally:
     seconds: float = 0.0
 
     def add_outputs(self, expected: Arrays, found: Arrays, keras: Arrays | None) -> None:
-        """Compares a batch's outputs, all by name and in reals."""
+        """Compares a batch's outputs, all by name and in reals; Keras may answer some of them."""
         for name, answers in found.items():
             tally = self.outputs.setdefault(name, OutputTally())
             tally.reference.add(answers, expected[name])
-            if keras is not None:
+            if keras is not None and name in keras:
                 tally.keras = tally.keras or Distance()
                 tally.keras.add(answers, keras[name])
 

@@ -29,6 +29,7 @@ class Witness:
         probe_answers: whether the probe gives the file's outputs too, as it computes all of it.
         load: of the runner.
         stored_shift: what is added to codes that are stored.
+        code_type: in which codes are given; None where floats are alone.
         metrics: what outputs are judged by, by name.
     """
 
@@ -39,6 +40,7 @@ class Witness:
     probe_answers: bool
     load: Callable[[bytes], Runner]
     stored_shift: Callable[[QParams], int]
+    code_type: type[np.integer] | None = None
     metrics: Metrics = field(default_factory=dict)
 
 
@@ -65,6 +67,7 @@ def call_witness(graph: Graph, form: Format, content: bytes, metrics: Metrics) -
         probe_answers=probe_answers,
         load=definition.runner,
         stored_shift=definition.stored_shift,
+        code_type=definition.code_type,
         metrics=metrics,
     )
 
@@ -96,7 +99,7 @@ class Trial:
         """Compares the answers to a batch of images.
 
         Args:
-            batch: by input, float32 (images, *shape).
+            batch: by input, (images, *shape): float32, or codes where the input has them.
             expected: the reference's, by tensor; of all codes and outputs.
             keras: Keras' answers by output; None for not to be compared.
             targets: what the outputs should be, by those that are judged.
@@ -108,9 +111,10 @@ class Trial:
         tally = Tally(
             images=len(next(iter(batch.values()))), scores=Scores(metrics=witness.metrics)
         )
+        given = {name: self._as_given(name, values) for name, values in batch.items()}
         started = time.perf_counter()
-        stored = {} if self._probe is None else self._probe.run(batch)
-        answers = stored if self._file is None else self._file.run(batch)
+        stored = {} if self._probe is None else self._probe.run(given)
+        answers = stored if self._file is None else self._file.run(given)
         tally.seconds = time.perf_counter() - started
         for name in witness.codes:
             self._count(tally, name, stored, expected[name])
@@ -122,6 +126,14 @@ class Trial:
         tally.add_outputs(wanted, reals, keras)
         tally.scores.add(reals, targets)
         return tally
+
+    def _as_given(self, name: str, values: np.ndarray) -> np.ndarray:
+        """An input as the file takes it."""
+        qparams, code_type = self._witness.graph.tensors[name].qparams, self._witness.code_type
+        if qparams is None:
+            return np.asarray(values, np.float32)
+        assert code_type is not None, name
+        return _as_stored(values, qparams, self._witness.stored_shift(qparams), np.dtype(code_type))
 
     def _count(self, tally: Tally, name: str, answers: Arrays, codes: np.ndarray) -> None:
         """Counts codes, as they are stored: no wider type is made of them where they fit."""

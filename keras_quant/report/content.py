@@ -12,6 +12,8 @@ from keras_quant.errors import UsageError
 from keras_quant.plots.draw import KINDS, check_alike
 from keras_quant.plots.tradeoff import pareto
 from keras_quant.proof.record import is_recorded, read_records
+from keras_quant.report.speeds import estimates_table, speeds_table
+from keras_quant.report.table import Table, number, text
 from keras_quant.runs import RunFolder
 from keras_quant.runs.index import Run
 
@@ -21,34 +23,13 @@ _PICTURES = {
     "accuracy-bits": "Quality by bit width",
     "accuracy-size": "Quality by file size",
     "accuracy-latency": "Quality by measured latency",
+    "accuracy-estimate": "Quality by estimated latency on a Jetson (estimate, nothing was run)",
+    "latency-bars": "Latency, measured (filled) and estimated (hatched)",
     "accuracy-bitops": "Quality by bit operations",
     "accuracy-energy": "Quality by modelled energy",
     "training": "Training",
 }
 _MOST_CURVES = 6  # runs that one picture of training tells apart
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: what is shown.
-        value: what it is sorted by.
-    """
-
-    text: str
-    value: float | str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows of cells under headings; those in `numeric` are aligned to the right."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    numeric: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +48,8 @@ class Report:
     Attributes:
         summary: sentences that a person can quote.
         runs, proofs, machines: tables.
+        speeds: measured latencies, with the speed-up over the float run.
+        estimates: estimated ones, apart from what was measured.
         commands: by the name of each run what was typed to make it.
         problems: records that could not be read.
     """
@@ -77,8 +60,16 @@ class Report:
     runs: Table
     proofs: Table
     machines: Table
+    speeds: Table
+    estimates: Table
     commands: tuple[tuple[str, str], ...]
     problems: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """In the order of the page; latencies only where there are some."""
+        latencies = (table for table in (self.speeds, self.estimates) if table.rows)
+        return (self.runs, *latencies, self.proofs, self.machines)
 
 
 def gather(runs: Sequence[Run], *, title: str, problems: Sequence[str] = ()) -> Report:
@@ -97,6 +88,8 @@ def gather(runs: Sequence[Run], *, title: str, problems: Sequence[str] = ()) -> 
         runs=_runs_table(runs),
         proofs=_proofs_table(runs),
         machines=_machines_table(runs),
+        speeds=speeds_table(runs),
+        estimates=estimates_table(runs),
         commands=tuple((run.name, shlex.join(run.record.command)) for run in runs),
         problems=tuple(problems),
     )
@@ -167,15 +160,15 @@ def _runs_table(runs: Sequence[Run]) -> Table:
     front = {placed[i].path for i in pareto([(_size(run), _score(run)) for run in placed])}
     rows = [
         (
-            *(_text(run.name), _text(run.method), _text(run.scheme)),
-            _number(run.score, ".2f"),
-            _number(run.agreement, ".2f"),
-            _number(run.size_bytes, ",.1f", 1e-3),
-            _number(run.logical_bytes, ",.1f", 1e-3),
-            _number(run.bit_operations, ",.1f", 1e-6),
-            _number(run.energy_nj, ",.2f", 1e-3),
-            *(_text(str(run.record.seed)), _text(run.record.status)),
-            _text("front" if run.path in front else ""),
+            *(text(run.name), text(run.method), text(run.scheme)),
+            number(run.score, ".2f"),
+            number(run.agreement, ".2f"),
+            number(run.size_bytes, ",.1f", 1e-3),
+            number(run.logical_bytes, ",.1f", 1e-3),
+            number(run.bit_operations, ",.1f", 1e-6),
+            number(run.energy_nj, ",.2f", 1e-3),
+            *(text(str(run.record.seed)), text(run.record.status)),
+            text("front" if run.path in front else ""),
         )
         for run in runs
     ]
@@ -235,9 +228,9 @@ def _proofs_table(runs: Sequence[Run]) -> Table:
     )
     rows = [
         (
-            *(_text(run.name), _text(proof.format), _text(proof.verdict)),
-            *(_number(n, ",d") for n in (proof.different, proof.compared, proof.images)),
-            *(_text(proof.kernels), _text(proof.sha256[:16])),
+            *(text(run.name), text(proof.format), text(proof.verdict)),
+            *(number(n, ",d") for n in (proof.different, proof.compared, proof.images)),
+            *(text(proof.kernels), text(proof.sha256[:16])),
         )
         for run in runs
         for proof in _proofs(run)
@@ -258,24 +251,13 @@ def _machines_table(runs: Sequence[Run]) -> Table:
             facts.setdefault((name, value), []).append(run.name)
     rows = [
         (
-            _text(name),
-            _text(value),
-            _text("all" if len(names) == len(runs) else ", ".join(names)),
+            text(name),
+            text(value),
+            text("all" if len(names) == len(runs) else ", ".join(names)),
         )
         for (name, value), names in facts.items()
     ]
     return Table(title="Versions and machines", columns=("what", "value", "runs"), rows=tuple(rows))
-
-
-def _text(text: str) -> Cell:
-    return Cell(text=text, value=text)
-
-
-def _number(value: float | None, form: str, factor: float = 1) -> Cell:
-    if value is None:
-        return Cell(text="", value=float("-inf"))
-    scaled = value * factor if factor != 1 else value
-    return Cell(text=format(scaled, form), value=scaled)
 
 
 def _count(value: object) -> int:

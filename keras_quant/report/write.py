@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from keras_quant.errors import UsageError
 from keras_quant.files import make_folder, write_text, write_together
-from keras_quant.report.content import Report, Table
+from keras_quant.report.content import Report
+from keras_quant.report.table import Table
 
 FORMATS = ("html", "md")
 _DPI = 144

@@ -49,7 +49,7 @@ class Runner(Protocol):
         """Takes a batch, and does what need not be done again to compute it again.
 
         Args:
-            inputs: by name, float32 (batch, *shape).
+            inputs: by name, (batch, *shape): float32, or stored codes where the file takes these.
         Returns: what computes it, as often as it is called before the next batch is prepared; a
             timer calls that alone.
         """
@@ -59,7 +59,7 @@ class Runner(Protocol):
         """Computes a batch, once.
 
         Args:
-            inputs: by name, float32 (batch, *shape).
+            inputs: by name, (batch, *shape): float32, or stored codes where the file takes these.
         Returns: by name, in the model's order, (batch, *shape), in the dtype that it gives.
         """
         ...

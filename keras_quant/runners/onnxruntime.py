@@ -125,7 +125,7 @@ class OnnxRuntimeRunner:
             name, shape = given.name, tuple(given.shape[1:])
             if name not in inputs:
                 problems.append(f"input {name!r} is missing; given: {', '.join(inputs) or 'none'}")
-            elif given.type != "tensor(float)":
+            elif given.type != "tensor(float)" and not _is_type(inputs[name].dtype, given.type):
                 problems.append(
                     f"input {name!r} of the file is {given.type}; tensor(float) is supported: "
                     "export it with float inputs"
@@ -150,6 +150,11 @@ def checked_options(file: Path, *, num_threads: int) -> onnxruntime.SessionOptio
         raise ModelError(f"{file}: not an ONNX model ({error}). Export it again") from error
     _check_weights(str(file), parsed, file.parent)
     return _options(str(file), parsed, num_threads=num_threads, optimize=True)
+
+
+def _is_type(dtype: np.dtype, wanted: str) -> bool:
+    """Whether integers are of the type that a file takes, as the codes of a stage's input."""
+    return np.issubdtype(dtype, np.integer) and wanted == f"tensor({dtype.name})"
 
 
 def _is_shape(shape: tuple[int, ...], wanted: tuple[int | str | None, ...]) -> bool:

@@ -68,10 +68,12 @@ class ModelRecord:
     Attributes:
         name: a name of the zoo, or "file.py:function".
         options: the options it was built with.
+        exits: names of the layers that early exits were hung on.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    exits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class TrainingRecord:
         teacher: a run or file; None for the parent.
         accumulate: batches whose gradients were averaged for one update.
         freeze_oscillations: whether weights whose codes turned back too often were held.
+        keep_zeros: whether weights that were 0 before training were held.
         reestimate_norms: whether statistics of batch norms were measured again at the end.
         loss_weights: of the outputs' losses; () where all have 1.
         threads: that TensorFlow computed with; 0 for one a core, see `environment`.
@@ -135,6 +138,7 @@ class TrainingRecord:
     teacher: str | None = None
     accumulate: int = 1
     freeze_oscillations: bool = False
+    keep_zeros: bool = False
     reestimate_norms: bool = False
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
@@ -283,16 +287,29 @@ def environment() -> dict[str, str]:
         decides with whose kernels TensorFlow computes.
     """
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    facts = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
-    flags = facts.get("flags", facts.get("Features", "")).split()  # Features on Arm
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": facts.get("model name") or platform.processor() or platform.machine() or "unknown",
-        "cpu_instructions": ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "unknown",
+        **processor(text, otherwise=platform.processor() or platform.machine()),
         "cores": str(os.cpu_count() or "unknown"),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+    }
+
+
+def processor(cpuinfo: str, *, otherwise: str = "") -> dict[str, str]:
+    """What the text of /proc/cpuinfo says.
+
+    Args:
+        otherwise: what to call a processor that has no name in it.
+    Returns: cpu and cpu_instructions, as `environment` has them.
+    """
+    pairs = (line.partition(":") for line in cpuinfo.splitlines())
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    flags = facts.get("flags", facts.get("Features", "")).split()  # Features on Arm
+    return {
+        "cpu": facts.get("model name") or otherwise or "unknown",
+        "cpu_instructions": ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "unknown",
     }
 
 

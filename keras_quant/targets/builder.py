@@ -8,9 +8,11 @@ and no proof.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keras_quant.errors import MissingDependencyError
@@ -31,6 +33,8 @@ _LAYER = re.compile(r"Name: .*?, LayerType: (?P<kind>\w+), (?P<parts>.*)")
 _SECTION = re.compile(r"(Inputs|Constants|Outputs): \[")
 _DATATYPE = re.compile(r"Datatype: (\w+)")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\]")
+_SIZES = re.compile(r"Dimensions: \[([\d, ]+)\]")
+_TACTIC = re.compile(r"TacticName: (?:__myl_)?(\w+?)(?:_0x\w+)?(?:,|$)")
 # Generated pointwise code: the scaling behind a convolution, never the convolution itself.
 _POINTWISE = "kgen"
 
@@ -38,6 +42,35 @@ _POINTWISE = "kgen"
 def builder_is_installed() -> bool:
     """Whether `build` can run here."""
     return importlib.util.find_spec(MODULE) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltLayer:
+    """One layer of an engine, as the builder's log reports it.
+
+    Attributes:
+        kind: the builder's word: "correlation" is a convolution, "kgen" generated pointwise code.
+        reads, constants, gives: data types: "Int8", "Float", ...
+        sizes: of what it reads and gives, in this order.
+        onnx_nodes: of the file that it holds.
+        tactic: names what generated code does, in order: "MulReluMulMinMaxRounCast".
+    """
+
+    kind: str
+    reads: tuple[str, ...]
+    constants: tuple[str, ...]
+    gives: tuple[str, ...]
+    sizes: tuple[tuple[int, ...], ...]
+    onnx_nodes: tuple[str, ...]
+    tactic: str
+
+
+def built_layers(model: onnx.ModelProto) -> tuple[BuiltLayer, ...]:
+    """Builds an engine from a file and tells its layers; () where it is rejected, see `build`."""
+    trt = _module()
+    lines: list[str] = []
+    rejected = _build(trt, _with_names(model).SerializeToString(), _logger(trt, lines))
+    return () if rejected else tuple(_layers(lines))
 
 
 def build(model: onnx.ModelProto) -> BuilderReport:
@@ -48,12 +81,7 @@ def build(model: onnx.ModelProto) -> BuilderReport:
     Raises:
         MissingDependencyError: the package is not installed.
     """
-    if not builder_is_installed():
-        raise MissingDependencyError(
-            f"TensorRT's builder is not installed: pip install 'keras_quant[{EXTRA}]'"
-        )
-    import tensorrt_rtx as trt
-
+    trt = _module()
     named = _with_names(model)
     lines: list[str] = []
     rejected = _build(trt, named.SerializeToString(), _logger(trt, lines))
@@ -64,6 +92,14 @@ def build(model: onnx.ModelProto) -> BuilderReport:
         rejected=tuple(rejected),
         layers=layers,
     )
+
+
+def _module() -> Any:
+    if not builder_is_installed():
+        raise MissingDependencyError(
+            f"TensorRT's builder is not installed: pip install 'keras_quant[{EXTRA}]'"
+        )
+    return importlib.import_module(MODULE)
 
 
 def _build(trt: Any, content: bytes, logger: tensorrt_rtx.ILogger) -> list[str]:
@@ -110,30 +146,37 @@ def _logger(trt: Any, lines: list[str]) -> tensorrt_rtx.ILogger:
 
 
 def _precisions(model: onnx.ModelProto, lines: Sequence[str]) -> Iterator[LayerPrecision]:
-    integer = {
-        name for kind, types, names in _layers(lines) if _is_int8(kind, types) for name in names
-    }
+    integer = {name for layer in _layers(lines) if _is_int8(layer) for name in layer.onnx_nodes}
     for node in model.graph.node:
         if node.op_type in COMPUTE_OPS:
             precision = INT8 if node.name in integer else FLOAT
             yield LayerPrecision(name=node.name, op=node.op_type, precision=precision)
 
 
-def _layers(lines: Sequence[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Kind, data types of inputs and constants, and ONNX nodes, of each layer of the engine."""
+def _layers(lines: Sequence[str]) -> Iterator[BuiltLayer]:
     for line in lines:
         match = _LAYER.search(line)
         if match is None:
             continue
         parts = _SECTION.split(match["parts"])
         sections = dict(zip(parts[1::2], parts[2::2], strict=False))
-        types = [_DATATYPE.findall(sections.get(name, "")) for name in ("Inputs", "Constants")]
-        yield match["kind"], [*types[0], *types[1]], _ONNX_LAYER.findall(line)
+        types = {name: tuple(_DATATYPE.findall(text)) for name, text in sections.items()}
+        sizes = _SIZES.findall(sections.get("Inputs", "") + sections.get("Outputs", ""))
+        tactic = _TACTIC.search(line)
+        yield BuiltLayer(
+            kind=match["kind"],
+            reads=types.get("Inputs", ()),
+            constants=types.get("Constants", ()),
+            gives=types.get("Outputs", ()),
+            sizes=tuple(tuple(map(int, size.split(","))) for size in sizes),
+            onnx_nodes=tuple(_ONNX_LAYER.findall(line)),
+            tactic=tactic[1] if tactic else "",
+        )
 
 
-def _is_int8(kind: str, types: Sequence[str]) -> bool:
+def _is_int8(layer: BuiltLayer) -> bool:
     """Whether a layer multiplies int8 by int8: its other constants are scales."""
-    return kind != _POINTWISE and types.count(INT8) >= 2
+    return layer.kind != _POINTWISE and (*layer.reads, *layer.constants).count(INT8) >= 2
 
 
 def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:

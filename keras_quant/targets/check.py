@@ -14,6 +14,7 @@ from keras_quant.targets.builder import build
 from keras_quant.targets.jetson import BOARDS
 from keras_quant.targets.onnx_model import OnnxModel
 from keras_quant.targets.placement import WEIGHTED, separated_rectifiers
+from keras_quant.targets.predict import predict_costs
 from keras_quant.targets.report import BuilderReport, Finding, RulesReport
 from keras_quant.targets.rules import RULES
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions, plan
@@ -69,7 +70,7 @@ def build_file(path: Path) -> BuilderReport:
 
 
 def check_tensorrt(model: onnx.ModelProto, options: TensorRTOptions) -> tuple[Finding, ...]:
-    """Finds what TensorRT would reject, run in float without a word, or not fuse.
+    """Finds what TensorRT would reject, run in float without a word, or not fuse; and costs.
 
     Raises:
         UsageError: the options do not go together.
@@ -204,6 +205,10 @@ def _placement(model: OnnxModel, options: TensorRTOptions) -> Found:
         yield "separated-activation", node, what
 
 
+def _costs(model: OnnxModel, options: TensorRTOptions) -> Found:
+    yield from predict_costs(model)
+
+
 def _what_feeds(model: OnnxModel, value: str) -> str:
     """The operator that gives a value, behind those that only move values; "an input"."""
     producer = model.producer(value)
@@ -225,4 +230,5 @@ _CHECKS: tuple[Callable[[OnnxModel, TensorRTOptions], Found], ...] = (
     _scales,
     _compute,
     _placement,
+    _costs,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-REJECTED, FLOAT, SLOW = "rejected", "float", "slow"
+REJECTED, FLOAT, SLOW, COSTS = "rejected", "float", "slow", "costs time"
 
 _DOCS = "https://docs.nvidia.com/deeplearning/tensorrt/latest"
 _EXPLICIT = f"{_DOCS}/inference-library/quantized-types-explicit-quantization.html"
@@ -16,6 +16,7 @@ _PARSER_8 = (
 )
 _MATRIX = f"{_DOCS}/getting-started/support-matrix.html (hardware and precision)"
 _DLA = f"{_DOCS}/inference-library/work-with-dla.html"
+_MODELOPT = "https://github.com/NVIDIA/Model-Optimizer (modelopt.onnx.quantization)"
 _SEEN = "seen in the engines of TensorRT for RTX 1.7.1; not documented"
 
 
@@ -25,7 +26,8 @@ class Rule:
 
     Attributes:
         effect: REJECTED: there will be no engine; FLOAT: a layer runs in float without a word;
-            SLOW: layers that could be one kernel are not.
+            SLOW: layers that could be one kernel are not; COSTS: nothing is wrong with the file,
+            and this of it takes time that another net would not.
         source: where it is documented, or what it was seen with.
         remedy: what to do.
     """
@@ -122,5 +124,36 @@ RULES: dict[str, Rule] = {
         effect=FLOAT,
         source=_EXPLICIT,
         remedy="Store the weights as int8 behind a DequantizeLinear.",
+    ),
+    "float-island": Rule(
+        effect=COSTS,
+        source=f"{_EXPLICIT}; {_SEEN}: it is a kernel of its own, that gives floats",
+        remedy="Put it where there are few values, or in front of the first or behind the last "
+        "layer of codes; a max pooling, and functions of one value, need no floats in memory.",
+    ),
+    "float-copy": Rule(
+        effect=COSTS,
+        source=f"{_EXPLICIT} (Q/DQ Layer-Placement Recommendations: quantize the residual "
+        f"inputs of additions); {_SEEN}",
+        remedy="Give its other readers a DequantizeLinear of the same codes, so that the floats "
+        "are not written; kq export does.",
+    ),
+    "requantized": Rule(
+        effect=COSTS,
+        source=_SEEN,
+        remedy="Give both the same scale; then the pair goes away.",
+    ),
+    "padded-channels": Rule(
+        effect=COSTS,
+        source=f"{_SEEN}: what it reads is copied to a tensor of more channels",
+        remedy="Take multiples of 4 channels, better of 32. Of an image's, or those of a "
+        "depthwise convolution, nothing can be changed in the file.",
+    ),
+    "small-product": Rule(
+        effect=COSTS,
+        source=f"{_MODELOPT} leaves products with K or N below 16 in float; {_SEEN}: they run in "
+        "int8, and some are padded",
+        remedy="Take at least 16 inputs and outputs. Where it is the head, its time is small, and "
+        "a float one may be as fast: measure both.",
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keras_quant.errors import UsageError, close_names
 from keras_quant.targets.jetson import BOARDS
@@ -12,6 +12,14 @@ _OPSETS = "https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/onnx-o
 _WEIGHTS = (
     "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/"
     "quantized-types-explicit-quantization.html (Quantized Weights)"
+)
+_TRTEXEC_11 = (
+    "https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/api/migration/"
+    "tensorrt-10x-to-11x-trtexec.html"
+)
+_DLA_11 = (
+    "https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/inference-library/"
+    "dla-strongly-typed-networks.html"
 )
 _NOTES = "https://docs.nvidia.com/deeplearning/tensorrt/latest/getting-started/release-notes.html"
 
@@ -29,6 +37,10 @@ class TensorRTVersion:
         precision_flags: whether trtexec knows --int8 and --fp16.
         dla: whether it drives a deep learning accelerator.
         calibration_header: first line of its calibration cache; None where it reads none.
+        layer_info: whether trtexec can write --exportLayerInfo: a log of 8.2.1 lists the files
+            that it can write, and this one is not among them.
+        jetpacks: that bring it.
+        family: the key that boards know it by, where that is another one.
         sources: where this is documented.
     """
 
@@ -39,6 +51,9 @@ class TensorRTVersion:
     dla: bool
     calibration_header: str | None
     sources: tuple[str, ...]
+    layer_info: bool = True
+    jetpacks: str = ""
+    family: str | None = None
 
 
 VERSIONS: dict[str, TensorRTVersion] = {
@@ -50,6 +65,8 @@ VERSIONS: dict[str, TensorRTVersion] = {
         dla=True,
         calibration_header="TRT-8201-EntropyCalibration2",
         sources=(_PARSER_8.format("release/8.2-GA"),),
+        layer_info=False,
+        jetpacks="4.6",
     ),
     "8.5": TensorRTVersion(
         opsets=(7, 17),
@@ -59,6 +76,7 @@ VERSIONS: dict[str, TensorRTVersion] = {
         dla=True,
         calibration_header="TRT-8502-EntropyCalibration2",
         sources=(_PARSER_8.format("release/8.5-GA"),),
+        jetpacks="5.1",
     ),
     "8.6": TensorRTVersion(
         opsets=(7, 17),
@@ -68,6 +86,7 @@ VERSIONS: dict[str, TensorRTVersion] = {
         dla=True,
         calibration_header="TRT-8602-EntropyCalibration2",
         sources=(_PARSER_8.format("release/8.6-GA"),),
+        jetpacks="6.0",
     ),
     "10.3": TensorRTVersion(
         opsets=(9, 20),
@@ -77,25 +96,37 @@ VERSIONS: dict[str, TensorRTVersion] = {
         dla=True,
         calibration_header="TRT-100300-EntropyCalibration2",
         sources=(_PARSER_8.format("10.1-GA"), _WEIGHTS),
+        jetpacks="6.1, 6.2",
     ),
-    "10.x": TensorRTVersion(  # 10.7 is the last that drives a DLA
-        opsets=(9, 20),
-        int8_weights=True,
-        strongly_typed=True,
-        precision_flags=True,
-        dla=False,
-        calibration_header=None,
-        sources=(_PARSER_8.format("10.1-GA"), _WEIGHTS, _NOTES),
+    # 10.7 is the last 10.x that drives a DLA.
+    "10.x": (
+        _TEN := TensorRTVersion(
+            opsets=(9, 20),
+            int8_weights=True,
+            strongly_typed=True,
+            precision_flags=True,
+            dla=False,
+            calibration_header=None,
+            sources=(_PARSER_8.format("10.1-GA"), _WEIGHTS, _NOTES),
+            jetpacks="7.0 to 7.2",
+        )
     ),
-    "11": TensorRTVersion(
-        opsets=(9, 25),
-        int8_weights=True,
-        strongly_typed=True,
-        precision_flags=False,
-        dla=False,
-        calibration_header=None,
-        sources=(_OPSETS, _WEIGHTS, _NOTES),
+    "10.13": replace(_TEN, jetpacks="7.0, 7.1", family="10.x"),
+    "10.16": replace(_TEN, jetpacks="7.2", family="10.x"),
+    "11": (
+        _ELEVEN := TensorRTVersion(
+            opsets=(9, 25),
+            int8_weights=True,
+            strongly_typed=True,
+            precision_flags=False,
+            dla=False,
+            calibration_header=None,
+            sources=(_OPSETS, _WEIGHTS, _NOTES, _TRTEXEC_11),
+            jetpacks="7.2.2",
+        )
     ),
+    # On AGX Orin alone, which is the only board with a DLA that gets it.
+    "11.4": replace(_ELEVEN, dla=True, family="11", sources=(*_ELEVEN.sources, _DLA_11)),
 }
 DEFAULT_VERSION = "10.3"  # JetPack 6.1 and 6.2
 
@@ -109,11 +140,13 @@ class TensorRTOptions:
             without a board.
         board: a key of `jetson.BOARDS`; None means any GPU with int8.
         dla: run on the board's deep learning accelerator.
+        half: compute in fp16, also where there is int8.
     """
 
     version: str | None = None
     board: str | None = None
     dla: bool = False
+    half: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +157,7 @@ class Plan:
         version: a key of VERSIONS.
         board: a key of BOARDS, or None.
         precision: "int8", by Q/DQ in the file; "fp16", a file of floats; or "dla", a file of
-            floats with a calibration cache.
+            floats for the accelerator.
         reason: why the file is one of floats; "" where it is not.
     """
 
@@ -132,6 +165,11 @@ class Plan:
     board: str | None
     precision: str
     reason: str = ""
+
+    @property
+    def typed_half(self) -> bool:
+        """Whether the file has to say that it is of fp16, as no flag of trtexec's does any more."""
+        return self.precision != "int8" and not VERSIONS[self.version].precision_flags
 
 
 def plan(options: TensorRTOptions) -> Plan:
@@ -153,7 +191,7 @@ def plan(options: TensorRTOptions) -> Plan:
     board = None if options.board is None else BOARDS[options.board]
     brought = (DEFAULT_VERSION, *VERSIONS) if board is None else board.tensorrt
     version = options.version or brought[0]
-    if version not in brought:
+    if not {version, VERSIONS[version].family} & set(brought):
         problems.append(
             f"--trt {version}: JetPack brings {' and '.join(brought)} to {options.board}"
         )
@@ -163,6 +201,8 @@ def plan(options: TensorRTOptions) -> Plan:
     if options.dla and not VERSIONS[version].dla:
         having = ", ".join(name for name, item in VERSIONS.items() if item.dla)
         problems.append(f"--dla: TensorRT {version} drives none; these do: {having}")
+    if options.dla and options.half:
+        problems.append("--dla and --fp16: give one; what a DLA computes in, its version decides")
     if problems:
         raise UsageError("; ".join(problems))
     return _precision(version, options)
@@ -171,6 +211,11 @@ def plan(options: TensorRTOptions) -> Plan:
 def _precision(version: str, options: TensorRTOptions) -> Plan:
     if options.dla:
         reason = "a DLA takes no Q/DQ layers; it rounds and saturates by calibration.cache"
+        if VERSIONS[version].calibration_header is None:
+            reason = (
+                f"a DLA takes no Q/DQ layers, and TensorRT {version} reads no calibration cache, "
+                "so that it computes in fp16"
+            )
         return Plan(version=version, board=options.board, precision="dla", reason=reason)
     if options.board is not None and not BOARDS[options.board].int8:
         board = BOARDS[options.board]
@@ -178,5 +223,8 @@ def _precision(version: str, options: TensorRTOptions) -> Plan:
             f"the GPU of {options.board} ({board.gpu}, compute capability "
             f"{board.compute_capability}) has no int8 kernels in TensorRT"
         )
+        return Plan(version=version, board=options.board, precision="fp16", reason=reason)
+    if options.half:
+        reason = "fp16 was asked for"
         return Plan(version=version, board=options.board, precision="fp16", reason=reason)
     return Plan(version=version, board=options.board, precision="int8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from keras_quant.model.probabilities import as_logits
 from keras_quant.tf import keras, tf
 
 # Softens both answers, so that the small ones count as well (Hinton et al. 2015, section 2).
@@ -33,7 +34,9 @@ def with_answers(batches: tf.data.Dataset, teacher: Callable[..., tf.Tensor]) ->
     return batches.map(answer).prefetch(tf.data.AUTOTUNE)
 
 
-def distilled_loss(share: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def distilled_loss(
+    share: float, *, probabilities: bool = False
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Gives the loss (1 - share) * H(label, s) + share * T**2 * KL(t_T || s_T).
 
     H is cross entropy, s_T and t_T are the softmax of student's and teacher's logits over the
@@ -41,12 +44,14 @@ def distilled_loss(share: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
 
     Args:
         share: of the teacher's answers, 0 to 1.
+        probabilities: the student ends in a softmax; logarithms of its answers are its logits.
     Returns: a function of (batch, 1 + classes) targets, as `with_answers` gives them, and
         (batch, classes) logits to (batch,) losses in nats.
     """
 
     def loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         logits = tf.cast(logits, tf.float32)
+        logits = as_logits(logits) if probabilities else logits
         answers = tf.nn.softmax(targets[:, 1:] / TEMPERATURE)
         divergence = keras.losses.kl_divergence(answers, tf.nn.softmax(logits / TEMPERATURE))
         labels = keras.losses.sparse_categorical_crossentropy(

@@ -21,6 +21,7 @@ from keras_quant.methods.layers import fused_kernels
 from keras_quant.methods.readers import tuned_variables
 from keras_quant.methods.straight_through import SMALLEST
 from keras_quant.model.logits import AnswerFunction
+from keras_quant.model.probabilities import are_probabilities
 from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name
 from keras_quant.pixels import normalize
@@ -30,10 +31,11 @@ from keras_quant.tf import keras, tf
 from keras_quant.training import checkpoint as checkpoints
 from keras_quant.training import distill
 from keras_quant.training.checkpoint import Checkpoint
-from keras_quant.training.objectives import OBJECTIVES, Objective
+from keras_quant.training.objectives import Objective, objectives_of
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer
 from keras_quant.training.oscillations import freezable, freeze_oscillations
+from keras_quant.training.sparsity import keep_zeros, pruned_kernels
 
 VALIDATION_BATCH = 250
 _PART = "score_part"  # how Keras calls what the mean of a score is taken of
@@ -52,6 +54,7 @@ class LoopSettings:
         loss_weights: of the outputs' losses, in their order; () weighs all by 1.
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often, see `oscillations`.
+        keep_zeros: hold weights that are 0 before training, see `sparsity`.
     """
 
     epochs: int
@@ -65,6 +68,7 @@ class LoopSettings:
     loss_weights: tuple[float, ...] = ()
     accumulate: int = 1
     freeze_oscillations: bool = False
+    keep_zeros: bool = False
 
 
 def train_epochs(
@@ -101,7 +105,7 @@ def train_epochs(
         epochs=settings.epochs,
         tunings=tuned_variables(layers_by_name(trained).values()),
         accumulate=settings.accumulate,
-        extend=_freezing(trained, settings) if settings.freeze_oscillations else lambda _: None,
+        extend=functools.partial(_hold, model=trained, settings=settings),
     )
     outputs = _Outputs.of(model, dataset, settings)
     outputs.compile(trained, optimizer)
@@ -149,14 +153,14 @@ def train_epochs(
     return history
 
 
-def _freezing(
-    model: keras.Model, settings: LoopSettings
-) -> Callable[[keras.optimizers.Optimizer], None]:
-    return functools.partial(
-        freeze_oscillations,
-        layers=freezable(model),
-        highest_rate=settings.optimizer.learning_rate,
-    )
+def _hold(
+    optimizer: keras.optimizers.Optimizer, *, model: keras.Model, settings: LoopSettings
+) -> None:
+    """Lets updates hold those weights that settings say."""
+    if settings.freeze_oscillations:
+        freeze_oscillations(optimizer, freezable(model), settings.optimizer.learning_rate)
+    if settings.keep_zeros:
+        keep_zeros(optimizer, pruned_kernels(model))
 
 
 def check_steps(model: keras.Model, *, epoch: int) -> None:
@@ -196,11 +200,13 @@ class _Outputs:
 
     Attributes:
         tasks: see `model.tasks`.
+        objectives: how each is trained and judged.
         weights: of their losses.
         distill: share of a teacher's answers in the loss of an only output.
     """
 
     tasks: tuple[str, ...]
+    objectives: tuple[Objective, ...]
     weights: tuple[float, ...]
     distill: float
 
@@ -209,23 +215,27 @@ class _Outputs:
         shapes = [output.shape[1:] for output in model.outputs]
         tasks = tasks_of(shapes, dataset.input_shape, dataset.num_classes, name=model.name)
         weights = settings.loss_weights or (1.0,) * len(tasks)
-        return cls(tasks=tasks, weights=weights, distill=settings.distill)
+        return cls(
+            tasks=tasks,
+            objectives=objectives_of(model, tasks),
+            weights=weights,
+            distill=settings.distill,
+        )
 
     @property
     def last(self) -> Objective:
-        return OBJECTIVES[self.tasks[-1]]
+        return self.objectives[-1]
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         if self.distill:
-            loss, part = distill.distilled_loss(self.distill), distill.accuracy
-            model.compile(optimizer, loss=loss, metrics=[_named(part)])
+            loss = distill.distilled_loss(self.distill, probabilities=are_probabilities(model)[0])
+            model.compile(optimizer, loss=loss, metrics=[_named(distill.accuracy)])
             return
-        objectives = [OBJECTIVES[task] for task in self.tasks]
         model.compile(
             optimizer,
-            loss=[objective.loss for objective in objectives],
+            loss=[objective.loss for objective in self.objectives],
             loss_weights=list(self.weights),
-            metrics=[[_named(objective.part)] for objective in objectives],
+            metrics=[[_named(objective.part)] for objective in self.objectives],
         )
 
     def targets(self, images: Any, labels: Any) -> list[Any]:
@@ -320,10 +330,10 @@ def _validated(
         now = slice(start, start + VALIDATION_BATCH)
         images = normalize(split.x[now], dataset.preprocessing)
         targets, share = outputs.targets(images, split.y[now]), len(images) / len(split)
-        for task, weight, target, output in zip(
-            outputs.tasks, outputs.weights, targets, answer(images), strict=True
+        for objective, weight, target, output in zip(
+            outputs.objectives, outputs.weights, targets, answer(images), strict=True
         ):
-            mean_loss, mean_part = OBJECTIVES[task].measure(target, output)
+            mean_loss, mean_part = objective.measure(target, output)
             loss += share * weight * mean_loss
         part += share * mean_part  # of the last output
     if not math.isfinite(loss):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_quant.model.metrics import cross_entropy, squared_error, top1
+from keras_quant.model.probabilities import are_probabilities, as_logits
 from keras_quant.model.tasks import CLASSIFICATION, RECONSTRUCTION
 from keras_quant.tf import keras, tf
 
@@ -78,3 +80,27 @@ OBJECTIVES: Mapping[str, Objective] = {
         measure=_measure_images,
     ),
 }
+
+
+def _of_probabilities(objective: Objective) -> Objective:
+    """An objective of logits, for an output that is their softmax."""
+
+    def loss(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+        return objective.loss(labels, as_logits(tf.cast(probabilities, tf.float32)))
+
+    return dataclasses.replace(objective, loss=loss)
+
+
+def objectives_of(model: keras.Model, tasks: Sequence[str]) -> tuple[Objective, ...]:
+    """The objective of each output of a model.
+
+    Args:
+        tasks: what each output is for, see `model.tasks`. Classes are told apart by logits, or
+            by probabilities where the model ends in a softmax.
+    """
+    return tuple(
+        _of_probabilities(OBJECTIVES[task])
+        if task == CLASSIFICATION and probabilities
+        else OBJECTIVES[task]
+        for task, probabilities in zip(tasks, are_probabilities(model), strict=True)
+    )

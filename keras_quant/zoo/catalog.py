@@ -31,6 +31,8 @@ class ModelInfo:
         fixed: arguments of the builder that make this model the one of its name.
         options: further arguments of the builder, which a user may set.
         min_size: fewest pixels of an image's height and width.
+        images: (height, width, channels) of the images that its paper reports, and classes: what
+            costs and latencies are counted of where nobody says otherwise; None for none.
     """
 
     builder: str
@@ -38,11 +40,19 @@ class ModelInfo:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Option] = field(default_factory=dict)
     min_size: int = 1
+    images: tuple[int, int, int] | None = None
+    classes: int = 10
 
 
 _PLAIN = "keras_quant.zoo.plain"
 _RESNET = "keras_quant.zoo.resnet"
+_BRANCHY = "keras_quant.zoo.branchy"
 _DEPTHWISE = "keras_quant.zoo.depthwise"
+_VGG = "keras_quant.zoo.vgg"
+_CONCATENATING = "keras_quant.zoo.concatenating"
+_IMAGENET = (224, 224, 3)
+_IMAGENET_CLASSES = 1000
+_CIFAR = (32, 32, 3)
 _DROPOUT = {"dropout": Option(default=0.25, low=0.0, high=0.9)}
 _ALPHA = {"alpha": Option(default=1.0, low=0.1, high=2.0)}
 
@@ -52,6 +62,7 @@ def _cifar_resnet(name: str, description: str, blocks: int) -> ModelInfo:
         builder=f"{_RESNET}:cifar_resnet",
         description=description,
         fixed={"blocks": blocks, "widths": (16, 32, 64), "name": name},
+        images=_CIFAR,
     )
 
 
@@ -62,6 +73,19 @@ def _imagenet_resnet(
         builder=f"{_RESNET}:imagenet_resnet",
         description=description,
         fixed={"blocks": blocks, "bottleneck": bottleneck, "name": name},
+        images=_IMAGENET,
+        classes=_IMAGENET_CLASSES,
+    )
+
+
+def _vgg(name: str, description: str, convolutions: tuple[int, ...]) -> ModelInfo:
+    return ModelInfo(
+        builder=f"{_VGG}:vgg",
+        description=description,
+        fixed={"convolutions": convolutions, "name": name},
+        min_size=32,
+        images=_IMAGENET,
+        classes=_IMAGENET_CLASSES,
     )
 
 
@@ -100,14 +124,60 @@ MODELS: dict[str, ModelInfo] = {
     "resnet18": _imagenet_resnet("resnet18", "ResNet-18", (2, 2, 2, 2), bottleneck=False),
     "resnet34": _imagenet_resnet("resnet34", "ResNet-34", (3, 4, 6, 3), bottleneck=False),
     "resnet50": _imagenet_resnet("resnet50", "ResNet-50", (3, 4, 6, 3), bottleneck=True),
+    "resnet101": _imagenet_resnet("resnet101", "ResNet-101", (3, 4, 23, 3), bottleneck=True),
+    "b_lenet": ModelInfo(
+        builder=f"{_BRANCHY}:b_lenet",
+        description="BranchyNet's LeNet: an exit behind the first of three convolutions",
+        min_size=8,
+    ),
+    "b_alexnet": ModelInfo(
+        builder=f"{_BRANCHY}:b_alexnet",
+        description="BranchyNet's AlexNet for small images, with two exits",
+        options={"dropout": Option(default=0.5, low=0.0, high=0.9)},
+        min_size=8,
+    ),
+    "b_resnet": ModelInfo(
+        builder=f"{_BRANCHY}:b_resnet",
+        description="BranchyNet's ResNet-110 (blocks=18) with two exits",
+        options={"blocks": Option(default=18, low=2, high=32)},
+    ),
     "mobilenet_v1": ModelInfo(
         builder=f"{_DEPTHWISE}:mobilenet_v1",
         description="MobileNet v1; alpha is the width multiplier",
         options=_ALPHA,
+        images=_IMAGENET,
+        classes=_IMAGENET_CLASSES,
     ),
     "mobilenet_v2": ModelInfo(
         builder=f"{_DEPTHWISE}:mobilenet_v2",
         description="MobileNet v2; alpha is the width multiplier",
         options=_ALPHA,
+        images=_IMAGENET,
+        classes=_IMAGENET_CLASSES,
+    ),
+    "alexnet": ModelInfo(
+        builder=f"{_VGG}:alexnet",
+        description="AlexNet of 2014, in one column",
+        min_size=63,
+        images=_IMAGENET,
+        classes=_IMAGENET_CLASSES,
+    ),
+    "vgg11": _vgg("vgg11", "VGG-11 without batch norm", (1, 1, 2, 2, 2)),
+    "vgg16": _vgg("vgg16", "VGG-16 without batch norm", (2, 2, 3, 3, 3)),
+    "vgg19": _vgg("vgg19", "VGG-19 without batch norm", (2, 2, 4, 4, 4)),
+    "squeezenet1_1": ModelInfo(
+        builder=f"{_CONCATENATING}:squeezenet",
+        description="SqueezeNet 1.1",
+        min_size=31,
+        images=_IMAGENET,
+        classes=_IMAGENET_CLASSES,
+    ),
+    "densenet121": ModelInfo(
+        builder=f"{_CONCATENATING}:densenet",
+        description="DenseNet-121",
+        fixed={"blocks": (6, 12, 24, 16), "growth": 32, "name": "densenet121"},
+        min_size=8,
+        images=_IMAGENET,
+        classes=_IMAGENET_CLASSES,
     ),
 }

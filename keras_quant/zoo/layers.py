@@ -56,9 +56,9 @@ def add_batch_norm(x: Any, *, name: str) -> Any:
     return keras.layers.BatchNormalization(momentum=BN_MOMENTUM, name=name)(x)
 
 
-def logits(x: Any, num_classes: int) -> Any:
+def logits(x: Any, num_classes: int, *, name: str = "logits") -> Any:
     """The classifier head: one real a class, no softmax."""
-    return keras.layers.Dense(num_classes, name="logits")(x)
+    return keras.layers.Dense(num_classes, name=name)(x)
 
 
 def pooled_classifier(inputs: Any, x: Any, num_classes: int, name: str) -> keras.Model:

@@ -35,7 +35,7 @@ def cifar_resnet(
 def imagenet_resnet(
     input_shape: Shape, num_classes: int, *, blocks: Sequence[int], bottleneck: bool, name: str
 ) -> keras.Model:
-    """ResNet-18, 34, 50 (He et al. 2016, table 1); stride 2 in the 3x3 of a bottleneck.
+    """ResNet-18, 34, 50, 101 (He et al. 2016, table 1); stride 2 in the 3x3 of a bottleneck.
 
     Images smaller than SMALL_IMAGE get a 3x3 stride-1 stem without pooling.
 

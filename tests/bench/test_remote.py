@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +23,14 @@ from click.testing import CliRunner, Result
 asyncssh = pytest.importorskip("asyncssh")
 
 from keras_quant.bench import records, remote  # noqa: E402
-from keras_quant.bench.remote import FOLDER, Host, parse_host  # noqa: E402
+from keras_quant.bench.ssh import FOLDER, Host, parse_host  # noqa: E402
 from keras_quant.cli.main import main  # noqa: E402
 from keras_quant.errors import MissingDependencyError, UsageError  # noqa: E402
 from keras_quant.graph.passes.realize.realize import realize  # noqa: E402
 from keras_quant.jobs.board import bench_on_board  # noqa: E402
+from tests.bench.boards import SOME_LAYERS  # noqa: E402
 from tests.bench.test_results import make_board  # noqa: E402
-from tests.emit.bundle.test_make import bundle_of, exported  # noqa: E402
+from tests.emit.bundle.test_make import bundle_of  # noqa: E402
 from tests.emit.random_graphs import small_classifier  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -176,9 +179,21 @@ def board(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         script.write(ANSWERS)
     (expected,) = (bundle / "samples").glob("*.expected.npy")
     output = expected.name.removesuffix(".expected.npy")
+    codes = np.load(bundle / "samples" / "codes.npz")
+    layers = json.loads((bundle / "manifest.json").read_text())["proof"]["layers"]
     for index, logits in enumerate(np.load(expected)):
-        text = exported(logits).replace('"logits"', f'"{output}"')
-        (board.programs / f"{index}.json").write_text(text)
+        tensors = {output: logits} | {
+            layer["tensor"]: codes[layer["codes"]][index] for layer in layers
+        }
+        items = [
+            {
+                "name": name,
+                "dimensions": "x".join(map(str, (1, *values.shape))),
+                "values": values.ravel().tolist(),
+            }
+            for name, values in tensors.items()
+        ]
+        (board.programs / f"{index}.json").write_text(json.dumps(items))
     host_key, client_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     (tmp_path / "authorized_keys").write_bytes(client_key.export_public_key())
     server = Server(board, host_key, str(tmp_path / "authorized_keys"))
@@ -216,7 +231,9 @@ def test_a_bundle_is_built_measured_and_recorded(board: Board, bundle: Path) -> 
     assert [one.kind for one in record.measurements] == ["enqueued", "latency"]
     assert [one.images_per_s for one in record.measurements] == [500, 400]
     assert record.measurements[0].file == str(bundle / "model.onnx")
-    assert board.calls() == 1 + 2 + 3  # build, samples, bench.sh
+    assert "EXACT: every code is the model's" in result.stderr
+    assert "proof on the board: EXACT: every code is the model's" in record.measurements[0].notes
+    assert board.calls() == 1 + 2 + 1 + 2 + 3  # build, samples, probe, samples, bench.sh
     assert board.running() == []
 
 
@@ -227,6 +244,7 @@ def test_no_name_comes_into_a_command(board: Board, bundle: Path, tmp_path: Path
     bench_on_board(odd, board.address)
     assert [command.split("/")[-1] for command in board.commands] == [
         "run.sh build.sh",
+        "run.sh prove.sh",
         "run.sh bench.sh",
     ]
     key = board.folder.name
@@ -241,18 +259,92 @@ def test_an_engine_is_built_once(board: Board, bundle: Path) -> None:
     bench_on_board(bundle, board.address, say=said.append)
     assert "the engine that was built of this bundle before is used again" in said
     assert not any("copying" in text for text in said)
-    assert board.calls() == 6 + 3
+    assert board.calls() == 9 + 3
     bench_on_board(bundle, board.address, rebuild=True)
-    assert board.calls() == 9 + 6
+    assert board.calls() == 12 + 9
 
 
 def test_an_engine_that_answers_otherwise_is_not_recorded(board: Board, bundle: Path) -> None:
     answer = board.programs / "0.json"
-    answer.write_text(answer.read_text().replace('"values" : [ ', '"values" : [ 9'))
+    items = json.loads(answer.read_text())
+    items[0]["values"][0] += 1e3
+    answer.write_text(json.dumps(items))
     result = kq("bench", bundle, "--host", board.address)
     assert result.exit_code == 3
     assert "THE ENGINE ANSWERS OTHERWISE" in result.stderr
     assert not (bundle / "bench.json").exists()
+
+
+def test_codes_that_are_others_are_not_recorded(board: Board, bundle: Path) -> None:
+    answer = board.programs / "1.json"
+    items = json.loads(answer.read_text())
+    items[1]["values"] = [value + 1 for value in items[1]["values"]]
+    answer.write_text(json.dumps(items))
+    result = kq("bench", bundle, "--host", board.address)
+    assert result.exit_code == 3
+    assert "THE CODES ARE OTHERS" in result.stderr
+    assert not (bundle / "bench.json").exists()
+
+
+def test_a_folder_that_is_copied_back_is_proven_and_shown(
+    board: Board, bundle: Path, tmp_path: Path
+) -> None:
+    """docs/jetson.md, steps 3 and 4: the scripts, without kq's help, and what is read here."""
+    here = tmp_path / "copied"
+    shutil.copytree(bundle, here)
+    environment = {**os.environ, "TRTEXEC": str(board.programs / "trtexec")}
+    path = {"PATH": f"{board.programs}:{os.environ['PATH']}"}
+    said = [
+        subprocess.run(
+            ["sh", here / script],
+            env={**environment, **path},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()[-1]
+        for script in ("build.sh", "prove.sh", "bench.sh")
+    ]
+    assert said == [
+        "model.engine has answered 2 samples; now: python3 compare.py",
+        "probe.engine has answered 2 samples; now: python3 compare.py",
+        "all of it: results; where keras_quant is: kq import-results FOLDER",
+    ]
+    result = kq("import-results", here)
+    assert result.exit_code == 0, result.output
+    assert "EXACT: every code is the model's" in result.stderr
+    (note,) = records.load(here / "bench.json").measurements[0].notes[-1:]
+    assert note == "proof on the board: EXACT: every code is the model's"
+    # The recorded file names a layer that is not described, as an engine without details.
+    assert "tells only the names of 1 layers" in kq("engine", here).stderr
+    (here / "results" / "layers.json").write_text(
+        json.dumps({"Layers": [json.loads(SOME_LAYERS)["Layers"][0]], "Bindings": ["x"]})
+    )
+    told = kq("engine", here)
+    assert told.exit_code == 1
+    assert "tells of 1 layers that the engine has not, as 'Reformatting CopyNode" in told.stderr
+    shown = kq("engine", here / "results" / "layers.json", "--out", here / "engine.svg")
+    assert shown.exit_code == 0, shown.output
+    assert "conv1" in shown.stdout and (here / "engine.svg").is_file()
+
+
+def test_a_folder_with_other_codes_makes_no_record(
+    board: Board, bundle: Path, tmp_path: Path
+) -> None:
+    assert kq("bench", bundle, "--host", board.address).exit_code == 0
+    here = tmp_path / "copied"
+    shutil.copytree(board.folder, here)
+    path = here / "proof" / "0.json"
+    items = json.loads(path.read_text())
+    items[1]["values"] = [value + 1 for value in items[1]["values"]]
+    path.write_text(json.dumps(items))
+    result = kq("import-results", here)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "first layer" in result.stderr and "THE CODES ARE OTHERS" in result.stderr
+    assert not (here / "bench.json").exists()
+    path.write_text("{")
+    result = kq("import-results", here)
+    assert result.exit_code == 1
+    assert "the engine's answers cannot be read" in result.stderr
 
 
 def test_a_script_that_fails_shows_why(board: Board, bundle: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_quant.bench.engine import parse_engine
 from keras_quant.bench.trtexec import (
-    parse_layers,
     parse_log,
     parse_profile,
     parse_times,
-    with_layers,
+    with_engine,
 )
 from keras_quant.errors import ResultsError
 from tests.bench.boards import A_PROFILE, SHARED, SOME_LAYERS, a_log, some_times
@@ -91,7 +91,7 @@ def test_garbage_in_files_is_an_error_of_ours(garbage: bytes, place: int) -> Non
         (parse_log, a_log()),
         (parse_times, some_times(1.0, 2.0)),
         (parse_profile, A_PROFILE),
-        (parse_layers, SOME_LAYERS),
+        (parse_engine, SOME_LAYERS),
     ):
         with contextlib.suppress(ResultsError):
             parse(text[:place] + garbage.decode(errors="replace") + text[place:], "broken")
@@ -126,22 +126,11 @@ def test_broken_times_are_refused(text: str, told: str) -> None:
 
 
 def test_layers_have_times_types_and_reasons() -> None:
-    conv, copy = with_layers(parse_profile(A_PROFILE, "p"), parse_layers(SOME_LAYERS, "l"))
+    conv, copy = with_engine(parse_profile(A_PROFILE, "p"), parse_engine(SOME_LAYERS, "l"))
     assert (conv.name, conv.op, conv.types) == ("conv1", "CaskConvolution", "int8 -> fp32")
     assert (conv.time_us, conv.share) == (pytest.approx(300), pytest.approx(0.75))
     assert copy.why == "reformat: values change their layout or type"
     assert copy.time_us == pytest.approx(100)  # TensorRT 8.2 has no medians
-
-
-def test_types_of_their_own_are_read_too() -> None:
-    layer = {"Name": "a", "Inputs": [{"Format": "Linear", "Datatype": "Int8"}], "Outputs": []}
-    assert parse_layers(json.dumps({"Layers": [layer]}), "l") == {"a": ("", "int8 -> ")}
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"Layers": [{"LayerType": "x"}]}', '{"Layers": 3}'])
-def test_broken_layers_are_refused(text: str) -> None:
-    with pytest.raises(ResultsError, match=r"l.json: layers are needed"):
-        parse_layers(text, "l.json")
 
 
 @pytest.mark.parametrize("text", ["[3]", '[{"name": "a"}]', '[{"averageMs": 1}]'])
@@ -174,9 +163,9 @@ def test_a_recorded_engine_is_read() -> None:
     def text(name: str) -> str:
         return (SHARED / "trex" / f"resnet_qat_A100.{name}.json").read_text()
 
-    layers = parse_layers(text("graph"), "graph")
-    profile = with_layers(parse_profile(text("profile"), "profile"), layers)
-    assert len(profile) == len(layers) == 37
+    engine = parse_engine(text("graph"), "graph")
+    profile = with_engine(parse_profile(text("profile"), "profile"), engine)
+    assert len(profile) == len(engine.layers) == 37
     first = profile[0]
     assert (first.name, first.op, first.types) == ("QuantizeLinear_2", "Reformat", "fp32 -> int8")
     assert first.share == pytest.approx(0.0560748, rel=1e-4)

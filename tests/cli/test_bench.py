@@ -50,6 +50,7 @@ def test_options_reach_the_job(asked: dict[str, Any], tmp_path: Path) -> None:
     options = ("--runtime", "litert,keras", "--threads", "1,2", "--batch", "1,8", "--loads", "9")
     kq("bench", "a.tflite", *options, "--duration", "2.5", "--baseline", baseline)
     settings = asked["settings"]
+    assert settings.input_shapes == {}
     assert settings.runtimes == ("litert", "keras")
     assert (settings.threads, settings.batches) == ((1, 2), (1, 8))
     assert (settings.timing.duration_s, settings.timing.loads) == (2.5, 9)
@@ -94,3 +95,16 @@ def test_bad_argument_is_explained(arguments: list[str], helpful: str) -> None:
     result = kq("bench", "a.tflite", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert helpful in result.stderr
+
+
+def test_input_shapes_reach_the_job(asked: dict[str, Any]) -> None:
+    kq("bench", "a.tflite", "--input-shape", "image=1x8x8x3", "--input-shape", "a=b=2")
+    assert asked["settings"].input_shapes == {"image": (1, 8, 8, 3), "a=b": (2,)}
+
+
+@pytest.mark.parametrize("text", ["image", "=1x2", "image=1x0", "image=1,2", "image="])
+def test_what_is_no_input_shape_is_refused(asked: dict[str, Any], text: str) -> None:
+    result = kq("bench", "a.tflite", "--input-shape", text)
+    assert result.exit_code == 2
+    assert "is no shape; write NAME=1x224x224x3" in result.stderr
+    assert not asked

@@ -52,7 +52,7 @@ def test_command_takes_json(names: tuple[str, ...]) -> None:
     assert "--json" in {option for param in leaf(names).params for option in param.opts}
 
 
-@pytest.mark.parametrize("names", [*LEAVES, ("runs",)], ids=" ".join)
+@pytest.mark.parametrize("names", [*LEAVES, ("anytime",), ("runs",)], ids=" ".join)
 def test_help_shows_an_example_of_the_command(names: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*names, "--help"])
     assert result.exit_code == 0

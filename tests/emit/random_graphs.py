@@ -290,6 +290,27 @@ def random_graph(seed: int) -> GraphBuilder:
     return builder
 
 
+def random_exits(seed: int) -> tuple[GraphBuilder, Graph]:
+    """A network of two or three answers, between which lie up to two nodes.
+
+    Returns: what gives its images, and the graph.
+    """
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in (*rng.integers(1, 12, 2), rng.integers(1, 9)))
+    builder = GraphBuilder(rng, shape, power_of_two=bool(rng.integers(2)))
+    answers = []
+    for _ in range(int(rng.integers(2, 4))):
+        builder.add_random(str(rng.choice(BODY_OPS)))
+        if rng.integers(2):
+            builder.add_random(str(rng.choice(BODY_OPS)))
+        trunk = builder.last
+        builder.add_node(str(rng.choice(["mean", "reshape"])), qparams=builder.qparams())
+        builder.add_head(3)
+        answers.append(builder.last)
+        builder.last = trunk
+    return builder, replace(builder.graph(), outputs=tuple(answers))
+
+
 def small_classifier() -> GraphBuilder:
     """A convolution, a mean and a head, whose kernels are exact in all runtimes."""
     builder = GraphBuilder(np.random.default_rng(0), (5, 5, 3), power_of_two=True)

@@ -17,13 +17,14 @@ from keras_quant.emit.tflite import limits as tflite_limits
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import EmitError
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
+from keras_quant.graph.passes.stages import cut
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.verify import verify
 from keras_quant.proof.formats import EXACT_FORMATS, Format
 from keras_quant.proof.parity import prove
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.runners import Runner
-from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_graph
+from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_exits, random_graph
 
 FLOAT32_ROUNDING = 1e-5
 SEEDS = st.integers(0, 2**32 - 1)
@@ -326,3 +327,24 @@ def loaded_by(code: str) -> set[str]:
         [sys.executable, "-c", code + report], capture_output=True, text=True, check=True
     )
     return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@every_format
+@given(seed=SEEDS)
+def test_stages_hand_over_the_codes_that_the_whole_graph_has(form: Format, seed: int) -> None:
+    builder, graph = random_exits(seed)
+    assume(not FIND_PROBLEMS[form.name](graph))
+    images, values = builder.images(3), {}
+    wanted = run_reference(graph, images, keep=[node.output for node in graph.nodes])
+    for stage in cut(graph):
+        content = form.definition.emit(stage.graph)
+        given_codes = {n: {**images, **wanted}[n] for n in stage.graph.inputs}
+        assert prove(stage.graph, form, content, given_codes).codes_different == 0
+        runner = form.definition.runner(content)
+        values |= runner.run({n: {**images, **values}[n] for n in stage.graph.inputs})
+    for name, grid in ((n, graph.tensors[n].qparams) for n in values):
+        if grid is not None:
+            stored = values[name].astype(int) - form.definition.stored_shift(grid)
+            np.testing.assert_array_equal(stored, wanted[name])
+        else:
+            np.testing.assert_allclose(values[name], wanted[name], rtol=0, atol=FLOAT32_ROUNDING)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from keras_quant.bench import worker
 from keras_quant.bench.measure import Settings
 from keras_quant.bench.records import BenchRecord, Load, Measurement
+from keras_quant.bench.runtimes import RUNTIMES
 from keras_quant.emit.bundle.make import MANIFEST_NAME
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
 from keras_quant.emit.tflite.emit import emit_tflite
@@ -79,6 +82,68 @@ def test_a_free_dimension_is_refused(files: Path, tmp_path: Path) -> None:
     onnx.save(model, path)
     with pytest.raises(UsageError, match=r"free.onnx: its input .* has the shape \(any, "):
         bench([path], BenchSettings())
+
+
+@pytest.fixture
+def free(files: Path, tmp_path: Path) -> Path:
+    """A file whose batch and height are open; its convolutions and mean take any."""
+    model = onnx.load_model_from_string(with_batch((files / "model.onnx").read_bytes(), "n"))
+    dimension = model.graph.input[0].type.tensor_type.shape.dim[1]
+    dimension.Clear()
+    dimension.dim_param = "height"
+    path = tmp_path / "free.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.usefixtures("described_here")
+def test_a_free_dimension_is_filled_in(free: Path) -> None:
+    (name,) = (one.name for one in worker.describe(free, runtime="onnxruntime").inputs)
+    settings = BenchSettings(input_shapes={name: (2, 5, 5, 3)})
+    (found,) = job._candidates([(free, "onnxruntime")], settings)
+    assert (found.batch, found.inputs) == (2, {name: ("float32", (2, 5, 5, 3))})
+
+
+@pytest.mark.usefixtures("described_here")
+@pytest.mark.parametrize(
+    ("shapes", "batches", "told"),
+    [
+        ({"imag": (1, 5, 5, 3)}, (), "--input-shape imag: no file has such an input; close names"),
+        ({"image": (1, 5, 4, 3)}, (), r"image=1x5x4x3 does not fit its shape \(any, any, 5, 3\)"),
+        ({"image": (1, 5, 5)}, (), "does not fit its shape"),
+        ({"image": (1, 5, 5, 3)}, (8,), "names a batch, and so does --batch; give one"),
+        ({}, (), "Say it with --input-shape image=1x224x5x3, say"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_told(
+    free: Path, shapes: dict[str, tuple[int, ...]], batches: tuple[int, ...], told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        bench([free], BenchSettings(input_shapes=shapes, batches=batches))
+
+
+@pytest.mark.usefixtures("described_here")
+def test_one_file_is_run_by_several_runtimes(files: Path) -> None:
+    names = ("litert", "litert-compiled")
+    found = job._files([files / "any.tflite"], names, print)
+    assert [runtime for _, runtime in found] == list(names)
+    candidates = job._candidates(found, BenchSettings(runtimes=names))
+    assert [one.name for one in candidates] == ["any.tflite, litert", "any.tflite, litert-compiled"]
+
+
+@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name.startswith("litert-comp")])
+def test_compiled_models_answer_as_the_interpreter(files: Path, runtime: str) -> None:
+    file = files / "any.tflite"
+    description = worker.describe(file, runtime=runtime)
+    (given,) = description.inputs
+    array = np.random.default_rng(0).random((3, *given.shape), np.float32)
+    answers = []
+    for name in ("litert", runtime):
+        module, settings = importlib.import_module(RUNTIMES[name].module), RUNTIMES[name].settings
+        infer = module.prepare(file, threads=1, **settings)()({given.name: array})
+        answers.append(np.ravel(infer()[0]))
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-6)
+    assert description.kernels[0].startswith("CompiledModel")
 
 
 def test_a_damaged_file_is_an_error_that_names_it(files: Path, tmp_path: Path) -> None:

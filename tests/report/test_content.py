@@ -8,7 +8,8 @@ import pytest
 from keras_quant.errors import UsageError
 from keras_quant.files import write_bytes, write_json
 from keras_quant.proof.record import digest
-from keras_quant.report.content import Report, Table, gather
+from keras_quant.report.content import Report, gather
+from keras_quant.report.table import Table
 from keras_quant.runs import records
 from keras_quant.runs.index import Run, read_run
 from keras_quant.runs.records import Figure, RunRecord, TrainingRecord

@@ -12,19 +12,27 @@ from keras_quant.zoo import MODELS, build
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.bench.estimate.fusion import fuse  # noqa: E402
+from keras_quant.lower import lower  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 
 SUPPORTED_LAYERS = {
-    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Conv2D", "Dense",
+    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Dense",
     "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer",
     "MaxPooling2D", "ReLU", "Softmax", "ZeroPadding2D",
 }  # fmt: skip
-SMALL = [name for name in MODELS if name not in ("resnet32", "resnet56", "resnet34", "resnet50")]
-CIFAR, IMAGENET = ((32, 32, 3), 10), ((224, 224, 3), 1000)
-# What the papers that count parameters count them at.
+# They hold up to 144 million weights, or take seconds to build.
+LARGE = ("resnet101", "alexnet", "vgg11", "vgg16", "vgg19", "densenet121")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
+EACH = [name for name in MODELS if name not in LARGE]
+SMALL = [name for name in EACH if name not in ("resnet32", "resnet56", "resnet34", "resnet50")]
+CIFAR = ((32, 32, 3), 10)
+# What the papers that count parameters count them at; large ones are built for small images.
+IMAGENET = {name: (info.images, info.classes) for name, info in MODELS.items() if info.classes > 10}
 SIZES = {
     **dict.fromkeys(("resnet20", "resnet32", "resnet56"), CIFAR),
-    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "mobilenet_v1", "mobilenet_v2"), IMAGENET),
+    **{name: size for name, size in IMAGENET.items() if name not in LARGE},
+    **dict.fromkeys(LARGE, ((64, 64, 3), 7)),
 }
 
 
@@ -34,7 +42,15 @@ def built(name: str) -> keras.Model:
     return build(name, *SIZES.get(name, ((28, 28, 1), 7)))
 
 
-@pytest.fixture(params=MODELS)
+@functools.cache
+def counted(name: str) -> tuple[float, float]:
+    """Millions of parameters, and 10^9 multiply-accumulates, of a model for ImageNet."""
+    model = build(name, *IMAGENET[name]) if name in LARGE else built(name)
+    macs = sum(layer.macs for layer in fuse(lower(model)))
+    return count_millions(model), macs / 1e9
+
+
+@pytest.fixture(params=[*EACH, *SLOW])
 def model(request: pytest.FixtureRequest) -> keras.Model:
     return built(request.param)
 
@@ -43,7 +59,7 @@ def test_every_model_maps_images_to_logits(model: keras.Model) -> None:
     assert model.name in MODELS
     shape, classes = SIZES.get(model.name, ((28, 28, 1), 7))
     assert model.input_shape == (None, *shape) and model.output_shape == (None, classes)
-    head = model.layers[-1]
+    head = next(layer for layer in reversed(model.layers) if layer.weights)
     assert head.name == "logits" and head.activation is keras.activations.linear
 
 
@@ -60,14 +76,18 @@ def test_no_layer_has_a_name_that_keras_made_up(model: keras.Model) -> None:
 
 
 def test_convolution_has_a_bias_only_where_no_batch_norm_follows(model: keras.Model) -> None:
+    norms_in_front = model.name.startswith("densenet")
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
             (follower,) = (node.outbound_layer for node in layer.outbound_nodes)
-            assert layer.use_bias != isinstance(follower, keras.layers.BatchNormalization)
+            normed = norms_in_front or isinstance(follower, keras.layers.BatchNormalization)
+            assert layer.use_bias != normed
             assert layer.activation is keras.activations.linear
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet", "vgg11"))]
+)
 def test_smallest_image_gives_finite_logits(name: str) -> None:
     size = max(MODELS[name].min_size, 8)
     x = np.random.default_rng(0).random((2, size, size, 1), np.float32)
@@ -96,12 +116,45 @@ def test_cifar_resnet_has_the_parameters_of_the_paper(name: str, millions: float
         ("resnet34", 21.80),
         ("resnet50", 25.56),
         ("mobilenet_v1", 4.2),  # Howard et al. 2017, table 8
-        ("mobilenet_v2", 3.50),  # torchvision: 3,504,872
+        ("mobilenet_v2", 3.504872),  # torchvision's weights, as are those below
+        ("squeezenet1_1", 1.235496),
+        *(
+            pytest.param(name, count, marks=pytest.mark.slow)
+            for name, count in (
+                ("resnet101", 44.549160),
+                ("alexnet", 61.100840),
+                ("vgg11", 132.863336),
+                ("vgg16", 138.357544),
+                ("vgg19", 143.667240),
+                ("densenet121", 7.978856),
+            )
+        ),
     ],
 )
 def test_imagenet_model_has_the_parameters_of_the_paper(name: str, millions: float) -> None:
     digits = len(str(millions).partition(".")[2])
-    assert round(count_millions(built(name)), digits) == millions
+    assert round(counted(name)[0], digits) == millions
+
+
+# torchvision's table of models, "GFLOPS", which are multiply-accumulates.
+GIGA_MACS = {"resnet18": 1.81, "resnet34": 3.66, "resnet50": 4.09, "mobilenet_v2": 0.30}
+GIGA_MACS |= {"squeezenet1_1": 0.35, "resnet101": 7.80, "alexnet": 0.71, "densenet121": 2.83}
+GIGA_MACS |= {"vgg11": 7.61, "vgg16": 15.47, "vgg19": 19.63}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("squeezenet1_1", "mobilenet_v2"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in GIGA_MACS
+            if name not in ("squeezenet1_1", "mobilenet_v2")
+        ),
+    ],
+)
+def test_imagenet_model_has_the_macs_that_torchvision_states(name: str) -> None:
+    assert round(counted(name)[1], 2) == GIGA_MACS[name]
 
 
 def test_width_multiplier_is_that_of_the_paper() -> None:

@@ -4,12 +4,17 @@ Run it in the bundle's folder, behind build.sh: python3 compare.py
 It needs Python 3.6 or newer and numpy. Exit code 0: the engine answers as the model does.
 """
 
+import hashlib
 import json
 import os
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def main(folder: str = os.path.dirname(os.path.abspath(__file__))) -> int:
@@ -21,7 +26,48 @@ def main(folder: str = os.path.dirname(os.path.abspath(__file__))) -> int:
         expected = np.load(os.path.join(folder, output["expected"]))
         answers = [answer(folder, index, output["name"]) for index in range(len(expected))]
         failed |= not report(output["name"], expected, np.stack(answers), manifest["tolerance"])
+    if manifest.get("proof"):
+        failed |= not report_codes(folder, manifest["proof"])
     return 1 if failed else 0
+
+
+def report_codes(folder: str, proof: "dict[str, Any]") -> bool:
+    """Prints whether probe.engine gives the codes of every layer. Returns: whether it may pass."""
+    if not os.path.isdir(os.path.join(folder, "proof")):
+        print("codes of layers\n  not compared: run prove.sh, then this again")
+        return True
+    given = []
+    for index in range(proof["samples"]):
+        with open(os.path.join(folder, "proof", f"{index}.json"), encoding="utf-8") as stream:
+            given.append(read_outputs(stream.read()))
+    expected = np.load(os.path.join(folder, *proof["codes"].split("/")))
+    different, total, first = 0, 0, ""
+    for layer in proof["layers"]:
+        wanted = expected[layer["codes"]]
+        missing = [index for index, answers in enumerate(given) if layer["tensor"] not in answers]
+        if missing:
+            sys.exit(f"proof/{missing[0]}.json lacks {layer['tensor']}: run prove.sh again")
+        found = np.stack([answers[layer["tensor"]] for answers in given])
+        total += wanted.size
+        exact = found.shape == wanted.shape and bool((found == np.rint(found)).all())
+        codes = np.ascontiguousarray(np.clip(found, -128, 127).astype(np.int8)) if exact else None
+        if codes is not None and hashlib.sha256(codes.tobytes()).hexdigest() == layer["sha256"]:
+            continue
+        wrong = wanted.size if found.shape != wanted.shape else int((found != wanted).sum())
+        different += wrong
+        said = f"{layer['layer']} ({wrong:,} of {wanted.size:,} codes, {wrong / wanted.size:.3%})"
+        first = first or said
+    layers = len(proof["layers"])
+    print(f"codes of layers\n  compared             {total:,} of {layers} layers")
+    if not different:
+        print("  EXACT: every code is the model's")
+        return True
+    share = different / total
+    passes = bool(share <= proof["tolerance"])
+    print(f"  different            {different:,} ({share:.4%}), allowed {proof['tolerance']:.4%}")
+    print(f"  first layer          {first}")
+    print("  NOT EXACT, within what sums of floats may" if passes else "  THE CODES ARE OTHERS")
+    return passes
 
 
 def answer(folder: str, index: int, name: str) -> np.ndarray:

@@ -19,16 +19,19 @@ from keras_quant.emit.bundle.answers import (
     rounds_in_fp16,
 )
 from keras_quant.emit.bundle.dla import calibration_cache, dla_fallbacks
+from keras_quant.emit.bundle.proof import PROBE_NAME, SAMPLES, EngineProof, prove_engine
 from keras_quant.emit.bundle.texts import (
     bench_script,
     build_flags,
     build_script,
     counted,
+    prove_script,
     readme,
 )
 from keras_quant.emit.onnx_tensorrt.emission import shift_codes
 from keras_quant.emit.onnx_tensorrt.emit import OPSET, emit_nodes
 from keras_quant.emit.onnx_tensorrt.floats import for_dla, for_half
+from keras_quant.emit.onnx_tensorrt.half import half_typed
 from keras_quant.graph.ir import Graph
 from keras_quant.json_codec import to_json
 from keras_quant.preprocessing import Preprocessing, describe
@@ -38,6 +41,7 @@ from keras_quant.version import __version__
 FORMAT_VERSION = 1
 _DEFAULTS = TensorRTOptions()
 MODEL_NAME, MANIFEST_NAME = "model.onnx", "manifest.json"
+HALF_NAME = "model.fp16.onnx"
 MAX_SAMPLES = 16  # each is one start of trtexec, which takes seconds on a small board
 
 _REWRITES: dict[str, Callable[[Graph], Graph]] = {
@@ -50,8 +54,11 @@ _MEANINGS = {
     MODEL_NAME: "the model, ONNX opset 13",
     MANIFEST_NAME: "names, shapes, scheme, versions, and the SHA-256 of every file",
     "build.sh": "builds the engine, and lets it answer the samples",
+    "prove.sh": "builds an engine that gives the codes of every layer, and lets it answer",
+    HALF_NAME: "the same model with types of fp16, of which build.sh builds the engine",
+    PROBE_NAME: "the same model with the codes of every layer as outputs, for prove.sh",
     "bench.sh": "measures the engine: throughput, latency, layers, power",
-    "compare.py": "compares the engine's answers with the model's",
+    "compare.py": "compares the engine's answers, and the codes of every layer, with the model's",
     "labels.txt": "names of the classes, in the order of the outputs",
     "samples/": "inputs, the pixels that they were made of, and what the model answers to them "
     "(.npy; .bin is what trtexec reads)",
@@ -123,14 +130,19 @@ def make_bundle(
     fallbacks = dla_fallbacks(written) if planned.precision == "dla" else ()
     shifted = _shifted(written) if planned.precision == "int8" else ()
     files: dict[str, bytes] = {MODEL_NAME: model}
-    if planned.precision == "dla":
+    if planned.typed_half:
+        files[HALF_NAME] = half_typed(model)
+    elif planned.precision == "dla":
         files["calibration.cache"] = _cache(graph, written, options).encode()
     if labels:
         files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
-    files |= _sample_files(samples, expected, pixels or {}) | _scripts(written, planned, samples)
+    proof = prove_engine(written, samples, options) if planned.precision == "int8" else None
+    files |= _sample_files(samples, expected, pixels or {})
+    files |= _scripts(written, planned, samples, proof) | dict(proof.files if proof else {})
     notes = _notes(shifted, fallbacks, in_fp16=rounds_in_fp16(written, planned))
     files["README.md"] = _readme(written, planned, files, expected, notes, preprocessing).encode()
     manifest = _manifest(written, planned, files, scheme, preprocessing) | {"notes": notes}
+    manifest["proof"] = proof.manifest if proof else None
     files[MANIFEST_NAME] = f"{to_json(manifest)}\n".encode()
     return Bundle(plan=planned, shifted=shifted, fallbacks=fallbacks, files=files)
 
@@ -160,16 +172,22 @@ def _sample_files(
     return files
 
 
-def _scripts(graph: Graph, planned: Plan, samples: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+def _scripts(
+    graph: Graph, planned: Plan, samples: Mapping[str, np.ndarray], proof: EngineProof | None
+) -> dict[str, bytes]:
     shapes = {name: graph.tensors[name].shape for name in graph.inputs}
-    build = build_script(
-        planned,
-        shapes=shapes,
-        files=[_raw_path(name, "$sample") for name in shapes],
-        samples=len(next(iter(samples.values()))),
-    )
+    raw = [_raw_path(name, "$sample") for name in shapes]
+    count = len(next(iter(samples.values())))
+    model = HALF_NAME if planned.typed_half else MODEL_NAME
+    build = build_script(planned, model=model, shapes=shapes, files=raw, samples=count)
+    proven = {}
+    if proof is not None:
+        count = min(count, SAMPLES)
+        script = prove_script(planned, shapes=shapes, files=raw, samples=count)
+        proven = {"prove.sh": script.encode()}
     return {
         "build.sh": build.encode(),
+        **proven,
         "bench.sh": bench_script(planned, shapes=shapes).encode(),
         "compare.py": Path(compare.__file__).read_bytes(),
     }

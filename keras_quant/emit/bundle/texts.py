@@ -26,7 +26,7 @@ run() {{
 
 _BUILD = """
 echo "building model.engine for {what}; the log goes to build.log"
-run build.log --onnx=model.onnx --saveEngine=model.engine \\
+run build.log --onnx={model} --saveEngine=model.engine \\
     {flags} --profilingVerbosity=detailed \\
     {shapes} --iterations=1 --duration=0 --warmUp=0
 
@@ -40,6 +40,27 @@ while [ $sample -lt {samples} ]; do
     sample=$((sample + 1))
 done
 echo "model.engine has answered {answered}; now: python3 compare.py"
+"""
+
+_PROVE = """
+echo "building probe.engine, which gives the codes of every layer; the log goes to probe.log"
+run probe.log --onnx=probe.onnx --saveEngine=probe.engine \\
+    {flags} {shapes} --iterations=1 --duration=0 --warmUp=0
+
+# What it answers lies in proof.partial until all of it is there.
+rm -rf proof.partial
+mkdir proof.partial
+sample=0
+while [ $sample -lt {samples} ]; do
+    run proof.partial/$sample.log --loadEngine=probe.engine {run_flags}{shapes} \\
+        --loadInputs={inputs} \\
+        --exportOutput=proof.partial/$sample.json \\
+        --iterations=1 --duration=0 --warmUp=0
+    sample=$((sample + 1))
+done
+rm -rf proof
+mv proof.partial proof
+echo "probe.engine has answered {answered}; now: python3 compare.py"
 """
 
 _BENCH = """
@@ -77,12 +98,14 @@ grep -E "Latency:" results.partial/latency.log || true
 end
 # Layer by layer; profiling slows the whole down, so it is a run of its own.
 run results.partial/profile.log --loadEngine=model.engine {run_flags}{shapes} \\
-    --dumpProfile --exportProfile=results.partial/profile.json --separateProfileRun \\
-    --profilingVerbosity=detailed --exportLayerInfo=results.partial/layers.json
+    --dumpProfile --exportProfile=results.partial/profile.json --separateProfileRun{layer_info}
 rm -rf results
 mv results.partial results
 echo "all of it: results; where keras_quant is: kq import-results FOLDER"
 """
+
+_LAYER_INFO = """ \\
+    --profilingVerbosity=detailed --exportLayerInfo=results.partial/layers.json"""
 
 _README = """# {name} for TensorRT {version}{board}
 
@@ -93,8 +116,8 @@ _README = """# {name} for TensorRT {version}{board}
 3. `python3 compare.py` compares the answers with the model's. It needs Python 3.6 and numpy; where
    the board has no numpy, copy the folder back and run it elsewhere. It allows a difference of
    {tolerance} of the largest answer: {why}.
-4. `sh bench.sh` measures throughput, latency and each layer, and leaves the folder `results`;
-   `kq import-results` makes a record of it, where keras_quant is. On a Jetson run
+{prove}4. `sh bench.sh` measures throughput, latency and each layer, and leaves the folder
+   `results`; `kq import-results` makes a record of it, where keras_quant is. On a Jetson run
    `sudo jetson_clocks` first, which fixes the clocks.
 
 Set `TRTEXEC=/path/to/trtexec` where it is neither on PATH nor in /usr/src/tensorrt/bin. An engine
@@ -115,11 +138,12 @@ runs only on the kind of GPU and the version of TensorRT that built it.
 
 
 def build_script(
-    plan: Plan, *, shapes: Mapping[str, Shape], files: Sequence[str], samples: int
+    plan: Plan, *, model: str, shapes: Mapping[str, Shape], files: Sequence[str], samples: int
 ) -> str:
     """The text of build.sh.
 
     Args:
+        model: the file to build of.
         shapes: input name to shape without the batch axis.
         files: for each input, the sample's file with $sample in place of its number.
         samples: how many there are.
@@ -127,7 +151,8 @@ def build_script(
     pairs = zip(shapes, files, strict=True)
     inputs = ",".join(f"{shlex.quote(name)}:{file}" for name, file in pairs)
     body = _BUILD.format(
-        what=_GOALS[plan.precision],
+        what=_goal(plan),
+        model=model,
         flags=" ".join(build_flags(plan)),
         run_flags=_run_flags(plan),
         shapes=_shapes(shapes),
@@ -138,9 +163,26 @@ def build_script(
     return _HEAD.format(what="Builds model.engine, and lets it answer the samples.") + body
 
 
+def prove_script(
+    plan: Plan, *, shapes: Mapping[str, Shape], files: Sequence[str], samples: int
+) -> str:
+    """The text of prove.sh; see `build_script`."""
+    pairs = zip(shapes, files, strict=True)
+    body = _PROVE.format(
+        flags=" ".join(build_flags(plan)),
+        run_flags=_run_flags(plan),
+        shapes=_shapes(shapes),
+        inputs=",".join(f"{shlex.quote(name)}:{file}" for name, file in pairs),
+        samples=samples,
+        answered=counted(samples, "sample"),
+    )
+    return _HEAD.format(what="Builds an engine that gives all codes, to be compared.") + body
+
+
 def bench_script(plan: Plan, *, shapes: Mapping[str, Shape]) -> str:
     """The text of bench.sh."""
-    body = _BENCH.format(run_flags=_run_flags(plan), shapes=_shapes(shapes))
+    layer_info = _LAYER_INFO if VERSIONS[plan.version].layer_info else ""
+    body = _BENCH.format(run_flags=_run_flags(plan), shapes=_shapes(shapes), layer_info=layer_info)
     return _HEAD.format(what="Measures the latency of model.engine.") + body
 
 
@@ -167,10 +209,11 @@ def readme(
         name=name,
         version=plan.version,
         board=f" on {plan.board}" if plan.board else "",
-        precision=_PRECISIONS[plan.precision].format(reason=plan.reason),
+        precision=_PRECISIONS[plan.precision].format(reason=plan.reason, goal=_goal(plan)),
         samples=counted(samples, "sample"),
         tolerance=Fraction(tolerance),
         why=_DIFFERENCES[plan.precision],
+        prove=_PROVEN if "prove.sh" in files else "",
         tensors="\n".join(tensors),
         files="\n".join(f"| {file} | {meaning} |" for file, meaning in files.items()),
         notes=f"\n## Good to know\n{said}" if notes else "",
@@ -187,6 +230,8 @@ def build_flags(plan: Plan) -> tuple[str, ...]:
 
     Layers that stay in float run in float32, without TF32: their rounding is the model's.
     """
+    if plan.typed_half:
+        return (*_DLA, "--allowGPUFallback") if plan.precision == "dla" else ()
     if plan.precision == "fp16":
         return ("--fp16",)
     if plan.precision == "dla":
@@ -197,18 +242,27 @@ def build_flags(plan: Plan) -> tuple[str, ...]:
     return ("--stronglyTyped" if version.strongly_typed else "--int8", "--noTF32")
 
 
+_PROVEN = """\
+   For a proof of every layer run `sh prove.sh` first: it builds a second engine, whose outputs
+   are the codes of all layers; compare.py then says EXACT, or which layer differs first.
+"""
 _DLA = ("--useDLACore=0",)
-_GOALS = {"int8": "int8", "fp16": "fp16", "dla": "int8 on the DLA"}
 _PRECISIONS = {
     "int8": "Layers run in int8, as the Q/DQ in model.onnx say.",
-    "fp16": "Layers run in fp16, and model.onnx is a model of floats: {reason}.",
-    "dla": "Layers run in int8 on the DLA, and model.onnx is a model of floats: {reason}.",
+    "fp16": "Layers run in {goal}, and model.onnx is a model of floats: {reason}.",
+    "dla": "Layers run in {goal}, and model.onnx is a model of floats: {reason}.",
 }
 _DIFFERENCES = {
     "int8": "a sum beside a tie may become the next code",
     "fp16": "fp16 rounds what each layer gives",
     "dla": "a DLA rounds weights and activations anew",
 }
+
+
+def _goal(plan: Plan) -> str:
+    if plan.precision != "dla":
+        return plan.precision
+    return f"{'fp16' if plan.typed_half else 'int8'} on the DLA"
 
 
 def _run_flags(plan: Plan) -> str:

@@ -70,15 +70,14 @@ class OnnxFile:
     def pack(
         self,
         *,
-        inputs: Mapping[str, Sequence[int]],
+        inputs: Mapping[str, tuple[type, Sequence[int]]],
         outputs: Mapping[str, tuple[type, Sequence[int]]],
         metadata: Mapping[str, str],
     ) -> bytes:
         """Gives the file's bytes, with all left out that no output needs.
 
         Args:
-            inputs: name to shape without the batch axis, all float32.
-            outputs: name to dtype, and to shape without the batch axis.
+            inputs, outputs: name to dtype, and to shape without the batch axis.
             metadata: what the file says of itself, written as metadata_props.
         Raises:
             onnx.checker.ValidationError: our own mistake.
@@ -87,7 +86,7 @@ class OnnxFile:
         graph = helper.make_graph(
             nodes,
             self._name,
-            [_value(name, np.float32, shape) for name, shape in inputs.items()],
+            [_value(name, dtype, shape) for name, (dtype, shape) in inputs.items()],
             [_value(name, dtype, shape) for name, (dtype, shape) in outputs.items()],
             initializer=[tensor for name, tensor in self._constants.items() if name in needed],
         )

@@ -90,6 +90,10 @@ class Emission:
         tensor = self.graph.tensors[node.inputs[index]]
         return self._dequantize(tensor, f"{node.name}/codes{index}", 1.0)
 
+    def stored(self, tensor: str, name: str) -> str:
+        """The codes of a tensor, as they are stored, as floats of that name."""
+        return self._dequantize(self.graph.tensors[tensor], name, 1.0)
+
     def read_counted(self, node: Node, index: int = 0) -> str:
         """The codes that a node reads less their zero point, as floats."""
         tensor = self.graph.tensors[node.inputs[index]]

@@ -31,6 +31,7 @@ def emit_onnx_tensorrt(
     outputs: Sequence[str] | None = None,
     options: TensorRTOptions | None = None,
     metadata: Mapping[str, str] | None = None,
+    codes_as_floats: bool = False,
 ) -> bytes:
     """Gives the bytes of an .onnx file.
 
@@ -46,14 +47,19 @@ def emit_onnx_tensorrt(
         options: TensorRT's version decides how weights are stored, the precision whether codes
             are.
         metadata: what the file says of itself besides its name.
+        codes_as_floats: whether outputs of codes are whole float32 numbers in any case, as not all
+            versions of TensorRT are documented to give int8.
     Raises:
         EmitError: lists all nodes and tensors that the file cannot say exactly.
         UsageError: the options do not go together.
     """
     emission = emit_nodes(graph, options or TensorRTOptions())
     return emission.file.pack(
-        inputs={name: graph.tensors[name].shape for name in graph.inputs},
-        outputs={name: _output(emission, name) for name in outputs or graph.outputs},
+        inputs={name: (np.float32, graph.tensors[name].shape) for name in graph.inputs},
+        outputs={
+            name: _output(emission, name, codes_as_floats=codes_as_floats)
+            for name in outputs or graph.outputs
+        },
         metadata={"model": graph.name, **(metadata or {})},
     )
 
@@ -65,7 +71,7 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
         EmitError, UsageError: as emit_onnx_tensorrt.
     """
     planned = plan(options)
-    problems = find_problems(graph, OP_EMITTERS)
+    problems = [*_inputs_of_codes(graph), *find_problems(graph, OP_EMITTERS)]
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise EmitError(f"graph {graph.name!r} cannot be written for TensorRT:{lines}")
@@ -81,6 +87,15 @@ def emit_nodes(graph: Graph, options: TensorRTOptions) -> Emission:
     return emission
 
 
+def _inputs_of_codes(graph: Graph) -> list[str]:
+    # What TensorRT makes of int8 network inputs beside Q/DQ differs from version to version.
+    return [
+        f"input {name!r} has codes; files for TensorRT take floats. Cut stages with codes=False"
+        for name in graph.inputs
+        if graph.tensors[name].qparams is not None
+    ]
+
+
 def _pads_itself(graph: Graph, node: Node) -> bool:
     """Whether a node's own margins are real 0: a pooling of shifted codes has none of these."""
     return node.op != "avg_pool" or not shift(graph.tensors[node.inputs[0]].qparams)
@@ -93,16 +108,21 @@ def _channels_first(emission: Emission, name: str) -> str:
     return emission.file.operator("Transpose", [name], inner, perm=_TO_CHANNELS_FIRST)
 
 
-def _output(emission: Emission, name: str) -> tuple[type, Sequence[int]]:
+def _output(emission: Emission, name: str, *, codes_as_floats: bool) -> tuple[type, Sequence[int]]:
     """Gives a tensor its own name in the file, and channels last."""
     tensor = emission.graph.tensors[name]
-    in_floats = tensor.qparams is None or isinstance(emission, FloatEmission)
+    in_floats = tensor.qparams is None or isinstance(emission, FloatEmission) or codes_as_floats
     dtype: type = np.float32 if in_floats else np.int8
-    values = emission.reals if tensor.qparams is None else emission.codes
+    if tensor.qparams is None:
+        value = emission.reals[name]
+    elif codes_as_floats:
+        value = emission.stored(name, f"{name}/as_floats")
+    else:
+        value = emission.codes[name]
     if len(tensor.shape) != 3:
-        emission.file.operator("Identity", [values[name]], name, name=f"{name}/output")
+        emission.file.operator("Identity", [value], name, name=f"{name}/output")
     else:
         emission.file.operator(
-            "Transpose", [values[name]], name, name=f"{name}/output", perm=_TO_CHANNELS_LAST
+            "Transpose", [value], name, name=f"{name}/output", perm=_TO_CHANNELS_LAST
         )
     return dtype, tensor.shape

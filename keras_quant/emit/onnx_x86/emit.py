@@ -30,7 +30,7 @@ def emit_onnx_x86(
     """Gives the bytes of an .onnx file.
 
     The file takes float32 (batch, *shape) inputs with any batch, channels last as in Keras, and
-    its inputs and outputs have the names of the graph's tensors. Output tensors of codes are
+    its inputs and outputs have the names of the graph's tensors. Inputs and outputs of codes are
     uint8, each code shifted by `onnx_x86_emission.stored_shift`. Where it needs a session
     option to be exact on processors without VNNI, metadata_props name it, and its value.
 
@@ -63,7 +63,7 @@ def emit_onnx_x86(
     for name in given:
         emission.give(name)
     return emission.file.pack(
-        inputs={name: legal.tensors[name].shape for name in legal.inputs},
+        inputs={name: (_dtype(legal, name), legal.tensors[name].shape) for name in legal.inputs},
         outputs={name: (_dtype(legal, name), legal.tensors[name].shape) for name in given},
         metadata={**(metadata or {}), **({PRECISION_OPTION: "1"} if at_risk else {})},
     )

@@ -31,7 +31,7 @@ def emit_tflite(
     """Gives the bytes of a .tflite file.
 
     The file has a signature "serving_default" whose names are the graph's tensor names. It
-    takes (batch, *shape) inputs; output tensors of codes are int8, each code shifted by
+    takes (batch, *shape) inputs; inputs and outputs of codes are int8, each code shifted by
     `tflite_emission.stored_shift`.
 
     Args:

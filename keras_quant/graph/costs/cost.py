@@ -25,6 +25,7 @@ class NodeCost:
         op: of the node.
         shape: of its output, without the batch axis.
         parameters: kernel and bias values.
+        zeros: kernel values that are 0.
         macs: multiply-accumulates of the kernel; 0 for a node without one.
         weight_bits: logical bits of the kernel's values, 32 for float32; None without a kernel.
         activation_bits: logical bits of the first input, 32 for float32.
@@ -45,6 +46,7 @@ class NodeCost:
     op: str
     shape: Shape
     parameters: int
+    zeros: int
     macs: int
     weight_bits: int | None
     activation_bits: int
@@ -70,6 +72,7 @@ class GraphCost:
 
     nodes: tuple[NodeCost, ...]
     parameters: int
+    zeros: int
     macs: int
     bit_operations: int
     kernel_bits: int
@@ -110,6 +113,7 @@ def cost(graph: Graph) -> GraphCost:
     return GraphCost(
         nodes=nodes,
         parameters=sum(node.parameters for node in nodes),
+        zeros=sum(node.zeros for node in nodes),
         macs=sum(node.macs for node in nodes),
         bit_operations=sum(node.bit_operations for node in nodes),
         kernel_bits=sum(node.kernel_bits for node in nodes),
@@ -138,6 +142,7 @@ def _node_cost(graph: Graph, node: Node, memories: _Memories, *, live: tuple[int
         op=node.op,
         shape=shape,
         parameters=weights + biases,
+        zeros=0 if weight is None else weights - int(np.count_nonzero(weight.values)),
         macs=macs,
         weight_bits=None if weight is None else weight.bits,
         activation_bits=activation_bits,

@@ -30,6 +30,7 @@ class Format:
         define: gives what the format does with given options.
         options: what the user chose; None where there is no choice.
         folder: of the file, within that of the export; "" for that itself.
+        stem: of the file's name.
         is_exact: whether its runtime computes codes in integers: they are the reference's then,
             whatever the graph.
     """
@@ -40,6 +41,7 @@ class Format:
     define: Callable[[Any], FormatDef]
     options: Any = None
     folder: str = ""
+    stem: str = "model"
     is_exact: bool = True
 
     @property
@@ -50,12 +52,12 @@ class Format:
     @property
     def file_name(self) -> str:
         """What a file that passed the gate is called, within the export's folder."""
-        return self._in_folder(f"model{self.suffix}")
+        return self._in_folder(f"{self.stem}{self.suffix}")
 
     @property
     def failed_name(self) -> str:
         """What a file that did not pass is called."""
-        return self._in_folder(f"model.failed-parity{self.suffix}")
+        return self._in_folder(f"{self.stem}.failed-parity{self.suffix}")
 
     def with_options(self, options: Any) -> Format:
         """The format as the user wants it."""

@@ -85,6 +85,8 @@ class FormatDef:
         tolerance: the share of codes that may differ from the reference's; None for
             `parity.codes_tolerance`.
         package: makes the file's folder; None for the file alone.
+        code_type: in which the file takes the codes of an input that has qparams, each shifted by
+            stored_shift; None where it takes floats alone.
         covers: says whether a file that gives more tensors computes all that another one does,
             node by node, so that it answers for it; None where what is asked for may change how
             the rest is computed.
@@ -98,4 +100,5 @@ class FormatDef:
     rewrite: Callable[[Graph, Mapping[str, np.ndarray], Preprocessing | None], Graph] | None = None
     tolerance: Callable[[Graph], float] | None = None
     package: Package | None = None
+    code_type: type[np.integer] | None = None
     covers: Callable[[bytes, bytes], bool] | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from keras_quant.emit.onnx.metadata import onnx_metadata
 from keras_quant.emit.onnx_x86.emission import stored_shift
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86
@@ -29,4 +31,5 @@ def define() -> FormatDef:
         stored_shift=stored_shift,
         check=check_fused,
         limits=stored_limits,
+        code_type=np.uint8,
     )

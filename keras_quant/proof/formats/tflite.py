@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
+
 from keras_quant.emit.tflite.emission import stored_shift
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.ends import with_asked_ends
@@ -35,4 +37,5 @@ def define(options: TFLiteOptions) -> FormatDef:
         stored_shift=stored_shift,
         limits=partial(stored_limits, options=options),
         rewrite=partial(with_asked_ends, options=options),
+        code_type=np.int8,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -29,6 +30,7 @@ from keras_quant.graph.passes.realize import realize
 from keras_quant.graph.pointwise import sigmoid
 from keras_quant.graph.reference import run_reference
 from keras_quant.qparams import dequantize, signed, unsigned
+from keras_quant.targets.builder import build, builder_is_installed, built_layers
 from keras_quant.targets.tensorrt import TensorRTOptions
 from tests.emit.lookup_graphs import graph_of, table_of
 from tests.emit.random_graphs import GraphBuilder
@@ -142,6 +144,94 @@ def test_an_engine_that_answers_as_the_model_passes(tmp_path: Path, realized: Gr
     assert "same first place     2 of 2" in compared.stdout
 
 
+def probed(folder: Path, *, change: str = "") -> None:
+    """What prove.sh leaves: probe.onnx's answers, as trtexec writes them.
+
+    Args:
+        change: a tensor of which one code becomes the next.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(folder / "probe.onnx", options)
+    names = [output.name for output in session.get_outputs()]
+    (folder / "proof").mkdir(exist_ok=True)
+    for index in range(2):
+        raw = np.fromfile(folder / "samples" / f"image.{index}.bin", np.float32)
+        found = dict(zip(names, session.run(None, {"image": raw.reshape(1, 6, 6, 2)}), strict=True))
+        if change and index == 1:
+            found[change].ravel()[0] += 1
+        items = [
+            {
+                "name": name,
+                "dimensions": "x".join(map(str, values.shape)),
+                "values": values.ravel().tolist(),
+            }
+            for name, values in found.items()
+        ]
+        (folder / "proof" / f"{index}.json").write_text(json.dumps(items))
+
+
+def proven(folder: Path) -> subprocess.CompletedProcess[str]:
+    """compare.py of a bundle whose engine answers as the model does."""
+    logits = np.load(folder / "samples" / "logits.expected.npy")
+    (folder / "outputs").mkdir(exist_ok=True)
+    for index, values in enumerate(logits):
+        (folder / "outputs" / f"{index}.json").write_text(exported(values))
+    return subprocess.run(
+        [sys.executable, folder / "compare.py"], capture_output=True, text=True, check=False
+    )
+
+
+def test_codes_of_all_layers_are_proven(tmp_path: Path, realized: Graph) -> None:
+    bundle_of(realized, tmp_path, samples=images(3))
+    assert "not compared: run prove.sh" in proven(tmp_path).stdout
+    probed(tmp_path)
+    done = proven(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    layers = json.loads((tmp_path / "manifest.json").read_text())["proof"]["layers"]
+    quantized = [node for node in realized.nodes if realized.tensors[node.output].qparams]
+    assert [layer["layer"] for layer in layers] == [node.name for node in quantized]
+    size = 2 * sum(int(np.prod(realized.tensors[node.output].shape)) for node in quantized)
+    assert f"compared             {size:,} of {len(layers)} layers" in done.stdout
+    assert "EXACT: every code is the model's" in done.stdout
+
+
+def test_the_first_layer_that_differs_is_named(tmp_path: Path, realized: Graph) -> None:
+    bundle_of(realized, tmp_path, samples=images(3))
+    proof = json.loads((tmp_path / "manifest.json").read_text())["proof"]
+    last, size = proof["layers"][-1], np.load(tmp_path / proof["codes"])["codes0"].size
+    probed(tmp_path, change=last["tensor"])
+    done = proven(tmp_path)
+    codes = np.load(tmp_path / proof["codes"])[last["codes"]].size
+    assert f"first layer          {last['layer']} (1 of {codes:,} codes" in done.stdout
+    assert (done.returncode, "THE CODES ARE OTHERS" in done.stdout) in ((1, True), (0, False))
+    assert "EXACT: every" not in done.stdout
+    probed(tmp_path)
+    (tmp_path / "proof" / "1.json").write_text("[]")
+    assert "lacks" in proven(tmp_path).stderr
+    assert size > 0
+
+
+@pytest.mark.skipif(not builder_is_installed(), reason="extra tensorrt is missing")
+def test_nvidias_builder_runs_the_probe_in_int8(tmp_path: Path, realized: Graph) -> None:
+    bundle_of(realized, tmp_path, samples=images(1))
+    report = build(onnx.load(tmp_path / "probe.onnx"))
+    assert report.rejected == ()
+    alone = build(onnx.load(tmp_path / "model.onnx"))
+    assert [layer.precision for layer in report.layers] == [
+        layer.precision for layer in alone.layers
+    ]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "dla"])
+def test_a_file_of_floats_has_no_codes_to_prove(
+    tmp_path: Path, realized: Graph, precision: str
+) -> None:
+    bundle = bundle_of(realized, tmp_path, samples=images(1), options=OPTIONS[precision])
+    assert not {"prove.sh", "probe.onnx"} & bundle.files.keys()
+    assert json.loads((tmp_path / "manifest.json").read_text())["proof"] is None
+
+
 @pytest.mark.parametrize("factor", [1.1, np.nan])
 def test_an_engine_that_answers_otherwise_fails(
     tmp_path: Path, realized: Graph, factor: float
@@ -175,8 +265,10 @@ def test_compare_runs_on_python_3_6() -> None:
     imported = [
         name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
     ]
-    assert sorted(imported) == ["json", "numpy", "os", "re", "sys"]
-    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert sorted(imported) == ["hashlib", "json", "numpy", "os", "re", "sys"]
+    assert {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} == {
+        "typing"
+    }
 
 
 def test_manifest_tells_names_shapes_versions_and_hashes(tmp_path: Path, realized: Graph) -> None:
@@ -358,3 +450,77 @@ def test_rounded_floats_keep_away_from_ties(seed: int) -> None:
     floats = written_graph(graph, samples, options=OPTIONS["fp16"])
     wanted, found = (run_reference(g, samples, keep=[builder.last]) for g in (graph, floats))
     np.testing.assert_array_equal(found[builder.last], wanted[builder.last])
+
+
+FLAGS = [
+    (TensorRTOptions(version="8.2"), "--int8 --noTF32"),
+    (TensorRTOptions(version="8.5"), "--int8 --noTF32"),
+    (TensorRTOptions(version="8.6"), "--int8 --noTF32"),
+    (TensorRTOptions(version="10.3"), "--stronglyTyped --noTF32"),
+    (TensorRTOptions(version="10.13"), "--stronglyTyped --noTF32"),
+    (TensorRTOptions(version="10.16"), "--stronglyTyped --noTF32"),
+    (TensorRTOptions(version="11"), "--noTF32"),
+    (TensorRTOptions(version="11.4"), "--noTF32"),
+    (TensorRTOptions(version="8.5", half=True), "--fp16"),
+    (TensorRTOptions(version="10.16", half=True), "--fp16"),
+    (TensorRTOptions(version="11", half=True), ""),
+    (
+        TensorRTOptions(board="agx-orin", dla=True),
+        "--int8 --fp16 --calib=calibration.cache --useDLACore=0 --allowGPUFallback",
+    ),
+    (
+        TensorRTOptions(board="agx-orin", version="11.4", dla=True),
+        "--useDLACore=0 --allowGPUFallback",
+    ),
+]
+REMOVED_IN_11 = {"--int8", "--fp16", "--best", "--calib", "--stronglyTyped"}
+
+
+@pytest.mark.parametrize(("options", "flags"), FLAGS)
+def test_trtexec_gets_the_flags_that_its_version_knows(
+    tmp_path: Path, realized: Graph, options: TensorRTOptions, flags: str
+) -> None:
+    bundle = bundle_of(realized, tmp_path, samples=images(1), options=options)
+    assert json.loads(bundle.files["manifest.json"])["build_flags"] == flags.split()
+    scripts = [bundle.files[name].decode() for name in bundle.files if name.endswith(".sh")]
+    named = {word.partition("=")[0] for script in scripts for word in script.split()}
+    if bundle.plan.version.startswith("11"):
+        assert not named & REMOVED_IN_11
+    typed = bundle.plan.typed_half
+    assert ("model.fp16.onnx" in bundle.files) == typed
+    assert (f"--onnx={'model.fp16.onnx' if typed else 'model.onnx'}" in scripts[0].split()) is True
+    writes_layers = "--exportLayerInfo" in bundle.files["bench.sh"].decode()
+    assert writes_layers == (bundle.plan.version != "8.2")
+    has_cache = "--calib=calibration.cache" in flags
+    assert ("calibration.cache" in bundle.files) == has_cache
+
+
+@pytest.mark.parametrize("dla", [False, True])
+def test_a_file_typed_fp16_answers_as_its_floats(
+    tmp_path: Path, realized: Graph, dla: bool
+) -> None:
+    options = TensorRTOptions(board="agx-orin", version="11.4", dla=dla, half=not dla)
+    bundle = bundle_of(realized, tmp_path, samples=images(8), options=options)
+    model = onnx.load(tmp_path / "model.fp16.onnx")
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds and onnx.TensorProto.FLOAT not in kinds
+    samples, expected = (
+        np.load(tmp_path / "samples" / name) for name in ("image.npy", "logits.expected.npy")
+    )
+    (logits,) = ort.InferenceSession(tmp_path / "model.fp16.onnx").run(None, {"image": samples})
+    assert (logits.dtype, bundle.plan.precision) == (np.float32, "dla" if dla else "fp16")
+    tolerance = json.loads((tmp_path / "manifest.json").read_text())["tolerance"]
+    assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
+    readme = (tmp_path / "README.md").read_text()
+    assert "model.fp16.onnx" in readme
+    assert ("reads no calibration cache, so that it computes in fp16" in readme) == dla
+
+
+@pytest.mark.skipif(not builder_is_installed(), reason="extra tensorrt is missing")
+def test_nvidias_builder_computes_a_typed_file_in_fp16(tmp_path: Path, realized: Graph) -> None:
+    options = TensorRTOptions(version="11", half=True)
+    bundle_of(realized, tmp_path, samples=images(1), options=options)
+    layers = built_layers(onnx.load(tmp_path / "model.fp16.onnx"))
+    products = [one for one in layers if one.kind in ("correlation", "gemm")]
+    assert products
+    assert {kind for one in products for kind in one.reads} == {"Half"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 
 from keras_quant.emit.tflite.emit import emit_tflite
@@ -27,6 +29,7 @@ def test_a_layer_has_the_constants_under_its_name():
     found = measure_tflite(content, ["a", "a/b", "c"])
     assert found.layers == {"a": 5, "a/b": 28, "c": 0}
     assert found.total == len(content) == found.structure + 33
+    assert found.gzip == len(gzip.compress(content))
 
 
 def test_scales_and_zero_points_of_constants_count():

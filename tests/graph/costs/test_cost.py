@@ -52,6 +52,17 @@ def test_a_depthwise_kernel_meets_one_channel_only():
     assert cost(graph).weight_bytes == 18 + 8 * 4
 
 
+def test_kernel_values_that_are_0_are_counted_and_biases_are_not(graph: Graph):
+    conv = next(node for node in graph.nodes if node.weight is not None)
+    values = conv.kernel.values.copy()
+    before = values.size - np.count_nonzero(values)
+    values.flat[np.flatnonzero(values)[:3]] = 0
+    pruned = replace(conv, weight=replace(conv.kernel, values=values), bias=np.zeros(4))
+    nodes = tuple(pruned if node is conv else node for node in graph.nodes)
+    assert cost(replace(graph, nodes=nodes)).zeros == cost(graph).zeros + 3
+    assert cost(graph).nodes[graph.nodes.index(conv)].zeros == before
+
+
 def one_node(node: Node, shape: tuple[int, ...], output: tuple[int, ...]) -> Graph:
     qparams = unsigned(2, 1.0)
     tensors = {

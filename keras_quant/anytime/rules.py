@@ -1,0 +1,109 @@
+"""How sure an answer is, and at which exit that is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+NEVER = 2.0
+"""A threshold that no answer reaches: sureness is 1 at most."""
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    powers = np.exp(shifted)
+    softmax: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    return softmax
+
+
+def _by_entropy(probabilities: np.ndarray) -> np.ndarray:
+    # BranchyNet, Teerapittayanon et al. 2016, eq. 3: there an image exits where the entropy is
+    # below a threshold; divided by that of equal shares and taken from 1, it is a sureness.
+    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    sureness: np.ndarray = 1 + (probabilities * logs).sum(-1) / np.log(probabilities.shape[-1])
+    return sureness
+
+
+def _by_margin(probabilities: np.ndarray) -> np.ndarray:
+    top = np.partition(probabilities, -2, axis=-1)[..., -2:]
+    margin: np.ndarray = top[..., 1] - top[..., 0]
+    return margin
+
+
+def _by_maximum(probabilities: np.ndarray) -> np.ndarray:
+    # MSDNet, Huang et al. 2018, section 5: the largest softmax probability.
+    maximum: np.ndarray = probabilities.max(axis=-1)
+    return maximum
+
+
+RULES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "entropy": _by_entropy,
+    "max": _by_maximum,
+    "margin": _by_margin,
+}
+"""What measures how sure an answer is: of (..., classes) probabilities, 0 to 1."""
+
+
+def sureness(logits: np.ndarray, rule: str) -> np.ndarray:
+    """How sure answers are.
+
+    Args:
+        logits: (..., classes), of two classes or more.
+        rule: a key of RULES.
+    Returns: float64 (...), from 0, all classes alike, to 1. An answer that holds NaN is not sure
+        at all: 0.
+    """
+    measured = RULES[rule](_probabilities(logits))
+    return np.clip(np.nan_to_num(measured, nan=0.0), 0.0, 1.0)
+
+
+def exits_taken(sure: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The exit at which each image ends: the first whose answer is as sure as its threshold.
+
+    Args:
+        sure: (exits, images), see `sureness`; of the last exit it does not count.
+        thresholds: (exits - 1,), of all exits but the last, where all remaining images end.
+    Returns: int (images,), from 0 on.
+    """
+    enough = sure[:-1] >= np.asarray(thresholds)[:, None]
+    last = np.ones((1, sure.shape[1]), bool)
+    taken: np.ndarray = np.concatenate([enough, last]).argmax(axis=0)
+    return taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What comes of images that end at exits of their own.
+
+    Attributes:
+        images: how many.
+        accuracy: share of them that is answered rightly.
+        mean_cost: of an image, in the unit of the exits' costs.
+        exit_shares: share of the images that ends at each exit.
+    """
+
+    images: int
+    accuracy: float
+    mean_cost: float
+    exit_shares: tuple[float, ...]
+
+
+def outcome(correct: np.ndarray, taken: np.ndarray, costs: np.ndarray) -> Outcome:
+    """Sums up what comes of exits.
+
+    Args:
+        correct: bool (exits, images), whether an exit's answer is right.
+        taken: int (images,), see `exits_taken`.
+        costs: (exits,), of all that is computed up to an exit.
+    """
+    images = correct.shape[1]
+    counts = np.bincount(taken, minlength=len(correct))
+    return Outcome(
+        images=images,
+        accuracy=float(correct[taken, np.arange(images)].mean()),
+        mean_cost=float(counts @ np.asarray(costs, np.float64) / images),
+        exit_shares=tuple(float(share) for share in counts / images),
+    )

@@ -1,0 +1,1 @@
+"""What quantization changed in a model: its values, which classes it confuses, where it looks."""

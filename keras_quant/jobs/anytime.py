@@ -1,0 +1,389 @@
+"""What `kq anytime` does with a run's stages: choose thresholds, and answer within a deadline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_quant.anytime.rules import RULES, exits_taken, outcome, sureness
+from keras_quant.anytime.runner import (
+    Answer,
+    AnytimeRunner,
+    LoadedStage,
+    StageTimes,
+    all_answers,
+    profile,
+)
+from keras_quant.anytime.thresholds import Choice, cheapest, front, judge, most_accurate
+from keras_quant.bench.measure import Settings, measure
+from keras_quant.data import Dataset, Split
+from keras_quant.errors import DataError, RunError, UsageError, close_names
+from keras_quant.jobs.begin import now
+from keras_quant.jobs.bench import candidate
+from keras_quant.jobs.paths import dataset_of, record_around
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import Preprocessing
+from keras_quant.proof.formats import FORMATS
+from keras_quant.proof.record import digest
+from keras_quant.runners.child import ChildRunner
+from keras_quant.runs import RunFolder, exits, stages
+from keras_quant.runs.exits import BudgetPoint, ExitPoint, ExitsRecord, SplitOutcome
+from keras_quant.runs.progress import Progress
+from keras_quant.runs.stages import StageFile
+from keras_quant.version import __version__
+
+COSTS = ("macs", "ms")
+IMAGES_AT_ONCE = 250
+RUNTIMES = {"tflite": "litert", "onnx": "onnxruntime"}
+"""What measures the stages of a format, see `bench.runtimes`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Opened:
+    """A run's stages, loaded.
+
+    Attributes:
+        folder: that they lie in.
+        format: a key of FORMATS.
+        files: as recorded.
+        loaded: each in a child process.
+        preprocess: what becomes of pixels in front of the first; None for floats as they are.
+        takes_pixels: whether the first takes pixels whatever becomes of them.
+    """
+
+    folder: Path
+    format: str
+    files: tuple[StageFile, ...]
+    loaded: tuple[LoadedStage, ...]
+    preprocess: Preprocessing | None
+    takes_pixels: bool
+
+    @property
+    def input(self) -> str:
+        """The name of the first stage's input."""
+        return self.files[0].inputs[0].name
+
+    def inputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Some images as the stages take them."""
+        if self.takes_pixels and images.dtype == np.uint8:
+            return {self.input: images}
+        return {self.input: normalize(images, self.preprocess)}
+
+    def macs(self) -> np.ndarray:
+        """Multiply-accumulates up to each exit."""
+        return np.cumsum([float(file.macs) for file in self.files])
+
+
+def open_stages(run: Path, form: str | None = None) -> Opened:
+    """Loads the stages of a run.
+
+    Args:
+        form: a key of FORMATS; None means the first that is there.
+    Raises:
+        RunError: there is no such run, it was exported without stages, or files are others than
+            those that were proven.
+        UsageError: there are none of that format.
+    """
+    folder = RunFolder(run).export / stages.FOLDER
+    if not (folder / stages.FILE_NAME).exists():
+        record_around(run)  # says where there is no run at all
+        raise RunError(
+            f"{run}: has no stages. Write them first: kq export {run} --stages; its model needs "
+            "early exits (kq train --exits LAYER,LAYER)"
+        )
+    record = stages.load(folder)
+    name = form or next(iter(record.formats), "")
+    if name not in record.formats:
+        raise UsageError(
+            f"{folder} has stages of {', '.join(record.formats) or 'no format'}"
+            f"{close_names(name, record.formats)}. Write them: kq export {run} --stages --to "
+            f"{name or 'tflite'}"
+        )
+    files = record.formats[name].stages
+    runners = [ChildRunner(FORMATS[name].runner, _checked(folder, file)) for file in files]
+    return Opened(
+        folder=folder,
+        format=name,
+        files=files,
+        loaded=tuple(map(LoadedStage.of, files, runners)),
+        preprocess=record.preprocess,
+        takes_pixels=runners[0].info.takes_pixels,
+    )
+
+
+def choose_thresholds(
+    run: Path,
+    *,
+    form: str | None = None,
+    rule: str = "entropy",
+    accuracy: float | None = None,
+    budget: float | None = None,
+    cost: str = "macs",
+    dataset: str | None = None,
+    progress: Progress,
+) -> ExitsRecord:
+    """Chooses thresholds of a run's stages on its validation images, and judges them on its test.
+
+    Args:
+        accuracy: share of the validation images to be answered rightly, at the least mean cost;
+            None means that of the last exit, where no budget is given.
+        budget: mean cost of an image that is not to be passed, at the greatest accuracy; as a
+            share of all stages' cost where it is 1 or less.
+        cost: one of COSTS.
+    Returns: the record, as written into the run.
+    Raises:
+        UsageError: options that do not go together, or ask for what no thresholds reach.
+        DataError: the images have no labels, or other classes.
+    """
+    _check_asked(rule, accuracy, budget, cost)
+    opened = open_stages(run, form)
+    data = dataset_of(run, dataset)
+    _check_classes(opened, data)
+    costs = opened.macs() if cost == "macs" else np.cumsum(_measured_ms(opened, progress))
+    known = {
+        name: _answered(opened, split, rule, name, progress)
+        for name, split in (("validation", data.validation), ("test", data.test))
+    }
+    sure, correct = known["validation"]
+    choices = judge(sure, correct, costs)
+    if budget is not None:
+        wanted = budget * float(costs[-1]) if budget <= 1 else budget
+        chosen = most_accurate(choices, wanted)
+    else:
+        wanted = float(correct[-1].mean()) if accuracy is None else accuracy
+        chosen = cheapest(choices, wanted)
+    record = ExitsRecord(
+        created=now(),
+        kq_version=__version__,
+        format=opened.format,
+        files=tuple(file.sha256 for file in opened.files),
+        rule=rule,
+        thresholds=chosen.thresholds,
+        cost="MACs" if cost == "macs" else "ms",
+        accuracy=wanted if budget is None else None,
+        budget=None if budget is None else wanted,
+        validation=_split_outcome("validation", chosen, *known["validation"], costs),
+        test=_split_outcome("test", chosen, *known["test"], costs),
+        exits=tuple(
+            ExitPoint(
+                answer=file.answer,
+                cost=float(one_cost),
+                validation_accuracy=float(known["validation"][1][place].mean()),
+                test_accuracy=float(known["test"][1][place].mean()),
+            )
+            for place, (file, one_cost) in enumerate(zip(opened.files, costs, strict=True))
+        ),
+        budgets=tuple(_budget_point(one, *known["test"], costs) for one in front(choices)),
+    )
+    exits.save(record, run)
+    return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AnytimeAnswers:
+    """What a run answered within a deadline.
+
+    Attributes:
+        format: of its stages.
+        rule, thresholds: what ended images early; None for nothing but the deadline.
+        stage_times: of each stage, with the messages to the process that it runs in.
+        answers: of each image.
+        accuracy: share of them that is right; None without labels.
+        late_ms: by how much the latest was late; 0 where none was.
+    """
+
+    format: str
+    deadline_ms: float
+    rule: str | None
+    thresholds: tuple[float, ...] | None
+    stage_times: tuple[StageTimes, ...]
+    answers: tuple[Answer, ...]
+    accuracy: float | None
+    late_ms: float
+
+
+def run_anytime(
+    run: Path,
+    *,
+    deadline_ms: float,
+    form: str | None = None,
+    images: str | None = None,
+    count: int = 0,
+    use_thresholds: bool = True,
+    progress: Progress,
+) -> AnytimeAnswers:
+    """Answers images one by one, each within a deadline.
+
+    Args:
+        images: a dataset's name or path; None means the run's. Its test images are answered.
+        count: the first so many; 0 means all.
+        use_thresholds: end images early as the run's exits.json says, where it has one.
+    Raises:
+        UsageError: the deadline is shorter than the first stage.
+    """
+    opened = open_stages(run, form)
+    data = dataset_of(run, images)
+    _check_shape(opened, data)
+    shown = data.test.x[: count or None]
+    if not len(shown):
+        raise DataError(f"{data.name}: there are no test images to answer")
+    chosen = _recorded(run, opened) if use_thresholds else None
+    times = profile(opened.loaded, opened.inputs(shown[:1]))
+    runner = AnytimeRunner(
+        opened.loaded,
+        deadline_ms=deadline_ms,
+        expected_ms=[one.p99_ms for one in times],
+        rule=chosen.rule if chosen else "entropy",
+        thresholds=chosen.thresholds if chosen else None,
+    )
+    answers: list[Answer] = []
+    with progress.bar("answering", len(shown)) as show:
+        for place in range(len(shown)):
+            answers.append(runner.run(opened.inputs(shown[place : place + 1])))
+            show(place + 1, "")
+    labels = np.array([answer.label for answer in answers])
+    return AnytimeAnswers(
+        format=opened.format,
+        deadline_ms=deadline_ms,
+        rule=chosen.rule if chosen else None,
+        thresholds=chosen.thresholds if chosen else None,
+        stage_times=times,
+        answers=tuple(answers),
+        accuracy=float((labels == data.test.y[: len(labels)]).mean()) if data.has_labels else None,
+        late_ms=max(0.0, *(answer.elapsed_ms - deadline_ms for answer in answers)),
+    )
+
+
+def _recorded(run: Path, opened: Opened) -> ExitsRecord | None:
+    """The thresholds that were chosen for these stages; None where there are none."""
+    if not (run / exits.FILE_NAME).exists():
+        return None
+    record = exits.load(run)
+    if record.files != tuple(file.sha256 for file in opened.files):
+        raise RunError(
+            f"{run / exits.FILE_NAME}: its thresholds were chosen for other stages "
+            f"({record.format}). Choose them again: kq anytime thresholds {run} --format "
+            f"{opened.format}"
+        )
+    if record.rule not in RULES:
+        raise RunError(
+            f"{run / exits.FILE_NAME}: rule {record.rule!r} is none of {', '.join(RULES)}"
+        )
+    return record
+
+
+def _check_asked(rule: str, accuracy: float | None, budget: float | None, cost: str) -> None:
+    problems = []
+    if rule not in RULES:
+        names = close_names(rule, RULES)
+        problems.append(f"--rule {rule!r} is not known{names}; rules are {', '.join(RULES)}")
+    if cost not in COSTS:
+        problems.append(f"--cost {cost!r} is not known; costs are {', '.join(COSTS)}")
+    if accuracy is not None and budget is not None:
+        problems.append("--accuracy and --budget ask for different thresholds: give one of them")
+    if accuracy is not None and not 0 < accuracy <= 1:
+        problems.append(f"--accuracy is {accuracy:g}; a share above 0, up to 1, is allowed")
+    if budget is not None and not 0 < budget < float("inf"):
+        problems.append(f"--budget is {budget:g}; a number above 0 is allowed")
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+def _checked(folder: Path, file: StageFile) -> Path:
+    """The path of a stage that is the one which was proven."""
+    path = folder / file.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be read: {error.strerror}. Export the run again with --stages"
+        ) from None
+    if digest(content) != file.sha256:
+        raise RunError(
+            f"{path}: is not the file that {stages.FILE_NAME} says was proven. Export the run "
+            "again with --stages"
+        )
+    return path
+
+
+def _check_shape(opened: Opened, data: Dataset) -> None:
+    shape = opened.files[0].inputs[0].shape
+    if tuple(shape) != tuple(data.input_shape):
+        raise DataError(
+            f"{opened.folder}: stages take {shape}; images of {data.name} are {data.input_shape}"
+        )
+
+
+def _check_classes(opened: Opened, data: Dataset) -> None:
+    _check_shape(opened, data)
+    if not data.has_labels:
+        raise DataError(
+            f"{data.name} has no labels, and thresholds are chosen by what is answered rightly: "
+            "give images with labels"
+        )
+    for file in opened.files:
+        (classes,) = next(port.shape for port in file.outputs if port.name == file.answer)
+        if classes != data.num_classes:
+            raise DataError(
+                f"{opened.folder / file.file}: tells {classes} classes apart; {data.name} has "
+                f"{data.num_classes}"
+            )
+
+
+def _answered(
+    opened: Opened, split: Split, rule: str, name: str, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """How sure each exit is of each image, and whether it is right, (exits, images)."""
+    if not len(split):
+        raise DataError(f"there are no {name} images to answer")
+    sure, correct = [], []
+    with progress.bar(f"answering {name} images", len(split)) as show:
+        for start in range(0, len(split), IMAGES_AT_ONCE):
+            rows = slice(start, start + IMAGES_AT_ONCE)
+            logits = all_answers(opened.loaded, opened.inputs(split.x[rows]))
+            sure.append(sureness(logits, rule))
+            correct.append(logits.argmax(axis=-1) == split.y[rows])
+            show(min(rows.stop, len(split)), "")
+    return np.concatenate(sure, axis=1), np.concatenate(correct, axis=1)
+
+
+def _measured_ms(opened: Opened, progress: Progress) -> list[float]:
+    """The median latency of each stage, one image and one thread, measured in turn."""
+    if opened.format not in RUNTIMES:
+        raise UsageError(
+            f"--cost ms: stages of {opened.format} are not measured here, but on a board; give "
+            f"--cost macs, or --format {' or '.join(RUNTIMES)}"
+        )
+    runtime = RUNTIMES[opened.format]
+    found, _ = measure(
+        [candidate(opened.folder / file.file, runtime, name=file.file) for file in opened.files],
+        Settings(),
+        say=progress.say,
+    )
+    by_name = {one.name: one.summary.p50_ms for one in found}
+    return [by_name[file.file] for file in opened.files]
+
+
+def _split_outcome(
+    split: str, chosen: Choice, sure: np.ndarray, correct: np.ndarray, costs: np.ndarray
+) -> SplitOutcome:
+    taken = exits_taken(sure, np.array(chosen.thresholds))
+    found = outcome(correct, taken, costs)
+    return SplitOutcome(
+        split=split,
+        images=found.images,
+        accuracy=found.accuracy,
+        mean_cost=found.mean_cost,
+        exit_shares=found.exit_shares,
+    )
+
+
+def _budget_point(
+    chosen: Choice, sure: np.ndarray, correct: np.ndarray, costs: np.ndarray
+) -> BudgetPoint:
+    found = outcome(correct, exits_taken(sure, np.array(chosen.thresholds)), costs)
+    return BudgetPoint(
+        thresholds=chosen.thresholds, mean_cost=found.mean_cost, accuracy=found.accuracy
+    )

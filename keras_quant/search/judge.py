@@ -1,0 +1,83 @@
+"""What a model's answers to held-out images are worth, beside those of the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from keras_quant.data import Dataset, Split
+from keras_quant.model.metrics import Scores, metrics_of
+from keras_quant.model.tasks import CLASSIFICATION, task_of
+from keras_quant.proof.distance import Distance
+from keras_quant.search.record import Outcome
+
+Answer = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+IMAGES_AT_ONCE = 250
+_METRICS = ("accuracy", "PSNR")
+
+
+class Judge:
+    """Asks models about the same images, batch by batch, and compares them with the first.
+
+    Attributes:
+        metric: what a score is; "" where nothing says what answers should be.
+        baseline: what the first model's answers are worth.
+    """
+
+    def __init__(self, dataset: Dataset, part: Split, answer: Answer) -> None:
+        """Takes the images and their labels, and the float model, whose answers it keeps."""
+        self._labels, self._batches = part.y, Batches(dataset, part)
+        self._expected: list[tuple[np.ndarray, ...]] = [answer(x) for x in self._batches]
+        shapes = [output.shape[1:] for output in self._expected[0]]
+        tasks = [task_of(shape, dataset.input_shape, dataset.num_classes) for shape in shapes]
+        self._tasks = {str(place): task for place, task in enumerate(tasks) if task}
+        judge = partial(metrics_of, num_classes=dataset.num_classes, span=dataset.span)
+        self._metrics = {name: judge(task) for name, task in self._tasks.items()}
+        known = {title for metrics in self._metrics.values() for title in metrics}
+        self.metric = next((title for title in _METRICS if title in known), "")
+        kept = iter(self._expected)
+        self.baseline = self(lambda reals: next(kept))
+
+    def __call__(self, answer: Answer) -> Outcome:
+        """Judges a model."""
+        scores = Scores(metrics=self._metrics)
+        distances = [Distance() for _ in self._expected[0]]
+        for place, reals in enumerate(self._batches):
+            answers = answer(reals)
+            labels = self._labels[place * IMAGES_AT_ONCE :][: len(reals)]
+            targets = {
+                name: labels if task == CLASSIFICATION else reals
+                for name, task in self._tasks.items()
+            }
+            scores.add({str(i): output for i, output in enumerate(answers)}, targets)
+            for distance, found, expected in zip(
+                distances, answers, self._expected[place], strict=True
+            ):
+                distance.add(found, expected)
+        means = scores.means() if self._tasks else {}
+        losses = [values["loss"] for values in means.values()]
+        found = (values[self.metric] for values in means.values() if self.metric in values)
+        return Outcome(
+            loss=sum(losses) if losses else None,
+            score=next(found, None),
+            distance=max(distance.relative for distance in distances),
+        )
+
+
+class Batches:
+    """The images of a split as a model takes them, float32 (IMAGES_AT_ONCE, ...) at a time."""
+
+    def __init__(self, dataset: Dataset, part: Split) -> None:
+        self._data, self._part = dataset, part
+
+    def __len__(self) -> int:
+        return -(-len(self._part) // IMAGES_AT_ONCE)
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        if place >= len(self):
+            raise IndexError(place)
+        rows = slice(place * IMAGES_AT_ONCE, (place + 1) * IMAGES_AT_ONCE)
+        return self._data.reals(self._part.x[rows])

@@ -1,0 +1,101 @@
+"""A user's own Keras file, trained from its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_quant.errors import DataError, ModelError, UsageError
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.data import load_dataset  # noqa: E402
+from keras_quant.jobs.train import train  # noqa: E402
+from keras_quant.jobs.train_settings import TrainSettings, check  # noqa: E402
+from keras_quant.model.files import load_model, save_model  # noqa: E402
+from keras_quant.model.topology import layers_by_name, variables_by_name  # noqa: E402
+from keras_quant.runs import records  # noqa: E402
+from keras_quant.runs.progress import Progress  # noqa: E402
+from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
+from keras_quant.tf import keras  # noqa: E402
+from keras_quant.training.optimizer_settings import OptimizerSettings  # noqa: E402
+
+QUIET = Progress(quiet=True)
+ALMOST_NONE = 1e-30  # a learning rate at which float32 weights stay as they are
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """net.keras: a pruned net of the digits that ends in a softmax."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.layers.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, activation="relu", name="hidden"),
+            keras.layers.Dense(10, activation="softmax", name="head"),
+        ]
+    )
+    kernel, bias = model.get_layer("hidden").get_weights()
+    kernel[np.abs(kernel) < np.median(np.abs(kernel))] = 0
+    model.get_layer("hidden").set_weights([kernel, bias])
+    data = load_dataset("digits")
+    model.get_layer("head").bias.assign(np.linspace(-1, 1, 10))
+    assert model(data.reals(data.test.x[:2])).shape == (2, 10)
+    path = tmp_path_factory.mktemp("file")
+    save_model(model, path / "net.keras")
+    return path
+
+
+def settings_of(folder: Path, **changed) -> TrainSettings:
+    given = {"scheme": scheme_from_bits("4"), "model": str(folder / "net.keras"), "epochs": 1}
+    return TrainSettings(**{**given, **changed})
+
+
+def test_training_starts_from_the_files_weights_and_the_run_is_proven(
+    folder: Path, tmp_path: Path
+) -> None:
+    settings = settings_of(
+        folder,
+        method="lsq",
+        distill=0.5,
+        optimizer=OptimizerSettings(learning_rate=ALMOST_NONE),
+    )
+    result = train(settings, tmp_path / "run", progress=QUIET)
+    before = layers_by_name(load_model(folder / "net.keras"))
+    after = layers_by_name(load_model(tmp_path / "run" / "model.keras"))
+    for name in ("hidden", "head"):
+        old, new = (variables_by_name(layers[name])["kernel"].numpy() for layers in (before, after))
+        np.testing.assert_allclose(new, old, atol=1e-25)
+    assert result.export.parity.codes_different == 0
+    assert records.load(tmp_path / "run").model.name == str(folder / "net.keras")
+
+
+def test_pruned_weights_stay_0_to_the_file(folder: Path, tmp_path: Path) -> None:
+    result = train(settings_of(folder, keep_zeros=True), tmp_path / "run", progress=QUIET)
+    old = layers_by_name(load_model(folder / "net.keras"))["hidden"].get_weights()[0]
+    new = layers_by_name(load_model(tmp_path / "run" / "model.keras"))["hidden"].get_weights()[0]
+    np.testing.assert_array_equal(new == 0, old == 0)
+    assert (new != old).any()
+    assert result.record.training.keep_zeros
+
+
+def test_what_does_not_go_with_a_file_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--option is for models of the zoo"):
+        check(settings_of(folder, model_options={"units": 3}))
+    with pytest.raises(ModelError, match="no such file"):
+        train(settings_of(tmp_path), tmp_path / "run", progress=QUIET)
+    x, y = np.zeros((20, 6, 6, 1), np.uint8), np.arange(20) % 10
+    np.savez(tmp_path / "small.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    small = settings_of(folder, dataset=str(tmp_path / "small.npz"))
+    with pytest.raises(DataError, match=r"takes \(None, 8, 8, 1\); images of dataset"):
+        train(small, tmp_path / "run", progress=QUIET)
+    with pytest.raises(UsageError, match="lies in the run that would be replaced"):
+        train(settings_of(folder), folder, overwrite=True, progress=QUIET)
+    assert not (tmp_path / "run").exists()
+    quantized = dataclasses.replace(settings_of(folder), distill=0.5, scheme=scheme_from_bits("8"))
+    check(quantized)  # the file itself is the teacher
