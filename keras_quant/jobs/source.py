@@ -58,10 +58,7 @@ def build_float(
     """
     shape, classes = dataset.input_shape, dataset.num_classes
     if name in APPLICATIONS:
-        model = build_application(name, shape, classes, options)
-        if weights is not None:
-            load_weights(model, weights)
-        return model
+        return build_application(name, shape, classes, options, weights)
     if ":" not in name and not is_file(name) and not dataset.has_labels:
         raise DataError(
             f"{without_labels(dataset)}, and {name} tells classes apart: give images with labels, "

@@ -15,6 +15,7 @@ import h5py
 
 from keras_quant.errors import ModelError, UsageError
 from keras_quant.model.bounds import allowed_bytes
+from keras_quant.model.hard_swish import with_hard_swish
 from keras_quant.model.hdf5 import content_of
 from keras_quant.preprocessing import PREPROCESSINGS, Preprocessing
 from keras_quant.tf import keras
@@ -77,16 +78,18 @@ def build_application(
     input_shape: tuple[int, ...],
     num_classes: int,
     options: Mapping[str, int | float | str],
+    weights: Path | None = None,
 ) -> keras.Model:
-    """Builds a model of keras.applications with random weights, from images to logits.
+    """Builds a model of keras.applications, from images to logits.
 
     Args:
         name: of APPLICATIONS.
         num_classes: of the images; 0 for unknown.
         options: "classes"; "alpha" where the model has it.
+        weights: a file of weights alone, see `load_weights`; None for random ones.
     Raises:
         UsageError: an option is not known, or is no number that the model takes.
-        ModelError: the images are too small, or it cannot be built.
+        ModelError: the images are too small, it cannot be built, or the weights are others.
     """
     known = APPLICATIONS[name]
     allowed = ("classes", *(("alpha",) if known.has_alpha else ()))
@@ -104,7 +107,7 @@ def build_application(
         )
     settings = {key: value for key, value in options.items() if key != "classes"}
     try:
-        return getattr(keras.applications, name)(
+        model = getattr(keras.applications, name)(
             weights=None,
             input_shape=input_shape,
             classes=classes,
@@ -113,6 +116,9 @@ def build_application(
         )
     except (ValueError, TypeError) as error:
         raise ModelError(f"model {name} cannot be built: {error}") from error
+    if weights is not None:
+        load_weights(model, weights)
+    return with_hard_swish(model)
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
