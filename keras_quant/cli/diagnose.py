@@ -61,12 +61,21 @@ def diagnose(
     the file alone tells; without images, of its operators and kernels only. Figures are of the
     values that the runtime gives operator by operator, in a child process.
 
+    Of a .keras file of Keras 3, its conversion is looked at: each layer is computed by Keras 3 and
+    as it is read here, on random inputs, and exit code 3 means that one differs by more than 1e-5.
+
     \b
     Examples:
       kq diagnose model_int8.tflite --float model.keras --dataset cifar10 --preprocess raw
       kq diagnose models/base-w8a8/export/model.onnx --float models/base --out reports/base
       kq diagnose published.onnx --dataset my_photos/ --preprocess torch
+      kq diagnose keras3_model.keras
     """
+    from keras_quant.model.suffixes import is_keras_model
+
+    if is_keras_model(file):
+        _check_conversion(file, trust=trust, as_json=as_json)
+        return
     from keras_quant.jobs.diagnose import diagnose as diagnose_file
     from keras_quant.runs.progress import Progress
 
@@ -83,6 +92,26 @@ def diagnose(
     if out is not None:
         _write(found, out)
     print_json(found) if as_json else _print(found)
+
+
+def _check_conversion(file: Path, *, trust: bool, as_json: bool) -> None:
+    """Compares a file of Keras 3 with what is made of it here; a layer that differs fails."""
+    from keras_quant.errors import ParityError
+    from keras_quant.jobs.conversion import check_conversion
+
+    found = check_conversion(file, trust=trust)
+    if as_json:
+        print_json(found)
+    else:
+        rows = [(one.name, one.kind, f"{one.difference:.1e}") for one in found.layers]
+        print_table(("layer", "class", "difference"), rows, title=f"{file}: Keras {found.keras}")
+    if found.unmatched:
+        note(f"no layer here has the name of: {', '.join(found.unmatched)}")
+    if found.first_different is not None:
+        raise ParityError(
+            f"{file}: from layer {found.first_different} on, it answers otherwise here than in "
+            f"Keras {found.keras}: by more than {found.tolerance:g} of the layer's largest value"
+        )
 
 
 def _write(found: Diagnosis, folder: Path) -> None:

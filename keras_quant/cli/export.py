@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 @click.option(
     "--to", "targets", default="tflite", show_default=True, help="Some of tflite,onnx,tensorrt."
 )
+@click.option(
+    "--kind",
+    default="integer",
+    show_default=True,
+    help="integer; or for tflite and onnx, within a tolerance: fp16 weights, dynamic (int8 "
+    "weights, activations quantized at run time) or w8a16 (int16 activations, tflite only).",
+)
 @click.option("--dataset", help="Images to prove the files on [default: those of the run].")
 @preprocess_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [default: RUN/export].")
@@ -58,6 +65,7 @@ if TYPE_CHECKING:
 def export(
     path: Path,
     targets: str,
+    kind: str,
     dataset: str | None,
     preprocess: str | None,
     out: Path | None,
@@ -82,6 +90,9 @@ def export(
     Exit code 3 means that a file does not answer the same; it then is called
     model.failed-parity.*, and the numbers are in parity.json beside it.
 
+    --kind fp16, dynamic and w8a16 write plain files of the float weights to export-KIND/. They
+    round as they run, so their answers are held to the Keras model's within a tolerance.
+
     \b
     Examples:
       kq export models/digits-cnn-w4a4 --to tflite,onnx,tensorrt --overwrite
@@ -89,8 +100,27 @@ def export(
       kq export models/digits-cnn-w4a4 --to tensorrt --board orin-nano
       kq export models/mnist-b_lenet-w4a8 --stages --to tflite,onnx
       kq export model.keras --dataset cifar10 --out exported
+      kq export models/base --kind dynamic --to tflite,onnx
     """
     formats = choose_formats(targets, settings)
+    if kind != "integer":
+        _check_plain(kind, settings, layers=layers, baselines=baselines)
+        from keras_quant.cli.plain import export_and_print
+
+        names = [form.name for form in formats]
+        export_and_print(
+            path,
+            kind,
+            names,
+            as_json=as_json,
+            dataset=dataset,
+            preprocess=preprocess,
+            out=out,
+            images=images,
+            overwrite=overwrite,
+            trust=trust,
+        )
+        return
     from keras_quant.jobs.export import export_path
     from keras_quant.runs.progress import Progress
 
@@ -117,6 +147,17 @@ def export(
         if layers:
             _print_layers(same)
     note_exceptions(done, formats)
+
+
+def _check_plain(kind: str, settings: dict[str, Any], **flags: bool) -> None:
+    """Checks that no option was given that is for integer files."""
+    from keras_quant.errors import UsageError
+
+    given = [name for name, value in (settings | flags).items() if value]
+    spelled = {"input_type": "input", "baselines": "float"}
+    if given:
+        names = ", ".join(f"--{spelled.get(name, name)}" for name in given)
+        raise UsageError(f"{names} goes with integer files; leave it out with --kind {kind}")
 
 
 def _print_layers(files: Sequence[Export]) -> None:

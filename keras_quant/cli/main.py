@@ -94,6 +94,10 @@ COMMANDS = {
         "keras_quant.cli.explain:explain",
         "Look at what quantization changed in a run: values, confused classes, where it looks.",
     ),
+    "run": (
+        "keras_quant.cli.run:run",
+        "Run the commands of a recipe, and set their figures beside published ones.",
+    ),
     "runs": (
         "keras_quant.cli.runs:runs",
         "List runs, export them to TensorBoard, compare what they were made of, delete them.",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_BITS = "w8a8"
 # Options that are fields of QuantizeSettings as they are.
 _FIELDS = (
-    *("source", "parent", "dataset", "preprocess", "method", "calibrator", "images"),
+    *("source", "parent", "weights", "dataset", "preprocess", "method", "calibrator", "images"),
     *("statistics", "trust", "equalize", "rounding", "bias", "rounding_steps", "qdrop", "seed"),
     *("max_drop", "data", "absorb", "reestimate_norms"),
 )
@@ -32,6 +32,11 @@ _FIELDS = (
 @click.command()
 @click.argument("source", metavar="MODEL")
 @click.option("--from", "parent", type=click.Path(path_type=Path), help="Run with the weights.")
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Of a model by name, also of keras.applications: .h5 or .weights.h5, or none for random.",
+)
 @model_options_option
 @click.option(
     "--dataset",
@@ -127,7 +132,8 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
     """Quantize a trained float model without training, export it and prove the files.
 
     MODEL is a run, a .keras or .h5 file of Keras 2 or 3, a SavedModel folder of Keras 2, or a zoo
-    model or FILE.py:FUNCTION with the weights of a run (--from). Activations are calibrated on
+    model, a name of keras.applications or FILE.py:FUNCTION with the weights of a run (--from) or
+    of a file (--weights). Activations are calibrated on
     training images; the test images are looked at once, by the float model and the quantized one.
     Images need no labels: then no accuracy is shown, but how near the float model's answers the
     quantized one's are.
@@ -143,6 +149,7 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
       kq quantize models/base --to tflite,onnx,tensorrt
       kq quantize cnn.h5 --dataset cifar10 --preprocess raw
       kq quantize mobilenet.keras --dataset my_photos/ --preprocess tf
+      kq quantize MobileNetV2 --weights mobilenet_v2.h5 --dataset my_photos/
       kq quantize models/base --bits w4a8 --statistics models/base-w8a8/statistics.npz
       kq quantize models/base --bits w4a4 --rounding blocks --max-drop 1
     """

@@ -47,6 +47,13 @@ _PASSES = _MOVES | {"MaxPool", "Clip", "Slice", "Pad", "Gather", "DepthToSpace",
 """Operators that give codes of the grid that they read."""
 
 _KERNEL_AXES = {"ConvTranspose": 1, "MatMul": -1, "MatMulInteger": -1, "QLinearMatMul": -1}
+_KERNEL_AXES |= dict.fromkeys(("FusedMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"), -1)
+# Where the scales and the zero points of a kernel stand among an operator's inputs.
+_KERNEL_GRIDS = {
+    **dict.fromkeys(("QLinearConv", "QGemm", "QLinearMatMul"), (4, 5)),
+    "DynamicQuantizeMatMul": (2, 3),
+    "MatMulIntegerToFloat": (3, 5),
+}
 _KERNELS = {
     *("Conv", "FusedConv", "ConvInteger", "QLinearConv", "Gemm", "FusedGemm", "QGemm", "MatMul"),
     *("FusedMatMul", "MatMulInteger", "QLinearMatMul", "ConvTranspose", "MatMulIntegerToFloat"),
@@ -237,7 +244,7 @@ def _kernel(node: onnx.NodeProto, types: _Types) -> KernelContents | None:
     """The first constant of two axes or more; through a DequantizeLinear, if there is one."""
     if node.op_type not in _KERNELS:
         return None
-    for place, name in enumerate(node.input):
+    for name in node.input:
         maker = types.maker.get(name)
         dequantized = maker is not None and maker.op_type == "DequantizeLinear"
         source = maker.input[0] if maker is not None and dequantized else name
@@ -249,7 +256,9 @@ def _kernel(node: onnx.NodeProto, types: _Types) -> KernelContents | None:
         if maker is not None and dequantized:
             grid = list(maker.input[1:3])
         else:
-            grid = list(node.input[place + 1 : place + 3]) if dtype in _BOUNDS else []
+            grid = [
+                node.input[at] for at in _KERNEL_GRIDS.get(node.op_type, ()) if at < len(node.input)
+            ]
         scales, zero = (_constant(types, grid, which) for which in (0, 1))
         axis = _axis(node, values.ndim)
         bounds = _BOUNDS.get(dtype, {"int4": (-8, 7), "uint4": (0, 15)}.get(dtype))

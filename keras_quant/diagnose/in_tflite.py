@@ -275,7 +275,8 @@ class _Reader:
             parts = 8 // bits
             codes = (data[:, None] >> (bits * np.arange(parts, dtype=np.uint8))) & (2**bits - 1)
             signed = codes.reshape(-1)[: int(np.prod(shape))].astype(np.int8)
-            return np.where(signed >= 2 ** (bits - 1), signed - 2**bits, signed).reshape(shape)
+            wide = np.where(signed >= 2 ** (bits - 1), signed - 2**bits, signed)
+            return np.asarray(wide.reshape(shape))
         values: np.ndarray = np.frombuffer(data.tobytes(), dtype)
         return values.reshape(shape) if values.size == int(np.prod(shape)) else None
 

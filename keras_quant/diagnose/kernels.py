@@ -35,7 +35,8 @@ def describe_kernel(
         )
     scales = np.asarray(scales, np.float64).reshape(-1)
     zero = np.zeros(1) if zero_points is None else np.asarray(zero_points).reshape(-1)
-    is_broken = not (np.isfinite(scales) & (scales > 0)).all()
+    is_broken = not (np.isfinite(scales) & (scales > 0)).all() or scales.size not in (1, channels)
+    zero = zero if zero.size in (1, channels) else np.zeros(1)
     levels = np.abs(rows.astype(np.int64) - zero.astype(np.int64)[:, None]).max(axis=1, initial=0)
     live = levels > 0
     low, high = bounds

@@ -39,12 +39,14 @@ from keras_quant.jobs.remedies import (
 from keras_quant.jobs.source import build_float
 from keras_quant.methods import load_method
 from keras_quant.methods.rules import check_methods
+from keras_quant.model.applications import APPLICATIONS, preprocessing_of
 from keras_quant.model.files import load_model
 from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.prepare import Plan, plan
 from keras_quant.prepare.adjust.absorb import absorb_biases
 from keras_quant.prepare.adjust.equalize import rescaled
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import Format
 from keras_quant.runs import RunFolder, model_of, records
 from keras_quant.runs.progress import Progress
@@ -211,13 +213,21 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
     """The float model, and the images that it takes, declared."""
     giver = settings.giver
     if not (settings.is_built or giver.is_dir() or is_keras_model(giver)):
+        close = close_names(settings.source, (*MODELS, *APPLICATIONS))
         raise RunError(
-            f"{settings.source}: no such run or model{close_names(settings.source, MODELS)}; give "
-            f"a run's folder, a {MODEL_KINDS}, or a zoo model with --from RUN"
+            f"{settings.source}: no such run or model{close}; give a run's folder, a "
+            f"{MODEL_KINDS}, or a model by name with --from RUN or --weights FILE"
         )
     if settings.is_built:
-        dataset = dataset_of(giver, settings.dataset)
-        source = build_float(settings.source, settings.model_options, dataset, settings.parent)
+        known = APPLICATIONS.get(settings.source)
+        dataset = dataset_of(giver, settings.dataset, (known.size, known.size) if known else None)
+        source = build_float(
+            settings.source,
+            settings.model_options,
+            dataset,
+            settings.parent,
+            weights=settings.weights_file,
+        )
     else:
         file = giver if is_keras_model(giver) else model_of(giver)
         progress.say(f"loading {file}")
@@ -229,13 +239,18 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
     dataset = declare(
         dataset,
         asked=settings.preprocess,
-        recorded=run.dataset.preprocess if run else None,
+        recorded=run.dataset.preprocess if run else _known_preprocessing(settings.source),
         model=source,
         say=progress.say,
     )
     if not dataset.has_labels:
         progress.say(f"{without_labels(dataset)}: what is shown is how near the float model it is")
     return source, dataset
+
+
+def _known_preprocessing(source: str) -> Preprocessing | None:
+    """What a model of keras.applications takes; None for others."""
+    return preprocessing_of(source) if source in APPLICATIONS else None
 
 
 def _begin(

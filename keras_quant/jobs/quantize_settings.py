@@ -12,12 +12,14 @@ from keras_quant.calibration.collect import CALIBRATION_IMAGES
 from keras_quant.errors import close_names
 from keras_quant.jobs.remedies import Remedies
 from keras_quant.methods import DEFAULT_METHOD
+from keras_quant.model.applications import APPLICATIONS
 from keras_quant.prepare.adjust.learn import Learning
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.zoo import MODELS
 
 DEFAULTS = Remedies()
 DATA = ("train", "none")
+RANDOM = "none"  # what --weights says for weights that are random
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class QuantizeSettings:
         scheme: which layer gets how many bits.
         model_options: options of the zoo's model.
         parent: run folder whose weights a model that is built gets.
+        weights: file of weights alone that such a model gets, or "none" for random ones.
         dataset: a name, a .npz or .npy file or an image folder, with labels or without; None means
             that of the run.
         preprocess: what pixels become, see `preprocessing.parse_preprocessing`; None means what
@@ -53,6 +56,7 @@ class QuantizeSettings:
     scheme: Scheme
     model_options: Mapping[str, Any] = field(default_factory=dict)
     parent: Path | None = None
+    weights: str | None = None
     dataset: str | None = None
     preprocess: str | None = None
     method: str = DEFAULT_METHOD
@@ -100,12 +104,18 @@ class QuantizeSettings:
     @property
     def is_built(self) -> bool:
         """Whether the source is made by name, and gets its weights from a run."""
-        return self.source in MODELS or ":" in self.source
+        return self.source in MODELS or self.source in APPLICATIONS or ":" in self.source
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file of weights; None where there is none."""
+        return None if self.weights in (None, RANDOM) else Path(str(self.weights))
 
     @property
     def giver(self) -> Path:
         """The run or file that the weights come from."""
-        return self.parent if self.is_built and self.parent is not None else Path(self.source)
+        given = self.parent or self.weights_file
+        return given if self.is_built and given is not None else Path(self.source)
 
     def problems(self) -> list[str]:
         """What does not go together, one text each."""
@@ -126,12 +136,29 @@ class QuantizeSettings:
             ]
         if self.max_drop is not None and not 0 <= self.max_drop < 100:
             found.append(f"--max-drop is {self.max_drop:g} points; 0 up to 100 are allowed")
-        if self.is_built and self.parent is None:
+        found += self._problems_of_weights()
+        if self.model_options and self.source not in (*MODELS, *APPLICATIONS):
             found.append(
-                f"{self.source} is built without weights: give a run that has them, --from RUN"
+                f"--option is for models of the zoo and of keras.applications; {self.source} takes "
+                "none"
             )
-        if not self.is_built and self.parent is not None:
-            found.append(f"--from is for models that are built by name; {self.source} has weights")
-        if self.model_options and self.source not in MODELS:
-            found.append(f"--option is for models of the zoo; {self.source} takes none")
+        return found
+
+    def _problems_of_weights(self) -> list[str]:
+        found = []
+        if self.is_built and self.parent is None and self.weights is None:
+            found.append(
+                f"{self.source} is built without weights: give a run that has them, --from RUN, or "
+                f"a file, --weights FILE; --weights {RANDOM} leaves them random"
+            )
+        if self.parent is not None and self.weights is not None:
+            found.append("--from and --weights both give weights; leave one out")
+        if self.source in APPLICATIONS and self.parent is not None:
+            found.append(f"--from is for models of the zoo; {self.source} takes --weights FILE")
+        if not self.is_built:
+            found += [
+                f"{option} is for models that are built by name; {self.source} has weights"
+                for option, given in (("--from", self.parent), ("--weights", self.weights))
+                if given is not None
+            ]
         return found

@@ -11,6 +11,7 @@ from keras_quant.data import Dataset
 from keras_quant.errors import DataError, RunError, UsageError
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.preprocess import without_labels
+from keras_quant.model.applications import APPLICATIONS, build_application, load_weights
 from keras_quant.model.files import load_model
 from keras_quant.model.inputs import with_input_shape
 from keras_quant.model.suffixes import is_keras_model
@@ -35,23 +36,29 @@ def build_float(
     dataset: Dataset,
     parent: Path | None,
     *,
+    weights: Path | None = None,
     trust: bool = False,
     exits: Sequence[str] = (),
 ) -> keras.Model:
-    """Builds a float model, with the parent's weights where there is one.
+    """Builds a float model, with the weights of the parent or a file where there is one.
 
     Args:
-        name: of the zoo, "FILE.py:FUNCTION", or a Keras file, whose weights it has.
-        options: of a model of the zoo.
+        name: of the zoo, of keras.applications, "FILE.py:FUNCTION", or a Keras file, whose weights
+            it has.
+        options: of a model of the zoo or of keras.applications.
         parent: a run's folder; one without exits gives all weights but theirs.
+        weights: a file of weights alone, see `model.applications.load_weights`.
         trust: load a Keras file that holds code.
         exits: names of layers that an early exit hangs on, see `zoo.exits`.
     Raises:
-        UsageError, ModelError: there is no such model or layer, or it does not fit the data.
+        UsageError, ModelError: there is no such model or layer, or it does not fit the data or the
+            weights.
         DataError: it is of the zoo, and the images have no labels.
         RunError: the parent has other layers.
     """
     shape, classes = dataset.input_shape, dataset.num_classes
+    if name in APPLICATIONS:
+        return build_application(name, shape, classes, options, weights)
     if ":" not in name and not is_file(name) and not dataset.has_labels:
         raise DataError(
             f"{without_labels(dataset)}, and {name} tells classes apart: give images with labels, "
@@ -63,6 +70,8 @@ def build_float(
         model = build_from_file(name, shape, classes)
     else:
         model = build(name, shape, classes, **options)
+    if weights is not None:
+        load_weights(model, weights)
     tasks = tasks_of_model(model, dataset)
     if exits and tasks != (CLASSIFICATION,):
         raise UsageError(

@@ -90,6 +90,19 @@ def save_model(model: keras.Model, path: str | Path) -> None:
         inference.save(temporary)
 
 
+def keras_version_of(path: Path) -> str:
+    """The version of the Keras that wrote a file, as it says; "2" where it says nothing.
+
+    Raises:
+        ModelError: the file is broken.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _read(_lay_out(path, Path(folder))).keras_version
+    except Exception as error:
+        raise ModelError(f"{path}: not a whole Keras model file ({_reason(error)})") from error
+
+
 def load_model(path: str | Path, *, trust: bool = False) -> keras.Model:
     """Reads a Keras file (of Keras 2 or 3; zip or HDF5) or a SavedModel that Keras 2 wrote.
 

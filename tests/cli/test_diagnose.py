@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_read_ends_with_its_name(file: Path) -> None:
 
 
 def test_another_kind_of_file_is_not_understood(tmp_path: Path) -> None:
-    result = kq("diagnose", tmp_path / "net.keras", "--images", 0)
+    result = kq("diagnose", tmp_path / "net.pb", "--images", 0)
     assert result.exit_code == 2
     assert "is no .tflite or .onnx file" in result.stderr
     assert "--images is 0" in result.stderr

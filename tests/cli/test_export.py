@@ -134,3 +134,11 @@ def test_bad_argument_is_explained(arguments: list[str], exit_code: int, helpful
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert helpful in result.stderr
     assert "bug of kq" not in result.stderr
+
+
+def test_options_of_integer_files_do_not_go_with_a_plain_kind(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        main, ["export", str(tmp_path / "m.keras"), "--kind", "fp16", "--pack", "none", "--float"]
+    )
+    assert result.exit_code == 2
+    assert "--pack, --float goes with integer files; leave it out with --kind fp16" in result.stderr

@@ -103,6 +103,17 @@ def test_tensors_without_names_are_found_by_values_behind_what_they_read() -> No
     }
 
 
+def test_what_is_read_by_a_named_layer_lies_in_front_of_it() -> None:
+    one, two = values(5, 5, 3), values(5, 5, 4)
+    found = match(
+        contents(("in", "a", "7"), ("a", "b", "net/conv2/Conv2D")),
+        chain("in", "conv1", "conv2", "conv3"),
+        {"in": values(5, 5, 3), "conv1": one + values(5, 5, 3) / 4, "conv2": two, "conv3": one},
+        {"a": one, "b": two},  # conv3 is more like it, and lies behind conv2
+    )
+    assert layers_of(found) == {"a": ("conv1", "values"), "b": ("conv2", "name")}
+
+
 def test_channels_in_front_are_the_same_layer() -> None:
     x, one = values(5, 4, 3), values(5, 4, 2)
     found = match(

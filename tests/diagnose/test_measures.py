@@ -57,6 +57,7 @@ def test_what_lies_beyond_the_grid_makes_noise_of_its_own() -> None:
 
 def test_a_value_that_rounds_to_the_last_code_is_not_cut_off() -> None:
     assert error_of([63.7], [63.5]).cut_off == 0
+    assert error_of([63.8], [63.5]).cut_off == 1
 
 
 def test_a_mean_error_of_a_channel_is_told_apart() -> None:
@@ -102,6 +103,16 @@ def test_codes_add_up_over_batches() -> None:
     parts.add(values[:2])
     parts.add(values[2:])
     assert whole.seen() == parts.seen()
+
+
+def test_a_dead_channel_is_counted_where_the_channels_are() -> None:
+    values = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2).astype(np.int8)
+    values[:, 1] = 7
+    for first, array in ((True, values), (False, np.moveaxis(values, 1, -1))):
+        codes = Codes(INT8, channels_first=first)
+        codes.add(array)
+        seen = codes.seen()
+        assert seen is not None and (seen.dead, seen.channels) == (1, 3)
 
 
 def test_an_outlier_is_measured_against_what_all_but_a_thousandth_reach() -> None:

@@ -120,14 +120,12 @@ def test_a_scale_of_a_kernel_that_is_too_small_is_named(
     broken = onnx_constant(content, "conv2/weight_scale", divisor=8)
     (folder / "kernel.onnx").write_bytes(broken)
     found = look("kernel.onnx")
-    assert found.breaks_at == "relu2"
-    assert {one.kind for one in found.findings} <= {
-        "scale",
-        "wrong",
-        "float island",
-        "unused range",
-    }
-    assert any(one.kind in ("scale", "wrong") for one in found.findings)
+    # ONNX Runtime fuses it no more, so that what the ReLU reads can be seen.
+    assert found.breaks_at == "conv2"
+    first = found.findings[0]
+    assert (first.layer, first.kind) == ("conv2", "scale")
+    assert "times 0.125" in first.what
+    assert any(one.kind == "float island" for one in found.findings)
 
 
 def test_without_a_float_model_codes_at_the_end_of_their_grid_are_said(
@@ -137,7 +135,9 @@ def test_without_a_float_model_codes_at_the_end_of_their_grid_are_said(
     found = look("broken.tflite", float_model=None)
     assert (found.findings[0].layer, found.findings[0].kind) == ("relu2", "cut off")
     assert found.float_model is None and found.breaks_at is None
-    assert look("ours.tflite", float_model=None).findings == ()
+    sound = look("ours.tflite", float_model=None).findings
+    # The branch that is small beside what it is added to has few codes, sound as it is.
+    assert [(one.layer, one.kind) for one in sound] == [("conv3_quant", "unused range")]
 
 
 def test_without_images_operators_and_kernels_are_told(folder: Path) -> None:

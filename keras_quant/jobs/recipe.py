@@ -1,0 +1,244 @@
+"""Runs recipes: commands one after the other, whose figures become one table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_quant.errors import RunError, UsageError
+from keras_quant.files import make_folder, write_json, write_together
+from keras_quant.jobs.recipe_file import UNITS, Recipe, load_recipe
+from keras_quant.json_codec import to_json
+from keras_quant.runs import records
+from keras_quant.runs.progress import Progress
+from keras_quant.version import __version__
+
+Call = Callable[[Sequence[str]], Any]
+"""Runs a kq command, and gives the JSON document that it prints."""
+
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a recipe came to.
+
+    Attributes:
+        recipe, title: as its file says.
+        scale: that it ran at.
+        columns: heading to unit.
+        rows: by name, figures in these units; None where a step did not tell one.
+        source, published_columns, published, differs: see Recipe.
+        commands: the words of each step, by its name.
+        seconds: that each took.
+        versions: package name to version.
+        environment: of the machine.
+        kq_version: of keras_quant.
+    """
+
+    recipe: str
+    title: str
+    scale: str
+    columns: Mapping[str, str]
+    rows: Mapping[str, Mapping[str, float | None]]
+    source: str
+    published_columns: Mapping[str, str]
+    published: Mapping[str, Mapping[str, float | str]]
+    differs: tuple[str, ...]
+    commands: Mapping[str, tuple[str, ...]]
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+    environment: Mapping[str, str]
+    kq_version: str
+
+
+def run_recipe(
+    path: Path,
+    *,
+    scale: str,
+    out: Path | None = None,
+    overwrite: bool = False,
+    call: Call | None = None,
+    progress: Progress,
+) -> tuple[Results, Path]:
+    """Runs the steps of a recipe, each a process of its own, and writes its table.
+
+    What a step printed is kept in FOLDER/steps/STEP.json, with its words; a recipe that was stopped
+    goes on behind the steps that are there with the same words.
+
+    Args:
+        scale: one of the recipe's.
+        out: the folder; None means reports/NAME.
+        overwrite: run all steps again.
+        call: None means `call_kq`.
+    Returns: the results, and the folder with results.md, results.csv and results.json.
+    Raises:
+        UsageError: the recipe is none, or has no such scale.
+        RunError: a step failed.
+    """
+    recipe = load_recipe(path)
+    if scale not in recipe.scales:
+        raise UsageError(
+            f"--scale {scale!r} is not one of {path}'s; scales are {', '.join(recipe.scales)}"
+        )
+    folder = make_folder(out or Path("reports", recipe.name))
+    steps = make_folder(folder / "steps")
+    printed: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    commands = {name: tuple(recipe.words(name, scale, folder / "runs")) for name in recipe.steps}
+    with progress.bar("steps", len(commands)) as show:
+        for number, (name, words) in enumerate(commands.items()):
+            show(number, name)
+            known = None if overwrite else _known(steps / f"{name}.json", words)
+            if known is None:
+                progress.say(f"{name}: kq {' '.join(words)}")
+                started = time.perf_counter()
+                found = (call or call_kq)(words)
+                known = {"words": list(words), "printed": found}
+                known["seconds"] = time.perf_counter() - started
+                write_json(steps / f"{name}.json", known)
+            else:
+                progress.say(f"{name}: was done; --overwrite does it again")
+            printed[name], seconds[name] = known["printed"], float(known["seconds"])
+        show(len(commands), "")
+    results = _results(recipe, scale, printed, commands, seconds)
+    _write(results, folder)
+    return results, folder
+
+
+def call_kq(words: Sequence[str]) -> Any:
+    """Runs a kq command with --json in a process of its own; what it says is kept for errors.
+
+    Raises:
+        RunError: it failed, or printed no JSON document.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_quant", *words, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
+        raise RunError(f"kq {' '.join(words)}: ended with {done.returncode}:\n{last}")
+    try:
+        return json.loads(done.stdout)
+    except ValueError as error:
+        raise RunError(f"kq {' '.join(words)}: printed no JSON document ({error})") from error
+
+
+def _known(file: Path, words: Sequence[str]) -> dict[str, Any] | None:
+    """What a step printed that was done before, with the same words."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(content, dict) and content.keys() == {"words", "printed", "seconds"}
+    return content if is_ours and content["words"] == list(words) else None
+
+
+def _results(
+    recipe: Recipe,
+    scale: str,
+    printed: Mapping[str, Any],
+    commands: Mapping[str, tuple[str, ...]],
+    seconds: Mapping[str, float],
+) -> Results:
+    rows: dict[str, dict[str, float | None]] = {}
+    for row, cells in recipe.rows.items():
+        rows[row] = {}
+        for column, unit in recipe.columns.items():
+            value = cells[column].value(printed) if column in cells else None
+            rows[row][column] = None if value is None else UNITS[unit](value)
+    return Results(
+        recipe=recipe.name,
+        title=recipe.title,
+        scale=scale,
+        columns=recipe.columns,
+        rows=rows,
+        source=recipe.source,
+        published_columns=recipe.published_columns,
+        published=recipe.published,
+        differs=recipe.differs,
+        commands=commands,
+        seconds=seconds,
+        versions=records.versions(),
+        environment=records.environment(),
+        kq_version=__version__,
+    )
+
+
+def _write(results: Results, folder: Path) -> None:
+    write_together(
+        {
+            folder / "results.csv": _csv(results).encode(),
+            folder / "results.json": f"{to_json(results)}\n".encode(),
+            folder / "results.md": as_markdown(results).encode(),
+        }
+    )
+
+
+def figure(value: float | None, unit: str) -> str:
+    """A figure of the table as text; a dash for none."""
+    if value is None:
+        return "-"
+    digits = {"%": 2, "error %": 2, "number": 0}.get(unit)
+    return f"{value:,.{digits}f}" if digits is not None else f"{value:,.4g}"
+
+
+def _csv(results: Results) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["", *(f"{name} ({unit})" for name, unit in results.columns.items())])
+    for row, cells in results.rows.items():
+        writer.writerow([row, *("" if cells[name] is None else cells[name] for name in cells)])
+    return stream.getvalue()
+
+
+def as_markdown(results: Results) -> str:
+    """The results as a page: our table, the published one, what differs, and the commands."""
+    parts = [
+        f"# {results.title}",
+        f"Recipe {results.recipe}, scale {results.scale}, keras_quant {results.kq_version}.",
+        _table(
+            [f"{name} ({unit})" for name, unit in results.columns.items()],
+            {
+                row: [figure(cells[name], unit) for name, unit in results.columns.items()]
+                for row, cells in results.rows.items()
+            },
+        ),
+    ]
+    if results.published:
+        headings = list(results.published_columns)
+        parts += [
+            f"Published ({results.source}):",
+            _table(
+                [f"{name} ({unit})" for name, unit in results.published_columns.items()],
+                {
+                    row: [str(cells.get(name, "-")) for name in headings]
+                    for row, cells in results.published.items()
+                },
+            ),
+        ]
+    if results.differs:
+        parts += ["What differs:", "\n".join(f"- {text}" for text in results.differs)]
+    commands = [
+        f"kq {' '.join(words)}    # {results.seconds[name]:.0f} s"
+        for name, words in results.commands.items()
+    ]
+    parts += ["Made with:", "\n".join(f"    {command}" for command in commands)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [["", *headings], ["---"] * (len(headings) + 1)]
+    lines += [[name, *cells] for name, cells in rows.items()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,200 @@
+"""Recipes: what they may say, what becomes of it, and what is done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_quant.errors import RunError, UsageError
+from keras_quant.jobs.recipe import as_markdown, call_kq, run_recipe
+from keras_quant.jobs.recipe_file import Cell, load_recipe
+from keras_quant.plots.recipe import draw_results
+from keras_quant.runs.progress import Progress
+
+RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.yaml"))
+
+RECIPE = """
+format: 1
+name: sizes
+title: Sizes
+scales:
+  small: {bits: 4}
+  full: {bits: 8}
+steps:
+  made: [quantize, net.keras, --bits, "{bits}", --out, "{runs}"]
+  asked: [evaluate, "{runs}/net"]
+table:
+  columns: {size: kB, top-1 error: "error %"}
+  rows:
+    ours:
+      size: "made: record.figures[name=size,notes=TFLite].value"
+      top-1 error: "asked: 0.scores.accuracy"
+    none: {size: "asked: 7.size"}
+published:
+  source: somewhere
+  columns: {size: MB}
+  rows: {theirs: {size: 85.5}}
+differs: [another net]
+"""
+PRINTED: dict[str, Any] = {
+    "quantize": {
+        "record": {
+            "figures": [
+                {"name": "size", "notes": "float", "value": 9},
+                {"name": "size", "notes": "TFLite", "value": 12_345},
+            ]
+        }
+    },
+    "evaluate": [{"scores": {"accuracy": 0.9}}],
+}
+
+
+class Calls:
+    """Stands in for kq; the words that it was called with."""
+
+    def __init__(self) -> None:
+        self.words: list[list[str]] = []
+
+    def __call__(self, words: Sequence[str]) -> Any:
+        self.words.append(list(words))
+        return PRINTED[words[0]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "sizes.yaml").write_text(RECIPE)
+    return tmp_path / "sizes.yaml"
+
+
+def run(file: Path, calls: Calls, **more: Any) -> Any:
+    settings = {"scale": "small", "out": file.parent / "out", **more}
+    return run_recipe(file, call=calls, progress=Progress(quiet=True), **settings)
+
+
+def test_steps_get_the_values_of_the_scale_and_the_table_their_figures(file: Path) -> None:
+    calls = Calls()
+    results, folder = run(file, calls)
+    runs = str(folder / "runs")
+    assert calls.words == [
+        ["quantize", "net.keras", "--bits", "4", "--out", runs],
+        ["evaluate", f"{runs}/net"],
+    ]
+    assert results.rows["ours"]["size"] == 12.345
+    assert results.rows["ours"]["top-1 error"] == pytest.approx(10)
+    assert results.rows["none"] == {"size": None, "top-1 error": None}
+
+
+def test_results_are_a_page_a_table_and_a_record(file: Path) -> None:
+    results, folder = run(file, Calls())
+    page = (folder / "results.md").read_text()
+    assert page == as_markdown(results)
+    for line in (
+        "|  | size (kB) | top-1 error (error %) |",
+        "| ours | 12.35 | 10.00 |",
+        "| none | - | - |",
+        "Published (somewhere):",
+        "| theirs | 85.5 |",
+        "- another net",
+    ):
+        assert line in page.splitlines()
+    rows = (folder / "results.csv").read_text().splitlines()
+    assert rows[0] == ",size (kB),top-1 error (error %)"
+    assert rows[2] == "none,,"
+    record = json.loads((folder / "results.json").read_text())
+    assert record["rows"]["ours"]["size"] == 12.345
+    assert record["commands"]["made"][0] == "quantize"
+
+
+def test_what_was_done_with_the_same_words_is_not_done_again(file: Path) -> None:
+    run(file, Calls())
+    again, other, anew = Calls(), Calls(), Calls()
+    run(file, again)
+    assert again.words == []
+    run(file, other, scale="full")  # the second step's words are the same
+    assert [words[0] for words in other.words] == ["quantize"]
+    run(file, anew, scale="full", overwrite=True)
+    assert len(anew.words) == 2
+
+
+def test_a_step_that_fails_ends_the_recipe_and_those_before_stay(file: Path) -> None:
+    def fails(words: Sequence[str]) -> Any:
+        if words[0] == "evaluate":
+            raise RunError("kq evaluate: ended with 1")
+        return PRINTED[words[0]]
+
+    with pytest.raises(RunError, match="ended with 1"):
+        run_recipe(
+            file, scale="small", out=file.parent / "out", call=fails, progress=Progress(quiet=True)
+        )
+    assert [path.name for path in (file.parent / "out" / "steps").iterdir()] == ["made.json"]
+    assert not (file.parent / "out" / "results.md").exists()
+
+
+def test_a_command_that_kq_refuses_is_told_with_its_words(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"kq evaluate .*none\.tflite: ended with 1:\nerror: .*none"):
+        call_kq(["evaluate", str(tmp_path / "none.tflite")])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("format: 1", "format: 2", "format is 2; 1 is read here"),
+        ("name: sizes", "name: ../sizes", "name is '../sizes'; small letters"),
+        ("[quantize,", "[quantise,", "'quantise' is no command of recipes; close names: quantize"),
+        ("{bits}", "{bit}", "asks for bit; scale small has bits, runs"),
+        ("{bits}", "{bits.__class__}", "asks for bits.__class__"),
+        ("{size: kB,", "{size: kb,", "unit 'kb' is not known; close names: kB"),
+        ('"made: record', '"mad: record', "no step 'mad'; close names: made"),
+        ("none: {size:", "none: {siz:", "no column 'siz'; close names: size"),
+        ("differs: [another net]", "differs: 3", "differs: a list of sentences is needed"),
+        ("steps:", "stepz:", "'stepz' is not known; close names: steps"),
+        ("format: 1", "- 1", "no recipe that can be read"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_told(file: Path, old: str, new: str, told: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(UsageError) as raised:
+        load_recipe(file)
+    assert told in str(raised.value)
+    assert str(file) in str(raised.value)
+
+
+def test_an_unknown_scale_is_refused(file: Path) -> None:
+    with pytest.raises(UsageError, match="scale 'large' is not one of .*scales are small, full"):
+        run(file, Calls(), scale="large")
+
+
+def test_a_path_finds_numbers_only() -> None:
+    printed = {"a": {"list": [1, {"name": "x", "value": True}, {"name": "y", "value": 2.5}]}}
+    for path, value in (
+        ("list.0", 1),
+        ("list[name=y].value", 2.5),
+        ("list[name=x].value", None),  # a truth value is no figure
+        ("list[name=z].value", None),
+        ("list.9", None),
+        ("list.name", None),
+        ("none.of.this", None),
+    ):
+        assert Cell(step="a", path=path).value(printed) == value
+    assert Cell(step="b", path="list.0").value(printed) is None
+
+
+def test_bars_are_as_long_as_the_figures(file: Path) -> None:
+    results, _ = run(file, Calls())
+    sizes, errors = draw_results(results).axes
+    assert [bar.get_width() for bar in sizes.patches] == [12.345]
+    assert errors.get_xlabel() == "top-1 error (error %)"
+    assert [label.get_text() for label in sizes.get_yticklabels()] == ["ours", "none"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_recipe_of_ours_can_be_read(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert set(recipe.scales) == {"small", "full"}
