@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from keras_quant.bench.estimate import records as estimates
 from keras_quant.bench.records import Measurement
@@ -105,7 +106,9 @@ def latency_bars(runs: Sequence[Run], *, title: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.margins(x=0.12)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("latency of one call [ms]; filled: measured; hatched: estimate, with interval")
     figure.legend(fontsize="x-small", loc="outside lower center", ncols=1)
     return figure

@@ -46,8 +46,8 @@ def squeezenet(input_shape: Shape, num_classes: int) -> keras.Model:
             x = _fire(x, *module, prefix=f"fire{fires}_")
     x = keras.layers.Dropout(DROPOUT, name="dropout")(x)
     x = conv(x, num_classes, 1, name="logits", use_bias=True)
-    x = keras.layers.ReLU(name="relu_logits")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="pool_logits")(x)
+    x = keras.layers.ReLU(name="head_relu")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
     return keras.Model(inputs, x, name="squeezenet1_1")
 
 

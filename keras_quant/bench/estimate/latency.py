@@ -87,8 +87,8 @@ class Times:
 
     @property
     def total(self) -> np.ndarray:
-        longer: np.ndarray = np.maximum(self.arithmetic, self.memory)
-        return longer + self.launch
+        found: np.ndarray = np.maximum(self.arithmetic, self.memory) + self.launch
+        return found
 
 
 def describe_work(nets: Sequence[tuple[Sequence[FusedLayer], Setting]]) -> Work:
