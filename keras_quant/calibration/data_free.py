@@ -44,16 +44,8 @@ def imagine(plan: Plan, source: keras.Model, pixels: QParams | None) -> Statisti
     Raises:
         DataError: the model has no batch norm, or its inputs are no pixels.
     """
-    if not any(operation.kind == "batch_norm" for operation in plan.operations):
-        raise DataError(
-            f"model {source.name} has no batch norms, which alone say without images what its "
-            "layers put out (folded into kernels they are gone): give --data train"
-        )
-    if pixels is None:
-        raise DataError(
-            "without images nothing says which values the model is given, unless they are 8-bit "
-            "pixels: give --data train"
-        )
+    check_imaginable(plan, pixels)
+    assert pixels is not None
     rng = np.random.default_rng(0)
     values: dict[str, Samples] = {}
     for operation in plan.operations:
@@ -67,6 +59,26 @@ def imagine(plan: Plan, source: keras.Model, pixels: QParams | None) -> Statisti
         tensors={name: observe(found, per_channel=True) for name, found in values.items()},
         pixels=pixels,
     )
+
+
+def check_imaginable(plan: Plan, pixels: QParams | None) -> None:
+    """Checks that batch norms say something of a model, and pixels of its inputs.
+
+    Args:
+        pixels: see `imagine`.
+    Raises:
+        DataError: they do not.
+    """
+    if not any(operation.kind == "batch_norm" for operation in plan.operations):
+        raise DataError(
+            "the model has no batch norms, which alone say without images what its "
+            "layers put out (folded into kernels they are gone): give --data train"
+        )
+    if pixels is None:
+        raise DataError(
+            "without images nothing says which values the model is given, unless they are 8-bit "
+            "pixels: give --data train"
+        )
 
 
 def without_norms(plan: Plan) -> tuple[str, ...]:

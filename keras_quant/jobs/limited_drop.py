@@ -96,6 +96,24 @@ def limit_drop(
     return Limited(model=model, scheme=scheme, lifts=tuple(lifts), lost=lost)
 
 
+def check_limitable(source: keras.Model, dataset: Dataset) -> None:
+    """Checks that there is something to measure a loss by.
+
+    Raises:
+        UsageError: the model has several inputs or outputs, or none that tells classes apart; or
+            no images are held out.
+    """
+    several = len(source.inputs) > 1 or len(source.outputs) > 1
+    shape = [] if several else list(source.output_shape)[1:]
+    if len(shape) != 1 or (dataset.has_labels and shape[0] != dataset.num_classes):
+        raise UsageError(
+            "--max-drop is for models with one input and one output that tells classes apart; "
+            "leave it out"
+        )
+    if not len(dataset.validation):
+        raise UsageError("--max-drop needs validation images, and this dataset has none")
+
+
 def as_asked(record: RunRecord) -> RunRecord:
     """A record without what `limit_drop` has added: the scheme before any layer was lifted."""
     quantization = record.quantization
@@ -115,16 +133,8 @@ class _Judge:
     """Compares models with a float one, on images that were held out."""
 
     def __init__(self, source: keras.Model, dataset: Dataset) -> None:
-        several = len(source.inputs) > 1 or len(source.outputs) > 1
-        shape = [] if several else list(source.output_shape)[1:]
-        if len(shape) != 1 or (dataset.has_labels and shape[0] != dataset.num_classes):
-            raise UsageError(
-                "--max-drop is for models with one input and one output that tells classes apart; "
-                "leave it out"
-            )
+        check_limitable(source, dataset)
         self._dataset, self._images = dataset, dataset.validation
-        if not len(self._images):
-            raise UsageError("--max-drop needs validation images, and this dataset has none")
         self._wanted = _best(source, dataset, self._images)
         kind = "accuracy" if dataset.has_labels else "agreement"
         self.what = f"{kind} on {len(self._images):,} training images that were held out"

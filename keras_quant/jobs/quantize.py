@@ -12,7 +12,7 @@ import numpy as np
 from keras_quant import runs
 from keras_quant.calibration.choose import check_calibrators, load_calibrator
 from keras_quant.calibration.collect import Statistics
-from keras_quant.calibration.data_free import imagine
+from keras_quant.calibration.data_free import check_imaginable, imagine
 from keras_quant.calibration.quantize import quantize
 from keras_quant.calibration.store import load_statistics, save_statistics
 from keras_quant.data import Dataset
@@ -23,7 +23,7 @@ from keras_quant.jobs.calibration import check_known, collect_statistics, pixels
 from keras_quant.jobs.export import Exported
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.kept_rounding import forget
-from keras_quant.jobs.limited_drop import as_asked, limit_drop
+from keras_quant.jobs.limited_drop import as_asked, check_limitable, limit_drop
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import declare, without_labels
@@ -97,6 +97,10 @@ def quantize_run(
     _check(settings, path)
     source, dataset = _load(settings, progress)
     planned = plan(source, settings.scheme)
+    if settings.data == "none":
+        check_imaginable(planned, pixels_of(dataset))
+    if settings.max_drop is not None:
+        check_limitable(source, dataset)
     record = _begin(settings, dataset, planned.float_layers, command)
     known, even = _known(settings.statistics, planned, source, dataset, settings)
     opened = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)

@@ -180,7 +180,7 @@ def block() -> tuple[keras.Model, keras.Model]:
     )
 
 
-@pytest.mark.parametrize("drop", [0.0, 0.5])
+@pytest.mark.parametrize("drop", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_a_block_errs_less_by_learned_codes_and_the_same_ones_by_a_seed(drop: float) -> None:
     plain, rounded = block()
     x = np.random.default_rng(1).normal(0, 1, (64, 5, 5, 4)).astype(np.float32)
