@@ -13,7 +13,6 @@ from keras_quant.errors import RunError, UsageError
 from keras_quant.files import write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
-from keras_quant.graph.store import pack_graph
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import declare, guessing_warning, tried_on, without_labels
@@ -29,7 +28,7 @@ from keras_quant.proof.evidence import Evidence, gather
 from keras_quant.proof.formats import Format
 from keras_quant.proof.gate import Proven, prove_formats
 from keras_quant.proof.keras_answers import KerasAnswers
-from keras_quant.proof.record import PARITY_NAME, digest
+from keras_quant.proof.record import PARITY_NAME
 from keras_quant.proof.stages import prove_stages
 from keras_quant.proof.write import Export, foreign_files, write_proven
 from keras_quant.runs import RunFolder, locked, model_of, records
@@ -191,7 +190,6 @@ def _export_stages(
     passed = {form.name for form, parity in found.proven.parities.items() if parity.passed}
     record = stage_files.StagesRecord(
         kq_version=__version__,
-        graph_sha256=digest(pack_graph(snap.graph)),
         preprocess=evidence.preprocessing,
         formats={
             name: staged

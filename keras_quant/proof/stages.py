@@ -19,6 +19,7 @@ from keras_quant.graph.costs.cost import cost
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.stages import REALS, Stage, cut
 from keras_quant.graph.reference import bind_reference
+from keras_quant.graph.store import pack_graph
 from keras_quant.lower import Snap
 from keras_quant.proof.evidence import Batch, Evidence
 from keras_quant.proof.formats import Format
@@ -235,6 +236,7 @@ class _Staged:
         outputs = [one.reference for one in self.tally.outputs.values()]
         agreements = [one.agreement for one in outputs if one.agreement is not None]
         return StagedFormat(
+            graph_sha256=digest(pack_graph(self.whole)),
             stages=tuple(
                 self._stage_file(stage, form, content)
                 for stage, form, content in zip(self.stages, self.forms, self.contents, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,8 +80,14 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedFormat:
-    """The stages in one format, in order."""
+    """The stages in one format, in order.
 
+    Attributes:
+        graph_sha256: of the integer graph that they were cut from; biases are realized for the
+            formats that are exported together, so other formats may have another.
+    """
+
+    graph_sha256: str
     stages: tuple[StageFile, ...]
     chain: Chain
 
@@ -90,13 +97,11 @@ class StagesRecord:
     """All that a folder of stages holds.
 
     Attributes:
-        graph_sha256: of the integer graph that they were cut from.
         preprocess: what becomes of pixels in front of the first; None for float data.
         formats: by the name of the format.
     """
 
     kq_version: str
-    graph_sha256: str
     preprocess: Preprocessing | None = None
     formats: Mapping[str, StagedFormat] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -127,11 +132,21 @@ def load(folder: Path) -> StagesRecord:
 
 
 def with_others(record: StagesRecord, folder: Path) -> StagesRecord:
-    """A record with the formats, of the same graph, that a folder holds and that it lacks."""
+    """A record with those formats of a folder's that it lacks, and whose files are still there."""
     try:
         before = load(folder)
     except RunError:
         return record
-    if before.graph_sha256 != record.graph_sha256:
-        return record
-    return replace(record, formats={**before.formats, **record.formats})
+    kept = {
+        name: staged
+        for name, staged in before.formats.items()
+        if all(_is_there(folder / file.file, file.sha256) for file in staged.stages)
+    }
+    return replace(record, formats={**kept, **record.formats})
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False

@@ -78,9 +78,8 @@ def run(tmp_path: Path) -> Path:
     )
     record = StagesRecord(
         kq_version="1",
-        graph_sha256="a" * 64,
         preprocess=UNIT,
-        formats={"tflite": StagedFormat(stages=files, chain=CHAIN)},
+        formats={"tflite": StagedFormat(graph_sha256="a" * 64, stages=files, chain=CHAIN)},
     )
     write_json(folder / stages.FILE_NAME, record)
     return tmp_path / "run"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.errors import (  # noqa: E402
@@ -170,7 +170,7 @@ def test_a_run_without_stages_says_how_to_make_them(run: Path, tmp_path: Path) -
 
 
 def test_stages_of_another_format_say_which_there_are(run: Path) -> None:
-    with pytest.raises(UsageError, match="has stages of onnx, tflite"):
+    with pytest.raises(UsageError, match="has stages of tflite, onnx"):
         open_stages(run, "tensorrt")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +31,8 @@ FIRST = StageFile(
 CHAIN = Chain(images=9, codes_handed=90, codes_different=0, difference=0.0, top1_agreement=1.0)
 RECORD = StagesRecord(
     kq_version="1",
-    graph_sha256="b" * 64,
     preprocess=PREPROCESSINGS["unit"],
-    formats={"tflite": StagedFormat(stages=(FIRST,), chain=CHAIN)},
+    formats={"tflite": StagedFormat(graph_sha256="b" * 64, stages=(FIRST,), chain=CHAIN)},
 )
 
 
@@ -49,7 +49,7 @@ def test_a_folder_without_one_says_how_to_make_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.pop("graph_sha256"), "graph_sha256: missing"),
+        (lambda content: content.pop("kq_version"), "kq_version: missing"),
         (lambda content: content.update(format_version=99), "written by a newer kq"),
         (lambda c: _first(c).update(file="../stage1.tflite"), "does not lie in the folder"),
         (lambda c: _first(c).update(file="/stage1.tflite"), "does not lie in the folder"),
@@ -65,12 +65,18 @@ def test_what_is_broken_is_named(tmp_path: Path, change: Any, message: str) -> N
         stages.load(tmp_path)
 
 
-def test_formats_of_the_same_graph_are_kept(tmp_path: Path) -> None:
-    write_json(tmp_path / stages.FILE_NAME, RECORD)
+def test_formats_whose_files_are_there_still_are_kept(tmp_path: Path) -> None:
+    content = b"a file"
+    (tmp_path / FIRST.file).write_bytes(content)
+    there = replace(FIRST, sha256=hashlib.sha256(content).hexdigest())
+    staged = replace(RECORD.formats["tflite"], stages=(there,))
+    write_json(tmp_path / stages.FILE_NAME, replace(RECORD, formats={"tflite": staged}))
     other = replace(RECORD, formats={"onnx": RECORD.formats["tflite"]})
     assert set(stages.with_others(other, tmp_path).formats) == {"tflite", "onnx"}
-    retrained = replace(other, graph_sha256="c" * 64)
-    assert set(stages.with_others(retrained, tmp_path).formats) == {"onnx"}
+    (tmp_path / FIRST.file).write_bytes(b"another file")
+    assert set(stages.with_others(other, tmp_path).formats) == {"onnx"}
+    (tmp_path / FIRST.file).unlink()
+    assert set(stages.with_others(other, tmp_path).formats) == {"onnx"}
     assert stages.with_others(other, tmp_path / "nowhere") == other
 
 
