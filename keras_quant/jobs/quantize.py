@@ -42,11 +42,15 @@ from keras_quant.runs.records import ModelRecord, QuantizationRecord, RunRecord
 from keras_quant.schemes.file import scheme_to_dict, scheme_to_yaml
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras
+from keras_quant.training.norms import reestimate_norms
 from keras_quant.version import __version__
 from keras_quant.zoo import MODELS
 
 DEFAULTS = Remedies()
 RANDOM = "none"  # what --weights says for weights that are random
+# Over which batch norms are measured then: with those that they begin with, values of a deep net
+# come to be as small as 1e-13 (MobileNetV3).
+RANDOM_IMAGES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +254,12 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
         model=source,
         say=progress.say,
     )
+    if settings.weights == RANDOM:
+        images = dataset.train.x[:RANDOM_IMAGES]
+        norms = reestimate_norms(source, [dataset.reals(images)])
+        progress.say(
+            f"weights are random; {norms} batch norms have the statistics of {len(images)} images"
+        )
     if not dataset.has_labels:
         progress.say(f"{without_labels(dataset)}: what is shown is how near the float model it is")
     return source, dataset
