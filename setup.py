@@ -84,7 +84,7 @@ setup(
         "jetson": ["asyncssh>=2.14"],
         "notebooks": ["ipykernel>=6.29", "jupyter>=1.0", "nbclient>=0.10"],
         "ray": ["ray[tune]>=2.40"],
-        "tensorboard": ["tensorboard>=2.16"],
+        "tensorboard": ["tensorboard>=2.16"],  # HParams; AutoQKeras imports it too
         "tensorrt": ["tensorrt-rtx-cu12>=1.7.1"],
         "view": ["netron>=9"],
     },

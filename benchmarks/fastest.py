@@ -36,7 +36,8 @@ from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.emit.tflite.packing import stored_limits
 from keras_quant.errors import UsageError, close_names
 from keras_quant.files import atomic_path, make_folder
-from keras_quant.jobs.bench import BenchSettings, bench
+from keras_quant.jobs.bench import bench
+from keras_quant.jobs.candidates import BenchSettings
 from keras_quant.lower import lower_exactly
 from keras_quant.preprocessing import UNIT
 from keras_quant.proof.baseline import float_onnx

@@ -15,7 +15,7 @@ from results import Result, argument_parser, publish
 
 from keras_quant.bench.measure import Settings, measure
 from keras_quant.bench.records import Measurement
-from keras_quant.jobs.bench import candidate
+from keras_quant.jobs.candidates import candidate
 from keras_quant.tf import keras
 from keras_quant.zoo import build
 

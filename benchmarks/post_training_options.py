@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant.calibration.collect import Statistics, collect
+from keras_quant.calibration.data_free import imagine
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset
-from keras_quant.jobs.calibration import calibration_images
+from keras_quant.jobs.calibration import calibration_images, pixels_of
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.remedies import Remedies, equalized, repaired
@@ -32,14 +33,18 @@ from keras_quant.model.files import load_model
 from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.prepare import Plan, plan
+from keras_quant.prepare.adjust.absorb import absorb_biases
 from keras_quant.prepare.adjust.correct_bias import kernel_inputs
+from keras_quant.prepare.adjust.learn import Learning
 from keras_quant.proof.baseline import float_onnx
 from keras_quant.runs.progress import Progress
 from keras_quant.schemes.bits import freed, scheme_from_bits
 from keras_quant.tf import keras, tf
 
 BATCH = 50
+DATA_FREE = "--data none"
 # The name of a row: the calibrator, and what is done against errors.
+DROPPED = Learning(drop=0.5)
 OURS: dict[str, tuple[str, Remedies]] = {
     "least_squares": ("least_squares", Remedies()),
     "minmax": ("minmax", Remedies()),
@@ -58,6 +63,19 @@ OURS: dict[str, tuple[str, Remedies]] = {
         "least_squares",
         Remedies(equalize="activations", rounding="descent"),
     ),
+    "--rounding adaround": ("least_squares", Remedies(rounding="adaround")),
+    "--rounding blocks": ("least_squares", Remedies(rounding="blocks")),
+    "--rounding blocks --qdrop 0.5": (
+        "least_squares",
+        Remedies(rounding="blocks", learning=DROPPED),
+    ),
+    "--equalize activations --rounding adaround": (
+        "least_squares",
+        Remedies(equalize="activations", rounding="adaround"),
+    ),
+    "--equalize weights": ("least_squares", Remedies(equalize="weights")),
+    DATA_FREE: ("least_squares", Remedies()),
+    f"{DATA_FREE} --equalize weights --absorb": ("least_squares", Remedies(equalize="weights")),
 }
 PEERS = ("TFLiteConverter int8", "ORT MinMax", "ORT Entropy", "ORT Percentile")
 
@@ -153,7 +171,12 @@ class _Bench:
         if remedies.equalize != "none":
             source = equalized(planned, source, self.data, remedies.equalize, quiet).model
             planned = plan(source, scheme)
-        statistics = self._statistics(planned, source)
+        if "--absorb" in option:
+            source = absorb_biases(planned, source).model
+        if option.startswith(DATA_FREE):
+            statistics = imagine(planned, source, pixels_of(self.data))
+        else:
+            statistics = self._statistics(planned, source)
         model = quantize(source, scheme, statistics, calibrator=calibrator, post_training=True)
         repaired(planned, source, model, self.data, remedies, quiet)
         return _keras(model)

@@ -13,6 +13,7 @@ from keras_quant.runs.records import environment, versions
 
 # By unit; "" is a ratio.
 DECIMALS = {
+    "us": 2,
     "ms": 3,
     "s": 2,
     "GB": 2,

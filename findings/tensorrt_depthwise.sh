@@ -6,7 +6,8 @@
 #
 # What it does: the engine copies the codes to a tensor of four times as many channels, each
 # channel with three of zeros, and convolves that. What is read and written around the layer is as
-# much as in float32. A convolution of groups of four channels is not copied.
+# much as in float32. A convolution of groups of four channels is not copied; nor are depthwise ones
+# in engines of TensorRT 8, which has kernels for them (CudaDepthwiseConvolution).
 #
 # Output seen:
 #   channels that the convolution reads: 32 groups 128, 8 groups 32

@@ -77,6 +77,12 @@ class ParityError(KerasQuantError):
     exit_code = 3
 
 
+class AccuracyError(KerasQuantError):
+    """A model loses more accuracy than it may."""
+
+    exit_code = 3
+
+
 class ResultsError(KerasQuantError):
     """What another machine measured is missing, broken, or of a run that failed."""
 

@@ -11,31 +11,31 @@ NEVER = 2.0
 """A threshold that no answer reaches: sureness is 1 at most."""
 
 
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64."""
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Gives the softmax of (..., classes) logits, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     powers = np.exp(shifted)
     softmax: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
     return softmax
 
 
-def _by_entropy(probabilities: np.ndarray) -> np.ndarray:
-    # BranchyNet, Teerapittayanon et al. 2016, eq. 3: there an image exits where the entropy is
-    # below a threshold; divided by that of equal shares and taken from 1, it is a sureness.
-    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
-    sureness: np.ndarray = 1 + (probabilities * logs).sum(-1) / np.log(probabilities.shape[-1])
-    return sureness
+def _by_entropy(shares: np.ndarray) -> np.ndarray:
+    # BranchyNet, Teerapittayanon et al. 2016, section III: there an image exits where the entropy
+    # is below a threshold; divided by that of equal shares and taken from 1, it is a sureness.
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    by_entropy: np.ndarray = 1 + (shares * logs).sum(-1) / np.log(shares.shape[-1])
+    return by_entropy
 
 
-def _by_margin(probabilities: np.ndarray) -> np.ndarray:
-    top = np.partition(probabilities, -2, axis=-1)[..., -2:]
+def _by_margin(shares: np.ndarray) -> np.ndarray:
+    top = np.partition(shares, -2, axis=-1)[..., -2:]
     margin: np.ndarray = top[..., 1] - top[..., 0]
     return margin
 
 
-def _by_maximum(probabilities: np.ndarray) -> np.ndarray:
-    # MSDNet, Huang et al. 2018, section 5: the largest softmax probability.
-    maximum: np.ndarray = probabilities.max(axis=-1)
+def _by_maximum(shares: np.ndarray) -> np.ndarray:
+    # As MSDNet has it, Huang et al. 2018.
+    maximum: np.ndarray = shares.max(axis=-1)
     return maximum
 
 
@@ -56,8 +56,9 @@ def sureness(logits: np.ndarray, rule: str) -> np.ndarray:
     Returns: float64 (...), from 0, all classes alike, to 1. An answer that holds NaN is not sure
         at all: 0.
     """
-    measured = RULES[rule](_probabilities(logits))
-    return np.clip(np.nan_to_num(measured, nan=0.0), 0.0, 1.0)
+    measured = RULES[rule](probabilities(logits))
+    within: np.ndarray = np.fmax(np.minimum(measured, 1.0), 0.0)  # of NaN and 0 it gives 0
+    return within
 
 
 def exits_taken(sure: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from keras_quant.runners import Runner
 from keras_quant.runs.stages import Port, StageFile
 
 MS = 1e3
+SMALLEST_SHARE = np.float32(1e-30)  # a softmax may round to 0, which has no logarithm
 SURE, DEADLINE, INTERRUPTED, LAST = "sure", "deadline", "interrupted", "last"
 
 Clock = Callable[[], float]
@@ -34,17 +35,24 @@ class LoadedStage:
         runner: takes and gives codes as the file stores them.
         inputs: names of what it takes.
         answer: the output that holds one number a class.
+        probabilities: whether these are; their logarithms are logits of the same softmax.
     """
 
     runner: Runner
     inputs: tuple[str, ...]
     answer: Port
+    probabilities: bool = False
 
     @classmethod
     def of(cls, file: StageFile, runner: Runner) -> LoadedStage:
         """A stage as its record describes it."""
         answer = next(port for port in file.outputs if port.name == file.answer)
-        return cls(runner=runner, inputs=tuple(port.name for port in file.inputs), answer=answer)
+        return cls(
+            runner=runner,
+            inputs=tuple(port.name for port in file.inputs),
+            answer=answer,
+            probabilities=file.probabilities,
+        )
 
     def run(self, known: dict[str, np.ndarray]) -> np.ndarray:
         """Computes the stage; what it gives is put beside what is known.
@@ -53,10 +61,12 @@ class LoadedStage:
         """
         known |= self.runner.run({name: known[name] for name in self.inputs})
         stored, answer = known[self.answer.name], self.answer
-        if answer.scale is None:
-            return np.asarray(stored, np.float32)
-        levels = stored.astype(np.float32) - np.float32(answer.zero_point or 0)
-        return np.asarray(levels * np.float32(answer.scale), np.float32)
+        values = np.asarray(stored, np.float32)
+        if answer.scale is not None:
+            values = (values - np.float32(answer.zero_point or 0)) * np.float32(answer.scale)
+        if self.probabilities:
+            values = np.log(np.maximum(values, SMALLEST_SHARE))
+        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,15 +155,19 @@ class AnytimeRunner:
         Args:
             inputs: by name, (1, *shape), as the first stage takes them.
         """
+        *_, last = self.answers(inputs)
+        return last
+
+    def answers(self, inputs: Mapping[str, np.ndarray]) -> Iterator[Answer]:
+        """Gives each answer to an image when it is there, as `run`; the last one has a reason."""
         self._best = None
         self._stop.clear()
         started, known = self._clock(), dict(inputs)
         for number, stage in enumerate(self._stages):
-            answer = self._answer(number, stage.run(known)[0], started)
-            self._best = answer
-            if answer.reason:
-                return answer
-        raise AssertionError("the last stage ends")
+            self._best = self._answer(number, stage.run(known)[0], started)
+            yield self._best
+            if self._best.reason:
+                return
 
     def _answer(self, number: int, logits: np.ndarray, started: float) -> Answer:
         sure = float(sureness(logits, self._rule))
@@ -190,22 +204,23 @@ def profile(
     stages: Sequence[LoadedStage],
     inputs: Mapping[str, np.ndarray],
     *,
+    rule: str = "entropy",
     calls: int = 100,
     clock: Clock = time.perf_counter,
 ) -> tuple[StageTimes, ...]:
-    """Times each stage on an image, all of them in turn; a tenth of the calls warms up before.
+    """Times each stage on an image, with all that an AnytimeRunner does beside it.
+
+    All of them in turn; a tenth of the calls warms up before.
 
     Args:
         inputs: by name, (1, *shape).
+        rule: as the runner has it.
     """
-    times = np.zeros((calls + calls // 10, len(stages)))
-    for row in times:
-        known = dict(inputs)
-        for number, stage in enumerate(stages):
-            started = clock()
-            stage.run(known)
-            row[number] = (clock() - started) * MS
-    counted = times[calls // 10 :]
+    runner = AnytimeRunner(stages, rule=rule, clock=clock)
+    ends_ms = [
+        [answer.elapsed_ms for answer in runner.answers(inputs)] for _ in range(calls + calls // 10)
+    ]
+    counted = np.diff(ends_ms, axis=1, prepend=0.0)[calls // 10 :]
     return tuple(
         StageTimes(p50_ms=float(half), p99_ms=float(most))
         for half, most in zip(*np.percentile(counted, (50, 99), axis=0), strict=True)

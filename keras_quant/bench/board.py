@@ -19,6 +19,7 @@ _GPU = re.compile(r"\bGR3D_FREQ (\d+)%(?:@\[?([\d,]+)\]?)?")
 _TEMPERATURE = re.compile(r"\b([A-Za-z]\w*)@(-?\d+(?:\.\d+)?)C\b")
 # JetPack 4 writes "POM_5V_IN 1388/1388", 5 and newer "VDD_IN 1388mW/1388mW", 7.2 a peak behind it.
 _RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?:/(\d+)(?:mW)?)?(?=\s|$)")
+_GENERATIONS = ("orin", "xavier", "thor", "tx2", "tx1", "nano")
 _NO_SENSOR_C = -256.0
 _NOT_RAILS = ("RAM", "SWAP", "IRAM", "NC")  # NC: not connected
 _NOT_SENSORS = ("PMIC",)  # JetPack 4 tells a number that never changes
@@ -73,6 +74,18 @@ def parse_release(text: str) -> dict[str, str]:
         return {}
     jetpack = _JETPACKS.get(int(found[1]))
     return {"l4t": f"{found[1]}.{found[2]}", **({"jetpack": jetpack} if jetpack else {})}
+
+
+def generation(text: str) -> str:
+    """What generation of Jetson a name is of: that of a board here, or /proc/device-tree/model's.
+
+    Returns: "orin", "xavier", "thor", "tx2", "tx1" or "nano"; "" where it tells none.
+    """
+    lowered = text.lower()
+    if lowered.startswith("jetson-agx"):  # that of JetPack 4 on an AGX Xavier
+        return "xavier"
+    # Before nano, which an Orin Nano is called, too.
+    return next((name for name in _GENERATIONS if name in lowered), "")
 
 
 def mean_power_mw(stats: Sequence[Stats]) -> dict[str, float]:

@@ -17,23 +17,19 @@ from typing import Any
 
 from keras_quant.errors import ResultsError
 
-REFORMAT, CONVERSION, PRODUCT, POOL, POINTWISE, OTHER, NOTHING = (
-    *("reformat", "Q/DQ", "products", "pooling", "pointwise", "other", "nothing"),
-)
+REFORMAT, CONVERSION, PRODUCT = "reformat", "Q/DQ", "products"
+POOL, POINTWISE, OTHER, NOTHING = "pooling", "pointwise", "other", "nothing"
 KINDS = (PRODUCT, REFORMAT, CONVERSION, POOL, POINTWISE, OTHER, NOTHING)
 """What a layer does: PRODUCT is a convolution or a matrix product with what was fused into it,
 REFORMAT moves values into another layout or float type, CONVERSION makes codes of floats or floats
 of codes, and NOTHING costs nothing."""
 
+# Parts of layers' types, of all versions, as they are in recorded files and the builder's logs.
 _PRODUCTS = (
-    "conv",
-    "correlation",
-    "gemm",
-    "matmul",
-    "matrixmultiply",
-    "matrix_multiply",
-    "fullyconnected",
+    *("conv", "correlation", "gemm", "fullyconnected"),
+    *("matmul", "matrixmultiply", "matrix_multiply"),
 )
+_TACTICS = ("gemm", "mha", "fprop", "implicit_conv")
 _POOLS = ("pool", "reduce")
 _POINTWISE = ("pointwise", "elementwise", "activation", "unary", "scale", "kgen", "softmax")
 _REFORMATS = ("reformat", "reorg", "shuffle", "transpose", "copy")
@@ -60,9 +56,12 @@ FLOATS = ("fp32", "fp16", "bf16")
 _CODES = ("int8", "int4", "uint8", "fp8")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\]")
 # Up to 8.5 only the name of a layer tells what it is made of: weights and nodes between " + ".
-_NO_NODE = re.compile(r"weight|bias|\(Unnamed Layer|_output$|^unsqueeze_node")
-_COPY = re.compile(r"Reformatting CopyNode for (?:Input|Output) Tensor \d+ to ")
-_QDQ_NAME = re.compile(r"(?:de)?quantizelinear", re.IGNORECASE)
+NO_NODE = re.compile(
+    r"(?:^|\.)(?:weight|bias|running_mean|running_var)$|\(Unnamed Layer|squeeze_(?:node_)?after_"
+)
+_SUBGRAPH = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*)\]\}")
+COPY = re.compile(r"Reformatting CopyNode for (?:Input|Output) Tensor \d+ to ")
+QDQ_NAME = re.compile(r"(?:de)?quantizelinear", re.IGNORECASE)
 _NEEDED = "Build the engine with trtexec --profilingVerbosity=detailed, and export it again"
 
 
@@ -154,7 +153,7 @@ def parse_engine(text: str, where: str) -> Engine:
             io_tensors=_io_tensors(content),
             bare=tuple(str(row) for row in rows if not isinstance(row, dict)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ResultsError(
             f"{where}: layers are needed, with names, inputs and outputs ({error!r}). Give the "
             "file that trtexec --exportLayerInfo wrote"
@@ -189,8 +188,8 @@ def with_times(engine: Engine, times_ms: Sequence[tuple[str, float]], where: str
         times_ms: name and time of each layer, in any order; a name may come again.
         where: names the profile in messages.
     Raises:
-        ResultsError: it is of another engine: it has layers that this one has not, or lacks some
-            that compute.
+        ResultsError: it is of another engine: it has layers that this one has not, or lacks
+            products. Others it may lack, as stations between streams.
     """
     waiting: dict[str, list[float]] = {}
     for name, time in times_ms:
@@ -203,7 +202,7 @@ def with_times(engine: Engine, times_ms: Sequence[tuple[str, float]], where: str
         share = time_ms / total if time_ms is not None and total else None
         layers.append(replace(layer, time_ms=time_ms, share=share))
     extra = [name for name, left in waiting.items() if left]
-    missing = [one.name for one in layers if one.time_ms is None and one.kind != NOTHING]
+    missing = [one.name for one in layers if one.time_ms is None and one.kind == PRODUCT]
     if extra or missing:
         parts = [
             f"{what} {len(names)} layers {verb}, as {names[0]!r}"
@@ -218,73 +217,6 @@ def with_times(engine: Engine, times_ms: Sequence[tuple[str, float]], where: str
             "one call of trtexec writes them"
         )
     return replace(engine, layers=tuple(layers))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Total:
-    """What the layers of one kind come to. Attributes: time_ms, share: None without a profile."""
-
-    kind: str
-    layers: int
-    time_ms: float | None
-    share: float | None
-
-
-def totals(engine: Engine) -> tuple[Total, ...]:
-    """Sums up the layers by kind and, for products, by precision; in the order of KINDS."""
-    groups: dict[tuple[int, str], list[EngineLayer]] = {}
-    for layer in engine.layers:
-        name = f"{PRODUCT} in {layer.precision}" if layer.kind == PRODUCT else layer.kind
-        groups.setdefault((KINDS.index(layer.kind), name), []).append(layer)
-    return tuple(
-        Total(
-            kind=name,
-            layers=len(layers),
-            time_ms=_sum([layer.time_ms for layer in layers]),
-            share=_sum([layer.share for layer in layers]),
-        )
-        for (_, name), layers in sorted(groups.items())
-    )
-
-
-def costs(engine: Engine) -> tuple[str, ...]:
-    """Says in sentences what takes the time: the three slowest layers, and what is no arithmetic.
-
-    Without a profile they count layers.
-    """
-    sentences = []
-    timed = [layer for layer in engine.layers if layer.time_ms is not None]
-    if timed:
-        slowest = sorted(timed, key=lambda layer: -(layer.time_ms or 0.0))[:3]
-        parts = [f"{_called(one)} {one.share or 0:.1%}" for one in slowest]
-        sentences.append(f"Most of the time takes {_listed(parts)}.")
-    for kind, what in (
-        (REFORMAT, "Reformats, which move values into another layout or float type,"),
-        (CONVERSION, "Q/DQ that were fused with no layer"),
-    ):
-        layers = [layer for layer in engine.layers if layer.kind == kind]
-        if layers:
-            sentences.append(f"{what} are {_weight(layers)}; {_dearest(layers)}.")
-    products = [layer for layer in engine.layers if layer.kind == PRODUCT]
-    floats = [layer for layer in products if layer.precision in FLOATS]
-    if floats and len(floats) < len(products):
-        sentences.append(
-            f"Products in floats, beside {len(products) - len(floats)} in codes, are "
-            f"{_weight(floats)}; {_dearest(floats)}."
-        )
-    return tuple(sentences)
-
-
-def short_name(layer: EngineLayer) -> str:
-    """A layer as a table calls it: by its ONNX nodes that compute, or its own name."""
-    computing = [node for node in layer.onnx_nodes if not _QDQ_NAME.search(node)]
-    named = computing or list(layer.onnx_nodes)
-    if layer.kind in (REFORMAT, NOTHING) or not named:
-        copied = _COPY.sub("", layer.name)
-        left = [part for part in _parts(copied) if not _NO_NODE.search(part)]
-        of = [part for part in left if not _QDQ_NAME.search(part)] or left or [copied]
-        return f"copy for {of[0]}" if copied != layer.name else layer.name
-    return named[0] if len(named) == 1 else f"{named[0]} + {len(named) - 1} more"
 
 
 def _layer(row: Mapping[str, Any]) -> EngineLayer:
@@ -337,11 +269,11 @@ def _kind(
         return NOTHING
     if any(part in word for part in _PRODUCTS):
         return PRODUCT
-    # Myelin's fusions are called by their tactics: "sm80_xmma_gemm_i8i8_i8i32_...".
-    if word in ("fusion", "myelin") and any(part in tactic for part in ("gemm", "conv", "fprop")):
+    # Myelin's fusions are called by their tactics: "sm80_xmma_gemm_i8i8_i8i32_...", "_gemm_mha_v2".
+    if word in ("fusion", "myelin", "kgen") and any(part in tactic for part in _TACTICS):
         return PRODUCT
-    if any(part in word for part in _REFORMATS) or _COPY.search(name):
-        is_qdq = row.get("Origin") == "QDQ" or _QDQ_NAME.search(name)
+    if any(part in word for part in _REFORMATS) or COPY.search(name):
+        is_qdq = row.get("Origin") == "QDQ" or QDQ_NAME.search(name)
         crosses = inputs and outputs and _crosses(inputs[0].datatype, outputs[0].datatype)
         return CONVERSION if is_qdq or crosses else REFORMAT
     if word in ("quantize", "dequantize"):
@@ -349,7 +281,7 @@ def _kind(
     if any(part in word for part in _POOLS):
         return POOL
     nodes = _ONNX_LAYER.findall(str(row.get("Metadata", "")))
-    if nodes and all(_QDQ_NAME.search(node) for node in nodes):
+    if nodes and all(QDQ_NAME.search(node) for node in nodes):
         return CONVERSION
     return POINTWISE if any(part in word for part in _POINTWISE) else OTHER
 
@@ -363,13 +295,24 @@ def _onnx_nodes(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
     told = _ONNX_LAYER.findall(str(row.get("Metadata") or ""))
     if told:
         return tuple(dict.fromkeys(told))
-    if _COPY.search(name):
+    if COPY.search(name):
         return ()
-    return tuple(dict.fromkeys(part for part in _parts(name) if not _NO_NODE.search(part)))
+    return tuple(dict.fromkeys(part for part in parts_of(name) if not NO_NODE.search(part)))
 
 
-def _parts(name: str) -> list[str]:
-    return [part.strip() for part in re.split(r" \+ |, ", name) if part.strip()]
+def parts_of(name: str) -> list[str]:
+    """What a layer's name is made of: weights and nodes.
+
+    Pointwise nodes that are fused stand in "PWN(...)", in one another, and a subgraph of Myelin's
+    is called "{ForeignNode[FIRST...LAST]}".
+    """
+    subgraph = _SUBGRAPH.fullmatch(name)
+    if subgraph is not None:
+        return [f"{subgraph[1]} to {subgraph[2]}"]
+    parts = re.split(r" \+ |, ", name.replace("PWN(", ""))
+    if "PWN(" in name:
+        parts = [part.rstrip(")") for part in parts]
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _io_tensors(content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -389,29 +332,3 @@ def _what_it_is(content: object) -> str:
     if isinstance(content, dict):
         return f"it has {', '.join(list(content)[:5]) or 'nothing'}"
     return f"it is a {type(content).__name__}"
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    told = [value for value in values if value is not None]
-    return sum(told) if told else None
-
-
-def _weight(layers: Sequence[EngineLayer]) -> str:
-    count = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
-    share = _sum([layer.share for layer in layers])
-    return count if share is None else f"{count} and {share:.1%} of the time"
-
-
-def _dearest(layers: Sequence[EngineLayer]) -> str:
-    one = max(layers, key=lambda layer: layer.time_ms or 0.0)
-    share = "" if one.share is None else f", {one.share:.1%}"
-    first = "the first is" if one.share is None else "the slowest is"
-    return f"{first} {short_name(one)} ({one.precision}{share})"
-
-
-def _called(layer: EngineLayer) -> str:
-    return f"{short_name(layer)} ({layer.kind}, {layer.precision})"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -254,12 +254,23 @@ def _litert() -> "tuple[str, str, Any]":
     for package in _LITERT_PACKAGES:
         try:
             module = importlib.import_module(package + ".interpreter")
-            version = getattr(importlib.import_module(package), "__version__", "unknown")
         except ImportError as error:
             last = error
             continue
-        return package.replace("_", "-"), version, module.Interpreter
+        name = package.replace("_", "-")
+        return name, _version(name, package), module.Interpreter
     raise MissingError(_how("ai-edge-litert (or tflite-runtime)", last))
+
+
+def _version(name: str, package: str) -> str:
+    """Of an installed package; Python 3.8 is the first that knows it by its name."""
+    import importlib
+
+    try:
+        metadata = importlib.import_module("importlib.metadata")
+        return str(metadata.version(name))
+    except Exception:  # it is of another name, or Python is older
+        return str(getattr(importlib.import_module(package), "__version__", "unknown"))
 
 
 def _how(package: str, error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Files on a board's own processor over SSH: copied, and timed in turn as on this machine.
 
 Each load of a file is a process of its own there, which answers requests: so `bench.measure` does
-with it as with a child process here.
+with it as with a child process here. Session options that files of ours name are for x86 alone, and
+are not set there.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Result = TypeVar("Result")
 
 
 class BoardProcessor:
-    """A connection to a board for as long as its block lasts; see `jobs.bench.Place`."""
+    """A connection to a board for as long as its block lasts; see `jobs.places.Place`."""
 
     def __init__(self, host: Host) -> None:
         """Args: host: where it is."""
@@ -55,7 +56,6 @@ class BoardProcessor:
 
     def __enter__(self) -> BoardProcessor:
         """Connects, and copies the script. Raises: ResultsError: the board cannot be reached."""
-        failures_told(self._host)
         self._thread.start()
         try:
             self.do(self._connect())
@@ -101,7 +101,7 @@ class BoardProcessor:
     def described(self, one: Candidate) -> Candidate:
         """Copies a file, and says what the board's runtime makes of it."""
         file = self.do(self._copy(one.file))
-        with Process(self) as process:
+        with Process(self, one.file) as process:
             told = process.ask(
                 "describe",
                 START_SECONDS + limits_for(one.file).seconds,
@@ -150,6 +150,7 @@ class BoardProcessor:
             content = file.read_bytes()
         except OSError as error:
             raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+        _check_whole(file, content)
         folder = PurePosixPath(FOLDER) / hashlib.sha256(content).hexdigest()[:32]
         path = folder / f"model{file.suffix.lower()}"
         await self._sftp.makedirs(str(folder), exist_ok=True)
@@ -215,7 +216,10 @@ class Process:
         if "error" in answer and answer["kind"] == "missing":
             raise ResultsError(f"on the board, {answer['error']}")
         if "error" in answer:
-            raise ModelError(f"{self._about}on the board: {answer['error']}. Export it again")
+            raise ModelError(
+                f"{self._about}the board's runtime refuses it: {answer['error'].strip()}. Where it "
+                "is older than the file needs, install a newer one there"
+            )
         found: dict[str, Any] = answer["ok"]
         return found
 
@@ -305,6 +309,25 @@ def check_runtimes(runtimes: Sequence[str]) -> None:
         raise UsageError(
             f"--runtime {wrong[0]!r} is not measured on a board; {' and '.join(RUNTIMES)} are. "
             "Without --runtime, trtexec measures a bundle on its GPU"
+        )
+
+
+def _check_whole(file: Path, content: bytes) -> None:
+    """Checks that a file brings its weights, as it is copied alone. Raises: ModelError."""
+    if file.suffix.lower() != ".onnx":
+        return
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    outside = [
+        tensor.name
+        for tensor in onnx.load_model_from_string(content).graph.initializer
+        if uses_external_data(tensor)
+    ]
+    if outside:
+        raise ModelError(
+            f"{file}: the values of {len(outside)} tensors, as {outside[0]!r}, lie in other files, "
+            "which are not copied. Save it as one file: onnx.save(onnx.load(FILE), NEW)"
         )
 
 

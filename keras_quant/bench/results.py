@@ -14,6 +14,7 @@ import numpy as np
 from keras_quant.bench.board import (
     WHOLE_BOARD,
     Stats,
+    generation,
     mean_power_mw,
     parse_power_mode,
     parse_release,
@@ -97,7 +98,16 @@ def read_results(folder: Path, *, command: Sequence[str], created: str) -> Bench
         machine=_machine(found, manifest, logs["throughput"], power),
         settings={"duration_s": logs["throughput"].walltime_s, "loads": 1, "rounds": 1},
         measurements=tuple(_with_energy(one, power) for one in measurements),
-        noise=tuple(filter(None, (throttling(stats), _other_version(manifest, logs["latency"])))),
+        noise=tuple(
+            filter(
+                None,
+                (
+                    throttling(stats),
+                    _other_version(manifest, logs["latency"]),
+                    _other_board(manifest, _optional(found / "model.txt")),
+                ),
+            )
+        ),
         versions={"tensorrt": logs["throughput"].version},
     )
 
@@ -137,6 +147,7 @@ def _manifest(found: Path) -> _Manifest:
         ValueError,
         KeyError,
         TypeError,
+        OverflowError,
         AttributeError,
         AssertionError,
         RecursionError,
@@ -233,6 +244,14 @@ def _other_version(manifest: _Manifest, log: Log) -> str:
     if log.version == meant or log.version.startswith(f"{meant}."):
         return ""
     return f"the file was written for TensorRT {manifest.tensorrt}; {log.version} ran it"
+
+
+def _other_board(manifest: _Manifest, model: str) -> str:
+    """Says where a board of another generation ran it than the bundle was made for."""
+    meant, ran = generation(manifest.board or ""), generation(model)
+    if not meant or not ran or meant == ran:
+        return ""
+    return f"the bundle was made for {manifest.board}; a {model} ran it"
 
 
 def _optional(path: Path) -> str:

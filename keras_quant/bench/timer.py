@@ -78,7 +78,7 @@ def time_calls(
     for index in range(1, calls + 1):
         infer()
         stamps[index] = clock()
-    return [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+    return [stamps[index + 1] - stamps[index] for index in range(calls)]
 
 
 def _window(infer: "Callable[[], object]", clock: "Clock") -> "list[int]":

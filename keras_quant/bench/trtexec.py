@@ -8,6 +8,7 @@ versions add is passed over.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +129,7 @@ def parse_times(text: str, where: str, *, queries: int | None = None) -> Times:
     try:
         latency = [float(row["latencyMs"]) for row in rows]
         compute = [float(row["computeMs"]) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ResultsError(
             f"{where}: each call needs latencyMs and computeMs, numbers ({error!r}). Give the file "
             "that trtexec --exportTimes wrote"
@@ -139,7 +140,7 @@ def parse_times(text: str, where: str, *, queries: int | None = None) -> Times:
             "different runs"
         )
     kept = slice(len(rows) - queries if queries is not None else 0, None)
-    if len(latency[kept]) < 2 or min((*latency, *compute)) < 0 or min(latency[kept]) == 0:
+    if len(latency[kept]) < 2 or not _are_times((*latency, *compute)) or min(latency[kept]) == 0:
         raise ResultsError(f"{where}: at least two calls, of times above 0, are needed")
     return Times(latency=np.array(latency[kept]), compute=np.array(compute[kept]))
 
@@ -155,7 +156,9 @@ def parse_profile(text: str, where: str) -> tuple[Operator, ...]:
         # Up to 8.2 there are no medians.
         times = [float(row.get("medianMs", row["averageMs"])) for row in rows]
         names = [str(row["name"]) for row in rows]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if not _are_times(times):
+            raise ValueError("a time is negative, or no number")
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ResultsError(
             f"{where}: each layer needs a name and averageMs ({error!r}). Give the file that "
             "trtexec --exportProfile wrote"
@@ -183,6 +186,10 @@ def with_engine(profile: Sequence[Operator], engine: Engine) -> tuple[Operator, 
         else one
         for one in profile
     )
+
+
+def _are_times(values: Sequence[float]) -> bool:
+    return all(math.isfinite(value) and value >= 0 for value in values)
 
 
 def _is_reformat(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,43 @@ def run_command(
     _print_answers(run, done)
 
 
+@anytime.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", default="tflite", show_default=True, help="Of the files.")
+@click.option("--dataset", help="Images with labels [default: those of the first run].")
+@json_option
+def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool) -> None:
+    """Judge the exported files of several runs as one net, beside each by itself.
+
+    Their answers are put together by the mean of probabilities, the mean of logits, and by votes.
+
+    \b
+    Example:
+      kq anytime ensemble models/seed0 models/seed1 models/seed2
+    """
+    from keras_quant.jobs.ensembles import ensemble as judge
+    from keras_quant.runs.progress import Progress
+
+    done = judge(runs, form=form, dataset=dataset, progress=Progress())
+    if as_json:
+        print_json(done)
+        return
+    members = [
+        (one.run, one.scheme, f"{one.size_bytes / 1e3:,.1f}", as_share(one.accuracy))
+        for one in done.members
+    ]
+    together = [
+        (f"all, {fusion}", None, f"{done.size_bytes / 1e3:,.1f}", as_share(accuracy))
+        for fusion, accuracy in done.accuracies.items()
+    ]
+    title = f"{done.images:,} test images"
+    print_table(("net", "scheme", "kB", "accuracy"), [*members, *together], title=title)
+    note(
+        f"two members differ on {done.disagreement:.2%} of the images on average; one or more is "
+        f"right on {done.any_right:.2%}"
+    )
+
+
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:
     rows = [
         (
@@ -177,7 +215,7 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
             _cost(one.cost, record.cost),
             as_share(one.validation_accuracy),
             as_share(one.test_accuracy),
-            None if place == len(record.exits) else f"{record.thresholds[place - 1]:.4f}",
+            None if place == len(record.exits) else _threshold(record.thresholds[place - 1]),
             as_share(record.test.exit_shares[place - 1]),
         )
         for place, one in enumerate(record.exits, start=1)
@@ -194,7 +232,7 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
                 one.images,
                 as_share(one.accuracy),
                 _cost(one.mean_cost, record.cost),
-                f"1/{whole / one.mean_cost:.2f}",
+                as_share(one.mean_cost / whole),
             )
             for one in (record.validation, record.test)
         ],
@@ -205,12 +243,16 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
             (
                 _cost(one.mean_cost, record.cost),
                 as_share(one.accuracy),
-                ", ".join(f"{threshold:.4f}" for threshold in one.thresholds),
+                ", ".join(map(_threshold, one.thresholds)),
             )
             for one in record.budgets[:: max(1, len(record.budgets) // 8)]
         ],
     )
-    note(f"wrote {run / 'exits.json'}; a threshold of 2 is never reached")
+    note(f"wrote {run / 'exits.json'}")
+
+
+def _threshold(value: float) -> str:
+    return f"{value:.4f}" if value <= 1 else "never"  # sureness is 1 at most
 
 
 def _cost(value: float, unit: str) -> str:

@@ -15,7 +15,7 @@ from keras_quant.cli.output import json_option, note, print_json
 if TYPE_CHECKING:
     from keras_quant.bench.records import BenchRecord
 
-_OF_BOTH = ("batches", "profile")
+_OF_BOTH = ("batches", "profile", "input_shapes")
 _OF_THIS_MACHINE = {
     "threads": "threads",
     "batches": "batch",
@@ -60,15 +60,19 @@ def _share(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 def _shapes(
     ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:
-    """Reads "image=1x224x224x3", each name once."""
+    """Reads "image=1x224x224x3", each name once; "224,224,3" has the name ""."""
     found = {}
     for text in texts:
         name, equals, shape = text.rpartition("=")
-        sizes = shape.split("x")
-        if not (name and equals and all(one.isdecimal() and int(one) > 0 for one in sizes)):
-            raise click.BadParameter(f"{text!r} is no shape; write NAME=1x224x224x3")
+        sizes = shape.split("x" if equals else ",")
+        if bool(name) != bool(equals) or not all(
+            one.strip().isdecimal() and int(one) > 0 for one in sizes
+        ):
+            raise click.BadParameter(
+                f"{text!r} is no shape; write NAME=1x224x224x3, or, with --estimate, 224,224,3"
+            )
         if name in found:
-            raise click.BadParameter(f"{name} comes twice")
+            raise click.BadParameter(f"{name or text} comes twice")
         found[name] = tuple(map(int, sizes))
     return found
 
@@ -97,7 +101,8 @@ def _shapes(
     multiple=True,
     callback=_shapes,
     metavar="NAME=1x224x224x3",
-    help="With the batch, of an input in which a file leaves sizes open.",
+    help="With the batch, of an input in which a file leaves sizes open; with --estimate also "
+    "H,W,C, of a zoo model or a Keras file.",
 )
 @click.option(
     "--duration",
@@ -184,11 +189,15 @@ def bench(
     from keras_quant.bench.measure import Settings
     from keras_quant.errors import SpeedError, UsageError
     from keras_quant.jobs import bench as job
+    from keras_quant.jobs.candidates import BenchSettings
 
     _check_kind(estimated)
     if estimated:
-        _estimate(paths, of_estimate, batches, layers=profile, output=output, as_json=as_json)
+        of_estimate |= {"batches": batches or (1,), "shapes": input_shapes}
+        _estimate(paths, of_estimate, layers=profile, output=output, as_json=as_json)
         return
+    if "" in input_shapes:
+        raise UsageError("--input-shape H,W,C is for --estimate; write NAME=1x224x224x3")
     known = records.load(baseline) if baseline else None
     if host is not None and runtimes is None:
         _on_board(paths, host, known, rebuild=rebuild, output=output, as_json=as_json)
@@ -196,7 +205,7 @@ def bench(
     if limit is not None and baseline is None and len(paths) < 2 and not paths[0].is_dir():
         raise UsageError("--fail-if-slower compares: give --baseline, or several ARTIFACTs")
     path = output or _of_run(paths)
-    settings = job.BenchSettings(
+    settings = BenchSettings(
         runtimes=tuple(filter(None, (runtimes or "").split(","))),
         threads=threads,
         batches=batches,
@@ -248,7 +257,6 @@ def _check_kind(estimated: bool) -> None:
 def _estimate(
     paths: tuple[Path, ...],
     of_estimate: dict[str, Any],
-    batches: tuple[int, ...],
     *,
     layers: bool,
     output: Path | None,
@@ -260,13 +268,14 @@ def _estimate(
     from keras_quant.jobs.estimate import EstimateSettings
     from keras_quant.targets.jetson import BOARDS
 
-    precisions = of_estimate.pop("precisions") or ""
+    precisions, shapes = of_estimate.pop("precisions") or "", of_estimate.pop("shapes")
     if of_estimate["board"] is None:
         raise UsageError(f"--estimate needs --board, one of {', '.join(BOARDS)}")
     settings = EstimateSettings(
         **of_estimate,
         precisions=tuple(filter(None, precisions.split(","))),
-        batches=batches or (1,),
+        input_shape=shapes.pop("", None),
+        input_shapes=shapes,
     )
     run_estimate(paths, settings, layers=layers, output=output, as_json=as_json)
 

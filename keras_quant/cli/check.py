@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,6 @@ import click
 
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.targets.jetson import BOARDS
-from keras_quant.targets.rules import COSTS
 
 if TYPE_CHECKING:
     from keras_quant.targets.report import BuilderReport, Finding
@@ -79,11 +79,11 @@ def check(
         raise ModelError(f"{path}: TensorRT would reject this file")
 
 
-def _counted(found: list[Finding], noun: str) -> str:
+def _counted(found: Sequence[Finding], noun: str) -> str:
     return f"{len(found)} {noun}{'s' * (len(found) > 1)}"
 
 
-def _print_findings(title: str, found: list[Finding]) -> None:
+def _print_findings(title: str, found: Sequence[Finding]) -> None:
     rows = [(f.rule, f.effect, f.node, f.op, f.what) for f in found]
     print_table(("rule", "effect", "node", "operator", "what"), rows, title=title)
     click.echo()
@@ -93,11 +93,12 @@ def _print_findings(title: str, found: list[Finding]) -> None:
 
 
 def _print(path: Path, findings: tuple[Finding, ...], report: BuilderReport | None) -> None:
-    broken, costly = (
-        [f for f in findings if (f.effect == COSTS) == costs] for costs in (False, True)
-    )
-    if broken:
-        _print_findings(f"{path}: {_counted(broken, 'finding')}", broken)
+    from keras_quant.targets.report import broken
+
+    wrong = broken(findings)
+    costly = [finding for finding in findings if finding not in wrong]
+    if wrong:
+        _print_findings(f"{path}: {_counted(wrong, 'finding')}", wrong)
     else:
         click.echo(f"{path}: no rule is broken")
     if costly:

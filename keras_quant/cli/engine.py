@@ -37,7 +37,7 @@ def engine(path: Path, profile: Path | None, out: Path | None, as_json: bool) ->
       kq engine layers.json --profile profile.json --out engine.svg
       kq engine models/digits-cnn-w4a4/export/tensorrt
     """
-    from keras_quant.bench.engine import costs, totals
+    from keras_quant.bench.engine_costs import costs, totals
     from keras_quant.jobs.engine import read_engine
 
     found = read_engine(path, profile)
@@ -45,7 +45,7 @@ def engine(path: Path, profile: Path | None, out: Path | None, as_json: bool) ->
         from keras_quant.plots.draw import save
         from keras_quant.plots.engine import engine_picture
 
-        save(engine_picture(found, title=f"{len(found.layers)} layers of {path}"), out)
+        save(engine_picture(found, title=f"{len(found.layers)} layers of {path.name}"), out)
     if as_json:
         print_json(
             {"engine": found, "totals": totals(found), "costs": costs(found), "picture": out}
@@ -54,14 +54,17 @@ def engine(path: Path, profile: Path | None, out: Path | None, as_json: bool) ->
         _print(found)
         for sentence in costs(found):
             click.echo(sentence)
-    if all(layer.time_ms is None for layer in found.layers):
+    untimed = [layer.name for layer in found.layers if layer.time_ms is None]
+    if len(untimed) == len(found.layers):
         note("no times: give the file of trtexec --exportProfile with --profile")
+    elif untimed:
+        note(f"the profile tells no times of {len(untimed)} layers: {', '.join(untimed[:5])}")
     if out is not None:
         note(f"drew {len(found.layers)} layers: {out}")
 
 
 def _print(found: Engine) -> None:
-    from keras_quant.bench.engine import short_name, totals
+    from keras_quant.bench.engine_costs import short_name, totals
 
     rows = [
         (

@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-from keras_quant.cli.options import parse_shape
-
 Command = Callable[..., Any]
 
 _OPTIONS = (
@@ -40,12 +38,6 @@ _OPTIONS = (
         "(kq bench --host, kq import-results): one file, or a folder in which they lie.",
     ),
     click.option(
-        "--input-shape",
-        metavar="H,W,C",
-        callback=parse_shape,
-        help="With --estimate: of a zoo model, or of a Keras file that takes images of any size.",
-    ),
-    click.option(
         "--trust", is_flag=True, help="With --estimate: load a Keras file that holds code."
     ),
 )
@@ -54,7 +46,6 @@ OF_ESTIMATES = {
     "power_mode": "power-mode",
     "precisions": "precision",
     "results": "fit",
-    "input_shape": "input-shape",
     "trust": "trust",
 }
 """Parameters that mean nothing without --estimate, and their options."""

@@ -40,7 +40,8 @@ def print_table(
     """
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    # Text in a notebook too, where rich would make HTML of it.
+    console = Console(highlight=False, markup=False, emoji=False, force_jupyter=False)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     texts = [[_cell(value) for value in row] for row in rows]

@@ -27,6 +27,7 @@ KINDS = (
     help="The picture: .png, .svg or .pdf [default: reports/KIND.png].",
 )
 @click.option("--title", help="[default: model and dataset]")
+@click.option("--board", help="accuracy-estimate: of which Jetson [default: that of most runs].")
 @click.option(
     "--layer",
     "layers",
@@ -42,6 +43,7 @@ def plot(
     out: Path | None,
     title: str | None,
     layers: Sequence[str],
+    board: str | None,
     as_json: bool,
 ) -> None:
     """Draw runs: what accuracy costs, how training went, which bits layers have.
@@ -78,7 +80,7 @@ def plot(
     if not runs:
         raise RunError("no run is left to draw; kq runs list shows what there is")
     picture = out or Path("reports", f"{kind}.png")
-    save(draw(kind, runs, title=title, layers=layers), picture)
+    save(draw(kind, runs, title=title, layers=layers, board=board), picture)
     note(f"drew {len(runs)} runs: {picture}")
     if as_json:
         print_json({"picture": picture, "runs": [run.path for run in runs]})

@@ -55,7 +55,12 @@ def note_exceptions(exported: Exported, formats: Sequence[Format]) -> None:
     for form in formats:
         if form.name == "tensorrt" and (reason := plan(form.options).reason):
             note(f"tensorrt/ holds a model of floats: {reason}")
-            if form.options.dla:
+            if plan(form.options).typed_half:
+                note(
+                    "what is compared is model.onnx, in float32; model.fp16.onnx, of which the "
+                    "board builds, is the same with its tensors in fp16"
+                )
+            elif form.options.dla:
                 note("what is compared is the file in float32, without that rounding")
     for export in exported.files:
         if export.parity.codes_tolerance:

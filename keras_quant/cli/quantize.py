@@ -17,14 +17,15 @@ from keras_quant.cli.proofs import note_exceptions, print_proofs
 from keras_quant.methods import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
-    from keras_quant.jobs.quantize import QuantizeSettings
+    from keras_quant.jobs.quantize_settings import QuantizeSettings
     from keras_quant.schemes.scheme import Scheme
 
 DEFAULT_BITS = "w8a8"
 # Options that are fields of QuantizeSettings as they are.
 _FIELDS = (
     *("source", "parent", "weights", "dataset", "preprocess", "method", "calibrator", "images"),
-    *("statistics", "trust", "equalize", "rounding", "bias"),
+    *("statistics", "trust", "equalize", "rounding", "bias", "rounding_steps", "qdrop", "seed"),
+    *("max_drop", "data", "absorb", "reestimate_norms"),
 )
 
 
@@ -62,13 +63,50 @@ _FIELDS = (
     help="Scale channels before: none, weights or activations.",
 )
 @click.option(
-    "--rounding", default="nearest", show_default=True, help="Of kernels: nearest or descent."
+    "--absorb",
+    is_flag=True,
+    help="Move high biases of activations into what reads them before.",
 )
+@click.option(
+    "--data",
+    default="train",
+    show_default=True,
+    help="Calibrate on training images: train; or by what batch norms say alone: none.",
+)
+@click.option(
+    "--rounding",
+    default="nearest",
+    show_default=True,
+    help="Of kernels: nearest; descent, for some seconds more; adaround, learned layer by layer; "
+    "or blocks, learned by residual blocks.",
+)
+@click.option(
+    "--rounding-steps",
+    type=int,
+    help="Of each layer or block, if learned [default: 1000].",
+)
+@click.option(
+    "--qdrop",
+    default=0.0,
+    show_default=True,
+    help="Share of values taken unrounded while rounding is learned, as QDrop's 0.5.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of what learned rounding draws.")
 @click.option(
     "--bias",
     default="analytical",
     show_default=True,
     help="Correction: analytical or empirical, which a rounding other than nearest has.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="Leave layers at 8 bits, worst first, until no more accuracy is lost, on training images "
+    "that are held out.",
+)
+@click.option(
+    "--reestimate-norms", is_flag=True, help="Measure batch-norm statistics again at the end."
 )
 @click.option(
     "--images", default=1024, show_default=True, help="Training images to calibrate on, at most."
@@ -87,6 +125,7 @@ _FIELDS = (
 )
 @click.option("--name", help="Name of the run [default: MODEL-SCHEME, with the dataset's name].")
 @click.option("--overwrite", is_flag=True, help="Replace a run of that name.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
 def quantize(as_json: bool, targets: str, **options: Any) -> None:
@@ -99,6 +138,9 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
     Images need no labels: then no accuracy is shown, but how near the float model's answers the
     quantized one's are.
 
+    What to try where it loses too much, in this order: --rounding descent; --equalize activations
+    --bias empirical for nets with depthwise layers; --rounding adaround or blocks; --max-drop.
+
     Writes models/RUN/ as kq train does: run.json, scheme.yaml, statistics.npz, model.keras, and
     export/ with the files and their proofs.
 
@@ -109,6 +151,7 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
       kq quantize mobilenet.keras --dataset my_photos/ --preprocess tf
       kq quantize MobileNetV2 --weights mobilenet_v2.h5 --dataset my_photos/
       kq quantize models/base --bits w4a8 --statistics models/base-w8a8/statistics.npz
+      kq quantize models/base --bits w4a4 --rounding blocks --max-drop 1
     """
     formats = choose_formats(targets, {})
     settings, path = _settings(options)
@@ -121,6 +164,7 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
         formats,
         command=tuple(sys.argv),
         overwrite=options["overwrite"],
+        resume=options["resume"],
         progress=Progress(),
     )
     if as_json:
@@ -140,7 +184,7 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
 def _settings(options: dict[str, Any]) -> tuple[QuantizeSettings, Path]:
     """What was typed, and the folder of the run."""
     from keras_quant.cli.train_options import parse_options, plain_path
-    from keras_quant.jobs.quantize import QuantizeSettings
+    from keras_quant.jobs.quantize_settings import QuantizeSettings
 
     scheme = _scheme(
         options["bits"],

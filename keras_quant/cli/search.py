@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     type=click.Choice(("milp", "autoqkeras")),
     default="milp",
     show_default=True,
-    help="Integer programming; or AutoQKeras, which trains each of its trials.",
+    help="Integer programming; or AutoQKeras, which trains each of its trials (extra tensorboard).",
 )
 @click.option(
     "--trials", default=10, show_default=True, help="Of --engine autoqkeras: mixes that it trains."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,8 @@ def class_activation_maps(
     same.
 
     Args:
-        model: functional; its first output has a score a class, in logits.
+        model: functional; its first output has a score a class. A softmax at its end is left out,
+            as the paper does, since gradients of what is nearly 1 are nearly 0.
         call: of `mapped_call`; its values are weighted by the mean of their gradients.
         images: float32 (images, height, width, channels), as the model takes them.
         classes: int (images,), whose score is meant.
@@ -47,7 +49,7 @@ def class_activation_maps(
         all places are the same.
     """
     values = call.layer.get_output_at(0)
-    score = model.outputs[0]
+    score = _before_softmax(model.outputs[0])
     parts = keras.Model(model.inputs, [values, score])
     with tf.GradientTape() as tape:
         activations, scores = parts(images, training=False)
@@ -59,3 +61,9 @@ def class_activation_maps(
     least = tf.reduce_min(resized, axis=(1, 2), keepdims=True)
     span = tf.reduce_max(resized, axis=(1, 2), keepdims=True) - least
     return np.asarray(tf.math.divide_no_nan(resized - least, span), np.float32)
+
+
+def _before_softmax(output: Any) -> Any:
+    """What a softmax layer at a model's end reads; else the output itself."""
+    node = output.node
+    return node.keras_inputs[0] if isinstance(node.layer, keras.layers.Softmax) else output

@@ -21,8 +21,8 @@ from keras_quant.bench.measure import Settings, measure
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, RunError, UsageError, close_names
 from keras_quant.jobs.begin import now
-from keras_quant.jobs.bench import candidate
-from keras_quant.jobs.paths import dataset_of, record_around
+from keras_quant.jobs.candidates import candidate
+from keras_quant.jobs.paths import dataset_of
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
@@ -88,7 +88,8 @@ def open_stages(run: Path, form: str | None = None) -> Opened:
     """
     folder = RunFolder(run).export / stages.FOLDER
     if not (folder / stages.FILE_NAME).exists():
-        record_around(run)  # says where there is no run at all
+        if not run.is_dir():
+            raise RunError(f"{run}: no such run folder")
         raise RunError(
             f"{run}: has no stages. Write them first: kq export {run} --stages; its model needs "
             "early exits (kq train --exits LAYER,LAYER)"
@@ -223,19 +224,21 @@ def run_anytime(
     Raises:
         UsageError: the deadline is shorter than the first stage.
     """
-    opened = open_stages(run, form)
+    record = exits.load(run) if use_thresholds and (run / exits.FILE_NAME).exists() else None
+    opened = open_stages(run, form or (record.format if record else None))
+    chosen = None if record is None else _for_stages(record, run, opened)
     data = dataset_of(run, images)
     _check_shape(opened, data)
     shown = data.test.x[: count or None]
     if not len(shown):
         raise DataError(f"{data.name}: there are no test images to answer")
-    chosen = _recorded(run, opened) if use_thresholds else None
-    times = profile(opened.loaded, opened.inputs(shown[:1]))
+    rule = chosen.rule if chosen else "entropy"
+    times = profile(opened.loaded, opened.inputs(shown[:1]), rule=rule)
     runner = AnytimeRunner(
         opened.loaded,
         deadline_ms=deadline_ms,
         expected_ms=[one.p99_ms for one in times],
-        rule=chosen.rule if chosen else "entropy",
+        rule=rule,
         thresholds=chosen.thresholds if chosen else None,
     )
     answers: list[Answer] = []
@@ -256,16 +259,13 @@ def run_anytime(
     )
 
 
-def _recorded(run: Path, opened: Opened) -> ExitsRecord | None:
-    """The thresholds that were chosen for these stages; None where there are none."""
-    if not (run / exits.FILE_NAME).exists():
-        return None
-    record = exits.load(run)
+def _for_stages(record: ExitsRecord, run: Path, opened: Opened) -> ExitsRecord:
+    """The record, where its thresholds were chosen for these stages."""
     if record.files != tuple(file.sha256 for file in opened.files):
         raise RunError(
             f"{run / exits.FILE_NAME}: its thresholds were chosen for other stages "
             f"({record.format}). Choose them again: kq anytime thresholds {run} --format "
-            f"{opened.format}"
+            f"{opened.format}; or give --no-thresholds"
         )
     if record.rule not in RULES:
         raise RunError(

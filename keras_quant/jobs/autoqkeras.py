@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant.data import Dataset, Split
-from keras_quant.errors import BudgetError, UsageError
+from keras_quant.errors import BudgetError, KerasQuantError, ModelError, UsageError
 from keras_quant.jobs.float_run import load_float_run
 from keras_quant.methods.qkeras.auto import KINDS, Arrays, Trial, try_mixes
 from keras_quant.model.tasks import CLASSIFICATION, task_of
@@ -38,7 +38,8 @@ def best_mix(
     Raises:
         UsageError: the model is none that AutoQKeras takes.
         BudgetError: no trial is within the budgets.
-        MissingDependencyError: Keras Tuner is not installed.
+        ModelError: AutoQKeras fails.
+        MissingDependencyError: what it needs is not installed.
     """
     source, dataset = load_float_run(path, progress)
     _check(path, source, dataset, costs.layers)
@@ -46,14 +47,23 @@ def best_mix(
         f"AutoQKeras trains {trials} mixes for {epochs} epochs each, on "
         f"{len(dataset.train):,} images"
     )
-    found = try_mixes(
-        source,
-        _arrays(dataset, dataset.train),
-        _arrays(dataset, dataset.validation),
-        widths=costs.widths,
-        trials=trials,
-        epochs=epochs,
-    )
+    try:
+        found = try_mixes(
+            source,
+            _arrays(dataset, dataset.train),
+            _arrays(dataset, dataset.validation),
+            widths=costs.widths,
+            trials=trials,
+            epochs=epochs,
+        )
+    except KerasQuantError:
+        raise
+    except Exception as error:  # QKeras, Keras Tuner and Keras raise what they like
+        why = str(error).strip().splitlines() or [""]
+        raise ModelError(
+            f"{path}: AutoQKeras does not run on this model ({type(error).__name__}: {why[0]}); "
+            "--engine milp does"
+        ) from error
     for trial in found:
         if all(costs.total(name, trial.bits) <= limit for name, limit in most.items()):
             return trial

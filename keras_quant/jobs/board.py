@@ -20,7 +20,8 @@ from keras_quant.emit.bundle import compare
 from keras_quant.emit.bundle.make import MANIFEST_NAME, MODEL_NAME
 from keras_quant.errors import ParityError, ResultsError, UsageError
 from keras_quant.jobs.begin import now
-from keras_quant.jobs.bench import BenchSettings, bench
+from keras_quant.jobs.bench import bench
+from keras_quant.jobs.candidates import BenchSettings
 
 Say = Callable[[str], None]
 

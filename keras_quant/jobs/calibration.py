@@ -54,7 +54,7 @@ def collect_statistics(
             source,
             x,
             reals=dataset.reals,
-            pixels=_pixels(dataset),
+            pixels=pixels_of(dataset),
             fresh=fresh,
             per_channel=kernel_inputs(plan) if post_training else (),
             on_images=lambda done: show(done, ""),
@@ -106,7 +106,7 @@ def check_known(
 
 
 def _check_pixels(statistics: Statistics, dataset: Dataset) -> None:
-    found, expected = statistics.pixels, _pixels(dataset)
+    found, expected = statistics.pixels, pixels_of(dataset)
     if (found and astuple(found)) != (expected and astuple(expected)):
         declared = dataset.preprocessing
         raise DataError(
@@ -115,7 +115,7 @@ def _check_pixels(statistics: Statistics, dataset: Dataset) -> None:
         )
 
 
-def _pixels(dataset: Dataset) -> QParams | None:
+def pixels_of(dataset: Dataset) -> QParams | None:
     """The codes that a dataset's pixels are as they are."""
     declared = dataset.preprocessing
     return None if declared is None else pixel_grid(declared, dataset.input_shape[-1])

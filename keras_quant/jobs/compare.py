@@ -16,7 +16,7 @@ from keras_quant.bench.verdict import Verdict, compare
 from keras_quant.data import Dataset
 from keras_quant.errors import RunError
 from keras_quant.files import write_bytes
-from keras_quant.jobs.bench import candidate
+from keras_quant.jobs.candidates import candidate
 from keras_quant.jobs.loaded import load_file
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.model.files import load_model

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_quant.bench import records as measured
@@ -47,6 +47,7 @@ class EstimateSettings:
         batches: images a call.
         input_shape: of a zoo model, or of a Keras file that takes images of any size; None means
             the model's own.
+        input_shapes: with the batch, by the names of inputs in which ONNX files leave sizes open.
         results: a record of measurements on such a board, or a folder with such; None means the
             parameters that come with the package.
         trust: load a Keras file that holds code.
@@ -57,6 +58,7 @@ class EstimateSettings:
     precisions: tuple[str, ...] = ()
     batches: tuple[int, ...] = (1,)
     input_shape: tuple[int, ...] | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     results: Path | None = None
     trust: bool = False
 
@@ -128,12 +130,17 @@ def _layers(target: str, settings: EstimateSettings, say: Say) -> tuple[FusedLay
     path = Path(target)
     file = path / MODEL_NAME if (path / MANIFEST_NAME).is_file() else path
     if file.suffix.lower() == ".onnx":
-        return read_onnx(file)
+        return read_onnx(file, settings.input_shapes)
     return fuse(find_graph(target, input_shape=settings.input_shape, trust=settings.trust, say=say))
 
 
-def read_onnx(file: Path) -> tuple[FusedLayer, ...]:
+def read_onnx(
+    file: Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> tuple[FusedLayer, ...]:
     """The fused layers of an ONNX file, ours or any other, which a child process reads.
+
+    Args:
+        input_shapes: see `EstimateSettings`.
 
     Raises:
         ModelError: there is none, it is damaged, or holds what is not known.
@@ -141,7 +148,9 @@ def read_onnx(file: Path) -> tuple[FusedLayer, ...]:
     if not file.is_file():
         raise ModelError(f"{file}: no such file")
     with Child(file, limits_for(file)) as child:
-        return child.call(f"{onnx_layers.__name__}:read_layers", onnx_layers.OnnxLayers).layers
+        read = f"{onnx_layers.__name__}:read_layers"
+        shapes = {name: list(shape) for name, shape in (input_shapes or {}).items()}
+        return child.call(read, onnx_layers.OnnxLayers, input_shapes=shapes).layers
 
 
 def find_graph(

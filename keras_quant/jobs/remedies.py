@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from keras_quant.calibration.collect import Statistics, collect
+from keras_quant.calibration.data_free import without_norms
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError, close_names
 from keras_quant.jobs.calibration import calibration_images
+from keras_quant.jobs.kept_rounding import KeptOnDisk, key_of
 from keras_quant.prepare import Plan
+from keras_quant.prepare.adjust.absorb import absorb_biases
 from keras_quant.prepare.adjust.equalize import (
     Channels,
     Equalized,
@@ -19,7 +23,10 @@ from keras_quant.prepare.adjust.equalize import (
     equalize_weights,
     scalable,
 )
+from keras_quant.prepare.adjust.learn import Learning
 from keras_quant.prepare.adjust.reconstruct import (
+    LEARNED,
+    LEARNING_IMAGES,
     RECONSTRUCTION_IMAGES,
     ROUNDINGS,
     reconstruct,
@@ -27,11 +34,14 @@ from keras_quant.prepare.adjust.reconstruct import (
 from keras_quant.prepare.adjust.walk import walked_images
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
+from keras_quant.training.norms import reestimate_norms
 
 EQUALIZERS = ("none", "weights", "activations")
 CORRECTIONS = ("analytical", "empirical")
 # Images on which ranges of channels are seen; the scales that come of them are no grids yet.
 EQUALIZATION_IMAGES = 256
+# For statistics of batch norms, in batches of so many.
+NORM_IMAGES, NORM_BATCH = 1024, 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,25 +50,43 @@ class Remedies:
 
     Attributes:
         equalize: of EQUALIZERS, see `prepare.adjust.equalize`.
-        rounding: of ROUNDINGS, see `prepare.adjust.descent`.
+        rounding: of ROUNDINGS, see `prepare.adjust.descent` and `prepare.adjust.adaround`.
         bias: of CORRECTIONS: from the means of what layers read in the float model, or from what
             they answer in the quantized one. Another rounding than the nearest has the second.
+        learning: how rounding is learned, where it is.
     """
 
     equalize: str = "none"
     rounding: str = "nearest"
     bias: str = "analytical"
+    learning: Learning = Learning()
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether rounding is learned."""
+        return self.rounding in LEARNED
 
     def problems(self) -> list[str]:
         """Names that are none, one text each."""
         known = {"equalize": EQUALIZERS, "rounding": ROUNDINGS, "bias": CORRECTIONS}
         given = {option: getattr(self, option) for option in known}
-        return [
+        found = [
             f"--{option} is {name!r}{close_names(name, known[option])}; "
             f"{', '.join(known[option])} are known"
             for option, name in given.items()
             if name not in known[option]
         ]
+        if self.learning.steps < 1:
+            found.append(f"--rounding-steps is {self.learning.steps}; 1 or more is allowed")
+        if not 0 <= self.learning.drop < 1:
+            found.append(f"--qdrop is {self.learning.drop:g}; 0 up to, but not, 1 is allowed")
+        asked = replace(self.learning, seed=Learning().seed) != Learning()
+        if asked and not self.is_learned and self.rounding in ROUNDINGS:
+            found.append(
+                f"--rounding-steps and --qdrop are for --rounding {' or '.join(LEARNED)}; this is "
+                f"{self.rounding}"
+            )
+        return found
 
 
 def equalized(
@@ -81,6 +109,32 @@ def equalized(
     return found
 
 
+def absorbed(plan: Plan, source: keras.Model, progress: Progress) -> keras.Model:
+    """Takes high biases out of activations, see `prepare.adjust.absorb`."""
+    found = absorb_biases(plan, source)
+    moved = ", ".join(f"{count} channels of {name}" for name, count in found.channels.items())
+    progress.say(f"high biases absorbed: {moved or 'none are'}")
+    return found.model
+
+
+def said_of_norms(plan: Plan) -> str:
+    """How ranges were found without images."""
+    guessed = without_norms(plan)
+    text = "ranges of activations come from batch norms, no image was looked at"
+    if guessed:
+        text += f"; without a batch norm, from what they read: {', '.join(guessed)}"
+    return text
+
+
+def norms_measured(model: keras.Model, dataset: Dataset) -> str:
+    """Measures statistics of a quantized model's batch norms again; says of how many."""
+    x = calibration_images(dataset, NORM_IMAGES)
+    size = min(NORM_BATCH, len(x))
+    starts = range(0, len(x) - size + 1, size)
+    batches = (np.asarray(dataset.reals(x[s : s + size]), np.float32) for s in starts)
+    return f"measured the statistics of {reestimate_norms(model, batches)} batch norms again"
+
+
 def _channels(seen: Statistics, names: tuple[str, ...]) -> Mapping[str, Channels]:
     found = {name: seen.tensors[name].channels for name in names}
     return {
@@ -97,14 +151,18 @@ def repaired(
     dataset: Dataset,
     remedies: Remedies,
     progress: Progress,
+    *,
+    folder: Path | None = None,
 ) -> None:
     """Rounds kernels and corrects biases by what layers answer, where that is asked for.
 
     Args:
         source: the float model that the plan is of, and that the model was made of.
         model: quantized; its weights are changed.
+        folder: the run's, which keeps learned rounding layer by layer, and where it is looked for.
     Raises:
         UsageError: the model takes several inputs.
+        FileError: what was learned cannot be kept.
     """
     if remedies.rounding == "nearest" and remedies.bias == "analytical":
         return
@@ -113,10 +171,19 @@ def repaired(
             "--rounding and --bias empirical are for models of one input; this one has "
             f"{len(plan.operations.inputs)}: leave them out"
         )
-    x = calibration_images(dataset, walked_images(plan, RECONSTRUCTION_IMAGES))
+    most = LEARNING_IMAGES if remedies.is_learned else RECONSTRUCTION_IMAGES
+    x = calibration_images(dataset, walked_images(plan, most))
+    x = x[np.random.default_rng(remedies.learning.seed).permutation(len(x))]
+    kept = None
+    if folder is not None and remedies.is_learned:
+        settings = {"rounding": remedies.rounding, **asdict(remedies.learning)}
+        kept = KeptOnDisk(folder, key_of(model, x, settings))
+        if kept.is_of_others:
+            progress.say("what was kept is of other bits, images or versions: learned anew")
     total = sum(1 for spec in plan.weights.values() if not spec.is_float)
     what = "rounding kernels and correcting" if remedies.rounding != "nearest" else "correcting"
-    progress.say(f"{what} biases, layer by layer, on {len(x):,} training images")
+    how = "block by block" if remedies.rounding == "blocks" else "layer by layer"
+    progress.say(f"{what} biases, {how}, on {len(x):,} training images")
     with progress.bar("layers", total) as show:
         found = reconstruct(
             plan,
@@ -124,7 +191,11 @@ def repaired(
             model,
             [np.asarray(dataset.reals(x), np.float32)],
             rounding=remedies.rounding,
+            learning=remedies.learning,
+            kept=kept,
             on_layer=show,
         )
+    if found.restored:
+        progress.say(f"{found.restored} of {total} kernels had been rounded before the run stopped")
     if found.nearest:
         progress.say(f"rounded to the nearest codes all the same: {', '.join(found.nearest)}")

@@ -17,20 +17,18 @@ from keras_quant.errors import DataError, ModelError, RunError, UsageError
 from keras_quant.jobs.begin import now
 from keras_quant.jobs.calibration import calibration_images
 from keras_quant.jobs.float_run import load_float_run
+from keras_quant.jobs.traces import estimate_traces
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.operations import Operation
-from keras_quant.model.tasks import CLASSIFICATION, task_of
 from keras_quant.model.topology import layers_by_name
-from keras_quant.prepare import Plan, split_float
+from keras_quant.prepare import Plan
 from keras_quant.prepare.adjust.walk import Site, run, walk, walked_images
 from keras_quant.runs import locked
 from keras_quant.runs.progress import Progress
 from keras_quant.search import record as records
-from keras_quant.search.hessian import loss_of, traces
 from keras_quant.search.judge import Judge
 from keras_quant.search.kernels import (
     kernel_layers,
-    kernel_variable,
     plan_all,
     rebuilt,
     replaced,
@@ -38,8 +36,7 @@ from keras_quant.search.kernels import (
     shifted,
 )
 from keras_quant.search.record import Entry, Outcome, Sensitivity, Settings
-from keras_quant.tf import keras, tf
-from keras_quant.training.objectives import OBJECTIVES
+from keras_quant.tf import keras
 from keras_quant.version import __version__
 
 DEFAULT_BITS = (2, 3, 4, 8)
@@ -47,8 +44,6 @@ DEFAULT_IMAGES = 1000
 DEFAULT_PROBES = 32
 # Of training images; what a layer puts out is compared on them.
 OUTPUT_IMAGES = 64
-# Of training images, in batches of that many; the loss whose Hessian is meant is theirs.
-HESSIAN_IMAGES, HESSIAN_BATCH = 256, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +182,15 @@ class _Measuring:
             with self.progress.bar("measuring", total) as show:
                 self._measure_all(show)
         if self.record.traces is None and asked.probes:
-            self._trace()
+            found = estimate_traces(
+                self.planned,
+                self.source,
+                self.dataset,
+                tuple(self.operations),
+                probes=asked.probes,
+                progress=self.progress,
+            )
+            self._keep(traces=found)
         return self.record
 
     def _begin(self, asked: Settings) -> Sensitivity:
@@ -271,35 +274,6 @@ class _Measuring:
             squared_error=kernel.squared_error,
         )
 
-    def _trace(self) -> None:
-        planned, probes = self.planned, self.record.settings.probes
-        train = self.dataset.train
-        count = min(HESSIAN_IMAGES, len(train))
-        places = np.arange(count) * len(train) // count
-        reals = np.asarray(self.dataset.reals(np.asarray(train.x[places])), np.float32)
-        model = split_float(planned, self.source, _logits(planned))
-        labels = train.y[places]
-        losses = _losses(model, self.dataset)
-        layers = layers_by_name(model)
-        kernels = {name: kernel_variable(layers[name]) for name in self.operations}
-        if not self.dataset.has_labels:
-            answers = tf.nest.flatten(model(reals, training=False))[0]
-            labels = np.asarray(answers).reshape(len(reals), -1).argmax(axis=1)
-        batches = [
-            (reals[start : start + HESSIAN_BATCH], labels[start : start + HESSIAN_BATCH])
-            for start in range(0, len(reals), HESSIAN_BATCH)
-        ]
-        self.progress.say(f"estimating traces of the Hessian with {probes} random vectors")
-        with self.progress.bar("Hessian", probes) as show:
-            found = traces(
-                kernels,
-                loss_of(model, losses),
-                batches,
-                probes=probes,
-                on_probe=lambda done: show(done, ""),
-            )
-        self._keep(traces=found)
-
     def _keep(self, **changes: Any) -> None:
         seconds = self._before + time.monotonic() - self.started
         self.kept = dataclasses.replace(self.record, seconds=seconds, **changes)
@@ -364,25 +338,3 @@ def _off(site: Site) -> tuple[np.ndarray, float]:
     power = float(np.square(wanted).mean())
     left = float(np.square(off - mean).mean())
     return mean, left / power if power else 0.0
-
-
-def _logits(planned: Plan) -> list[str]:
-    """The model's outputs, before a softmax, by the names of the operations."""
-    by_name = planned.operations.by_name
-    ends = [by_name[name] for name in planned.operations.outputs]
-    return [end.inputs[0] if end.kind == "softmax" else end.name for end in ends]
-
-
-def _losses(model: keras.Model, dataset: Dataset) -> list[Callable[[Any, Any, Any], Any]]:
-    """The loss of each output, by what it is for; that of classes where nothing says it."""
-    found: list[Callable[[Any, Any, Any], Any]] = []
-    for output in model.outputs:
-        task = task_of(tuple(output.shape[1:]), dataset.input_shape, dataset.num_classes)
-        objective = OBJECTIVES[task or CLASSIFICATION]
-        of_classes = (task or CLASSIFICATION) == CLASSIFICATION
-        found.append(
-            lambda x, labels, output, objective=objective, of_classes=of_classes: objective.loss(
-                labels if of_classes else x, output
-            )
-        )
-    return found

@@ -74,7 +74,9 @@ def build_float(
         load_weights(model, weights)
     tasks = tasks_of_model(model, dataset)
     if exits and tasks != (CLASSIFICATION,):
-        raise UsageError(f"--exits is for models with one output, of classes; {name} has {tasks}")
+        raise UsageError(
+            f"--exits is for models with one output, of classes; {name} has {', '.join(tasks)}"
+        )
     with_exits = add_exits(model, exits) if exits else model
     if parent is not None:
         has_exits = bool(records.load(parent).model.exits)

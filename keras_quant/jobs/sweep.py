@@ -20,7 +20,8 @@ from pathlib import Path
 from keras_quant.bench import records as bench_records
 from keras_quant.errors import RunError
 from keras_quant.files import make_folder, read_object, write_json
-from keras_quant.jobs.bench import BenchSettings, bench
+from keras_quant.jobs.bench import bench
+from keras_quant.jobs.candidates import BenchSettings
 from keras_quant.jobs.sweep_plan import Point, SweepSettings, points_of
 from keras_quant.json_codec import from_plain
 from keras_quant.runs import RunFolder, locked, records

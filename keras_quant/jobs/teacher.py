@@ -18,11 +18,13 @@ from keras_quant.preprocessing import describe
 from keras_quant.tf import keras, tf
 
 Teacher = Callable[..., Any]
-"""Gives (batch, classes) logits of images; is called as a Keras model is."""
+"""Gives (batch, classes) logits of images, maybe several; is called as a Keras model is."""
 
 
 def load_teacher(path: Path, dataset: Dataset) -> Teacher:
     """Loads a teacher: a run's folder, or a Keras file of version 2 or 3.
+
+    Of one with early exits the last answers are learned.
 
     Probabilities stand for their logarithms, which are logits with the same softmax.
 
@@ -39,13 +41,14 @@ def load_teacher(path: Path, dataset: Dataset) -> Teacher:
     file = path if is_keras_model(path) else runs.model_of(path)
     model = load_model(file)
     check_takes(file, model, dataset)
-    if len(model.outputs) != 1 or model.output_shape != (None, dataset.num_classes):
+    shapes = [tuple(output.shape[1:]) for output in model.outputs]
+    if set(shapes) != {(dataset.num_classes,)}:
         raise UsageError(
-            f"--distill {path}: the teacher puts out {model.output_shape}; one output of "
-            f"{dataset.num_classes} classes is needed, as dataset {dataset.name} has"
+            f"--distill {path}: the teacher puts out {model.output_shape}; {dataset.num_classes} "
+            f"classes are needed, as dataset {dataset.name} has"
         )
     _check_pixels(path, dataset)
-    return _of_probabilities(model) if are_probabilities(model)[0] else model
+    return _of_probabilities(model) if are_probabilities(model)[-1] else model
 
 
 def _check_pixels(path: Path, dataset: Dataset) -> None:
@@ -60,6 +63,6 @@ def _check_pixels(path: Path, dataset: Dataset) -> None:
 
 def _of_probabilities(model: keras.Model) -> Teacher:
     def logits(x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return as_logits(model(x, training=training))
+        return as_logits(tf.nest.flatten(model(x, training=training))[-1])
 
     return logits

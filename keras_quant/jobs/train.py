@@ -19,8 +19,9 @@ from keras_quant import runs
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
-from keras_quant.errors import RunError, TrainingError, UsageError, warn
+from keras_quant.errors import RunError, TrainingError, UsageError
 from keras_quant.files import write_text
+from keras_quant.jobs.begin import begun
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.paths import record_around
@@ -144,9 +145,9 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
         UsageError: they are for others.
     """
     tasks = tasks_of_model(model, dataset)
-    if settings.distill and tasks != (CLASSIFICATION,):
+    if settings.distill and set(tasks) != {CLASSIFICATION}:
         raise UsageError(
-            f"--distill is for models with one output, of classes; {settings.model} has "
+            f"--distill is for models whose outputs are all of classes; {settings.model} has "
             f"{', '.join(tasks)}"
         )
     if len(settings.loss_weights) not in (0, len(tasks)):
@@ -196,29 +197,11 @@ def _open(
     opened = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
     with opened as folder:
         if resume:
-            record = _begun(path, record)
+            record = begun(path, record, again="trains")
         else:
             records.save(record, folder.path)  # first: without it a folder is no run
         write_text(folder.scheme, scheme_to_yaml(settings.scheme))
         yield folder, record
-
-
-def _begun(path: Path, record: RunRecord) -> RunRecord:
-    begun = records.load(path)
-    if begun.status == "exported":
-        raise RunError(f"{path}: that run is finished; --overwrite trains it anew")
-    differing = records.differing_settings(begun, record)
-    if differing:
-        raise RunError(
-            f"{path}: --resume needs the settings that the run was begun with; these differ: "
-            f"{', '.join(differing)} (see {path / records.FILE_NAME})"
-        )
-    if rounding := records.differing_rounding(begun, record):
-        warn(
-            f"{path}: goes on, but not to the bits that it would have ended in: it was begun with "
-            f"{'; '.join(rounding)}"
-        )
-    return begun
 
 
 def _collected(

@@ -174,8 +174,8 @@ def _sizeless(model: keras.Model) -> Iterator[str]:
         if None in tensor.shape[1:]:
             yield (
                 f"model {model.name} takes inputs of any size, {tuple(tensor.shape[1:])}, where "
-                "one is needed: give --dataset or --input-shape, or "
-                "keras_quant.model.inputs.with_input_shape(model, shape)"
+                "one is needed: give --input-shape, or --dataset where the command takes it; in "
+                "Python, keras_quant.model.inputs.with_input_shape(model, shape)"
             )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH
 from keras_quant.runs.exits import ExitsRecord
@@ -53,6 +54,7 @@ def _draw_curve(axes: Axes, record: ExitsRecord) -> None:
         label="chosen",
     )
     unit = "MACs" if record.cost == "MACs" else "ms, measured"
+    axes.xaxis.set_major_formatter(EngFormatter(places=0 if record.cost == "MACs" else None))
     axes.set_xlabel(f"mean cost of an image [{unit}]")
     axes.set_ylabel("test accuracy [%]")
     axes.grid(True, alpha=0.3)

@@ -27,10 +27,16 @@ from keras_quant.search import record as sensitivity_records
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _DPI = 200
+_ESTIMATE = "accuracy-estimate"
 
 
 def draw(
-    kind: str, runs: Sequence[Run], *, title: str | None = None, layers: Sequence[str] = ()
+    kind: str,
+    runs: Sequence[Run],
+    *,
+    title: str | None = None,
+    layers: Sequence[str] = (),
+    board: str | None = None,
 ) -> Figure:
     """Draws runs.
 
@@ -39,6 +45,7 @@ def draw(
         runs: at least one.
         title: None means what the runs have in common.
         layers: patterns of the layers that histograms are drawn of; () means all.
+        board: whose estimates accuracy-estimate draws; None means that of most runs.
     Raises:
         UsageError: there is no such picture, or it cannot be drawn of these runs.
         RunError: a file of a run is broken.
@@ -47,7 +54,10 @@ def draw(
         raise UsageError(f"no picture {kind!r}{close_names(kind, KINDS)}; {', '.join(KINDS)}")
     if layers and kind != "histograms":
         raise UsageError(f"--layer is for histograms; {kind} is drawn whole")
-    chosen = {"layers": layers} if layers else {}
+    if board is not None and kind != _ESTIMATE:
+        raise UsageError(f"--board is for {_ESTIMATE}; {kind} takes what there is")
+    options = {"layers": layers, "board": board}
+    chosen = {name: value for name, value in options.items() if value}
     return KINDS[kind](runs, title=_title(runs) if title is None else title, **chosen)
 
 
@@ -80,9 +90,9 @@ def _against_latency(runs: Sequence[Run], *, title: str) -> Figure:
     return score_against_cost(runs, cost=measured_latency(runs), title=title)
 
 
-def _against_estimate(runs: Sequence[Run], *, title: str) -> Figure:
+def _against_estimate(runs: Sequence[Run], *, title: str, board: str | None = None) -> Figure:
     check_alike(runs)
-    return score_against_cost(runs, cost=estimated_latency(runs), title=title)
+    return score_against_cost(runs, cost=estimated_latency(runs, board), title=title)
 
 
 def _training(runs: Sequence[Run], *, title: str) -> Figure:
@@ -122,7 +132,7 @@ KINDS: Mapping[str, Callable[..., Figure]] = {
     "accuracy-bitops": partial(_against_cost, of="bitops"),
     "accuracy-energy": partial(_against_cost, of="energy"),
     "accuracy-latency": _against_latency,
-    "accuracy-estimate": _against_estimate,
+    _ESTIMATE: _against_estimate,
     "latency-bars": latency_bars,
     "training": _training,
     "bits-of-layers": _layers,

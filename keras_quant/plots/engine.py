@@ -18,8 +18,8 @@ from keras_quant.bench.engine import (
     REFORMAT,
     Engine,
     EngineLayer,
-    short_name,
 )
+from keras_quant.bench.engine_costs import short_name
 from keras_quant.plots.style import COLOURS, new_axes
 
 _LOOKS = {
@@ -34,6 +34,7 @@ _LOOKS = {
 """By kind, colour and hatching, which also greyscale tells apart."""
 
 _ROW, _FRAME, _WIDTH = 0.2, 1.2, 9.0  # inches
+_HIGHEST = 300.0  # a PNG may have 65,536 rows, 200 an inch
 _LONGEST_LABEL = 44
 _SKIP = 1  # a value that the next layer reads needs no arrow
 
@@ -44,7 +45,8 @@ def engine_picture(engine: Engine, *, title: str) -> Figure:
     Args:
         engine: with times, or without: bars are then of one length.
     """
-    figure, axes = new_axes(title, height=_FRAME + _ROW * len(engine.layers))
+    height = min(_HIGHEST, _FRAME + _ROW * len(engine.layers))
+    figure, axes = new_axes(title, height=height)
     figure.set_figwidth(_WIDTH)
     is_timed = any(layer.time_ms is not None for layer in engine.layers)
     rows = range(len(engine.layers))

@@ -15,24 +15,26 @@ MARK = "ESTIMATE"
 """What every label of an estimate says."""
 
 
-def estimated_latency(runs: Sequence[Run]) -> Cost:
+def estimated_latency(runs: Sequence[Run], board: str | None = None) -> Cost:
     """The estimated latency of each run for one image: of float runs in fp16, of others in int8.
 
-    Of the board for which most runs have one, in the power mode of the first; what has no int8
-    there counts in fp16.
+    In the power mode of the first run that has one; what has no int8 there counts in fp16.
 
+    Args:
+        board: None means that for which most runs have an estimate.
     Raises:
-        UsageError: none of the runs has an estimate.
+        UsageError: none of the runs has an estimate, or none for that board.
         RunError: a record is broken.
     """
     found = {run.path: records.find(run.path) for run in runs if run.score is not None}
     boards = Counter(board for of_run in found.values() for board in of_run)
-    if not boards:
+    if not boards or board not in (None, *boards):
+        wanted, having = board or "NAME", f" (but for {', '.join(boards)})" if boards else ""
         raise UsageError(
-            f"none of the {len(runs)} runs has an estimate: kq bench RUN... --board NAME "
-            "--estimate; kq boards lists the names"
+            f"none of the {len(runs)} runs has an estimate for that{having}: kq bench RUN... "
+            f"--board {wanted} --estimate; kq boards lists the boards"
         )
-    board = boards.most_common(1)[0][0]
+    board = board or boards.most_common(1)[0][0]
     first = next(of_run[board] for of_run in found.values() if board in of_run)
     values = {
         run.path: chosen.estimate_ms

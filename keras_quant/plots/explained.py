@@ -12,6 +12,7 @@ from matplotlib.colors import PowerNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from keras_quant.errors import UsageError, close_names
 from keras_quant.explain.overlap import Overlap, largest
@@ -22,7 +23,9 @@ from keras_quant.plots.style import COLOURS, WIDTH
 _COLUMNS = 3
 _PANEL_INCHES = 1.35
 _MOST_MARKED = 16  # levels that are marked one by one
+_MOST_BARS = 32  # levels that have a bar each; of more, those of a bin have one
 _MOST_NAMED = 20  # classes whose counts are written
+_TOWER = 4  # times as high as any other value
 _FINE = 8  # parts of a place's side that lines are drawn along
 _CELLS = "cividis"  # grows lighter evenly, in grey and for colour-blind readers alike
 _DIFFERENCES = "PuOr"  # told apart by colour-blind readers; the sign is written too
@@ -68,25 +71,48 @@ def _matching(found: Explained, layers: Sequence[str]) -> list[tuple[Tensor, His
 
 
 def _panel(axes: Axes, tensor: Tensor, histogram: Histogram) -> None:
-    edges, total = histogram.edges, max(1, int(histogram.before.sum()))
-    levels, after = histogram.levels, 100 * histogram.after / max(1, int(histogram.after.sum()))
+    edges, levels = histogram.edges, histogram.levels
     step = float(levels[1] - levels[0]) if len(levels) > 1 else 1.0
     # A level's bar holds what lies within half a step: so are bins, for both to be compared.
-    share = 100 * histogram.before / total * step / float(edges[1] - edges[0])
-    axes.bar(levels, after, width=0.7 * step, color=COLOURS[4], label="after: share of each level")
-    axes.stairs(share, edges, color=COLOURS[0], linewidth=1.0, label="before: share within a step")
+    before = _shares(histogram.before) * step / float(edges[1] - edges[0])
+    after = _shares(histogram.after)
+    colour, label = COLOURS[4], "after: share of each level"
+    if len(levels) <= _MOST_BARS:
+        axes.bar(levels, after, width=0.7 * step, color=colour, label=label)
+    else:
+        after = np.histogram(levels, edges, weights=after)[0] * step / float(edges[1] - edges[0])
+        axes.stairs(after, edges, fill=True, color=colour, label=label)
+    axes.stairs(before, edges, color=COLOURS[0], linewidth=1.0, label="before: share within a step")
     if len(levels) <= _MOST_MARKED:
-        axes.plot(
-            *(levels, np.zeros(len(levels))), "k|", markersize=4, markeredgewidth=0.8, clip_on=False
-        )
-    top = 1.15 * max(float(after.max(initial=0)), float(np.sort(share)[-3:].min(initial=0)), 1e-9)
-    axes.set_ylim(0, top)
+        zeros = np.zeros(len(levels))
+        axes.plot(levels, zeros, "k|", markersize=4, markeredgewidth=0.8, clip_on=False)
+    axes.set_ylim(0, _top(axes, histogram, before, after))
     axes.set_xlim(edges[0], edges[-1])
     axes.set_title(f"{_short(tensor.name)}, {tensor.bits} bits", fontsize=7)
     axes.set_xlabel("code" if tensor.unit == "scales" else "activation", fontsize=6, labelpad=1)
     axes.tick_params(labelsize=6)
     axes.locator_params(axis="x", nbins=5)
     axes.locator_params(axis="y", nbins=3)
+
+
+def _top(
+    axes: Axes, histogram: Histogram, before: NDArray[np.float64], after: NDArray[np.float64]
+) -> float:
+    """Where the panel ends. One value far above all others, as a ReLU's 0, is cut, and written."""
+    second, highest = np.sort(np.append(after, [0.0, 0.0]))[-2:]
+    if highest > _TOWER * second > 0:
+        place = int(histogram.after.argmax())
+        share = 100 * histogram.after[place] / histogram.after.sum()
+        text = f"{share:.0f} % at {histogram.levels[place]:g}"
+        axes.text(0.97, 0.9, text, fontsize=6, ha="right", va="top", transform=axes.transAxes)
+        return float(2 * max(second, float(np.sort(before)[-2])))
+    # What lies far beyond the grid is in the outermost bins, and would press all others flat.
+    return float(1.08 * max(highest, min(before.max(initial=0), 1.5 * highest))) or 1.0
+
+
+def _shares(counts: np.ndarray) -> NDArray[np.float64]:
+    """In percent."""
+    return np.asarray(100 * counts / max(1, int(counts.sum())), np.float64)
 
 
 def _short(name: str) -> str:
@@ -106,8 +132,8 @@ def confusion(found: Explained, *, title: str) -> Figure:
     is_pair = len(matrices) == 2
     figure = Figure(figsize=(WIDTH, 6.6 if is_pair else 4.6), layout="constrained")
     figure.suptitle(title, fontsize="medium")
-    grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.5)) if is_pair else None
-    spots = [grid[0, 0], grid[0, 1]] if grid is not None else [111]
+    grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.5))
+    spots = [grid[0, 0], grid[0, 1]] if is_pair else [grid[:, :]]
     kinds = ("float", "quantized")[-len(matrices) :]
     for spot, matrix, kind in zip(spots, matrices, kinds, strict=True):
         axes = figure.add_subplot(spot)
@@ -117,7 +143,7 @@ def confusion(found: Explained, *, title: str) -> Figure:
         figure.colorbar(image, ax=axes, shrink=0.8).set_label("images", fontsize="small")
         if not is_pair:
             _write_counts(axes, matrix, norm)
-    if grid is not None:
+    if is_pair:
         _difference(figure, figure.add_subplot(grid[1, :]), matrices, names)
     return figure
 
@@ -185,7 +211,7 @@ def maps(found: Explained, *, title: str) -> Figure:
     figure.suptitle(title, fontsize="medium")
     panels = figure.subplots(count, 3, squeeze=False)
     layers = zip(("float", "quantized"), found.header.layer_names, strict=True)
-    heads = ["image", *(f"{kind}: {name}" for kind, name in layers)]
+    heads = ["image", *(f"{kind}\n{_short(name)}" for kind, name in layers)]
     for column, head in enumerate(heads):
         panels[0, column].set_title(head, fontsize="small")
     figure.supxlabel(

@@ -256,6 +256,7 @@ class _Staged:
             answer=stage.answer,
             inputs=tuple(self._port(stage.graph, name) for name in stage.graph.inputs),
             outputs=tuple(self._port(stage.graph, name) for name in stage.graph.outputs),
+            probabilities=_is_softmax(stage),
             macs=total.macs,
             bit_operations=total.bit_operations,
         )
@@ -271,6 +272,11 @@ class _Staged:
             scale=tensor.qparams.scale,
             zero_point=tensor.qparams.zero_point + self._shift(tensor.qparams),
         )
+
+
+def _is_softmax(stage: Stage) -> bool:
+    producer = stage.graph.producer(stage.answer)
+    return producer is not None and producer.op == "softmax"
 
 
 def _emitted(stage: Stage, form: Format, evidence: Evidence, *, is_first: bool) -> bytes:

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure
-
 from keras_quant.errors import UsageError
 from keras_quant.plots.draw import KINDS, check_alike
 from keras_quant.plots.tradeoff import pareto
 from keras_quant.proof.record import is_recorded, read_records
+from keras_quant.report.looks import looks_of
+from keras_quant.report.picture import Picture
 from keras_quant.report.speeds import estimates_table, speeds_table
 from keras_quant.report.table import Table, number, text
 from keras_quant.runs import RunFolder
@@ -30,15 +30,6 @@ _PICTURES = {
     "training": "Training",
 }
 _MOST_CURVES = 6  # runs that one picture of training tells apart
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A picture, and what it is called."""
-
-    name: str
-    title: str
-    figure: Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +72,18 @@ def gather(runs: Sequence[Run], *, title: str, problems: Sequence[str] = ()) -> 
         UsageError: they are of several.
     """
     check_alike(runs)
+    looks, damaged = looks_of(runs)
     return Report(
         title=title,
         summary=tuple(_summary(runs)),
-        pictures=tuple(_pictures(runs)),
+        pictures=(*_pictures(runs), *looks),
         runs=_runs_table(runs),
         proofs=_proofs_table(runs),
         machines=_machines_table(runs),
         speeds=speeds_table(runs),
         estimates=estimates_table(runs),
         commands=tuple((run.name, shlex.join(run.record.command)) for run in runs),
-        problems=tuple(problems),
+        problems=(*problems, *damaged),
     )
 
 

@@ -129,7 +129,7 @@ def model_of(path: Path) -> Path:
     """
     record, model = records.load(path), RunFolder(path).model
     if not model.exists():
-        remedy = "train --resume" if record.training else "quantize --overwrite"
+        remedy = "train --resume" if record.training else "quantize --resume"
         raise RunError(f"{path}: has no model yet; finish it with kq {remedy}")
     return model
 

@@ -16,7 +16,9 @@ class Progress:
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False)
+        self._console = Console(
+            stderr=True, quiet=quiet, highlight=False, emoji=False, force_jupyter=False
+        )
 
     def say(self, text: str) -> None:
         """Writes one line."""
@@ -31,7 +33,7 @@ class Progress:
         )
 
     @contextlib.contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    def bar(self, title: str, total: int) -> Iterator[Callable[[float, str], None]]:
         """Lends a function of how much is done and of a text to show behind the bar."""
         if not self._console.is_terminal:
             yield lambda done, text: None
@@ -48,7 +50,7 @@ class Progress:
         with progress.Progress(*columns, console=self._console, transient=True) as bars:
             task = bars.add_task(title, total=total, text="")
 
-            def show(done: int, text: str) -> None:
+            def show(done: float, text: str) -> None:
                 bars.update(task, completed=done, text=text)
 
             yield show

@@ -145,6 +145,36 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lift:
+    """A layer that was left at 8 bits, since the model lost too much.
+
+    Attributes:
+        layer: its name.
+        before: points that the model was short of the float one, on images held out.
+        after: likewise, with this layer at 8 bits.
+    """
+
+    layer: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningRecord:
+    """How rounding was learned.
+
+    Attributes:
+        steps: for each layer or block.
+        drop: share of the values that were taken before they were rounded.
+        seed: of what was drawn.
+    """
+
+    steps: int
+    drop: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationRecord:
     """How a run's model was quantized without training.
 
@@ -157,6 +187,14 @@ class QuantizationRecord:
         equalize: how channels were scaled before.
         rounding: how kernels were rounded.
         bias: how biases were corrected.
+        learning: how rounding was learned; None where it was not.
+        data: "train", or "none" where ranges came from batch norms, without images.
+        absorb: whether high biases were absorbed before.
+        reestimate_norms: whether statistics of batch norms were measured again at the end.
+        max_drop: points that might be lost; None where nobody asked.
+        held_out: validation images on which that was measured, taken from the training images.
+        lifts: the layers that were left at 8 bits for it, in order.
+        lost: points that were lost in the end, on the same images.
     """
 
     source: str
@@ -168,6 +206,14 @@ class QuantizationRecord:
     equalize: str = "none"
     rounding: str = "nearest"
     bias: str = "analytical"
+    learning: LearningRecord | None = None
+    data: str = "train"
+    absorb: bool = False
+    reestimate_norms: bool = False
+    max_drop: float | None = None
+    held_out: int = 0
+    lifts: tuple[Lift, ...] = ()
+    lost: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

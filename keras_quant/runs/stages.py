@@ -43,6 +43,7 @@ class StageFile:
         answer: the output that holds one number a class.
         inputs: of the images, or outputs of earlier stages, by name.
         outputs: the answer, and what later stages take.
+        probabilities: whether a softmax gives these numbers.
         macs: multiply-accumulates of one image.
         bit_operations: see `graph.costs.cost`.
     """
@@ -54,6 +55,7 @@ class StageFile:
     outputs: tuple[Port, ...]
     macs: int
     bit_operations: int
+    probabilities: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,14 @@ class Costs:
         chosen = {node: bits[layer] for node, layer in nodes_of(self.graph, self.layers).items()}
         return of_quantity(cost(with_widths(self.graph, chosen)), quantity)
 
+    def fastest(self) -> dict[str, int]:
+        """The width of each layer that took the least time."""
+        assert self.times is not None
+        return {
+            layer: min((self.times[layer, width], width) for width in self.widths)[1]
+            for layer in self.layers
+        }
+
     @property
     def _given(self) -> tuple[Graph, list[str], tuple[int, ...]]:
         return self.graph, list(nodes_of(self.graph, self.layers)), self.widths

@@ -59,7 +59,7 @@ def traces(
     for probe in range(probes):
         x, targets = batches[probe % len(batches)]
         signs = [
-            tf.constant(rng.choice(np.float32([-1, 1]), size=variable.shape))
+            tf.constant(2.0 * rng.integers(0, 2, variable.shape) - 1.0, tf.float32)
             for variable in variables
         ]
         samples.append(products(tf.constant(x), tf.constant(targets), signs).numpy())

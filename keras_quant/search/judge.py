@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -59,10 +59,10 @@ class Judge:
                 distance.add(found, expected)
         means = scores.means() if self._tasks else {}
         losses = [values["loss"] for values in means.values()]
-        found = (values[self.metric] for values in means.values() if self.metric in values)
+        judged = (values[self.metric] for values in means.values() if self.metric in values)
         return Outcome(
             loss=sum(losses) if losses else None,
-            score=next(found, None),
+            score=next(judged, None),
             distance=max(distance.relative for distance in distances),
         )
 
@@ -73,11 +73,6 @@ class Batches:
     def __init__(self, dataset: Dataset, part: Split) -> None:
         self._data, self._part = dataset, part
 
-    def __len__(self) -> int:
-        return -(-len(self._part) // IMAGES_AT_ONCE)
-
-    def __getitem__(self, place: int) -> np.ndarray:
-        if place >= len(self):
-            raise IndexError(place)
-        rows = slice(place * IMAGES_AT_ONCE, (place + 1) * IMAGES_AT_ONCE)
-        return self._data.reals(self._part.x[rows])
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self._part), IMAGES_AT_ONCE):
+            yield self._data.reals(self._part.x[start : start + IMAGES_AT_ONCE])

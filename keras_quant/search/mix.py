@@ -53,12 +53,7 @@ def _unreachable(costs: Costs, most: Mapping[str, float]) -> list[str]:
     texts = []
     for name, limit in most.items():
         if name == "latency_ms":
-            assert costs.times is not None
-            fastest = {
-                layer: min(costs.widths, key=lambda width, of=layer: costs.times[of, width])
-                for layer in costs.layers
-            }
-            least = costs.total(name, fastest)
+            least = costs.total(name, costs.fastest())
         else:
             least = costs.total(name, narrow)
         if least > limit:

@@ -21,6 +21,10 @@ class OnnxModel:
             (item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0
         )
         self._producers = {output: node for node in graph.node for output in node.output}
+        self._consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for value in dict.fromkeys(node.input):
+                self._consumers.setdefault(value, []).append(node)
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -32,7 +36,7 @@ class OnnxModel:
 
     def consumers(self, value: str) -> tuple[onnx.NodeProto, ...]:
         """The nodes that read a value."""
-        return tuple(node for node in self.nodes if value in node.input)
+        return tuple(self._consumers.get(value, ()))
 
     def constant(self, value: str) -> np.ndarray | None:
         """A constant's array; None for what is computed."""

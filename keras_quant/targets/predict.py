@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from keras_quant.targets.onnx_model import OnnxModel
-from keras_quant.targets.placement import WEIGHTED
+from keras_quant.targets.placement import WEIGHTED, separated_additions
 
 _LANES = 4
 """Codes that an int8 instruction multiplies at a time (dp4a, and the parts of imma)."""
@@ -91,6 +91,12 @@ def _requantized(model: OnnxModel) -> Found:
             continue
         what = f"gives the codes of {_name(source)!r} another scale, with nothing computed between"
         yield "requantized", node, what
+
+
+def _additions(model: OnnxModel) -> Found:
+    """Branches that are rounded before they are added."""
+    for node, what in separated_additions(model):
+        yield "separated-addition", node, what
 
 
 def _channels(model: OnnxModel) -> Found:
@@ -186,6 +192,7 @@ _RULES: tuple[Callable[[OnnxModel], Found], ...] = (
     _float_islands,
     _float_copies,
     _requantized,
+    _additions,
     _channels,
     _small_products,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_quant.targets.rules import REJECTED
+from keras_quant.targets.rules import COSTS, REJECTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,11 @@ class RulesReport:
     """What of RULES a file breaks."""
 
     findings: tuple[Finding, ...]
+
+
+def broken(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Those that say that something is wrong with the file; the others predict what costs time."""
+    return tuple(finding for finding in findings if finding.effect != COSTS)
 
 
 def is_rejected(findings: tuple[Finding, ...]) -> bool:

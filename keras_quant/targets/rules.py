@@ -143,9 +143,17 @@ RULES: dict[str, Rule] = {
         source=_SEEN,
         remedy="Give both the same scale; then the pair goes away.",
     ),
+    "separated-addition": Rule(
+        effect=COSTS,
+        source=f"{_EXPLICIT} (Q/DQ Layer-Placement Recommendations: by default, do not quantize "
+        f"the outputs of weighted operations); {_SEEN}: the values are rounded twice",
+        remedy="Drop the pair, where the model may answer otherwise: its branch is then added "
+        "before it is rounded. Files of keras_quant have it, as the model was trained with it.",
+    ),
     "padded-channels": Rule(
         effect=COSTS,
-        source=f"{_SEEN}: what it reads is copied to a tensor of more channels",
+        source=f"{_SEEN}: what it reads is copied to a tensor of more channels. TensorRT 8 has "
+        "depthwise kernels that copy nothing (CudaDepthwiseConvolution in its engines)",
         remedy="Take multiples of 4 channels, better of 32. Of an image's, or those of a "
         "depthwise convolution, nothing can be changed in the file.",
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from keras_quant.errors import UsageError, close_names
-from keras_quant.targets.jetson import BOARDS
 
 _PARSER_8 = "https://github.com/onnx/onnx-tensorrt/blob/{}/docs/operators.md"
 _OPSETS = "https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/onnx-opset-guide.html"
@@ -178,6 +177,8 @@ def plan(options: TensorRTOptions) -> Plan:
     Raises:
         UsageError: they are unknown or do not go together; all problems at once.
     """
+    from keras_quant.targets.jetson import BOARDS  # reads a file of tables
+
     problems = [
         f"{option} {name!r} is not known{close_names(name, known)}; known are {', '.join(known)}"
         for option, name, known in (
@@ -209,6 +210,8 @@ def plan(options: TensorRTOptions) -> Plan:
 
 
 def _precision(version: str, options: TensorRTOptions) -> Plan:
+    from keras_quant.targets.jetson import BOARDS
+
     if options.dla:
         reason = "a DLA takes no Q/DQ layers; it rounds and saturates by calibration.cache"
         if VERSIONS[version].calibration_header is None:
@@ -217,8 +220,8 @@ def _precision(version: str, options: TensorRTOptions) -> Plan:
                 "so that it computes in fp16"
             )
         return Plan(version=version, board=options.board, precision="dla", reason=reason)
-    if options.board is not None and not BOARDS[options.board].int8:
-        board = BOARDS[options.board]
+    board = None if options.board is None else BOARDS[options.board]
+    if board is not None and not board.int8:
         reason = (
             f"the GPU of {options.board} ({board.gpu}, compute capability "
             f"{board.compute_capability}) has no int8 kernels in TensorRT"

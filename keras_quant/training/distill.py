@@ -22,13 +22,14 @@ def with_answers(batches: tf.data.Dataset, teacher: Callable[..., tf.Tensor]) ->
     Args:
         batches: (images, labels) with labels of shape (batch,).
         teacher: gives (batch, classes) logits, called as a Keras model, which may be one; its
-            weights do not change.
+            weights do not change. Of several answers the last counts: the exits before it learn
+            from it, as in self-distillation (Zhang et al. 2019, "Be Your Own Teacher").
     Returns: (images, targets) batches; targets are float32 (batch, 1 + classes), the label
         first.
     """
 
     def answer(x: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = tf.cast(teacher(x, training=False), tf.float32)
+        logits = tf.cast(tf.nest.flatten(teacher(x, training=False))[-1], tf.float32)
         return x, tf.concat([tf.cast(labels, tf.float32)[:, None], logits], axis=1)
 
     return batches.map(answer).prefetch(tf.data.AUTOTUNE)

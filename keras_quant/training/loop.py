@@ -202,7 +202,7 @@ class _Outputs:
         tasks: see `model.tasks`.
         objectives: how each is trained and judged.
         weights: of their losses.
-        distill: share of a teacher's answers in the loss of an only output.
+        distill: share of a teacher's answers in the loss of each output, all of classes.
     """
 
     tasks: tuple[str, ...]
@@ -228,8 +228,13 @@ class _Outputs:
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         if self.distill:
-            loss = distill.distilled_loss(self.distill, probabilities=are_probabilities(model)[0])
-            model.compile(optimizer, loss=loss, metrics=[_named(distill.accuracy)])
+            softmax = are_probabilities(model)
+            model.compile(
+                optimizer,
+                loss=[distill.distilled_loss(self.distill, probabilities=one) for one in softmax],
+                loss_weights=list(self.weights),
+                metrics=[[_named(distill.accuracy)] for _ in softmax],
+            )
             return
         model.compile(
             optimizer,
@@ -271,6 +276,8 @@ def _epoch(
     examples = batches(epoch)
     if teacher is not None:
         examples = distill.with_answers(examples, teacher)
+        if len(outputs.tasks) > 1:
+            examples = examples.map(lambda x, targets: (x, (targets,) * len(outputs.tasks)))
     elif outputs.tasks != (CLASSIFICATION,):
         examples = examples.map(lambda x, y: (x, tuple(outputs.targets(x, y))))
     with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():

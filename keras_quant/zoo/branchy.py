@@ -18,18 +18,20 @@ from keras_quant.zoo.resnet import cifar_resnet
 RESNET_WIDTHS = (16, 32, 64)
 
 
-def b_lenet(input_shape: Shape, num_classes: int) -> keras.Model:
-    """LeNet-5 of three convolutions, with an exit behind the first (networks/lenet_mnist.py)."""
+def b_lenet(input_shape: Shape, num_classes: int, *, exits: int = 1) -> keras.Model:
+    """LeNet-5 of three convolutions, with an exit behind the first (networks/lenet_mnist.py).
+
+    Args:
+        exits: 0 for the same net without it.
+    """
     inputs = keras.Input(input_shape, name="image")
     x = _conv_pool(inputs, 5, 5, prefix="", number=1)
-    early = _conv_pool(x, 10, 3, prefix="exit1_", number="")
+    outputs = [_lenet_exit(x, num_classes)] if exits else []
     for number, filters in ((2, 10), (3, 20)):
         x = _conv_pool(x, filters, 5, prefix="", number=number)
     x = keras.layers.Flatten(name="flatten")(x)
     x = _dense_relu(x, 84, number=4)
-    early = keras.layers.Flatten(name="exit1_flatten")(early)
-    outputs = [logits(early, num_classes, name="exit1_logits"), logits(x, num_classes)]
-    return keras.Model(inputs, outputs, name="b_lenet")
+    return keras.Model(inputs, [*outputs, logits(x, num_classes)], name="b_lenet")
 
 
 def b_alexnet(input_shape: Shape, num_classes: int, *, dropout: float = 0.5) -> keras.Model:
@@ -70,6 +72,12 @@ def b_resnet(input_shape: Shape, num_classes: int, *, blocks: int = 18) -> keras
     )
     places = dict.fromkeys(f"stage1_block{block}_relu2" for block in (1, blocks))
     return add_exits(model, tuple(places))
+
+
+def _lenet_exit(x: Any, num_classes: int) -> Any:
+    x = _conv_pool(x, 10, 3, prefix="exit1_", number="")
+    x = keras.layers.Flatten(name="exit1_flatten")(x)
+    return logits(x, num_classes, name="exit1_logits")
 
 
 def _conv_pool(x: Any, filters: int, size: int, *, prefix: str, number: int | str) -> Any:

@@ -128,6 +128,7 @@ MODELS: dict[str, ModelInfo] = {
     "b_lenet": ModelInfo(
         builder=f"{_BRANCHY}:b_lenet",
         description="BranchyNet's LeNet: an exit behind the first of three convolutions",
+        options={"exits": Option(default=1, low=0, high=1)},
         min_size=8,
     ),
     "b_alexnet": ModelInfo(

@@ -143,6 +143,14 @@ def test_codes_of_an_answer_are_what_they_stand_for() -> None:
     np.testing.assert_array_equal(coded.run(dict(IMAGE)), [[1.0, 0.0, 0.0]])
 
 
+def test_probabilities_become_logits_of_the_same_softmax() -> None:
+    clock = FakeClock()
+    (stage,) = stages([1], clock)
+    port = Port(name="answer0", dtype="float32", shape=(3,), scale=0.5, zero_point=-1)
+    made = LoadedStage(runner=stage.runner, inputs=("image",), answer=port, probabilities=True)
+    np.testing.assert_allclose(np.exp(made.run(dict(IMAGE))), [[1.0, 0.0, 0.0]], atol=1e-6)
+
+
 def test_each_exit_answers_all_images() -> None:
     found = all_answers(stages([1, 1], FakeClock()), {"image": np.zeros((4, 2), np.float32)})
     assert found.shape == (2, 4, 3)

@@ -6,6 +6,7 @@ import pytest
 
 from keras_quant.bench.board import (
     Stats,
+    generation,
     mean_power_mw,
     parse_power_mode,
     parse_release,
@@ -13,6 +14,7 @@ from keras_quant.bench.board import (
     throttling,
 )
 from keras_quant.errors import ResultsError
+from keras_quant.targets.jetson import BOARDS
 from tests.bench.boards import POWER_MODE, RELEASE, SHARED, TEGRASTATS
 
 HEAD = "RAM 2000/3964MB (lfb 98x4MB) SWAP 29/1982MB (cached 3MB) CPU [6%@102,off] EMC_FREQ 0%"
@@ -114,3 +116,24 @@ def test_recorded_lines_are_read() -> None:
     releases = (SHARED / "jetson" / "nv_tegra_release.txt").read_text().splitlines()
     named = [parse_release(line) for line in releases if line.startswith("# R")]
     assert [one["jetpack"] for one in named] == ["4", "4", "4", "6", "7", "7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("NVIDIA Jetson Orin Nano Developer Kit", "orin"),
+        ("orin-nano", "orin"),
+        ("NVIDIA Jetson Xavier NX Developer Kit", "xavier"),
+        ("Jetson-AGX", "xavier"),
+        ("NVIDIA Jetson Nano Developer Kit", "nano"),
+        ("quill", ""),
+        ("", ""),
+    ],
+)
+def test_generations_are_told_apart(text: str, found: str) -> None:
+    assert generation(text) == found
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_is_of_a_generation(name: str) -> None:
+    assert generation(name)

@@ -21,12 +21,10 @@ from keras_quant.bench.engine import (
     REFORMAT,
     Engine,
     check_detailed,
-    costs,
     parse_engine,
-    short_name,
-    totals,
     with_times,
 )
+from keras_quant.bench.engine_costs import costs, short_name, totals
 from keras_quant.errors import ResultsError
 
 _SENTENCES = {
@@ -155,6 +153,7 @@ def test_nodes_are_those_of_the_metadata_or_else_of_the_name() -> None:
         ("a", "Reformat", "fp32 -> fp32", {"Origin": "QDQ"}, CONVERSION),
         ("QuantizeLinear_2", "Reformat", "fp32 -> fp32", {}, CONVERSION),
         ("__myl_Fc", "fusion", "int8 -> fp16", {"TacticName": "sm80_xmma_gemm_i8"}, PRODUCT),
+        ("_gemm_mha", "kgen", "int8 -> int8", {"TacticName": "_gemm_mha_v2_0x1"}, PRODUCT),
         ("__myl_Add", "fusion", "fp16 -> fp16", {"TacticName": "pointwise"}, OTHER),
         ("k", "kgen", "fp32 -> int8", {"Metadata": "[ONNX Layer: QuantizeLinear_2]"}, CONVERSION),
         ("k", "kgen", "fp32 -> int8", {"Metadata": "[ONNX Layer: Relu_2]"}, POINTWISE),
@@ -168,6 +167,35 @@ def test_kinds_of_layers_are_told_apart(
 ) -> None:
     (found,) = parse_engine(file_of([layer(name, layer_type, types, **more)]), "l").layers
     assert found.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        ("a.weight + Conv_9 + PWN(Clip_13)", ["Conv_9", "Clip_13"]),
+        ("PWN(PWN(/act/Sigmoid), /act/Mul)", ["/act/Sigmoid", "/act/Mul"]),
+        (
+            "PWN((Unnamed Layer* 1) [ElementWise], PWN((Unnamed Layer* 2) [Constant] + Relu_3))",
+            ["Relu_3"],
+        ),
+        (
+            "n.weight + /n/_weight_quantizer/QuantizeLinear + /n/Conv",
+            ["/n/_weight_quantizer/QuantizeLinear", "/n/Conv"],
+        ),
+        ("{ForeignNode[/head/Constant.../Unsqueeze_2]}", ["/head/Constant to /Unsqueeze_2"]),
+        ("[trainStation1]", ["[trainStation1]"]),
+    ],
+)
+def test_names_of_several_nodes_are_taken_apart(name: str, nodes: list[str]) -> None:
+    row = layer(name, "CaskConvolution", "int8 -> int8")
+    (found,) = parse_engine(file_of([row]), "l").layers
+    assert list(found.onnx_nodes) == nodes
+
+
+def test_a_product_computes_in_the_type_of_its_weights() -> None:
+    row = layer("a", "CaskConvolution", "fp32 -> fp32", Weights={"Type": "Int8", "Count": 9})
+    (found,) = parse_engine(file_of([row]), "l").layers
+    assert (found.precision, found.types) == ("int8", "fp32 -> fp32")
 
 
 def timed() -> Engine:
@@ -219,7 +247,10 @@ def test_layers_of_one_name_get_their_times_in_turn() -> None:
     ("times", "told"),
     [
         ([*TIMES, ("more", 1.0)], "p: tells of 1 layers that the engine has not, as 'more'"),
-        (TIMES[1:], "p: lacks 1 layers of the engine, as 'quantize'. Give the layers and the prof"),
+        (
+            TIMES[2:],
+            "p: lacks 1 layers of the engine, as 'conv1.weight .*. Give the layers and the",
+        ),
     ],
 )
 def test_a_profile_of_another_engine_is_refused(times: list[tuple[str, float]], told: str) -> None:
@@ -227,8 +258,10 @@ def test_a_profile_of_another_engine_is_refused(times: list[tuple[str, float]], 
         with_times(parse_engine(some_engine(), "l"), times, "p")
 
 
-def test_a_layer_that_costs_nothing_may_be_missing_in_a_profile() -> None:
+def test_a_layer_that_is_no_product_may_be_missing_in_a_profile() -> None:
     assert with_times(parse_engine(some_engine(), "l"), TIMES[:-1], "p").layers[-1].time_ms is None
+    first = with_times(parse_engine(some_engine(), "l"), TIMES[1:], "p").layers[0]
+    assert (first.name, first.time_ms, first.share) == ("quantize", None, None)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +276,10 @@ def test_a_layer_that_costs_nothing_may_be_missing_in_a_profile() -> None:
         ("3", "it is a int"),
         ('{"Layers": [{"LayerType": "x"}]}', "l.json: layers are needed, with names"),
         ('{"Layers": [{"Name": "x", "Inputs": [3]}]}', "l.json: layers are needed, with names"),
+        (
+            '{"Layers": [{"Name": "x", "Inputs": [{"Dimensions": [Infinity]}]}]}',
+            "l.json: layers are needed, with names",
+        ),
     ],
 )
 def test_what_is_no_engine_is_refused(text: str, told: str) -> None:

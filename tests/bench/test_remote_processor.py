@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import importlib.metadata
 import json
 import os
 import signal
@@ -14,6 +16,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 asyncssh = pytest.importorskip("asyncssh")
@@ -22,6 +25,7 @@ from keras_quant.bench import on_board, records, remote_processor, timer  # noqa
 from keras_quant.bench.ssh import FOLDER  # noqa: E402
 from keras_quant.emit.onnx_x86.emit import emit_onnx_x86  # noqa: E402
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
+from keras_quant.errors import ModelError  # noqa: E402
 from keras_quant.graph.passes.realize.realize import realize  # noqa: E402
 from tests.bench.test_remote import (  # noqa: E402, F401
     ROOT,
@@ -34,6 +38,7 @@ from tests.bench.test_remote import (  # noqa: E402, F401
     wait_until,
 )
 from tests.emit.random_graphs import small_classifier  # noqa: E402
+from tests.runners.test_runners import keep_in  # noqa: E402
 
 QUICK = ("--duration", "0.01")
 
@@ -100,6 +105,8 @@ def test_the_record_is_as_one_of_this_machine(
     assert [len(one.loads) for one in record.measurements] == [8, 8]
     assert all(len(load.rounds) == 10 for one in record.measurements for load in one.loads)
     assert record.measurements[0].kernels == ("XNNPACK",)
+    litert = importlib.metadata.version("ai-edge-litert")
+    assert record.measurements[0].versions == {"ai-edge-litert": litert}
     assert any("QLinearConv" in kernel for kernel in record.measurements[1].kernels)
     assert record.measurements[1].versions.keys() == {"onnxruntime"}
     assert record.measurements[0].memory_peak_bytes > 1e6  # type: ignore[operator]
@@ -129,6 +136,17 @@ def test_no_name_comes_into_a_command(board: Board, files: Path, tmp_path: Path)
     assert rest == "&& exec python3 -u -m keras_quant.bench.on_board"
     assert not list(tmp_path.rglob("hurt*"))
     assert len(list(board.home.rglob("model.onnx"))) == 1
+
+
+def test_a_file_without_its_weights_is_not_copied(
+    board: Board, files: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(keep_in(onnx.load(files / "model.onnx"), "weights"))
+    (tmp_path / "weights").write_bytes(bytes(2**16))
+    place = remote_processor.BoardProcessor(remote_processor.Host(name="127.0.0.1"))
+    with pytest.raises(ModelError, match="model.onnx: the values of .* lie in other files, which"):
+        asyncio.run(place._copy(file))
 
 
 FAILURES: dict[str, tuple[Callable[[Board], None], str]] = {
@@ -265,6 +283,8 @@ def test_what_is_sent_runs_on_python_3_6(module: object) -> None:
         *("tempfile", "threading", "time", "typing", "numpy", "onnxruntime", "collections.abc"),
         "keras_quant.bench.timer",
     }
+    keywords = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+    assert not keywords & {"strict", "capture_output", "missing_ok", "kw_only", "slots"}
     # Annotations are evaluated there: names of builtin types take no [] before Python 3.9.
     for node in ast.walk(tree):
         for given in (getattr(node, "annotation", None), getattr(node, "returns", None)):

@@ -133,7 +133,13 @@ def test_layers_have_times_types_and_reasons() -> None:
     assert copy.time_us == pytest.approx(100)  # TensorRT 8.2 has no medians
 
 
-@pytest.mark.parametrize("text", ["[3]", '[{"name": "a"}]', '[{"averageMs": 1}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[3]", '[{"name": "a"}]', '[{"averageMs": 1}]', '[{"name": "a", "averageMs": -1}]'),
+        *('[{"name": "a", "averageMs": NaN}]', f'[{{"name": "a", "averageMs": {10**400}}}]'),
+    ],
+)
 def test_broken_profiles_are_refused(text: str) -> None:
     with pytest.raises(ResultsError, match=r"p.json: each layer needs a name and averageMs"):
         parse_profile(text, "p.json")

@@ -102,9 +102,28 @@ def test_input_shapes_reach_the_job(asked: dict[str, Any]) -> None:
     assert asked["settings"].input_shapes == {"image": (1, 8, 8, 3), "a=b": (2,)}
 
 
-@pytest.mark.parametrize("text", ["image", "=1x2", "image=1x0", "image=1,2", "image="])
+@pytest.mark.parametrize("text", ["image", "=1x2", "image=1x0", "image=1,2", "image=", "3,x"])
 def test_what_is_no_input_shape_is_refused(asked: dict[str, Any], text: str) -> None:
     result = kq("bench", "a.tflite", "--input-shape", text)
     assert result.exit_code == 2
     assert "is no shape; write NAME=1x224x224x3" in result.stderr
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "helpful"),
+    [
+        (["--input-shape", "8,8,3"], "--input-shape is NAME=1x224x224x3, with the batch, without"),
+        (["--input-shape", "image=1x8x8x3", "--estimate"], "--input-shape is H,W,C, as in 224,22"),
+        (["--input-shape", "8,8,3", "--input-shape", "8,8,1"], "a shape without a name comes twic"),
+    ],
+)
+def test_shapes_of_the_other_kind_are_refused(
+    asked: dict[str, Any], arguments: list[str], helpful: str
+) -> None:
+    result = kq("bench", "resnet20", *arguments, "--board", "orin-nano")
+    if "--estimate" not in arguments:
+        result = kq("bench", "a.tflite", *arguments)
+    assert result.exit_code == 2
+    assert helpful in " ".join(result.stderr.split())
     assert not asked

@@ -58,6 +58,20 @@ def test_remedy_is_told_once_for_all_that_break_a_rule(tmp_path: Path) -> None:
     assert [told.count(remedy) for remedy in remedies] == [1] * len(remedies)
 
 
+def test_costs_are_told_apart_from_broken_rules(tmp_path: Path) -> None:
+    net = GraphBuilder(np.random.default_rng(0), (8, 8, 3), power_of_two=True)
+    net.add_linear("conv2d", (3, 3, 3, 8))
+    file = tmp_path / "model.onnx"
+    file.write_bytes(emit_onnx_tensorrt(net.graph()))
+    result = kq("check", file)
+    assert result.exit_code == 0, result.output
+    assert "model.onnx: no rule is broken" in result.stdout
+    assert "1 thing in it will cost time (predicted)" in result.stdout
+    assert "reads 3 channels; int8 kernels take 4 at a time" in result.stdout
+    (finding,) = json.loads(kq("check", file, "--json").stdout)["findings"]
+    assert (finding["rule"], finding["effect"]) == ("padded-channels", "costs time")
+
+
 @pytest.mark.skipif(not builder.builder_is_installed(), reason="extra tensorrt is missing")
 def test_layers_of_the_engine_are_told(file: Path) -> None:
     document = json.loads(kq("check", file, "--json").stdout)

@@ -84,6 +84,8 @@ def test_json_and_output_hold_the_record(run: Path, tmp_path: Path) -> None:
             ("--board", "nano", "--estimate", "--host", "a@b", "--threads", "2"),
             "--estimate runs nothing; leave out --threads, --host",
         ),
+        (("--input-shape", "8,8,3"), "--input-shape H,W,C is for --estimate; write NAME="),
+        (("--input-shape", "x=8", "--input-shape", "8y"), "'8y' is no shape; write NAME="),
         (("--board", "nanoo", "--estimate"), "'nanoo' is not known; close names: nano"),
         (("--board", "nano", "--estimate", "--power-mode", "9W"), "it has MAXN, 10W, 5W"),
         (("--board", "nano", "--estimate", "--precision", "int8"), "no int8 kernels"),

@@ -63,6 +63,16 @@ def test_a_file_for_a_dla_says_what_was_compared(tmp_path: Path, model: Path) ->
     assert "the file in float32, without that rounding" in result.stderr
 
 
+@pytest.mark.slow
+def test_a_file_typed_fp16_says_what_was_compared(tmp_path: Path, model: Path) -> None:
+    out = ("--dataset", "digits", "--out", tmp_path / "out", "--images", "20")
+    result = kq("export", model, *out, "--to", "tensorrt", "--trt", "11.4", "--fp16")
+    assert result.exit_code == 0, result.stderr
+    assert "fp16 was asked for" in result.stderr
+    assert "what is compared is model.onnx, in float32; model.fp16.onnx" in result.stderr
+    assert (tmp_path / "out" / "tensorrt" / "model.fp16.onnx").is_file()
+
+
 def test_each_target_gets_its_options(tmp_path: Path, model: Path) -> None:
     out = ("--dataset", "digits", "--out", tmp_path / "out", "--images", "20")
     options = ("--batch", "1", "--board", "nano", "--to", "tflite,tensorrt")

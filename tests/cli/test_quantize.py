@@ -150,7 +150,11 @@ def test_remedies_that_are_none_are_all_named(net: Path, tmp_path: Path) -> None
     wrong = ("--equalize", "activation", "--rounding", "up", "--bias", "x", "--out", tmp_path)
     result = kq("quantize", net, "--dataset", "digits", *wrong)
     assert result.exit_code == USAGE
-    for text in ("close names: activations", "--rounding is 'up'; nearest, descent", "--bias is"):
+    for text in (
+        "close names: activations",
+        "--rounding is 'up'; nearest, descent, adaround, blocks",
+        "--bias is",
+    ):
         assert text in result.stderr
     assert not list(tmp_path.iterdir())
 

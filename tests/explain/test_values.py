@@ -70,6 +70,22 @@ def test_behind_a_global_average_maps_are_the_weighted_sum_of_channels() -> None
     np.testing.assert_allclose(found, wanted, atol=FLOAT32_ROUNDING)
 
 
+def test_a_softmax_at_the_end_changes_no_map() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 2))
+    features = L.Conv2D(3, 3, name="features")(inputs)
+    scores = L.Dense(4, name="logits")(L.Flatten()(features))
+    x = np.random.default_rng(0).random((2, 6, 6, 2)).astype(np.float32)
+    plain, ended = (
+        keras.Model(inputs, outputs) for outputs in (scores, L.Softmax(name="softmax")(scores))
+    )
+    maps = [
+        class_activation_maps(model, mapped_call(model), x, np.array([1, 3]))
+        for model in (plain, ended)
+    ]
+    assert np.array_equal(*maps) and maps[0].max() == 1
+
+
 def test_small_maps_are_left_for_larger_ones_and_vectors_have_none() -> None:
     x = inputs = keras.Input((8, 8, 1))
     x = L.Rescaling(1 / 255, name="eight")(x)

@@ -106,6 +106,16 @@ KINDS: dict[str, Kind] = {
         },
         succeeds=(),
     ),
+    "engine": Kind(
+        path="layers.json",
+        damage=of_file(damage_json),
+        commands={"engine": ("engine", "layers.json", "--profile", "profile.json")},
+    ),
+    "engine profile": Kind(
+        path="profile.json",
+        damage=of_file(damage_json),
+        commands={"engine": ("engine", "layers.json", "--profile", "profile.json")},
+    ),
     "scheme": Kind(
         path="scheme.yaml",
         damage=of_file(damage_yaml),

@@ -5,6 +5,7 @@ python -m tests.fuzz.originals FOLDER
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.bench.test_engine import TIMES, some_engine
 from tests.fuzz.mutators.sources import SOURCE
 
 DATA_FOLDER = "named"  # where datasets that have a name are looked for
@@ -58,6 +60,9 @@ def make() -> None:
     _write_data()
     Path("net.py").write_text(SOURCE)
     Path("scheme.yaml").write_text(SCHEME)
+    Path("layers.json").write_text(some_engine())
+    rows = [{"name": name, "averageMs": ms} for name, ms in TIMES]
+    Path("profile.json").write_text(json.dumps(rows))
     subprocess.run([sys.executable, "-c", _KERAS3], check=True, env=_with_keras3())
     of_net = ("--model", "net.py:build", "--dataset", "data.npz")
     _kq("train", *of_net, "--method", "float", "--epochs", "1", "--name", "float")

@@ -20,7 +20,9 @@ from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.errors import ModelError, UsageError
 from keras_quant.jobs import bench as job
-from keras_quant.jobs.bench import BenchSettings, bench, best_batches, judge
+from keras_quant.jobs import candidates
+from keras_quant.jobs.bench import bench, best_batches, judge
+from keras_quant.jobs.candidates import BenchSettings, find_files, make_candidates
 from tests.bench.test_records import a_measurement, a_record
 from tests.emit.random_graphs import small_classifier
 from tests.runners.test_runners import with_batch
@@ -41,7 +43,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def described_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Describes files in this process, which starts no other one."""
-    monkeypatch.setattr(job, "describe", lambda file, name: worker.describe(file, runtime=name))
+    monkeypatch.setattr(
+        candidates, "describe", lambda file, name: worker.describe(file, runtime=name)
+    )
 
 
 def test_files_of_two_runtimes_are_measured_and_compared(files: Path) -> None:
@@ -66,7 +70,7 @@ def test_files_of_two_runtimes_are_measured_and_compared(files: Path) -> None:
 @pytest.mark.usefixtures("described_here")
 def test_a_fixed_batch_is_taken_and_another_one_is_refused(files: Path) -> None:
     file = files / "of2.tflite"
-    (candidate,) = job._candidates([(file, "litert")], BenchSettings())
+    (candidate,) = make_candidates([(file, "litert")], BenchSettings())
     assert (candidate.batch, candidate.name) == (2, "of2.tflite")
     with pytest.raises(UsageError, match="of2.tflite: takes 2 images a call, and not 8. Leave out"):
         bench([file], BenchSettings(batches=(2, 8)))
@@ -100,7 +104,7 @@ def free(files: Path, tmp_path: Path) -> Path:
 def test_a_free_dimension_is_filled_in(free: Path) -> None:
     (name,) = (one.name for one in worker.describe(free, runtime="onnxruntime").inputs)
     settings = BenchSettings(input_shapes={name: (2, 5, 5, 3)})
-    (found,) = job._candidates([(free, "onnxruntime")], settings)
+    (found,) = make_candidates([(free, "onnxruntime")], settings)
     assert (found.batch, found.inputs) == (2, {name: ("float32", (2, 5, 5, 3))})
 
 
@@ -125,10 +129,10 @@ def test_shapes_that_do_not_fit_are_told(
 @pytest.mark.usefixtures("described_here")
 def test_one_file_is_run_by_several_runtimes(files: Path) -> None:
     names = ("litert", "litert-compiled")
-    found = job._files([files / "any.tflite"], names, print)
+    found = find_files([files / "any.tflite"], names, print)
     assert [runtime for _, runtime in found] == list(names)
-    candidates = job._candidates(found, BenchSettings(runtimes=names))
-    assert [one.name for one in candidates] == ["any.tflite, litert", "any.tflite, litert-compiled"]
+    made = make_candidates(found, BenchSettings(runtimes=names))
+    assert [one.name for one in made] == ["any.tflite, litert", "any.tflite, litert-compiled"]
 
 
 @pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name.startswith("litert-comp")])
@@ -157,7 +161,7 @@ def test_a_damaged_file_is_an_error_that_names_it(files: Path, tmp_path: Path) -
 def test_names_tell_threads_and_batches_apart(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = files / "any.tflite"
     settings = BenchSettings(threads=(1, 2), batches=(1, 8))
-    found = job._candidates([(file, "litert")] * 2, settings)
+    found = make_candidates([(file, "litert")] * 2, settings)
     assert [one.name for one in found[:3]] == [
         "any.tflite, 1 threads, batch 1",
         "any.tflite, 1 threads, batch 8",
@@ -169,11 +173,11 @@ def test_names_tell_threads_and_batches_apart(files: Path, monkeypatch: pytest.M
 
 def test_what_another_runtime_runs_is_left_out_and_said(files: Path) -> None:
     said: list[str] = []
-    found = job._files([files / "any.tflite", files / "model.onnx"], ["litert"], said.append)
+    found = find_files([files / "any.tflite", files / "model.onnx"], ["litert"], said.append)
     assert [runtime for _, runtime in found] == ["litert"]
     assert said == [f"{files}/model.onnx: left out, onnxruntime runs it"]
     with pytest.raises(UsageError, match="nothing is left to measure with --runtime keras"):
-        job._files([files / "any.tflite"], ["keras"], said.append)
+        find_files([files / "any.tflite"], ["keras"], said.append)
     with pytest.raises(UsageError, match="'lite' is not known; close names: litert"):
         bench([files / "any.tflite"], BenchSettings(runtimes=("lite",)))
 
@@ -181,12 +185,12 @@ def test_what_another_runtime_runs_is_left_out_and_said(files: Path) -> None:
 def test_a_bundle_stands_for_its_file(files: Path, tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).touch()
     (tmp_path / "model.onnx").write_bytes((files / "model.onnx").read_bytes())
-    assert job._files([tmp_path], (), print) == [(tmp_path / "model.onnx", "onnxruntime")]
+    assert find_files([tmp_path], (), print) == [(tmp_path / "model.onnx", "onnxruntime")]
 
 
 def test_a_saved_model_is_run_by_keras(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").touch()
-    assert job._files([tmp_path], (), print) == [(tmp_path, "keras")]
+    assert find_files([tmp_path], (), print) == [(tmp_path, "keras")]
 
 
 def slower(measurement: Measurement, factor: float) -> Measurement:

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.errors import DataError, UsageError  # noqa: E402
 from keras_quant.jobs.paths import dataset_of  # noqa: E402
-from keras_quant.jobs.quantize import QuantizeSettings, quantize_run  # noqa: E402
+from keras_quant.jobs.quantize import quantize_run  # noqa: E402
+from keras_quant.jobs.quantize_settings import QuantizeSettings  # noqa: E402
 from keras_quant.jobs.source import build_float  # noqa: E402
 from keras_quant.model.inputs import image_size  # noqa: E402
 from keras_quant.runs import records  # noqa: E402

@@ -12,7 +12,8 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.errors import UsageError  # noqa: E402
-from keras_quant.jobs.quantize import QuantizeSettings, quantize_run  # noqa: E402
+from keras_quant.jobs.quantize import quantize_run  # noqa: E402
+from keras_quant.jobs.quantize_settings import QuantizeSettings  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
 from keras_quant.proof.formats import FORMATS  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402

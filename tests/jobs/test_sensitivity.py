@@ -163,7 +163,7 @@ def asked(*budgets: str, **changes) -> SearchSettings:
     return SearchSettings(budgets=tuple(map(parse_budget, budgets)), **changes)
 
 
-@pytest.mark.parametrize("budget", ["size=0.5", "bitops=w4a8", "energy=0.6"])
+@pytest.mark.parametrize("budget", ["size=0.65", "bitops=w4a8", "energy=0.92"])
 def test_the_search_finds_the_best_of_all_mixes(
     budget: str, run: Path, measured: Sensitivity
 ) -> None:
@@ -271,3 +271,42 @@ def test_times_of_layers_are_kept_within_a_budget(run: Path, measured, tmp_path:
 def test_the_files_are_json_that_others_can_read(run: Path, measured: Sensitivity) -> None:
     content = json.loads((run / sensitivity_records.FILE_NAME).read_text())
     assert content["format_version"] == 1 and len(content["entries"]) == 9
+
+
+@pytest.mark.slow
+def test_without_labels_distances_count_and_layers_that_are_called_twice_are_measured_too(
+    tmp_path: Path,
+) -> None:
+    np.save(
+        tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (60, 6, 6, 1), np.uint8)
+    )
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 1), name="image")
+    shared = L.Dense(6, name="shared")
+    x = L.ReLU(name="relu")(shared(L.Conv2D(6, 3, name="conv")(inputs)))
+    x = L.Flatten(name="flat")(shared(x))
+    path = tmp_path / "base"
+    path.mkdir()
+    dataset = dataclasses.replace(
+        RECORD.dataset,
+        name=str(tmp_path / "images.npy"),
+        input_shape=(6, 6, 1),
+        num_classes=0,
+        has_labels=False,
+        preprocess=UNIT,
+    )
+    training = dataclasses.replace(RECORD.training, method="float")
+    records.save(dataclasses.replace(RECORD, training=training, dataset=dataset), path)
+    save_model(keras.Model(inputs, L.Dense(3, name="out")(x)), path / "model.keras")
+    found = measure_sensitivity(path, SETTINGS, progress=QUIET)
+    assert found.metric == "" and found.baseline.loss is None and found.is_complete
+    for layer in ("conv", "shared", "out"):
+        two, eight = (found.entry(layer, bits) for bits in (2, 8))
+        assert two.outcome.distance > eight.outcome.distance > 0
+        assert (two.output_error is None) == (layer == "shared")
+    mixed = search(path, asked("size=0.6"), progress=QUIET)
+    assert set(mixed.bits) == {"conv", "shared", "out"} and mixed.loss is None
+    with pytest.raises(UsageError, match="not known of shared, which are called more than once"):
+        search(path, asked("size=0.6", by="output-error"), progress=QUIET)
+    with pytest.raises(UsageError, match="no labels, so it has no accuracy"):
+        search(path, asked("size=0.6", min_score=0.9), progress=QUIET)

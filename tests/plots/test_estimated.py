@@ -58,6 +58,20 @@ def test_the_board_of_most_runs_is_drawn_in_one_power_mode(tmp_path: Path) -> No
     assert "Orin Nano" in cost.label and "MAXN_SUPER" in cost.label
 
 
+def test_a_board_can_be_asked_for(tmp_path: Path) -> None:
+    runs = [a_run(tmp_path / name) for name in "ab"]
+    for run in runs:
+        estimated(run, "xavier-nx")
+    times = by_precision(estimated(runs[0], "nano"))
+    label = draw("accuracy-estimate", runs, board="nano").axes[0].get_xlabel()
+    assert "Jetson Nano" in label
+    assert estimated_latency(runs, "nano").of(runs[0]) == times["fp16"]
+    with pytest.raises(UsageError, match=r"\(but for nano, xavier-nx\): .*--board tx2 --estimate"):
+        estimated_latency(runs, "tx2")
+    with pytest.raises(UsageError, match="--board is for accuracy-estimate; latency-bars takes"):
+        draw("latency-bars", runs, board="nano")
+
+
 def test_a_board_without_int8_counts_in_fp16(tmp_path: Path) -> None:
     run = a_run(tmp_path / "q")
     times = by_precision(estimated(run, "nano"))
@@ -109,7 +123,7 @@ def test_a_way_is_drawn_once_a_run_and_a_run_without_any_is_left_out(tmp_path: P
 
 def test_runs_without_any_time_are_refused(tmp_path: Path) -> None:
     runs = [a_run(tmp_path / "a")]
-    with pytest.raises(UsageError, match="none of the 1 runs has an estimate: kq bench RUN"):
+    with pytest.raises(UsageError, match="none of the 1 runs has an estimate for that: kq"):
         estimated_latency(runs)
     with pytest.raises(UsageError, match="none of the 1 runs was measured .* or estimated"):
         latency_bars(runs, title="")

@@ -63,7 +63,7 @@ def test_one_confusion_alone_has_its_counts_and_none_is_refused() -> None:
 def test_maps_stand_side_by_side_with_their_overlap() -> None:
     figure = maps(explained(), title="run")
     heads = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert heads == ["image", "float: relu1", "quantized: relu1"]
+    assert heads == ["image", "float\nrelu1", "quantized\nrelu1"]
     labels = [axes.get_xlabel() for axes in figure.axes]
     assert any(label.startswith("IoU 0.") for label in labels)
     assert any(label == "a map is empty" for label in labels)

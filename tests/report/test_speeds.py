@@ -19,13 +19,20 @@ from tests.report.test_content import make
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Run]:
-    """A float run that takes twice as long as a quantized one, for which there is an estimate."""
+    """A float run and a quantized one, for which there is an estimate.
+
+    The second takes a half of the time in LiteRT and a third in ONNX Runtime.
+    """
     made = [
         make(tmp_path / "float", "float", accuracy=92.0, size=4000),
         make(tmp_path / "wide", "8", accuracy=92.4, size=1000),
     ]
-    names = [f"{run.name}/export/model.tflite" for run in made]
-    taken = [a_measurement(name, 2 - i, file=name) for i, name in enumerate(names)]
+    taken = [
+        a_measurement(name, factor, runtime=runtime, file=name)
+        for runtime, factors in (("litert", (2, 1)), ("onnxruntime", (9, 3)))
+        for run, factor in zip(made, factors, strict=True)
+        for name in (f"{run.name}/export/model.{runtime}",)
+    ]
     measured.save(a_record(*taken), tmp_path / measured.FILE_NAME)
     records.save(an_estimate(), made[1].path / records.file_name("orin-nano"))
     return made
@@ -33,16 +40,18 @@ def runs(tmp_path: Path) -> list[Run]:
 
 def test_speed_up_is_over_the_float_run_in_the_same_way(runs: list[Run]) -> None:
     table = speeds_table(runs)
-    assert [(row[0].text, row[4].text) for row in table.rows] == [
-        ("float", "1.00"),
-        ("wide", "2.00"),
-    ]
+    speed_ups = {(row[0].text, row[2].text): row[4].text for row in table.rows}
+    assert speed_ups == {
+        ("float", "litert, 1 thread"): "1.00",
+        ("float", "onnxruntime, 1 thread"): "1.00",
+        ("wide", "litert, 1 thread"): "2.00",
+        ("wide", "onnxruntime, 1 thread"): "3.00",
+    }
     assert not any("estimate" in column.lower() for column in table.columns)
 
 
 def test_without_a_float_run_there_is_no_speed_up(runs: list[Run]) -> None:
-    (row,) = speeds_table(runs[1:]).rows
-    assert row[4].text == ""
+    assert [row[4].text for row in speeds_table(runs[1:]).rows] == ["", ""]
 
 
 def test_estimates_have_a_table_that_says_what_they_are(runs: list[Run]) -> None:

@@ -50,7 +50,7 @@ def test_estimates_of_a_net_are_as_near_the_full_hessian_as_their_errors_say() -
 
     loss = loss_of(model, [of_classes])
     kernels = {name: model.get_layer(name).kernel for name in ("hidden", "logits")}
-    found = traces(kernels, loss, [(images, labels)], probes=400)
+    found = traces(kernels, loss, [(images, labels)], probes=200)
     for name, kernel in kernels.items():
         with tf.GradientTape() as outer:
             with tf.GradientTape() as inner:
@@ -59,5 +59,5 @@ def test_estimates_of_a_net_are_as_near_the_full_hessian_as_their_errors_say() -
         size = int(np.prod(kernel.shape))
         hessian = outer.jacobian(gradient, kernel).numpy().reshape(size, size)
         exact = np.trace(hessian)
-        assert found[name].error < 0.1 * abs(exact)
+        assert found[name].error < 0.15 * abs(exact)
         assert found[name].value == pytest.approx(exact, abs=4 * found[name].error), name

@@ -45,7 +45,7 @@ def test_entropy_is_that_of_codes_by_hand() -> None:
     assert entropy(np.arange(256)) == 8.0
 
 
-@pytest.mark.parametrize("bits", [2, 8])
+@pytest.mark.parametrize("bits", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_kernels_are_rounded_as_those_of_a_quantized_model(bits: int) -> None:
     source = net()
     planned = plan(source, scheme_from_bits(f"w{bits}af", ends="same"))

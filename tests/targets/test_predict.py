@@ -91,10 +91,17 @@ def two_layers(between: Callable[[Chain], object]) -> Chain:
     return chain.conv("conv2", size=1).quantize("last")
 
 
-def skip(*, quantized: bool) -> Chain:
-    """A residual block whose skip connection is codes, or the floats before them."""
+def skip(*, quantized: bool, rounded: bool = False) -> Chain:
+    """A residual block.
+
+    Args:
+        quantized: whether its skip connection is codes, or the floats before them.
+        rounded: whether its branch is rounded before it is added.
+    """
     chain = Chain().conv("conv1").add("Relu", "relu")
     chain.quantize("middle").conv("conv2")
+    if rounded:
+        chain.quantize("branch")
     other = "relu"
     if quantized:
         chain.constants["skip_scale"] = np.array(0.125, np.float32)
@@ -103,6 +110,22 @@ def skip(*, quantized: bool) -> Chain:
         )
         other = "skip"
     return chain.add("Add", "sum", other).quantize("last").conv("conv3").quantize("end")
+
+
+def projected() -> Chain:
+    """A residual block whose skip connection is a convolution: one of the two has to be rounded."""
+    chain = Chain().conv("conv1").quantize("start").conv("projection", size=1)
+    chain.value = "start"
+    return chain.conv("conv2").quantize("branch").add("Add", "sum", "projection").quantize("last")
+
+
+def skip_of_the_input() -> Chain:
+    """Floats of the input, which were no codes yet, beside their codes."""
+    chain = Chain()
+    chain.nodes.clear()
+    chain.value = "x"
+    chain.add("Relu", "relu").quantize("first").conv("conv").add("Add", "sum", "relu")
+    return chain.quantize("last")
 
 
 def island(op: str, **attributes: object) -> Chain:
@@ -122,6 +145,11 @@ COSTLY: dict[str, tuple[str, Callable[[], Chain], str]] = {
     "mean": ("float-island", lambda: island("GlobalAveragePool"), "island"),
     "softmax": ("float-island", lambda: island("Softmax", axis=-1), "island"),
     "floats skip": ("float-copy", lambda: skip(quantized=False), "middle_q"),
+    "a rounded branch": (
+        "separated-addition",
+        lambda: skip(quantized=True, rounded=True),
+        "branch_q",
+    ),
     "another scale": ("requantized", requantized, "again_q"),
     "an odd number": ("padded-channels", lambda: Chain(10).conv("conv").quantize("y"), "conv"),
     "an image": ("padded-channels", lambda: Chain(3).conv("conv").quantize("y"), "conv"),
@@ -140,6 +168,8 @@ CHEAP: dict[str, Callable[[], Chain]] = {
     "a function": lambda: island("Sigmoid"),
     "a larger window": lambda: island("MaxPool", kernel_shape=[2, 2]),
     "codes skip": lambda: skip(quantized=True),
+    "a projection": projected,
+    "floats of the input": skip_of_the_input,
     "the same scale": lambda: two_layers(lambda chain: chain.quantize("again")),
     "groups of 4": lambda: Chain().conv("conv", group=8).quantize("y"),
     "a tile": lambda: Chain(16, flat=True).gemm("gemm", 16),
@@ -220,6 +250,14 @@ def test_the_builder_writes_floats_that_skip_beside_their_codes() -> None:
     assert sorted(copied.gives) == ["Float", "Int8"]
     codes = layer_with("relu", built_layers(skip(quantized=True).model()))
     assert codes.gives == ("Int8",)
+
+
+@needs_builder
+def test_the_builder_rounds_a_branch_and_its_sum() -> None:
+    rounded = layer_with("sum", built_layers(skip(quantized=True, rounded=True).model()))
+    assert rounded.tactic.count("Roun") == 2
+    fused = layer_with("sum", built_layers(skip(quantized=True).model()))
+    assert fused.tactic.count("Roun") == 1
 
 
 @needs_builder

@@ -61,6 +61,16 @@ def test_targets_are_labels_beside_what_the_teacher_answers() -> None:
     np.testing.assert_allclose(targets[:, 1:], teacher(x, training=False), rtol=1e-6)
 
 
+def test_of_several_answers_of_a_teacher_the_last_is_learned() -> None:
+    inputs = keras.Input((2,))
+    dense = [keras.layers.Dense(3) for _ in range(2)]
+    teacher = keras.Model(inputs, [layer(inputs) for layer in dense])
+    x = np.random.default_rng(0).random((4, 2), np.float32)
+    batches = tf.data.Dataset.from_tensor_slices((x, np.zeros(4, np.int32))).batch(4)
+    ((_, targets),) = with_answers(batches, teacher)
+    np.testing.assert_allclose(targets[:, 1:], dense[1](x), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("bits", "parent", "share", "message"),
     [

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.bench.estimate.fusion import fuse  # noqa: E402
 from keras_quant.lower import lower  # noqa: E402
-from keras_quant.tf import keras  # noqa: E402
+from keras_quant.tf import keras, tf  # noqa: E402
 
 SUPPORTED_LAYERS = {
     "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Dense",
@@ -25,7 +25,9 @@ SUPPORTED_LAYERS = {
 LARGE = ("resnet101", "alexnet", "vgg11", "vgg16", "vgg19", "densenet121")
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
 EACH = [name for name in MODELS if name not in LARGE]
-SMALL = [name for name in EACH if name not in ("resnet32", "resnet56", "resnet34", "resnet50")]
+SLOW_TO_BUILD = ("resnet32", "resnet56", "resnet34", "resnet50", "b_resnet")
+SMALL = [name for name in EACH if name not in SLOW_TO_BUILD]
+EARLY_EXITS = {"b_lenet": 1, "b_alexnet": 2, "b_resnet": 2}
 CIFAR = ((32, 32, 3), 10)
 # What the papers that count parameters count them at; large ones are built for small images.
 IMAGENET = {name: (info.images, info.classes) for name, info in MODELS.items() if info.classes > 10}
@@ -39,7 +41,8 @@ SIZES = {
 @functools.cache
 def built(name: str) -> keras.Model:
     """A model for the images and classes of its paper, or for small grey images."""
-    return build(name, *SIZES.get(name, ((28, 28, 1), 7)))
+    options = {"blocks": 2} if name == "b_resnet" else {}
+    return build(name, *SIZES.get(name, ((28, 28, 1), 7)), **options)
 
 
 @functools.cache
@@ -58,9 +61,13 @@ def model(request: pytest.FixtureRequest) -> keras.Model:
 def test_every_model_maps_images_to_logits(model: keras.Model) -> None:
     assert model.name in MODELS
     shape, classes = SIZES.get(model.name, ((28, 28, 1), 7))
-    assert model.input_shape == (None, *shape) and model.output_shape == (None, classes)
-    head = next(layer for layer in reversed(model.layers) if layer.weights)
-    assert head.name == "logits" and head.activation is keras.activations.linear
+    early = EARLY_EXITS.get(model.name, 0)
+    assert model.input_shape == (None, *shape)
+    assert [tuple(output.shape) for output in model.outputs] == [(None, classes)] * (early + 1)
+    assert model.output_names[:-1] == [f"exit{number}_logits" for number in range(1, early + 1)]
+    heads = [layer for layer in model.layers if layer.name.endswith("logits")]
+    assert len(heads) == early + 1 and model.get_layer("logits") in heads
+    assert all(head.activation is keras.activations.linear for head in heads)
 
 
 def test_every_model_has_supported_layers_alone(model: keras.Model) -> None:
@@ -91,7 +98,8 @@ def test_convolution_has_a_bias_only_where_no_batch_norm_follows(model: keras.Mo
 def test_smallest_image_gives_finite_logits(name: str) -> None:
     size = max(MODELS[name].min_size, 8)
     x = np.random.default_rng(0).random((2, size, size, 1), np.float32)
-    assert np.isfinite(build(name, (size, size, 1), 10)(x).numpy()).all()
+    answers = tf.nest.flatten(build(name, (size, size, 1), 10)(x))
+    assert all(np.isfinite(answer.numpy()).all() for answer in answers)
 
 
 def count_millions(model: keras.Model) -> float:

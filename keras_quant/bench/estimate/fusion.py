@@ -165,14 +165,16 @@ class _Fusing:
         groups = kernel[-1] if node.op == "depthwise_conv2d" else node.attrs.get("groups", 1)
         depth = math.prod(kernel[:-1])
         scales = node.op == "depthwise_conv2d" and depth == 1  # a batch norm that stands alone
+        taps = math.prod(kernel[:-1] if node.op == "depthwise_conv2d" else kernel[:-2])
+        single = groups > 1 and depth == taps  # each group reads one channel
         biases = 0 if node.bias is None else node.bias.size
         return FusedLayer(
             name=node.name,
             nodes=(node.name,),
-            kind="values" if scales else "depthwise" if groups == kernel[-1] > 1 else "matrix",
+            kind="values" if scales else "depthwise" if single else "matrix",
             rows=rows,
             columns=kernel[-1] // groups,
-            taps=math.prod(kernel[:-2] if node.op != "depthwise_conv2d" else kernel[:-1]),
+            taps=taps,
             depth=depth,
             unit_stride=max(node.attrs.get("strides", (1, 1))) == 1,
             groups=groups,

@@ -6,7 +6,7 @@ operand one of codes. The result is a graph in the sense of `graph.ir`, one that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from keras_quant.bench.estimate.fusion import FusedLayer, fuse
-from keras_quant.errors import ModelError
+from keras_quant.errors import ModelError, UsageError
 from keras_quant.graph.ir import Graph, Node, Shape, Tensor, Weight
 from keras_quant.qparams import signed
 from keras_quant.targets.check import load_onnx
@@ -55,19 +55,38 @@ class OnnxLayers:
     layers: tuple[FusedLayer, ...]
 
 
-def read_layers(path: Path) -> OnnxLayers:
+def read_layers(path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None) -> OnnxLayers:
     """Reads a file's fused layers; to be called in a child process, as onnx is native code.
 
+    Args:
+        input_shapes: with the batch, of inputs in which the file leaves sizes open.
     Raises:
         ModelError: the file is damaged, leaves a size open, or has operators that are not known
             here; all of them at once.
     """
     model = load_onnx(path)
+    for name, shape in (input_shapes or {}).items():
+        _set_shape(model.graph, name, shape, str(path))
     try:
         known = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:
         raise ModelError(f"{path}: its shapes cannot be found ({error})") from error
     return OnnxLayers(layers=fuse(_Reading(known, str(path)).graph()))
+
+
+def _set_shape(graph: onnx.GraphProto, name: str, shape: Sequence[int], where: str) -> None:
+    """Gives an input its sizes, where the file leaves them open or has the same."""
+    given = next((one for one in graph.input if one.name == name), None)
+    sizes = [] if given is None else given.type.tensor_type.shape.dim
+    if len(sizes) != len(shape) or any(
+        size.dim_value not in (0, wanted) for size, wanted in zip(sizes, shape, strict=True)
+    ):
+        raise UsageError(
+            f"{where}: --input-shape {name}={'x'.join(map(str, shape))} fits no input; it has "
+            f"{', '.join(f'{one.name} {list(_sizes(one))}' for one in graph.input)}"
+        )
+    for size, wanted in zip(sizes, shape, strict=True):
+        size.dim_value = wanted
 
 
 class _Reading:
@@ -176,8 +195,6 @@ class _Reading:
             return
         elif node.op_type == "ConvTranspose":
             op, shape = "conv2d_transpose", (*kernel[2:], kernel[0] // groups, kernel[1] * groups)
-        elif groups == kernel[0] > 1 and kernel[1] == 1:
-            op, shape = "depthwise_conv2d", (*kernel[2:], kernel[0])
         else:
             op, shape = "conv2d", (*kernel[2:], kernel[1], kernel[0])
         if op != "dense":
@@ -228,16 +245,18 @@ class _Reading:
         return image if len(image) != 3 else (*image[1:], image[0])
 
 
-def _shapes(graph: onnx.GraphProto) -> dict[str, list[int | None]]:
-    """Sizes of the values that are known; None for one that is left open."""
+def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | None, ...]]:
+    """Sizes of the values that are known."""
     return {
-        one.name: [
-            size.dim_value if size.HasField("dim_value") and size.dim_value > 0 else None
-            for size in one.type.tensor_type.shape.dim
-        ]
+        one.name: _sizes(one)
         for one in (*graph.input, *graph.value_info, *graph.output)
         if one.type.tensor_type.HasField("shape")
     }
+
+
+def _sizes(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """A value's sizes; None for one that is left open."""
+    return tuple(size.dim_value or None for size in value.type.tensor_type.shape.dim)
 
 
 def _weight(shape: tuple[int, ...], *, in_codes: bool) -> Weight:

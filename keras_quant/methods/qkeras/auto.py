@@ -67,7 +67,8 @@ def try_mixes(
     given = keras.models.clone_model(model)
     given.set_weights(model.get_weights())
     given.compile(
-        keras.optimizers.Adam(1e-3),
+        # Trials share it, and the other Adam learns for variables that it knew at first alone.
+        keras.optimizers.legacy.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -75,6 +76,7 @@ def try_mixes(
     with tempfile.TemporaryDirectory() as folder, _loadable(), contextlib.redirect_stdout(said):
         search = load_autoqkeras().AutoQKeras(
             given,
+            metrics=["accuracy"],
             output_dir=folder,
             goal=_GOAL,
             quantization_config={"kernel": kernels, "bias": _WIDE, "activation": {}, "linear": {}},

@@ -43,8 +43,7 @@ def correct_biases(plan: Plan, model: keras.Model, means: Mapping[str, np.ndarra
         if rounded is not None and rounded.scale is not None:
             rounding = rounded.values * rounded.scale - kernel_of_layer(operations[0].layer)
             shifts = [
-                _through(operation, rounding, means[operation.inputs[0]])
-                for operation in operations
+                through(operation, rounding, means[operation.inputs[0]]) for operation in operations
             ]
             add_bias(plan, layers, operations[0], -np.mean(shifts, axis=0))
 
@@ -63,10 +62,17 @@ def kernel_of_layer(layer: keras.layers.Layer) -> np.ndarray:
     return np.asarray(layer.kernel if depthwise is None else depthwise, np.float64)
 
 
-def _through(
+def through(
     operation: Operation, kernel: NDArray[np.float64], mean: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """What a kernel makes of inputs that are their mean everywhere: float64 (output channels,)."""
+    """What a kernel makes of inputs that are their mean everywhere.
+
+    Args:
+        operation: of COMPUTE, whose layer has a kernel of that shape.
+        kernel: in the Keras layout.
+        mean: (channels,) of what it reads.
+    Returns: float64 (output channels,).
+    """
     taps: NDArray[np.float64] = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
     if operation.kind == "dense":
         return mean @ kernel
@@ -95,12 +101,12 @@ def add_bias(
         bias = layers[operation.layer_name].bias
         bias.assign(np.asarray(bias) + delta.astype(np.float32))
         return
-    for norm in _norms_behind(plan.operations, operation):
+    for norm in norms_behind(plan.operations, operation):
         mean = layers[norm.layer_name].moving_mean
         mean.assign(np.asarray(mean) - delta.astype(np.float32))
 
 
-def _norms_behind(operations: Operations, operation: Operation) -> list[Operation]:
+def norms_behind(operations: Operations, operation: Operation) -> list[Operation]:
     """The batch norms that alone read a layer's calls, each once."""
     names = {call.name for call in operations if call.layer_name == operation.layer_name}
     readers = [reader for reader in operations if names & {*reader.inputs}]

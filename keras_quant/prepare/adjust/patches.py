@@ -1,18 +1,24 @@
-"""What a layer's kernel is multiplied with: second moments of what it reads, and of its answers."""
+"""What a layer's kernel is multiplied with: patches of what it reads, and their second moments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from keras_quant.prepare.adjust.walk import BATCH, Site
-from keras_quant.tf import keras, tf
+from keras_quant.prepare.adjust.walk import Site
+from keras_quant.tf import keras
 
 # Kernels of these are a matrix product of patches; a transposed convolution's is none.
 KINDS = ("conv2d", "depthwise_conv2d", "dense")
+# Positions that are drawn from all images, and bytes of what is read there: a kernel of 3x3x512 has
+# 4,608 taps, and so 14,563 positions.
+POSITIONS = 2**15
+PATCH_BYTES = 2**28
+
+Reals = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,25 +36,52 @@ class Moments:
     energy: NDArray[np.float64]
 
 
-def moments(site: Site) -> Moments:
-    """Those of a layer of KINDS over the images of a walk.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Patches:
+    """What a kernel is multiplied with at some positions, and what is wanted there; float32.
 
-    Rows of a kernel are as in `as_rows`.
+    Attributes:
+        read: (groups, positions, taps), in the order of `as_rows`.
+        wanted: (groups, positions, outputs).
+        plain: (groups, positions, taps): what the float model reads there; None where nobody asked.
     """
-    totals: list[NDArray[np.float64]] = []
-    count = 0
-    for x, y in _batches(site):
-        parts = [np.sum(x, axis=1), np.sum(y, axis=1)]
-        parts += [np.matmul(np.swapaxes(x, 1, 2), x), np.matmul(np.swapaxes(y, 1, 2), x)]
-        parts += [np.square(y).sum(axis=1)]
-        found = [np.asarray(part, np.float64) for part in parts]
-        totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
-        count += x.shape[1]
-    x1, y1, xx, yx, yy = (total / count for total in totals)
+
+    read: Reals
+    wanted: Reals
+    plain: Reals | None = None
+
+
+def draw(site: Site, *, seed: int = 0, plain: np.ndarray | None = None) -> Patches:
+    """Patches of a layer of KINDS at positions that are drawn from all images, in random order.
+
+    All that there are, up to POSITIONS, or what PATCH_BYTES hold.
+
+    Args:
+        seed: of the positions and their order.
+        plain: float32 (images, ...): what the layer reads in the float model, where that is wanted.
+    """
+    rng, groups = np.random.default_rng(seed), _groups(site)
+    taps = int(np.prod(_kernel_shape(site))) // int(site.wanted.shape[-1]) * groups
+    total = int(np.prod(site.wanted.shape[:-1]))
+    most = min(total, POSITIONS, max(1, PATCH_BYTES // (4 * taps)))
+    places = np.unravel_index(rng.choice(total, most, replace=False), site.wanted.shape[:-1])
+    wanted = site.wanted[places].reshape(most, groups, -1)
+    return Patches(
+        read=_patches(site, site.read, places),
+        wanted=np.ascontiguousarray(np.moveaxis(wanted, 1, 0)),
+        plain=None if plain is None else _patches(site, plain, places),
+    )
+
+
+def moments(patches: Patches) -> Moments:
+    """Those of patches."""
+    count = patches.read.shape[1]
+    x, y = (part - part.mean(axis=1, keepdims=True) for part in (patches.read, patches.wanted))
+    rows = np.swapaxes(x, 1, 2)
     return Moments(
-        read=xx - x1[:, :, np.newaxis] * x1[:, np.newaxis],
-        wanted=yx - y1[:, :, np.newaxis] * x1[:, np.newaxis],
-        energy=np.maximum(0.0, yy - np.square(y1)),
+        read=np.asarray(rows @ x, np.float64) / count,
+        wanted=np.asarray(np.swapaxes(y, 1, 2) @ x, np.float64) / count,
+        energy=np.square(y, dtype=np.float64).sum(axis=1) / count,
     )
 
 
@@ -72,38 +105,52 @@ def _groups(site: Site) -> int:
     return int(getattr(site.layer, "groups", 1))
 
 
-def _batches(site: Site) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """What is read and wanted, float32: (groups, positions, taps), (groups, positions, outputs)."""
+def _kernel_shape(site: Site) -> tuple[int, ...]:
+    """Of the float layer's, in the Keras layout."""
+    layer = site.operation.layer
+    depthwise = getattr(layer, "depthwise_kernel", None)
+    return tuple((layer.kernel if depthwise is None else depthwise).shape)
+
+
+def _patches(site: Site, x: np.ndarray, places: tuple[np.ndarray, ...]) -> Reals:
+    """What is read for the outputs at some places: (groups, positions, taps)."""
     groups = _groups(site)
-    for start in range(0, len(site.read), BATCH):
-        x, y = (part[start : start + BATCH] for part in (site.read, site.wanted))
-        if site.operation.kind == "dense":
-            rows = x.reshape(1, -1, x.shape[-1])
-        else:
-            rows = _patches(site.layer, x)
-            taps, channels = rows.shape[-2:]
-            if site.operation.kind == "depthwise_conv2d":
-                rows = np.transpose(rows.reshape(-1, taps, channels), (2, 0, 1))
-            else:
-                parts = rows.reshape(-1, taps, groups, channels // groups)
-                rows = np.moveaxis(parts, 2, 0).reshape(groups, parts.shape[0], -1)
-        answers = np.moveaxis(y.reshape(-1, groups, y.shape[-1] // groups), 1, 0)
-        # numpy multiplies matrices in BLAS only where their rows lie in one piece
-        yield np.ascontiguousarray(rows), np.ascontiguousarray(answers)
+    if site.operation.kind == "dense":
+        return np.ascontiguousarray(x[places][np.newaxis])
+    found = _windows(site.operation.layer, x, places)
+    positions, channels = found.shape[:2]
+    taps = found.reshape(positions, channels, -1)
+    if site.operation.kind == "depthwise_conv2d":
+        return np.ascontiguousarray(np.moveaxis(taps, 1, 0))
+    parts = np.swapaxes(taps, 1, 2).reshape(positions, -1, groups, channels // groups)
+    return np.ascontiguousarray(np.moveaxis(parts, 2, 0).reshape(groups, positions, -1))
 
 
-def _patches(layer: keras.layers.Layer, x: np.ndarray) -> np.ndarray:
-    """float32 (images, height, width, taps, channels); a Conv1D is one of height 1."""
-    flat = x.ndim == 3
-    size, strides, rates = (
-        (1, *tuple(pair)) if flat else tuple(pair)
+def _windows(
+    layer: keras.layers.Layer, x: np.ndarray, places: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """(positions, channels, height, width); a Conv1D is one of height 1."""
+    if x.ndim == 3:
+        x, places = x[:, np.newaxis], (places[0], np.zeros_like(places[0]), places[1])
+    sizes, strides, rates = (
+        (1,) * (2 - len(tuple(pair))) + tuple(pair)
         for pair in (layer.kernel_size, layer.strides, layer.dilation_rate)
     )
-    x = x[:, np.newaxis] if flat else x
-    padding = layer.padding.upper()
-    if padding == "CAUSAL":
-        x = np.pad(x, ((0, 0), (0, 0), ((size[1] - 1) * rates[1], 0), (0, 0)))
-        padding = "VALID"
-    ones = ((1, *pair, 1) for pair in (size, strides, rates))
-    found = np.asarray(tf.image.extract_patches(x, *ones, padding))
-    return found.reshape(*found.shape[:3], int(np.prod(size)), x.shape[-1])
+    reach = [(size - 1) * rate + 1 for size, rate in zip(sizes, rates, strict=True)]
+    ends = [
+        _padding(layer.padding, *settings)
+        for settings in zip(x.shape[1:3], reach, strides, strict=True)
+    ]
+    padded = np.pad(x, ((0, 0), *ends, (0, 0)))
+    windows = sliding_window_view(padded, reach, axis=(1, 2))[..., :: rates[0], :: rates[1]]
+    return np.asarray(windows[places[0], places[1] * strides[0], places[2] * strides[1]])
+
+
+def _padding(padding: str, size: int, reach: int, stride: int) -> tuple[int, int]:
+    """What TensorFlow puts in front of values and behind them."""
+    if padding == "causal":
+        return reach - 1, 0
+    if padding == "valid":
+        return 0, 0
+    total = max(0, (-(-size // stride) - 1) * stride + reach - size)
+    return total // 2, total - total // 2

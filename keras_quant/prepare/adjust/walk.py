@@ -7,13 +7,14 @@ then: so what is changed in one of them is known to all that follow.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_quant.model.operations import COMPUTE, Operation
 from keras_quant.model.topology import Call, list_calls
+from keras_quant.prepare.adjust.units import Unit, find_units, unit_by_unit
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.wrap import split_float
 from keras_quant.tf import keras, tf
@@ -40,6 +41,87 @@ class Site:
     wanted: np.ndarray
 
 
+class Walk:
+    """Both models, on the same images, unit by unit in their order.
+
+    Args:
+        plan: of the source.
+        model: wrapped, with the plan's names; its weights may be changed as the walk goes on.
+        images: float32 for each input, as the model takes them; see `walked_images`.
+        together: names of operations whose kernels are rounded together where they are in one
+            block, see `find_units`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: keras.Model,
+        model: keras.Model,
+        images: Sequence[np.ndarray],
+        *,
+        together: Collection[str] = (),
+    ) -> None:
+        self._sites = {operation.name: operation for operation in rounded_sites(plan)}
+        calls = list_calls(model)
+        self.units = find_units(calls, self._sites, together=together)
+        self._calls = {call.name: call for call in calls}
+        self._given = Values(unit_by_unit(calls, self.units), images)
+        plain = list_calls(split_float(plan, source, plan.operations.outputs))
+        self._plain = {call.name for call in plain}
+        asked = [name for unit in self.units for name in self._asked(unit)]
+        self._wanted = Values(plain, images, asked=asked)
+
+    def operation(self, name: str) -> Operation:
+        """The plan's of a unit's kernel."""
+        return self._sites[name]
+
+    def read(self, unit: Unit) -> np.ndarray:
+        """What a unit is given by the units before it."""
+        return self._given.of(unit.source)
+
+    def plain(self, unit: Unit) -> np.ndarray:
+        """What a unit is given in the float model."""
+        return self._wanted.of(self._same(unit.source))
+
+    def wanted(self, unit: Unit) -> np.ndarray:
+        """What a unit puts out in the float model, before it is rounded."""
+        return self._wanted.of(self._same(unit.tail.name))
+
+    def site(self, name: str) -> Site:
+        """A layer of a unit, with what it reads as the layers before it are by now."""
+        call = self._calls[name]
+        return Site(
+            operation=self._sites[name],
+            layer=call.layer,
+            read=self._given.of(call.inputs[0]),
+            wanted=self._wanted.of(name),
+        )
+
+    def again(self, unit: Unit, read: np.ndarray) -> None:
+        """Forgets what a unit's calls put out before its kernels were rounded otherwise.
+
+        Args:
+            read: what `read` gave.
+        """
+        self._given.take_back(unit.calls, {unit.source: read})
+
+    def leave(self, unit: Unit) -> None:
+        """Lets go what only a unit needed; its kernels have been rounded."""
+        for name in self._asked(unit):
+            self._wanted.let_go(name)
+        self._given.of(unit.tail.name)
+
+    def _asked(self, unit: Unit) -> list[str]:
+        """The float model's values that a unit may need, by their calls' names."""
+        return [*unit.kernels, self._same(unit.source), self._same(unit.tail.name)]
+
+    def _same(self, name: str) -> str:
+        """The float model's call of the value that a quantized one's call gives, or rounds."""
+        while name not in self._plain:
+            name = self._calls[name].inputs[0]
+        return name
+
+
 def walk(
     plan: Plan,
     source: keras.Model,
@@ -53,19 +135,10 @@ def walk(
         model: wrapped, with the plan's names; its weights are the visitor's to change.
         images: float32 for each input, as the model takes them; see `walked_images`.
     """
-    sites = {operation.name: operation for operation in rounded_sites(plan)}
-    wanted = _Values(split_float(plan, source, list(sites)), images)
-    given = _Values(model, images)
-    for call in given.calls:
-        if call.name in sites:
-            site = Site(
-                operation=sites[call.name],
-                layer=call.layer,
-                read=given.of(call.inputs[0]),
-                wanted=wanted.of(call.name),
-            )
-            visit(site)
-        given.of(call.name)
+    found = Walk(plan, source, model, images)
+    for unit in found.units:
+        visit(found.site(unit.kernels[0]))
+        found.leave(unit)
 
 
 def rounded_sites(plan: Plan) -> tuple[Operation, ...]:
@@ -95,28 +168,51 @@ def run(layer: keras.layers.Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(found)
 
 
-class _Values:
-    """Values of a model's calls on some images: each kept until all that read it have."""
+class Values:
+    """Values of a model's calls on some images: each kept until all that read it have.
 
-    def __init__(self, model: keras.Model, images: Sequence[np.ndarray]) -> None:
-        self.calls: list[Call] = list_calls(model)
-        self._next = 0
-        self._left = Counter(name for call in self.calls for name in call.inputs)
-        for call in self.calls:  # what is put out is asked for from outside
-            self._left[call.name] += bool(call.outputs)
-        inputs = [call for call in self.calls if not call.inputs]
+    Args:
+        calls: the model's, each after those that it reads.
+        images: for each input.
+        asked: names of calls that are to be let go, each as often as it is named.
+    """
+
+    def __init__(
+        self, calls: Sequence[Call], images: Sequence[np.ndarray], asked: Sequence[str] = ()
+    ) -> None:
+        self._calls, self._next = calls, 0
+        self._left = Counter(name for call in calls for name in call.inputs)
+        self._left.update(asked)
+        inputs = [call for call in calls if not call.inputs]
         self._values = {call.name: x for call, x in zip(inputs, images, strict=True)}
 
     def of(self, name: str) -> np.ndarray:
-        """The value of a call, after those of all calls in front of it."""
+        """The value of a call that is still to be read, after those of all calls in front."""
         while name not in self._values:
-            call = self.calls[self._next]
+            call = self._calls[self._next]
             self._next += 1
-            if call.name not in self._values:
+            if call.inputs:
                 read = [self._values[source] for source in call.inputs]
                 self._values[call.name] = run(call.layer, read)
             for source in call.inputs:
-                self._left[source] -= 1
-                if not self._left[source]:
-                    del self._values[source]
+                self.let_go(source)
         return self._values[name]
+
+    def take_back(self, calls: Sequence[Call], values: Mapping[str, np.ndarray]) -> None:
+        """Forgets that calls were run, which follow each other and are the last that were.
+
+        Args:
+            values: that they read.
+        """
+        first = next(i for i, call in enumerate(self._calls) if call is calls[0])
+        for call in self._calls[first : self._next]:
+            self._left.update(call.inputs)
+            self._values.pop(call.name, None)
+        self._values.update(values)
+        self._next = min(first, self._next)
+
+    def let_go(self, name: str) -> None:
+        """Forgets a value, once all that read or asked for it have."""
+        self._left[name] -= 1
+        if self._left[name] <= 0:
+            self._values.pop(name, None)

@@ -22,6 +22,28 @@ def test_a_shortcut_is_added_by_the_convolution_that_comes_last() -> None:
     assert (conv2.read, conv2.written) == (2 * 8 * 8 * 16, 8 * 8 * 16)
 
 
+def test_of_two_branches_the_one_that_is_computed_last_adds() -> None:
+    net = (
+        Builder((8, 8, 4))
+        .node("branch", "conv2d", ("image",), (8, 8, 4), kernel=(3, 3, 4, 4))
+        .node("shortcut", "conv2d", ("image",), (8, 8, 4), kernel=(1, 1, 4, 4))
+        .node("sum", "add", ("branch", "shortcut"), (8, 8, 4))
+        .node("relu", "relu", ("sum",), (8, 8, 4))
+    )
+    nodes = [layer.nodes for layer in fuse(net.graph())]
+    assert nodes == [("branch",), ("shortcut", "sum", "relu")]
+
+
+def test_what_the_caller_gets_too_is_written_before_a_relu() -> None:
+    net = (
+        Builder((8, 8, 4))
+        .node("conv", "conv2d", ("image",), (8, 8, 4), kernel=(1, 1, 4, 4))
+        .node("relu", "relu", ("conv",), (8, 8, 4))
+    )
+    assert len(fuse(net.graph("relu"))) == 1
+    assert len(fuse(net.graph("conv", "relu"))) == 2
+
+
 def test_a_layer_is_a_product_of_matrices_that_is_counted_by_hand() -> None:
     conv1, conv2, _, logits = fuse(residual())
     assert (conv1.rows, conv1.columns, conv1.depth, conv1.taps) == (64, 16, 27, 9)
@@ -49,6 +71,14 @@ def test_groups_divide_columns_and_a_channel_a_group_is_depthwise() -> None:
     assert (grouped.kind, grouped.groups, grouped.columns) == ("matrix", 2, 3)
     assert grouped.macs == grouped.rows * grouped.columns * grouped.depth * grouped.groups
     assert (single.kind, single.groups, single.macs) == ("depthwise", 6, 64 * 9 * 6)
+
+
+def test_two_filters_a_channel_are_depthwise_too() -> None:
+    net = Builder((8, 8, 4)).node(
+        "doubled", "conv2d", ("image",), (8, 8, 8), kernel=(3, 3, 1, 8), groups=4
+    )
+    (layer,) = fuse(net.graph())
+    assert (layer.kind, layer.columns, layer.macs) == ("depthwise", 2, 64 * 9 * 8)
 
 
 def test_a_batch_norm_that_stands_alone_only_moves_values() -> None:
@@ -79,8 +109,6 @@ def test_what_two_read_is_not_taken_in() -> None:
     )
     layers = fuse(net.graph())
     assert [layer.nodes for layer in layers] == [("conv",), ("relu", "sum")]
-    alone = fuse(net.graph("conv", "sum"))
-    assert len(alone) == 2
 
 
 def test_a_sum_of_other_shapes_is_a_kernel_of_its_own() -> None:

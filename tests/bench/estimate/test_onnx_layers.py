@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from keras_quant.bench.estimate.fusion import FusedLayer, fuse
 from keras_quant.bench.estimate.onnx_layers import read_layers
 from keras_quant.emit.onnx_tensorrt.emit import emit_onnx_tensorrt
-from keras_quant.errors import ModelError
+from keras_quant.errors import ModelError, UsageError
 from keras_quant.graph.ir import Graph
 from tests.emit.random_graphs import GraphBuilder
 
@@ -101,6 +101,13 @@ def test_a_batch_may_be_open_and_biases_and_batch_norms_are_taken_in(tmp_path: P
     assert pool.read == 4 * 64 and (dense.macs, len(dense.nodes)) == (20, 2)
 
 
+def test_a_gemm_may_have_its_kernel_turned(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)]
+    path = save(tmp_path / "net.onnx", nodes, ["n", 4], w=[5, 4], y=["n", "c"])
+    (layer,) = read_layers(path).layers
+    assert (layer.columns, layer.depth) == (5, 4)
+
+
 def test_all_that_is_not_known_is_told_at_once(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], name="conv"),
@@ -117,6 +124,16 @@ def test_an_open_size_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "net.onnx", nodes, [1, 3, "height", 8], w=[3, 3, 1, 1])
     with pytest.raises(ModelError, match=r"'x' has the shape \(1, 3, any, 8\).*fixed sizes"):
         read_layers(path)
+
+
+def test_an_open_size_can_be_given(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    path = save(tmp_path / "net.onnx", nodes, ["n", 3, "height", 8], w=[5, 3, 1, 1])
+    (layer,) = read_layers(path, {"x": (1, 3, 4, 8)}).layers
+    assert layer.macs == 4 * 8 * 5 * 3
+    for wrong in ({"x": (1, 3, 4, 9)}, {"x": (1, 3, 4)}, {"image": (1, 3, 4, 8)}):
+        with pytest.raises(UsageError, match=r"fits no input; it has x \[None, 3, None, 8\]"):
+            read_layers(path, wrong)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

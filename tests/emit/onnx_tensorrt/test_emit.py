@@ -26,13 +26,15 @@ from keras_quant.emit.onnx_tensorrt.ops import OP_EMITTERS
 from keras_quant.errors import EmitError
 from keras_quant.graph.exact import accumulator_range
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
+from keras_quant.graph.passes.stages import cut
 from keras_quant.graph.passes.unquantize import Clamp, unquantize
 from keras_quant.graph.reference import run_reference
 from keras_quant.graph.rounding import reals_of
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.targets.check import check_tensorrt
+from keras_quant.targets.report import broken
 from keras_quant.targets.tensorrt import VERSIONS, TensorRTOptions
-from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_graph
+from tests.emit.random_graphs import BODY_OPS, GraphBuilder, random_exits, random_graph
 
 SEEDS = st.integers(0, 2**32 - 1)
 ONE_CODE = 1
@@ -298,7 +300,7 @@ def test_files_break_no_rule_of_any_version(seed: int, version: str) -> None:
     assume(not find_problems(builder.graph(), OP_EMITTERS))
     options = TensorRTOptions(version=version)
     content = emit_onnx_tensorrt(builder.graph(), options=options)
-    assert check_tensorrt(onnx.ModelProto.FromString(content), options) == ()
+    assert broken(check_tensorrt(onnx.ModelProto.FromString(content), options)) == ()
 
 
 @pytest.mark.parametrize(
@@ -350,3 +352,12 @@ def test_everything_that_cannot_be_written_is_named_at_once() -> None:
 def test_an_ideal_graph_is_refused(graph: Graph) -> None:
     with pytest.raises(EmitError, match="layer 'conv': weight.scale is float64"):
         emit_onnx_tensorrt(graph)
+
+
+def test_inputs_of_codes_are_refused_by_name_and_stages_of_floats_are_not() -> None:
+    builder, graph = random_exits(5)
+    (_, coded), (_, real) = cut(graph)[:2], cut(graph, codes=False)[:2]
+    name = coded.graph.inputs[0]
+    with pytest.raises(EmitError, match=f"input '{name}' has codes; files for TensorRT take"):
+        emit_onnx_tensorrt(coded.graph)
+    emit_onnx_tensorrt(real.graph)

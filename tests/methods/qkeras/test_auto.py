@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
-pytest.importorskip("keras_tuner")
-pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+pytestmark = pytest.mark.tensorflow
 
+from keras_quant.errors import MissingDependencyError  # noqa: E402
 from keras_quant.methods.qkeras.auto import try_mixes  # noqa: E402
-from keras_quant.methods.qkeras.door import qkeras  # noqa: E402
+from keras_quant.methods.qkeras.door import load_autoqkeras, qkeras  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 
 L = keras.layers
 
 
+def test_without_what_its_tuner_needs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setitem(sys.modules, "qkeras.autoqkeras", None)
+    with pytest.raises(MissingDependencyError, match=r"keras_quant\[tensorboard\]'; or leave out"):
+        load_autoqkeras()
+
+
+@pytest.mark.slow
 def test_each_trial_is_a_mix_of_the_widths_and_qkeras_is_as_it_was() -> None:
+    pytest.importorskip("tensorboard")
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((8, 8, 1), name="image")
     x = L.ReLU(name="relu")(L.BatchNormalization(name="norm")(L.Conv2D(4, 3, name="conv")(x)))

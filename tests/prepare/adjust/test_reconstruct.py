@@ -20,7 +20,7 @@ from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.model.operations import Operation  # noqa: E402
 from keras_quant.prepare import plan  # noqa: E402
 from keras_quant.prepare.adjust.correct_bias import kernel_inputs, kernel_of_layer  # noqa: E402
-from keras_quant.prepare.adjust.patches import as_kernel, as_rows, moments  # noqa: E402
+from keras_quant.prepare.adjust.patches import as_kernel, as_rows, draw, moments  # noqa: E402
 from keras_quant.prepare.adjust.reconstruct import Reconstructed, reconstruct  # noqa: E402
 from keras_quant.prepare.adjust.walk import Site, walk  # noqa: E402
 from keras_quant.schemes.bits import freed, scheme_from_bits  # noqa: E402
@@ -63,7 +63,7 @@ def test_moments_of_what_a_layer_answers_are_those_of_its_kernel(kind: str) -> N
     """Cov(W x + b, x) = W Cov(x, x), and Var(W x + b) = W Cov(x, x) W."""
     site = site_of(kind)
     kernel = kernel_of_layer(site.layer)
-    rows, found = as_rows(kernel, site), moments(site)
+    rows, found = as_rows(kernel, site), moments(draw(site))
     np.testing.assert_array_equal(as_kernel(rows, kernel.shape), kernel)
     np.testing.assert_allclose(found.wanted, rows @ found.read, atol=FLOAT32_ROUNDING)
     energy = np.einsum("got,gts,gos->go", rows, found.read, rows)
