@@ -42,11 +42,11 @@ from keras_quant.runs import RunFolder, locked, model_of
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
-RMS_TOLERANCES = {FP16: 0.01, W8A16: 0.05, DYNAMIC: 0.1}
+RMS_TOLERANCES = {FP16: 0.01, W8A16: 0.1, DYNAMIC: 0.1}
 """By how much answers may differ from the Keras model's, root mean square, as a share of them. One
 rounding of float16 is 2**-12 of a weight at most, one of int8 half of 1/127 of a channel's largest.
-What the net of docs/plain.md made of them over its five layers was 0.07 %, 1.2 % and 1.1 %; deeper
-nets make more of it."""
+Over the layers of a resnet8 that came to 0.21 %, 3.7 % and 3.6 % (docs/plain.md); deeper nets make
+more of it."""
 
 CALIBRATION_IMAGES = 256
 _BATCH = 16

@@ -27,7 +27,7 @@ from keras_quant.jobs.limited_drop import as_asked, check_limitable, limit_drop
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import declare, without_labels
-from keras_quant.jobs.quantize_settings import QuantizeSettings
+from keras_quant.jobs.quantize_settings import RANDOM, QuantizeSettings
 from keras_quant.jobs.remedies import (
     Remedies,
     absorbed,
@@ -59,8 +59,13 @@ from keras_quant.runs.records import (
 from keras_quant.schemes.file import scheme_to_dict, scheme_to_yaml
 from keras_quant.schemes.scheme import Scheme
 from keras_quant.tf import keras
+from keras_quant.training.norms import reestimate_norms
 from keras_quant.version import __version__
 from keras_quant.zoo import MODELS
+
+# Over which batch norms of random weights are measured: with the statistics that they begin with,
+# values of a deep net come to be as small as 1e-13 (MobileNetV3).
+RANDOM_IMAGES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -247,6 +252,12 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
         model=source,
         say=progress.say,
     )
+    if settings.weights == RANDOM:
+        images = dataset.train.x[:RANDOM_IMAGES]
+        norms = reestimate_norms(source, [dataset.reals(images)])
+        progress.say(
+            f"weights are random; {norms} batch norms have the statistics of {len(images)} images"
+        )
     if not dataset.has_labels:
         progress.say(f"{without_labels(dataset)}: what is shown is how near the float model it is")
     return source, dataset
