@@ -115,7 +115,7 @@ def _tempered(shares: tf.Tensor) -> np.ndarray:
 def test_a_teacher_of_other_classes_or_nothing_is_refused(tmp_path: Path) -> None:
     digits = load_dataset("digits")
     save_model(classifier(7), tmp_path / "seven.keras")
-    with pytest.raises(UsageError, match=r"teacher puts out \(None, 7\); one output of 10 classes"):
+    with pytest.raises(UsageError, match=r"teacher puts out \(None, 7\); 10 classes are needed"):
         load_teacher(tmp_path / "seven.keras", digits)
     with pytest.raises(UsageError, match="no such run or model; give the share"):
         load_teacher(tmp_path / "nothing", digits)
