@@ -253,6 +253,7 @@ def test_no_name_comes_into_a_command(board: Board, bundle: Path, tmp_path: Path
     assert not list(tmp_path.rglob("hurt"))
 
 
+@pytest.mark.slow
 def test_an_engine_is_built_once(board: Board, bundle: Path) -> None:
     said: list[str] = []
     bench_on_board(bundle, board.address)

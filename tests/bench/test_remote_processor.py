@@ -118,6 +118,7 @@ def test_the_record_is_as_one_of_this_machine(
     assert running(board) == []
 
 
+@pytest.mark.slow
 def test_no_name_comes_into_a_command(board: Board, files: Path, tmp_path: Path) -> None:
     odd = tmp_path / "x; touch hurt.onnx"
     odd.write_bytes(b"no model")
@@ -170,6 +171,7 @@ FAILURES: dict[str, tuple[Callable[[Board], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAILURES)
 def test_what_is_missing_on_the_board_is_told(
     board: Board,

@@ -41,6 +41,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
             yield started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", EXACT_FORMATS.values(), ids=list(EXACT_FORMATS))
 def test_files_are_proven_by_another_process(
     form: Format, emulator: Emulator, builder: GraphBuilder

@@ -195,6 +195,7 @@ def test_error_of_an_even_spread_is_its_integral(codes: QParams, scale: float) -
     assert squared_error(histogram, grid) / (2 * BINS) == pytest.approx(mean, rel=1e-5)
 
 
+@pytest.mark.slow
 @given(st.sampled_from([k for k in SPECS if k != "one bit"]), st.integers(0, 50))
 def test_error_of_the_histogram_is_that_of_the_values(kind: str, seed: int) -> None:
     spec, values = SPECS[kind], values_of(SPECS[kind], seed=seed)

@@ -72,6 +72,7 @@ def test_groups_get_the_power_of_two_of_least_error_over_all_their_values(bits: 
         assert grid.scale == min((2.0**e for e in range(-20, 8)), key=error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calibrator", CALIBRATORS)
 def test_quantize_leaves_its_source_and_the_disk_alone(
     calibrator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture

@@ -90,6 +90,7 @@ def parsed(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_thresholds_are_chosen_drawn_and_then_used(run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "exits.png"
     words = (str(run), "--dataset", "digits", "--budget", "0.75", "--plot", str(picture))
@@ -113,6 +114,7 @@ def test_thresholds_are_chosen_drawn_and_then_used(run: Path, tmp_path: Path) ->
     assert {one["reason"] for one in answers["answers"]} <= {"sure", "last"}
 
 
+@pytest.mark.slow
 def test_tables_name_each_exit_and_how_images_ended(run: Path) -> None:
     shown = kq("thresholds", str(run), "--dataset", "digits").stdout
     assert "MACs up to it" in shown and shown.count("dense_") == 2

@@ -45,6 +45,7 @@ def test_a_file_for_another_board_is_rejected(file: Path) -> None:
     assert "model.onnx: TensorRT would reject this file" in result.stderr
 
 
+@pytest.mark.slow
 def test_remedy_is_told_once_for_all_that_break_a_rule(tmp_path: Path) -> None:
     net = GraphBuilder(np.random.default_rng(0), (8, 8, 4), power_of_two=True)
     net.add_linear("conv2d", (3, 3, 4, 8))
@@ -58,6 +59,7 @@ def test_remedy_is_told_once_for_all_that_break_a_rule(tmp_path: Path) -> None:
     assert [told.count(remedy) for remedy in remedies] == [1] * len(remedies)
 
 
+@pytest.mark.slow
 def test_costs_are_told_apart_from_broken_rules(tmp_path: Path) -> None:
     net = GraphBuilder(np.random.default_rng(0), (8, 8, 3), power_of_two=True)
     net.add_linear("conv2d", (3, 3, 3, 8))
@@ -72,6 +74,7 @@ def test_costs_are_told_apart_from_broken_rules(tmp_path: Path) -> None:
     assert (finding["rule"], finding["effect"]) == ("padded-channels", "costs time")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not builder.builder_is_installed(), reason="extra tensorrt is missing")
 def test_layers_of_the_engine_are_told(file: Path) -> None:
     document = json.loads(kq("check", file, "--json").stdout)

@@ -36,6 +36,7 @@ def test_a_file_alone_is_listed_operator_by_operator(file: Path) -> None:
     assert "give images with --dataset" in result.stderr
 
 
+@pytest.mark.slow
 def test_layers_table_and_picture_are_written(file: Path) -> None:
     out = file.parent / "out"
     result = kq(

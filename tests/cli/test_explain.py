@@ -33,6 +33,7 @@ def seen(run: Path) -> Result:
     return kq("explain", run, "--images", 20, "--maps", 2)
 
 
+@pytest.mark.slow
 def test_it_says_what_changed_and_how_to_draw_it(run: Path, seen: Result) -> None:
     assert seen.exit_code == DONE, seen.stderr
     for figure in ("accuracy float", "accuracy quantized", "overlap iou"):
@@ -44,6 +45,7 @@ def test_it_says_what_changed_and_how_to_draw_it(run: Path, seen: Result) -> Non
     assert found["header"]["images"] == 20 and len(found["overlap_iou"]) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["histograms", "confusion", "maps"])
 def test_each_picture_is_drawn_of_the_record(
     kind: str, run: Path, seen: Result, tmp_path: Path

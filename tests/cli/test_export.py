@@ -32,6 +32,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model.keras"
 
 
+@pytest.mark.slow
 def test_exported_file_is_proven_and_evaluated(tmp_path: Path, model: Path) -> None:
     result = kq("export", model, "--dataset", "digits", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr

@@ -101,6 +101,7 @@ def test_the_run_is_recorded_as_one_without_training(run: Path, net: Path) -> No
     assert (run / "statistics.npz").is_file() and (run / "scheme.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_other_commands_take_the_run(run: Path, tmp_path: Path) -> None:
     rows = json.loads(kq("evaluate", run, "--json").stdout)
     assert [row["outputs"][0]["agreement"] for row in rows] == [None, 1, 1, 1]
@@ -111,6 +112,7 @@ def test_other_commands_take_the_run(run: Path, tmp_path: Path) -> None:
     assert "biases of" not in export.stderr  # the run's model was moved already
 
 
+@pytest.mark.slow
 def test_other_bits_are_chosen_from_kept_statistics(run: Path, net: Path, tmp_path: Path) -> None:
     digits = ("--dataset", "digits", "--preprocess", "raw", "--out", tmp_path)
     known = ("--statistics", run / "statistics.npz")
@@ -159,6 +161,7 @@ def test_remedies_that_are_none_are_all_named(net: Path, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_is_quantized_with_what_it_knows_of_its_data(run: Path, tmp_path: Path) -> None:
     trained = tmp_path / "base"
     made = kq(
@@ -191,6 +194,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_without_labels_files_are_proven_and_float_is_what_is_compared_with(
     net: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -273,6 +277,7 @@ def test_what_does_not_go_is_said_and_nothing_is_made(
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["taken"]
 
 
+@pytest.mark.slow
 def test_a_run_of_that_name_is_kept_unless_it_is_to_be_replaced(
     run: Path, net: Path, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_sweep_is_trained_quantized_and_drawn(tmp_path: Path) -> None:
     assert drawn.returncode == DONE and (tmp_path / "p.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_explained(tmp_path: Path) -> None:
     for arguments, told in (
         (("--seeds", "a"), "--seeds 'a': write whole numbers"),

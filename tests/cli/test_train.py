@@ -127,6 +127,7 @@ def test_scheme_file_of_a_run_says_what_its_record_says(main_job: tuple[Path, Re
     assert json.loads(json.dumps(scheme_to_dict(written))) == record_of(main_job[0])["scheme"]
 
 
+@pytest.mark.slow
 def test_figures_of_the_record_are_those_that_evaluate_finds(run: Path) -> None:
     keras, tflite = json.loads(kq("evaluate", run, "--json").stdout)
     figures = {(f["name"], f["notes"]): f["value"] for f in record_of(run)["figures"]}
@@ -141,6 +142,7 @@ def test_figures_of_the_record_are_those_that_evaluate_finds(run: Path) -> None:
     assert figures["size", "integer TFLite file"] == size
 
 
+@pytest.mark.slow
 def test_run_is_named_after_data_model_and_scheme_and_its_policy_is_told(tmp_path: Path) -> None:
     result = kq("train", *QUICK, "--scheme", "w4a8", "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
@@ -158,6 +160,7 @@ def test_existing_run_is_refused_and_left_as_it_is(run: Path) -> None:
     assert {name: (run / name).read_bytes() for name in files_below(run)} == before
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_the_run_and_equal_seeds_give_equal_files(run: Path) -> None:
     content, weights = (run / "export/model.tflite").read_bytes(), weights_of(run)
     (run / "export" / "notes.txt").write_text("of the old run")
@@ -196,6 +199,7 @@ def test_summary_of_a_float_run_tells_of_logits_not_of_codes(
     assert "up to " in row and "against the reference" in row
 
 
+@pytest.mark.slow
 def test_run_starts_from_the_weights_of_its_parent(tmp_path: Path, float_run: Path) -> None:
     # A step this small leaves the weights where they were.
     still = ("--learning-rate", "1e-12", "--bits", "w8a8")
@@ -207,6 +211,7 @@ def test_run_starts_from_the_weights_of_its_parent(tmp_path: Path, float_run: Pa
         np.testing.assert_allclose(kernel, start, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scheme_file_and_set_choose_bits_layer_by_layer(tmp_path: Path) -> None:
     (tmp_path / "mixed.yaml").write_text(SCHEME)
     scheme = ("--scheme", tmp_path / "mixed.yaml", "--set", "logits=w6")
@@ -448,6 +453,7 @@ def test_out_below_a_file_is_explained(tmp_path: Path) -> None:
     assert (tmp_path / "models").read_text() == "a file"
 
 
+@pytest.mark.slow
 def test_diverging_loss_ends_with_advice_and_the_last_good_weights(tmp_path: Path) -> None:
     arguments = ("--optimizer", "sgd", "--learning-rate", "1e30", "--bits", "4")
     result = kq("train", *QUICK, *arguments, "--out", tmp_path, "--name", "run")

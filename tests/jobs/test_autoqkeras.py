@@ -30,6 +30,7 @@ def asked(budget: str) -> SearchSettings:
     return SearchSettings(budgets=(parse_budget(budget),), trials=3, widths=(2, 8))
 
 
+@pytest.mark.slow
 def test_the_most_accurate_trial_within_the_budget_is_taken(run: Path, monkeypatch) -> None:
     trials = [
         Trial(bits=dict.fromkeys(LAYERS, 8), accuracy=0.9),

@@ -48,6 +48,7 @@ def described_here(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 def test_files_of_two_runtimes_are_measured_and_compared(files: Path) -> None:
     paths = [files / "any.tflite", files / "model.onnx"]
     record = bench(paths, BenchSettings(batches=(2,), timing=QUICK))

@@ -70,6 +70,7 @@ def layer_of(found: Diagnosis, name: str) -> Any:
     return next(layer for layer in found.layers if layer.name == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ours.tflite", "ours.onnx"])
 def test_a_good_file_breaks_nowhere(look: Callable[..., Diagnosis], name: str) -> None:
     found = look(name)
@@ -99,6 +100,7 @@ def broken_in_ours(folder: Path, name: str) -> None:
     (folder / f"broken.{name}").write_bytes(broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
 def test_a_scale_that_is_too_small_by_8_is_named(
     folder: Path, look: Callable[..., Diagnosis], name: str
@@ -113,6 +115,7 @@ def test_a_scale_that_is_too_small_by_8_is_named(
     assert [layer.name for layer in found.layers if layer.breaks] == ["relu2"]
 
 
+@pytest.mark.slow
 def test_a_scale_of_a_kernel_that_is_too_small_is_named(
     folder: Path, look: Callable[..., Diagnosis]
 ) -> None:
@@ -128,6 +131,7 @@ def test_a_scale_of_a_kernel_that_is_too_small_is_named(
     assert any(one.kind == "float island" for one in found.findings)
 
 
+@pytest.mark.slow
 def test_without_a_float_model_codes_at_the_end_of_their_grid_are_said(
     folder: Path, look: Callable[..., Diagnosis]
 ) -> None:
@@ -146,6 +150,7 @@ def test_without_images_operators_and_kernels_are_told(folder: Path) -> None:
     assert [layer.operator.op for layer in found.layers][:2] == ["QUANTIZE", "CONV_2D"]
 
 
+@pytest.mark.slow
 def test_images_of_another_range_than_the_inputs_codes_are_told(
     look: Callable[..., Diagnosis],
 ) -> None:
@@ -154,6 +159,7 @@ def test_images_of_another_range_than_the_inputs_codes_are_told(
     assert "-1 to 1" in found.findings[0].what
 
 
+@pytest.mark.slow
 def test_an_exported_float_file_may_stand_for_the_model(look: Callable[..., Diagnosis]) -> None:
     """Two integer files of one graph: they are equal, tensor by tensor."""
     found = look("ours.tflite", float_model="ours.tflite")
@@ -162,6 +168,7 @@ def test_an_exported_float_file_may_stand_for_the_model(look: Callable[..., Diag
     assert set(errors) == {math.inf}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_looked_at_is_refused(
     folder: Path, look: Callable[..., Diagnosis], tmp_path: Path
 ) -> None:

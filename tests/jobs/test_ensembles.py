@@ -38,6 +38,7 @@ def made(path: Path, seed: int, classes: int = 10) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_members_and_all_together_are_judged_on_the_test_images(tmp_path: Path) -> None:
     runs = [made(tmp_path / f"run{seed}", seed) for seed in range(3)]
     done = ensemble(runs, progress=QUIET)

@@ -77,6 +77,7 @@ def test_run_answers_with_both_of_its_files(run: Path) -> None:
     assert keras_file.images == 359
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_splits_are_those_that_the_run_was_trained_on(run: Path, split: str) -> None:
     data = getattr(load_dataset("digits", seed=3), split)

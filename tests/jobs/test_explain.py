@@ -92,6 +92,7 @@ def test_what_was_seen_is_kept_and_not_replaced_unasked(runs, found: Explained) 
         explain(runs[1], SETTINGS, progress=QUIET)
 
 
+@pytest.mark.slow
 def test_without_a_float_model_the_quantized_one_is_seen_alone(
     runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ def lenet(path: Path, classes: int = 10) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_export_of_a_run_is_the_file_that_training_wrote(run: Path, tmp_path: Path) -> None:
     whole = export_whole(run, TFLITE, out=tmp_path / "again")
     (done,) = whole.files
@@ -133,6 +134,7 @@ def test_export_of_a_run_is_the_file_that_training_wrote(run: Path, tmp_path: Pa
     verify(load_graph(tmp_path / "again" / "model.kqgraph"))
 
 
+@pytest.mark.slow
 def test_record_of_the_proof_is_that_of_the_file(run: Path) -> None:
     done = export(run)
     record = parity_of(done.path.parent)
@@ -141,6 +143,7 @@ def test_record_of_the_proof_is_that_of_the_file(run: Path) -> None:
     assert (record["file"], record["images"], record["passed"]) == ("model.tflite", 359, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "limit"),
     [(["tflite"], None), (["tensorrt"], None), (["onnx"], 64), (["tflite", "onnx"], 64)],
@@ -181,6 +184,7 @@ def test_file_that_no_proof_says_is_ours_is_replaced_only_when_told(run: Path, p
     assert parity_of(run / "export")["passed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_keras_file_is_exported_where_told(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
@@ -271,6 +275,7 @@ def test_file_that_answers_otherwise_never_gets_the_final_name(
         assert record["first_different"] == "dense1"
 
 
+@pytest.mark.slow
 def test_mended_export_takes_the_failed_file_away(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +288,7 @@ def test_mended_export_takes_the_failed_file_away(
     assert parity_of(run / "export")["passed"]
 
 
+@pytest.mark.slow
 def test_every_format_is_proven_and_recorded(run: Path, tmp_path: Path) -> None:
     done = export_all(run, *FORMATS.values(), out=tmp_path / "out")
     assert [export.format for export in done] == list(FORMATS)
@@ -304,6 +310,7 @@ def test_every_format_is_proven_and_recorded(run: Path, tmp_path: Path) -> None:
         assert evaluate(export.path, dataset="digits")[0].accuracy == export.accuracy
 
 
+@pytest.mark.slow
 def test_a_later_format_keeps_the_proof_of_an_earlier_one(run: Path) -> None:
     export_all(run, ONNX)
     record = json.loads((run / "export" / PARITY).read_text())
@@ -326,6 +333,7 @@ def test_a_format_that_fails_does_not_keep_the_others_back(
     assert gate_files(run / "export") == wanted
 
 
+@pytest.mark.slow
 def test_float_files_of_the_model_are_written_beside(run: Path, tmp_path: Path) -> None:
     export_all(run, TFLITE, ONNX, out=tmp_path / "out", images=20, baselines=True)
     images = normalize(load_dataset("digits").test.x[:1], UNIT)
@@ -379,6 +387,7 @@ def kill_at(rename: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files.os, "replace", replace_or_die)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rename", range(4))
 def test_killed_while_files_are_replaced_no_proof_is_of_another_file(
     run: Path, monkeypatch: pytest.MonkeyPatch, rename: int
@@ -399,6 +408,7 @@ def test_killed_while_files_are_replaced_no_proof_is_of_another_file(
     assert is_recorded(folder, read_records(folder)["tflite"]) and again.parity.passed
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_of_another_format_stays_ours(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +422,7 @@ def test_what_a_kill_left_of_another_format_stays_ours(
     assert foreign_files(run / "export", [ONNX]) == [run / "export" / "model.onnx"]
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_killed_export_are_swept(run: Path) -> None:
     export_all(run, FORMATS["tensorrt"], images=20)
     leftovers = [
@@ -468,6 +479,7 @@ def test_lambda_layer_is_refused_by_safety_and_then_by_lowering(tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_exported_evaluated_and_inspected_as_the_file_is(
     run: Path, tmp_path: Path
 ) -> None:

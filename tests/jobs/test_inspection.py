@@ -180,6 +180,7 @@ def test_exported_run_is_read_from_its_graph_and_its_file(tmp_path: Path) -> Non
     assert costs(run / "export" / "model.kqgraph") == cost(graph)
 
 
+@pytest.mark.slow
 def test_inspecting_a_graph_file_does_not_load_tensorflow(tmp_path: Path) -> None:
     (tmp_path / "model.kqgraph").write_bytes(pack_graph(zoo_graph("mlp", "4")))
     code = (

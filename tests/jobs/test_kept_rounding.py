@@ -58,6 +58,7 @@ def test_where_nothing_can_be_written_that_is_said(tmp_path: Path) -> None:
         KeptOnDisk(tmp_path, "key").keep({"a": FINDING})
 
 
+@pytest.mark.slow
 def test_keys_tell_models_images_and_settings_apart() -> None:
     _, model = quantized(net(), "w3a8")
     settings = {"rounding": "adaround", "steps": 5}

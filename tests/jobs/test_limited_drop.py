@@ -81,6 +81,7 @@ def limited(most: float, *, has_labels: bool = True):  # noqa: ANN201
     )
 
 
+@pytest.mark.slow
 def test_the_worst_layers_are_lifted_until_little_is_lost() -> None:
     found = limited(60.0)
     assert [lift.layer for lift in found.lifts] == ["b", "c"]
@@ -96,6 +97,7 @@ def test_a_model_that_is_near_enough_stays_as_it_is() -> None:
     assert found.lifts == () and found.scheme is SCHEME
 
 
+@pytest.mark.slow
 def test_a_record_tells_what_was_asked_for() -> None:
     found = limited(60.0)
     quantization = QuantizationRecord(
@@ -110,11 +112,13 @@ def test_a_record_tells_what_was_asked_for() -> None:
     assert as_asked(ended) == begun and as_asked(begun) == begun
 
 
+@pytest.mark.slow
 def test_without_labels_other_answers_are_counted() -> None:
     assert limited(0.0, has_labels=False).lost == 0.0
     assert limited(80.0, has_labels=False).lost == 75.0
 
 
+@pytest.mark.slow
 def test_what_8_bits_do_not_mend_is_an_error_with_its_own_exit_code() -> None:
     with pytest.raises(AccuracyError, match="with all layers at 8 bits") as error:
         limit_drop(

@@ -84,6 +84,7 @@ def kq(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_each_output_is_proven_and_judged_by_its_task(tmp_path: Path, reals: np.ndarray) -> None:
     file = saved(two_tasks(), tmp_path, reals)
     whole = export(file)
@@ -104,6 +105,7 @@ def test_each_output_is_proven_and_judged_by_its_task(tmp_path: Path, reals: np.
     assert record["scores"] == {name: dict(s) for name, s in whole.files[0].scores.items()}
 
 
+@pytest.mark.slow
 def test_an_autoencoder_is_proven_and_judged_by_its_images(
     tmp_path: Path, reals: np.ndarray
 ) -> None:
@@ -120,6 +122,7 @@ def test_an_autoencoder_is_proven_and_judged_by_its_images(
         assert scores["PSNR"] == pytest.approx(wanted, abs=FLOAT32_ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [two_tasks, autoencoder])
 def test_files_are_evaluated_as_keras_is(tmp_path: Path, reals: np.ndarray, make) -> None:
     file = saved(make(), tmp_path, reals)
@@ -132,6 +135,7 @@ def test_files_are_evaluated_as_keras_is(tmp_path: Path, reals: np.ndarray, make
             assert output.scores == pytest.approx(of_keras.scores, abs=FLOAT32_ROUNDING)
 
 
+@pytest.mark.slow
 def test_commands_show_each_output(tmp_path: Path, reals: np.ndarray) -> None:
     file = saved(two_tasks(), tmp_path, reals)
     result = kq("export", file, "--dataset", "digits", "--out", tmp_path / "out", "--images", "50")
@@ -146,6 +150,7 @@ def test_commands_show_each_output(tmp_path: Path, reals: np.ndarray) -> None:
     assert len(shown.splitlines()) == 1 + 3
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_fit_are_not_written_into_files(
     tmp_path: Path, reals: np.ndarray
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_file_of_somebody_else_is_not_replaced(folder: Path, tmp_path: Path) -
     export(folder, "fp16", tmp_path, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_quantized_model_gives_its_float_weights(folder: Path, tmp_path: Path) -> None:
     import keras_quant as kq
     from keras_quant.model.files import save_model

@@ -37,6 +37,7 @@ def residual(path: Path, *, blocks: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_model_whose_predict_answers_otherwise_is_told(tmp_path: Path) -> None:
     said: list[str] = []
     evaluate(residual(tmp_path / "m.keras", blocks=3), dataset="digits", say=said.append)

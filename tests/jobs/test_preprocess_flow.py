@@ -105,6 +105,7 @@ def exports(run: Path) -> dict[str, Export]:
     return {export.format: export for export in done.files}
 
 
+@pytest.mark.slow
 def test_the_run_keeps_it_and_evaluates_with_it(run: Path, exports: dict[str, Export]) -> None:
     assert records.load(run).dataset.preprocess == CAFFE
     said: list[str] = []
@@ -150,6 +151,7 @@ def test_a_file_tells_it_away_from_its_run(
     assert said[0].startswith("--preprocess unit; it was made with caffe: (pixel - (103.939")
 
 
+@pytest.mark.slow
 def test_a_keras_file_tells_it_by_its_grid(data: Path, tmp_path: Path, run: Path) -> None:
     alone = tmp_path / "model.keras"
     shutil.copy(run / "model.keras", alone)
@@ -177,6 +179,7 @@ def test_the_folder_for_a_board_tells_it(run: Path, data: Path, exports: dict[st
     assert "channels in the order BGR" in readme
 
 
+@pytest.mark.slow
 def test_a_child_takes_what_its_parent_took(run: Path, data: Path, tmp_path: Path) -> None:
     progress = Lines()
     train(settings_of(data, None, parent=run), tmp_path / "child", progress=progress)
@@ -202,6 +205,7 @@ def test_statistics_of_other_reals_are_refused(run: Path, data: Path) -> None:
                 calibration.read_statistics(run / "statistics.npz", planned, source, dataset)
 
 
+@pytest.mark.slow
 def test_a_tutorials_model_is_fed_what_its_rescaling_takes(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     digits = load_dataset("digits")
@@ -222,6 +226,7 @@ def test_a_tutorials_model_is_fed_what_its_rescaling_takes(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.slow
 def test_a_net_of_raw_pixels_is_told_to_guess_and_what_would_help(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     digits = load_dataset("digits")
@@ -240,6 +245,7 @@ def test_a_net_of_raw_pixels_is_told_to_guess_and_what_would_help(tmp_path: Path
     assert row.accuracy > 0.6 and row.warning == ""
 
 
+@pytest.mark.slow
 def test_vectors_go_the_whole_way(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(120) % 3

@@ -39,6 +39,7 @@ def quantized(chosen: QuantizeSettings, path: Path) -> Any:
     return quantize_run(chosen, path, [FORMATS["tflite"]], progress=Progress(quiet=True))
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_are_those_that_are_quantized(data: Path, tmp_path: Path) -> None:
     model = build("ds_cnn", (8, 8, 1), 3, width=8)
     model.save_weights(tmp_path / "w.h5")
@@ -51,6 +52,7 @@ def test_weights_of_a_file_are_those_that_are_quantized(data: Path, tmp_path: Pa
     np.testing.assert_allclose(kernel, head.get_weights()[0], atol=np.abs(kernel).max() / 100)
 
 
+@pytest.mark.slow
 def test_random_weights_have_batch_norms_of_the_images(data: Path, tmp_path: Path) -> None:
     chosen = settings("ds_cnn", data, weights="none", model_options={"width": 8})
     result = quantized(chosen, tmp_path / "run")

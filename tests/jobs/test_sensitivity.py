@@ -107,6 +107,7 @@ def test_one_layer_alone_is_what_a_model_with_that_kernel_answers(
     assert measured.entry("logits", 2).outcome.loss == pytest.approx(loss, rel=FLOAT32_ROUNDING)
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on_and_ends_in_the_same_record(
     run: Path, measured: Sensitivity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_lower_score_than_that_of_the_cheapest_changes_nothing(run: Path, meas
     assert free.bits == gated.bits and gated.score[1] >= 0.0
 
 
+@pytest.mark.slow
 def test_entropy_needs_no_measurement_and_agrees_with_that_of_the_record(
     run: Path, measured: Sensitivity, tmp_path: Path
 ) -> None:
@@ -245,6 +247,7 @@ def test_widths_that_were_not_measured_are_refused(run: Path, measured: Sensitiv
         search(run, asked("latency_ms=1"), progress=QUIET)
 
 
+@pytest.mark.slow
 def test_times_of_layers_are_kept_within_a_budget(run: Path, measured, tmp_path: Path) -> None:
     """Of made-up profiles: 8 bits take 30 us a layer, 4 take 20, 2 take 10; all else takes 5."""
     from tests.search.profiles import write_profile

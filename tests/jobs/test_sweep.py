@@ -142,6 +142,7 @@ def test_settings_that_do_not_go_are_explained_before_anything_is_made(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_all_points_are_made_in_order_and_each_is_told(folder: Path) -> None:
     states: list[Status] = []
     record = sweep(SETTINGS, folder, show=states.append)
@@ -154,6 +155,7 @@ def test_all_points_are_made_in_order_and_each_is_told(folder: Path) -> None:
     assert not any(result.error for result in record.results.values())
 
 
+@pytest.mark.slow
 def test_a_point_that_fails_is_recorded_what_starts_from_it_is_left_out(folder: Path) -> None:
     (folder / ".fail-qkeras-w4a4").touch()
     record = sweep(SETTINGS, folder)
@@ -170,12 +172,14 @@ def test_a_point_that_fails_is_recorded_what_starts_from_it_is_left_out(folder: 
     assert not any(result.error for result in record.results.values())
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_is_not_made_again(folder: Path) -> None:
     sweep(SETTINGS, folder)
     sweep(SETTINGS, folder, resume=True)
     assert names(folder) == NAMES
 
 
+@pytest.mark.slow
 def test_another_sweep_and_other_things_are_left_alone(folder: Path, tmp_path: Path) -> None:
     sweep(SETTINGS, folder)
     with pytest.raises(RunError, match="these differ: bits, epochs"):
@@ -194,6 +198,7 @@ def test_a_damaged_record_is_named(text: str, folder: Path) -> None:
         sweep(SETTINGS, folder, resume=True)
 
 
+@pytest.mark.slow
 def test_several_points_are_made_at_a_time_each_with_its_share_of_threads(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +221,7 @@ def test_several_points_are_made_at_a_time_each_with_its_share_of_threads(
     assert all(call[call.index("--threads") + 1] == "4" for call in trained)
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_stops_its_points_and_goes_on(folder: Path, tmp_path: Path) -> None:
     (folder / ".wait-qkeras-w4a4").touch()
     code = (

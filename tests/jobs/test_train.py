@@ -126,6 +126,7 @@ def test_a_run_that_another_process_works_on_is_left_alone(
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_where_sums_round_otherwise_says_so(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def test_threads_are_set_and_recorded(tmp_path: Path) -> None:
     assert training is not None and training.threads == 1
 
 
+@pytest.mark.slow
 def test_stopped_training_goes_on_to_the_same_weights(begun: Path, whole: Path) -> None:
     before = records.load(begun)
     assert (before.status, len(history(begun))) == ("training", 1)
@@ -170,6 +172,7 @@ def test_stopped_training_goes_on_to_the_same_weights(begun: Path, whole: Path) 
     assert (after.command, after.created) == (("first",), before.created)
 
 
+@pytest.mark.slow
 def test_history_that_a_stop_left_behind_the_checkpoint_is_made_up(
     tmp_path: Path, whole: Path
 ) -> None:
@@ -178,6 +181,7 @@ def test_history_that_a_stop_left_behind_the_checkpoint_is_made_up(
     assert_same_run(run(path, resume=True), whole)
 
 
+@pytest.mark.slow
 def test_run_stopped_before_its_first_epoch_starts_again(begun: Path, whole: Path) -> None:
     for name in ("checkpoint.npz", "history.csv", "scheme.yaml", "statistics.npz"):
         (begun / name).unlink()
@@ -222,6 +226,7 @@ def wrong_file(graph: Graph, **options: object) -> bytes:
     return emit_tflite(dataclasses.replace(graph, nodes=tuple(nodes)), **options)
 
 
+@pytest.mark.slow
 def test_failed_gate_leaves_a_trained_run_that_goes_on_when_it_is_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +256,7 @@ def full_disk() -> Callable[[int], None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_checkpoint_that_does_not_fit_the_disk_leaves_a_run_that_goes_on(
     begun: Path, whole: Path, full_disk: Callable[[int], None]
 ) -> None:
@@ -344,6 +350,7 @@ def build(input_shape, num_classes):
 """
 
 
+@pytest.mark.slow
 def test_function_that_is_lowered_between_codes_only_is_trained(tmp_path: Path) -> None:
     """The float model's size is then that of the converter's file."""
     (tmp_path / "net.py").write_text(LEAKY_NET)

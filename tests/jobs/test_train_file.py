@@ -56,6 +56,7 @@ def settings_of(folder: Path, **changed) -> TrainSettings:
     return TrainSettings(**{**given, **changed})
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_files_weights_and_the_run_is_proven(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_training_starts_from_the_files_weights_and_the_run_is_proven(
     assert records.load(tmp_path / "run").model.name == str(folder / "net.keras")
 
 
+@pytest.mark.slow
 def test_pruned_weights_stay_0_to_the_file(folder: Path, tmp_path: Path) -> None:
     result = train(settings_of(folder, keep_zeros=True), tmp_path / "run", progress=QUIET)
     old = layers_by_name(load_model(folder / "net.keras"))["hidden"].get_weights()[0]

@@ -72,6 +72,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "bits"), CASES)
 def test_file_of_any_topology_answers_as_the_model(name: str, bits: str) -> None:
     keras.utils.set_random_seed(0)
@@ -174,6 +175,7 @@ def test_codes_that_no_grid_holds_are_refused_with_the_remedy() -> None:
         lower(model)
 
 
+@pytest.mark.slow
 def test_calls_that_share_a_bias_and_do_not_agree_are_told_and_nothing_moves() -> None:
     shared = qconv(3, name="shared", bits=8)
     inputs, x = pixels((4, 4, 3))
@@ -187,6 +189,7 @@ def test_calls_that_share_a_bias_and_do_not_agree_are_told_and_nothing_moves() -
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_bias_that_calls_share_is_moved_but_not_their_gain() -> None:
     keras.utils.set_random_seed(0)
     source = randomized(NETS["recurrent"]())
@@ -199,6 +202,7 @@ def test_a_bias_that_calls_share_is_moved_but_not_their_gain() -> None:
     assert (norm.beta.numpy() != beta).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1071, 1153])
 def test_calls_that_send_a_bias_in_circles_settle_where_integers_say_it_for_all(seed: int) -> None:
     """The third call has 128 codes, the others 256: they want unlike room around ties."""
@@ -219,6 +223,7 @@ def test_calls_that_send_a_bias_in_circles_settle_where_integers_say_it_for_all(
     assert (different, compared > 0) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .keras.constraints.serialize")
 def test_layers_kept_in_float_read_and_leave_codes_also_from_a_file(tmp_path) -> None:
     inputs = keras.Input((6, 5, 3), name="image")

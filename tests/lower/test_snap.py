@@ -55,6 +55,7 @@ def net_of(activation: str) -> Net:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", FLOAT32_NOISE)
 @pytest.mark.parametrize("limit", [127, 7])
 def test_model_and_realized_graph_agree_on_codes(activation: str, limit: int) -> None:
@@ -71,6 +72,7 @@ def test_model_and_realized_graph_agree_on_codes(activation: str, limit: int) ->
     assert different <= FLOAT32_NOISE[activation] * compared
 
 
+@pytest.mark.slow
 def test_snapping_again_moves_nothing_but_float32_dust() -> None:
     net = net_of("8")
     model = quantized(net, images_of(net, 64))
@@ -86,6 +88,7 @@ def test_snapping_again_moves_nothing_but_float32_dust() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_low_bits_move_little_and_only_where_outputs_are_wide() -> None:
     net = net_of("2")
     snap = lower_exactly(quantized(net, images_of(net, 64)))
@@ -198,6 +201,7 @@ def test_moves_that_float32_cannot_say_are_not_made() -> None:
     assert lower_exactly(model).moved == 0
 
 
+@pytest.mark.slow
 def test_what_is_not_at_rest_when_rounds_end_is_checked_as_it_is(monkeypatch) -> None:
     monkeypatch.setattr(snap_module, "MAX_ROUNDS", 1)
     net = net_of("8")

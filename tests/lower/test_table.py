@@ -101,6 +101,7 @@ def test_functions_of_one_value_are_exact_from_keras_to_tflite(name: str, bits: 
     assert graph.tensors[node.output].qparams.bits == int(bits[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["flat", "pixel"])
 def test_squeeze_and_excite_is_exact_on_fast_kernels(shape: str) -> None:
     def body(x):

@@ -140,6 +140,7 @@ def test_gradients_of_a_layer_are_rounded_in_training_with_noise_of_its_generato
     assert not np.allclose(gradient(), first)
 
 
+@pytest.mark.slow
 def test_dense_signs_in_front_of_a_sign_lower_though_they_fit_2_bits() -> None:
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((8,), name="x")
@@ -153,6 +154,7 @@ def test_dense_signs_in_front_of_a_sign_lower_though_they_fit_2_bits() -> None:
     assert {node.name for node in graph.nodes} >= {"first", "second"}
 
 
+@pytest.mark.slow
 def test_the_sign_of_a_function_of_codes_is_a_table() -> None:
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((8,), name="x")

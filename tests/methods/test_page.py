@@ -25,6 +25,7 @@ def test_page_has_a_line_for_each_method() -> None:
     assert set(METHODS) - {"toy"} <= set(re.findall(r"^\| (\w+) \|", PAGE, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_scheme_of_several_methods_wraps_a_net() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     source = build("resnet8", (8, 8, 3), 10)

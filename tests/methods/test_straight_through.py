@@ -168,6 +168,7 @@ def test_gradients_are_rounded_as_dorefa_has_it() -> None:
     assert not found[1].any()
 
 
+@pytest.mark.slow
 def test_rounded_gradients_are_right_on_average() -> None:
     upstream = np.float32([[0.3, -1.0, 0.05, 0.71]])
     found = [

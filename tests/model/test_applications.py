@@ -42,6 +42,7 @@ def test_every_name_is_a_function_of_keras() -> None:
     assert all(preprocessing_of(name) for name in APPLICATIONS)
 
 
+@pytest.mark.slow
 def test_a_model_ends_with_logits_of_the_images_classes() -> None:
     model = small(7)
     assert model.output_shape == (None, 7)
@@ -49,6 +50,7 @@ def test_a_model_ends_with_logits_of_the_images_classes() -> None:
     assert build_application("MobileNetV2", SHAPE, 0, {"alpha": 0.35}).output_shape == (None, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["w.h5", "model.weights.h5"])
 def test_weights_alone_are_set_whatever_the_file_is_called(
     trained: keras.Model, tmp_path: Path, name: str
@@ -82,12 +84,14 @@ def test_weights_of_keras_3_are_set(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, np.load(tmp_path / "y.npy"), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_of_another_model_are_refused(trained: keras.Model, tmp_path: Path) -> None:
     trained.save_weights(tmp_path / "w.h5")
     with pytest.raises(ModelError, match=r"w\.h5: its weights are not those .*classes=N"):
         load_weights(small(5), tmp_path / "w.h5")
 
 
+@pytest.mark.slow
 def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     model = small()
     with pytest.raises(ModelError, match="there is no such file"):

@@ -11,6 +11,7 @@ from keras_quant.tf import keras, tf  # noqa: E402
 from tests.model import plain_qkeras  # noqa: E402
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_the_operations_as_written() -> None:
     model = plain_qkeras.ties()
     model.set_weights([np.random.default_rng(0).normal(0, 0.5, w.shape) for w in model.weights])

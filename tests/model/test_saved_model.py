@@ -69,6 +69,7 @@ def test_a_saved_model_answers_as_the_model_that_was_saved(make, tmp_path: Path)
         np.testing.assert_array_equal(given, wanted)
 
 
+@pytest.mark.slow
 def test_optimizers_and_metrics_stay_behind(tmp_path: Path) -> None:
     model = sequential()
     model.compile("adam", "mse", metrics=["mae"])
@@ -125,6 +126,7 @@ def test_a_damaged_part_is_an_error_that_names_the_folder(name: str, tmp_path: P
         load_model(folder)
 
 
+@pytest.mark.slow
 def test_variables_of_another_model_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     folder, other = saved(functional(), tmp_path), saved(sequential(), tmp_path / "other")

@@ -170,6 +170,7 @@ def test_each_input_may_have_a_grid_of_its_own() -> None:
     assert model.get_layer("y").input is model.get_layer("b_quant").output
 
 
+@pytest.mark.slow
 def test_layers_kept_in_float_are_told_with_what_they_compute() -> None:
     scheme = Scheme(name="kept", rules=W4A4.rules, keep_float=("add1", "conv1"))
     planned = plan(residual(), scheme)
@@ -247,6 +248,7 @@ def test_a_norm_without_beta_gets_one_that_integers_can_move() -> None:
     assert lower_exactly(model).moved > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["qkeras", "lsq"])
 def test_relu_stays_where_the_grid_of_its_group_reaches_below_0(method: str) -> None:
     keras.utils.set_random_seed(0)

@@ -61,6 +61,7 @@ def test_estimates_have_a_table_that_says_what_they_are(runs: list[Run]) -> None
     assert {row[0].text for row in table.rows} == {"wide"}
 
 
+@pytest.mark.slow
 def test_a_page_has_both_where_there_are_some(runs: list[Run]) -> None:
     report = gather(runs, title="t")
     titles = [table.title for table in report.tables]

@@ -51,6 +51,7 @@ def test_an_error_of_ours_keeps_its_class_and_text() -> None:
         ask("refuses")
 
 
+@pytest.mark.slow
 def test_what_hangs_is_stopped() -> None:
     started = time.monotonic()
     with pytest.raises(ModelError, match="took longer than 0.5 s, and was stopped.*KQ_CHILD_SEC"):
@@ -58,6 +59,7 @@ def test_what_hangs_is_stopped() -> None:
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 def test_what_takes_too_much_memory_is_stopped() -> None:
     with pytest.raises(ModelError, match="took more than 200 MB of memory, .*set KQ_CHILD_MEMORY"):
         ask("takes_memory", Limits(seconds=60, memory_bytes=200 * stand_ins.MEGABYTE))

@@ -168,6 +168,7 @@ schemes = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(schemes)
 def test_scheme_survives_a_file(scheme: Scheme) -> None:
     assert parse_scheme(scheme_to_yaml(scheme), where="x.yaml") == scheme

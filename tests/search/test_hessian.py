@@ -36,6 +36,7 @@ def test_a_kernel_that_the_loss_does_not_know_has_no_trace() -> None:
     assert found["unused"].value == 0.0 and found["used"].value == pytest.approx(2.0)
 
 
+@pytest.mark.slow
 def test_estimates_of_a_net_are_as_near_the_full_hessian_as_their_errors_say() -> None:
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((6,))

@@ -109,6 +109,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return Whole(history=timeless(history), weights=model.get_weights())
 
 
+@pytest.mark.slow
 def test_training_learns_and_writes_its_history(tmp_path: Path) -> None:
     history = run(net(), tmp_path, epochs=8)
     assert [row.epoch for row in history] == list(range(1, 9))
@@ -120,12 +121,14 @@ def test_training_learns_and_writes_its_history(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_weights(whole: Whole, tmp_path: Path) -> None:
     model = net(dropout=DROPOUT)
     assert timeless(run(model, tmp_path)) == whole.history
     assert_equal_weights(model.get_weights(), whole.weights)
 
 
+@pytest.mark.slow
 def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
     teacher, student = linear(), linear()
     teacher.set_weights([0 * w for w in teacher.get_weights()])
@@ -152,6 +155,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert (models[0].get_weights()[0] != models[1].get_weights()[0]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_killed_training_goes_on_as_if_it_had_not_been(
     whole: Whole, tmp_path: Path, stop_after: int, monkeypatch
@@ -198,6 +202,7 @@ def poisoned(*, first_epoch: int, batch: int) -> type:
     return Poisoned
 
 
+@pytest.mark.slow
 def test_nan_loss_stops_and_leaves_the_weights_before_the_epoch(
     tmp_path: Path, monkeypatch
 ) -> None:
@@ -238,6 +243,7 @@ def scripted(monkeypatch, accuracies: list[float]) -> None:
     monkeypatch.setattr(module, "objectives_of", lambda model, tasks: (measured,))
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_after_its_patience_and_keeps_the_best(
     tmp_path: Path, monkeypatch
 ) -> None:
@@ -257,6 +263,7 @@ def test_equal_accuracies_count_as_not_risen(tmp_path: Path, monkeypatch) -> Non
     assert len(run(linear(), tmp_path, epochs=9, patience=2)) == 4
 
 
+@pytest.mark.slow
 def test_without_patience_the_last_weights_stay(tmp_path: Path, monkeypatch) -> None:
     scripted(monkeypatch, [0.9, 0.1])
     model, free = linear(), linear()
@@ -285,6 +292,7 @@ def early_exit() -> keras.Model:
     return keras.Model(inputs, [L.Dense(2)(x), L.Dense(16)(x), L.Dense(2)(L.ReLU()(x))])
 
 
+@pytest.mark.slow
 def test_each_output_has_its_loss_and_its_weight(tmp_path: Path) -> None:
     model, weights = early_exit(), (0.5, 2.0, 1.0)
     (row,) = run(model, tmp_path, epochs=1, loss_weights=weights)
@@ -301,6 +309,7 @@ def test_each_output_has_its_loss_and_its_weight(tmp_path: Path) -> None:
     assert (row.metric, row.val_score) == ("accuracy", np.mean(last.argmax(axis=1) == split.y))
 
 
+@pytest.mark.slow
 def test_a_weight_of_0_leaves_an_output_untrained(tmp_path: Path) -> None:
     model = early_exit()
     run(model, tmp_path, epochs=2, loss_weights=(1.0, 0.0, 1.0))
@@ -310,6 +319,7 @@ def test_a_weight_of_0_leaves_an_output_untrained(tmp_path: Path) -> None:
     assert_equal_weights(again.get_weights(), untouched.get_weights())
 
 
+@pytest.mark.slow
 def test_an_autoencoder_is_judged_by_its_psnr(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4, 4, 1))
@@ -361,6 +371,7 @@ def few_bits() -> keras.Model:
     return keras.Model(inputs, dorefa.wrap(layers[1], QuantSpec(bits=4), options)(x))
 
 
+@pytest.mark.slow
 def test_what_few_bits_add_to_training_goes_on_where_it_was(tmp_path: Path) -> None:
     """Steps' own averages, gradients that wait, codes that waver, and the noise of gradients."""
     options = {"accumulate": 3, "freeze_oscillations": True}

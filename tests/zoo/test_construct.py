@@ -171,6 +171,7 @@ def test_width_multiplier_is_that_of_the_paper() -> None:
     assert round(model.count_params() / 1e6, 1) == 0.5
 
 
+@pytest.mark.slow
 def test_large_images_get_the_strided_stem() -> None:
     for name in ("resnet18", "mobilenet_v2"):
         assert build(name, (32, 32, 3), 10).get_layer("conv1").strides == (1, 1)

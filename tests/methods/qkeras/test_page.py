@@ -241,6 +241,7 @@ def test_activations_are_lowered_as_the_page_says(row: str) -> None:
             judge(said, place(act(quantizer(text))), IMAGE, reason if said == "refused" else "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["relu", "hard_tanh"])
 def test_plain_functions_are_lowered_as_the_page_says(function: str) -> None:
     assert rows("Activations")[PLAIN] == ["as the Keras function", "exact"]

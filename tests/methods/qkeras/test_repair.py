@@ -101,6 +101,7 @@ def test_transposed_convolution_keeps_its_output_padding() -> None:
     assert QConv2DTranspose(2, 3).output_padding is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["quantized_relu", "quantized_bits"])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_adaptive_activation_answers_from_the_first_call_as_it_was_trained(
@@ -141,6 +142,7 @@ for mine, theirs in zip(answers(), before, strict=True):
 """
 
 
+@pytest.mark.slow
 def test_importing_keras_quant_changes_no_answer_of_qkeras() -> None:
     quiet = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     subprocess.run([sys.executable, "-W", "ignore", "-c", PLAIN], check=True, env=quiet)

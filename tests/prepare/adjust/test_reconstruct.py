@@ -154,6 +154,7 @@ def distance(model: keras.Model, source: keras.Model) -> float:
     return float(np.mean(np.square(np.asarray(model(X)) - np.asarray(source(X)))))
 
 
+@pytest.mark.slow
 def test_answers_come_nearer_with_each_remedy() -> None:
     source = net()
     planned, plain = quantized(source, "w3a8")
@@ -167,6 +168,7 @@ def test_answers_come_nearer_with_each_remedy() -> None:
     assert errors[0] > errors[1] > errors[2]
 
 
+@pytest.mark.slow
 def test_walk_gives_what_the_layers_before_put_out_by_then() -> None:
     source = net()
     planned, model = quantized(source, "w3a8")
