@@ -135,7 +135,8 @@ class AnytimeRunner:
         if not self._deadline_ms >= self._expected_ms[0] or self._deadline_ms <= 0:
             raise UsageError(
                 f"a deadline of {self._deadline_ms:g} ms is shorter than the first stage: "
-                f"{self._expected_ms[0]:.3g} ms is the shortest possible here"
+                f"{self._expected_ms[0]:.3g} ms is the shortest possible here, and "
+                "more where other processes run too"
             )
         self._stop = threading.Event()
         self._best: Answer | None = None

@@ -140,7 +140,8 @@ def run_command(
 ) -> None:
     """Answer images one by one, each within a deadline, from the stages of a run.
 
-    IMAGES is a folder, an .npz or .npy file; without it the run's own test images are answered.
+    IMAGES is a folder, an .npz or .npy file, of which the test part is answered: a fifth where it
+    has none. Without it the run's own test images are answered.
     A stage is begun where what the slowest of a hundred takes still fits the deadline. Each runs
     in a process of its own, and the messages to it count.
 
@@ -279,5 +280,10 @@ def _print_answers(run: Path, done: AnytimeAnswers) -> None:
             )
         ],
     )
+    if done.left_out:
+        note(
+            f"{done.left_out:,} other images were not answered: the test part alone is, which is a "
+            "fifth where there is none; an .npz file has x_train and x_test"
+        )
     if done.thresholds is None:
         note("no thresholds: kq anytime thresholds RUN chooses when an early answer is enough")

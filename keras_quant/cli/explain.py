@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
     from keras_quant.explain.record import Explained
@@ -78,4 +78,4 @@ def _figures(found: Explained) -> list[tuple[str, object]]:
 def _shown(value: object) -> object:
     if isinstance(value, list):
         return ", ".join("-" if one is None else f"{one:.2f}" for one in value)
-    return f"{value:.4f}" if isinstance(value, float) else value
+    return as_share(value) if isinstance(value, float) else value  # accuracies

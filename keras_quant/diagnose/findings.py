@@ -126,7 +126,7 @@ def first_break(layers: Sequence[Layer]) -> Layer | None:
 def find(layers: Sequence[Layer], contents: FileContents) -> tuple[Finding, ...]:
     """Lists what is wrong, the layers that break the values first."""
     broken = [finding for layer in layers if layer.breaks for finding in _causes(layer)]
-    others = [finding for layer in layers for finding in _signs(layer, broke=layer.breaks)]
+    others = [finding for layer in layers for finding in _signs(layer, contents)]
     return (*broken, *others, *_islands(layers, contents))
 
 
@@ -211,7 +211,7 @@ def _causes_of_kernel(kernel: KernelContents, name: str) -> Iterator[tuple[str, 
         )
 
 
-def _signs(layer: Layer, *, broke: bool) -> Iterator[Finding]:
+def _signs(layer: Layer, contents: FileContents) -> Iterator[Finding]:
     """What looks wrong by itself, whatever float says."""
     kernel, codes = layer.operator.kernel, layer.codes
     if kernel is not None and kernel.is_broken:
@@ -229,7 +229,7 @@ def _signs(layer: Layer, *, broke: bool) -> Iterator[Finding]:
             remedy="look whether the float model has them too; if not, "
             + _quantize("give each channel its scale, or more bits"),
         )
-    if codes is None or broke or _is_well(layer):
+    if codes is None or layer.breaks or _is_well(layer):
         return
     if layer.error is None and codes.at_ends >= _CUT_WITHOUT_FLOAT and not layer.is_input:
         yield Finding(
@@ -239,13 +239,23 @@ def _signs(layer: Layer, *, broke: bool) -> Iterator[Finding]:
             f"({codes.least:.4g} to {codes.most:.4g})",
             remedy=_quantize("compare with --float MODEL; --calibrator minmax takes wider ranges"),
         )
-    if codes.used < _UNUSED:
+    if codes.used < _UNUSED and not _hands_on(layer.operator, contents):
         yield Finding(
             layer=layer.name,
             kind=RANGE,
             what=f"its values use {codes.used:.1%} of the codes of their grid",
             remedy=_quantize("choose the range anew, by --calibrator mse or percentile:99.99"),
         )
+
+
+def _hands_on(operator: OperatorContents, contents: FileContents) -> bool:
+    """Whether it gives codes of the grid that it reads, as a pooling does: that grid was chosen in
+    front of it, and few of its codes are few bits."""
+    made = contents.tensors[operator.output]
+    return operator.kernel is None and any(
+        (read.scale, read.zero_point, read.dtype) == (made.scale, made.zero_point, made.dtype)
+        for read in (contents.tensors[key] for key in operator.inputs if key in contents.tensors)
+    )
 
 
 def _is_well(layer: Layer) -> bool:

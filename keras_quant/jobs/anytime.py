@@ -19,6 +19,7 @@ from keras_quant.anytime.runner import (
 from keras_quant.anytime.thresholds import Choice, cheapest, front, judge, most_accurate
 from keras_quant.bench.measure import Settings, measure
 from keras_quant.data import Dataset, Split
+from keras_quant.data.catalog import DATASETS
 from keras_quant.errors import DataError, RunError, UsageError, close_names
 from keras_quant.jobs.begin import now
 from keras_quant.jobs.candidates import candidate
@@ -193,6 +194,8 @@ class AnytimeAnswers:
         answers: of each image.
         accuracy: share of them that is right; None without labels.
         late_ms: by how much the latest was late; 0 where none was.
+        left_out: images of the named data that are not of its test part, and were not answered; 0
+            where the run's own data, or those of a name, were asked for.
     """
 
     format: str
@@ -203,6 +206,7 @@ class AnytimeAnswers:
     answers: tuple[Answer, ...]
     accuracy: float | None
     late_ms: float
+    left_out: int = 0
 
 
 def run_anytime(
@@ -247,6 +251,7 @@ def run_anytime(
             answers.append(runner.run(opened.inputs(shown[place : place + 1])))
             show(place + 1, "")
     labels = np.array([answer.label for answer in answers])
+    is_path = images is not None and images not in DATASETS
     return AnytimeAnswers(
         format=opened.format,
         deadline_ms=deadline_ms,
@@ -256,6 +261,7 @@ def run_anytime(
         answers=tuple(answers),
         accuracy=float((labels == data.test.y[: len(labels)]).mean()) if data.has_labels else None,
         late_ms=max(0.0, *(answer.elapsed_ms - deadline_ms for answer in answers)),
+        left_out=len(data.train) + len(data.validation) if is_path else 0,
     )
 
 

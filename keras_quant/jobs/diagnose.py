@@ -116,7 +116,9 @@ def diagnose(
 def _check(file: Path, *, split: str, images: int) -> None:
     problems = []
     if file.suffix not in SUFFIXES:
-        problems.append(f"{file}: is no {' or '.join(SUFFIXES)} file")
+        exported = file / "export" / "model.tflite"
+        of_run = f"; of the run, give {exported}" if exported.is_file() else ""
+        problems.append(f"{file}: is no {' or '.join(SUFFIXES)} file{of_run}")
     if split not in SPLITS:
         problems.append(f"split {split!r} is not known; splits are {', '.join(SPLITS)}")
     if images < 1:
@@ -304,7 +306,9 @@ def _diagnosis(
         float_model=float_model,
         images=seen.images,
         layers=tuple(layers),
-        unmatched=tuple(layer.tensor for layer in layers if has_float and layer.matched is None),
+        unmatched=tuple(
+            dict.fromkeys(layer.tensor for layer in layers if has_float and layer.matched is None)
+        ),
         unmatched_layers=_unmatched(seen.float_layers, matched),
         breaks_at=first.name if first is not None else None,
         findings=(*([of_input] if of_input else []), *find(layers, contents)),

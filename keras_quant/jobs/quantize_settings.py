@@ -156,8 +156,10 @@ class QuantizeSettings:
         if self.source in APPLICATIONS and self.parent is not None:
             found.append(f"--from is for models of the zoo; {self.source} takes --weights FILE")
         if not self.is_built:
+            names = close_names(self.source, (*MODELS, *APPLICATIONS))
+            what = "has weights" if Path(self.source).exists() else f"is none{names}"
             found += [
-                f"{option} is for models that are built by name; {self.source} has weights"
+                f"{option} is for models that are built by name; {self.source} {what}"
                 for option, given in (("--from", self.parent), ("--weights", self.weights))
                 if given is not None
             ]

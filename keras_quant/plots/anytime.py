@@ -54,7 +54,7 @@ def _draw_curve(axes: Axes, record: ExitsRecord) -> None:
         label="chosen",
     )
     unit = "MACs" if record.cost == "MACs" else "ms, measured"
-    axes.xaxis.set_major_formatter(EngFormatter(places=0 if record.cost == "MACs" else None))
+    axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel(f"mean cost of an image [{unit}]")
     axes.set_ylabel("test accuracy [%]")
     axes.grid(True, alpha=0.3)

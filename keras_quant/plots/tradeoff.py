@@ -91,7 +91,9 @@ def score_against_cost(runs: Sequence[Run], *, cost: Cost, title: str) -> Figure
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel(cost.label)
+    drawn = sum(len(point.scores) for point in points)
+    left_out = f"\n{len(runs) - drawn} of {len(runs)} runs have none and are not drawn"
+    axes.set_xlabel(cost.label + (left_out if drawn < len(runs) else ""))
     _finish(axes, next(run.metric for run in runs if run.metric))
     order = [*front, *(place for place in range(len(points)) if place not in front)]
     label_points(axes, [places[i] for i in order], [points[i].scheme for i in order])

@@ -58,6 +58,14 @@ def test_a_file_that_cannot_be_read_ends_with_its_name(file: Path) -> None:
     assert "model.tflite" in result.stderr
 
 
+def test_a_run_says_which_of_its_files_to_give(tmp_path: Path) -> None:
+    (tmp_path / "run/export").mkdir(parents=True)
+    (tmp_path / "run/export/model.tflite").write_bytes(b"")
+    result = kq("diagnose", tmp_path / "run")
+    assert result.exit_code == 2
+    assert f"of the run, give {tmp_path}/run/export/model.tflite" in result.stderr
+
+
 def test_another_kind_of_file_is_not_understood(tmp_path: Path) -> None:
     result = kq("diagnose", tmp_path / "net.pb", "--images", 0)
     assert result.exit_code == 2

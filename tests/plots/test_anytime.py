@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from keras_quant.plots.anytime import exits_picture
@@ -48,3 +50,14 @@ def test_axes_carry_names_and_units() -> None:
     assert curve.get_xlabel() == "mean cost of an image [MACs]"
     assert curve.get_ylabel() == "test accuracy [%]"
     assert shares.get_ylabel() == "test images that end there [%]"
+
+
+def test_ticks_of_costs_differ() -> None:
+    exits = (
+        ExitPoint(answer="exit1_logits", cost=2e5, validation_accuracy=0.9, test_accuracy=0.89),
+        ExitPoint(answer="logits", cost=1.7e6, validation_accuracy=0.97, test_accuracy=0.96),
+    )
+    figure = exits_picture(replace(RECORD, exits=exits), title="a net")
+    figure.canvas.draw()
+    ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert len(set(ticks)) == len(ticks) > 2

@@ -78,6 +78,14 @@ def test_a_board_without_int8_counts_in_fp16(tmp_path: Path) -> None:
     assert estimated_latency([run]).of(run) == times["fp16"]
 
 
+def test_runs_without_an_estimate_are_counted_in_the_picture(tmp_path: Path) -> None:
+    runs = [a_run(tmp_path / name) for name in "ab"]
+    estimated(runs[0])
+    label = draw("accuracy-estimate", runs).axes[0].get_xlabel()
+    assert "1 of 2 runs have none and are not drawn" in label
+    assert "not drawn" not in draw("accuracy-estimate", runs[:1]).axes[0].get_xlabel()
+
+
 def test_markers_of_estimates_are_hollow(tmp_path: Path) -> None:
     run = a_run(tmp_path / "q")
     estimated(run)
