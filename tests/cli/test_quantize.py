@@ -246,7 +246,11 @@ DIGITS = ("--dataset", "digits")
         (("NET", *DIGITS, "--images", 0), USAGE, "--images is 0; 1 or more is allowed"),
         (("NET", *DIGITS, "--calibrator", "msee"), USAGE, "calibrator 'msee' is not known"),
         (("NET", *DIGITS, "--from", "RUN"), USAGE, "--from is for models that are built by name"),
-        (("cmm", *DIGITS, "--weights", "w.h5"), USAGE, "by name; cmm is none; close names: cnn"),
+        (
+            ("resnet21", *DIGITS, "--weights", "w.h5"),
+            USAGE,
+            "resnet21 is none; close names: resnet",
+        ),
         (("NET", *DIGITS, "--option", "units=3"), USAGE, "--option is for models of the zoo"),
         (("NET", *DIGITS, "--to", "coreml"), USAGE, "coreml"),
         (("NET", *DIGITS, "--preprocess", "caffe"), FAILED, "channel"),
