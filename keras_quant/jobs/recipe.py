@@ -110,6 +110,10 @@ def run_recipe(
             printed[name], seconds[name] = known["printed"], float(known["seconds"])
         show(len(commands), "")
     results = _results(recipe, scale, printed, commands, seconds)
+    for row, cells in recipe.rows.items():
+        for column, cell in cells.items():
+            if results.rows[row][column] is None:
+                progress.say(f"{row}, {column}: {cell.step} printed no number at {cell.path}")
     _write(results, folder)
     return results, folder
 

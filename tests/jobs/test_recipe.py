@@ -88,6 +88,16 @@ def test_steps_get_the_values_of_the_scale_and_the_table_their_figures(file: Pat
     assert results.rows["none"] == {"size": None, "top-1 error": None}
 
 
+def test_a_cell_that_finds_no_number_is_told(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(RECIPE.replace("scores.accuracy", "scores.acuracy"))
+    out = file.parent / "out"
+    run_recipe(file, scale="small", out=out, call=Calls(), progress=Progress())
+    told = "printed no number at 0.scores.acuracy"
+    assert told in capsys.readouterr().err
+
+
 def test_results_are_a_page_a_table_and_a_record(file: Path) -> None:
     results, folder = run(file, Calls())
     page = (folder / "results.md").read_text()
