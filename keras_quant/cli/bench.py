@@ -196,6 +196,8 @@ def bench(
         of_estimate |= {"batches": batches or (1,), "shapes": input_shapes}
         _estimate(paths, of_estimate, layers=profile, output=output, as_json=as_json)
         return
+    if rebuild and host is None:
+        raise UsageError("--rebuild is for --host USER@BOARD, which builds an engine")
     if "" in input_shapes:
         raise UsageError("--input-shape H,W,C is for --estimate; write NAME=1x224x224x3")
     known = records.load(baseline) if baseline else None

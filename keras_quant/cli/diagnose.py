@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from keras_quant.cli.options import preprocess_option
 from keras_quant.cli.output import json_option, note, print_json, print_table
@@ -18,6 +19,15 @@ _COLUMNS = ("layer", "operator", "computes in", "kernels", "values", "weights")
 _OF_CODES = ("range used", "at ends", "outliers", "dead")
 _OF_ERROR = ("SQNR (dB)", "drop (dB)", "cosine", "cut off")
 _EXACT_DB = 100.0  # float32's own rounding has 140 and more
+_OF_FILES = {
+    "float_model": "float",
+    "dataset": "dataset",
+    "preprocess": "preprocess",
+    "split": "split",
+    "images": "images",
+    "out": "out",
+}
+"""Parameters without a meaning for Keras files, and their options."""
 _TABLE, _PLOT = "layers.json", "sqnr.png"
 
 
@@ -74,6 +84,7 @@ def diagnose(
     from keras_quant.model.suffixes import is_keras_model
 
     if is_keras_model(file):
+        _check_no_other_options()
         _check_conversion(file, trust=trust, as_json=as_json)
         return
     from keras_quant.jobs.diagnose import diagnose as diagnose_file
@@ -92,6 +103,23 @@ def diagnose(
     if out is not None:
         _write(found, out)
     print_json(found) if as_json else _print(found)
+
+
+def _check_no_other_options() -> None:
+    """Refuses options that have no meaning for a file of Keras 3."""
+    from keras_quant.errors import UsageError
+
+    given = click.get_current_context().get_parameter_source
+    wrong = [
+        f"--{option}"
+        for name, option in _OF_FILES.items()
+        if given(name) is ParameterSource.COMMANDLINE
+    ]
+    if wrong:
+        raise UsageError(
+            f"{', '.join(wrong)} is for .tflite and .onnx files; of a Keras file the conversion is "
+            "looked at, on random inputs: leave it out"
+        )
 
 
 def _check_conversion(file: Path, *, trust: bool, as_json: bool) -> None:

@@ -104,7 +104,7 @@ def export(
     """
     formats = choose_formats(targets, settings)
     if kind != "integer":
-        _check_plain(kind, settings, layers=layers, baselines=baselines)
+        _check_plain(kind, settings, layers=layers, baselines=baselines, stages=stages)
         from keras_quant.cli.plain import export_and_print
 
         names = [form.name for form in formats]

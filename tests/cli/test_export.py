@@ -139,7 +139,9 @@ def test_bad_argument_is_explained(arguments: list[str], exit_code: int, helpful
 
 def test_options_of_integer_files_do_not_go_with_a_plain_kind(tmp_path: Path) -> None:
     result = CliRunner().invoke(
-        main, ["export", str(tmp_path / "m.keras"), "--kind", "fp16", "--pack", "none", "--float"]
+        main, ["export", str(tmp_path / "m.keras"), "--kind", "fp16", "--pack", "none", "--stages"]
     )
     assert result.exit_code == 2
-    assert "--pack, --float goes with integer files; leave it out with --kind fp16" in result.stderr
+    assert (
+        "--pack, --stages goes with integer files; leave it out with --kind fp16" in result.stderr
+    )
