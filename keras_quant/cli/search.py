@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,9 +124,12 @@ def _parse_score(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        score = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise UsageError(f"--min-accuracy {text!r}: write 0.91 or 91%") from None
+        score = math.nan
+    if not math.isfinite(score):
+        raise UsageError(f"--min-accuracy {text!r}: write 0.91 or 91%")
+    return score
 
 
 def _parse_latency(texts: Sequence[str]) -> dict[int, Path]:
