@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keras_quant.errors import RunError
-from keras_quant.files import read_object
-from keras_quant.json_codec import from_plain
+from keras_quant.files import read_record
 from keras_quant.preprocessing import Preprocessing
 
 FOLDER, FILE_NAME = "stages", "stages.json"
@@ -116,14 +115,9 @@ def load(folder: Path) -> StagesRecord:
     path = folder / FILE_NAME
     if not path.exists():
         raise RunError(f"{folder}: has no {FILE_NAME}. {_REMEDY}")
-    content = read_object(path, remedy=_REMEDY, format_version=FORMAT_VERSION)
-    problems: list[str] = []
-    record = from_plain(content, StagesRecord, problems)
-    problems += _problems(record) if record else ()
-    if record is None or problems:
-        lines = "\n".join(f"{path}: {problem}" for problem in problems)
-        raise RunError(f"{lines}\n{_REMEDY}")
-    return record
+    return read_record(
+        path, StagesRecord, remedy=_REMEDY, format_version=FORMAT_VERSION, problems_of=_problems
+    )
 
 
 def _problems(record: StagesRecord) -> Iterator[str]:
