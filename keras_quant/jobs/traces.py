@@ -41,10 +41,9 @@ def estimate_traces(
         probes: random vectors.
     """
     model = split_float(planned, source, _logits(planned))
-    count = min(IMAGES, len(dataset.train))
-    places = np.arange(count) * len(dataset.train) // count
-    reals = np.asarray(dataset.reals(np.asarray(dataset.train.x[places])), np.float32)
-    labels = dataset.train.y[places]
+    part = dataset.train.spread(IMAGES)
+    count, labels = len(part), part.y
+    reals = np.asarray(dataset.reals(part.x), np.float32)
     if not dataset.has_labels:
         answers = tf.nest.flatten(model(reals, training=False))[0]
         labels = np.asarray(answers).reshape(count, -1).argmax(axis=1)
