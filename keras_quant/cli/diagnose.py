@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
-from keras_quant.cli.options import preprocess_option
+from keras_quant.cli.options import preprocess_option, typed
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 _COLUMNS = ("layer", "operator", "computes in", "kernels", "values", "weights")
 _OF_CODES = ("range used", "at ends", "outliers", "dead")
 _OF_ERROR = ("SQNR (dB)", "drop (dB)", "cosine", "cut off")
-_EXACT_DB = 100.0  # float32's own rounding has 140 and more
 _OF_FILES = {
     "float_model": "float",
     "dataset": "dataset",
@@ -109,13 +107,7 @@ def _check_no_other_options() -> None:
     """Refuses options that have no meaning for a file of Keras 3."""
     from keras_quant.errors import UsageError
 
-    given = click.get_current_context().get_parameter_source
-    wrong = [
-        f"--{option}"
-        for name, option in _OF_FILES.items()
-        if given(name) is ParameterSource.COMMANDLINE
-    ]
-    if wrong:
+    if wrong := typed(_OF_FILES):
         raise UsageError(
             f"{', '.join(wrong)} is for .tflite and .onnx files; of a Keras file the conversion is "
             "looked at, on random inputs: leave it out"
@@ -232,4 +224,6 @@ def _weights(layer: Layer) -> str | None:
 def _decibels(value: float | None) -> str | None:
     if value is None:
         return None
-    return f"{value:.1f}" if value < _EXACT_DB else "exact"
+    from keras_quant.diagnose.findings import SAME_DB
+
+    return f"{value:.1f}" if value < SAME_DB else "exact"

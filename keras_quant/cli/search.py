@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.options import typed
 from keras_quant.cli.output import as_score, json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
     from keras_quant.jobs.search import Mixed, SearchSettings
+
+_OF_ENGINES = {
+    "milp": {"by": "by"},
+    "autoqkeras": {"trials": "trials", "trial_epochs": "trial-epochs"},
+}
+"""Parameters that one engine alone has, and their options."""
 
 
 @click.command()
@@ -80,6 +87,7 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
       kq search models/base --budget size=w3a8 --by entropy --out mixed.yaml
       kq search models/base --budget bitops=0.4 --activations 4 --min-accuracy 0.9
     """
+    _check_engine(engine)
     settings = _settings(options, engine)
     from keras_quant.jobs.search import search as find
     from keras_quant.jobs.search import write_scheme
@@ -98,6 +106,15 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
     note(
         f"wrote {file}; kq quantize {run} --scheme {file}, or kq train --from {run} --scheme {file}"
     )
+
+
+def _check_engine(engine: str) -> None:
+    """Refuses options that only another engine has."""
+    from keras_quant.errors import UsageError
+
+    for name, options in _OF_ENGINES.items():
+        if name != engine and (wrong := typed(options)):
+            raise UsageError(f"{', '.join(wrong)} is for --engine {name}; this is {engine}")
 
 
 def _settings(options: dict[str, Any], engine: str) -> SearchSettings:
