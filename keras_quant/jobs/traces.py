@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from keras_quant.data import Dataset
+from keras_quant.methods.twins import kernel_variable
 from keras_quant.model.tasks import CLASSIFICATION, task_of
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import Plan, split_float
 from keras_quant.runs.progress import Progress
 from keras_quant.search.hessian import loss_of, traces
-from keras_quant.search.kernels import kernel_variable
 from keras_quant.search.record import Trace
 from keras_quant.tf import keras, tf
 from keras_quant.training.objectives import OBJECTIVES
