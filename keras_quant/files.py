@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from keras_quant.errors import KerasQuantError, RunError
-from keras_quant.json_codec import to_json
+from keras_quant.json_codec import from_plain, to_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Record = TypeVar("_Record", bound="DataclassInstance")
 
 _TEMPORARY = ".tmp-"
 
@@ -168,6 +173,34 @@ def read_object(path: Path, *, remedy: str, format_version: int) -> dict[str, An
             f"{format_version}). Upgrade: pip install --upgrade keras_quant"
         )
     return content
+
+
+def read_record(
+    path: Path,
+    kind: type[_Record],
+    *,
+    remedy: str,
+    format_version: int,
+    problems_of: Callable[[_Record], Iterable[str]] = lambda record: (),
+) -> _Record:
+    """Reads a file that holds a record, a dataclass as `write_json` wrote it.
+
+    Args:
+        kind: the dataclass.
+        remedy, format_version: see `read_object`.
+        problems_of: what the fields of a record do not say together, one text each.
+    Raises:
+        RunError: it is missing, broken, or of a newer format; all problems at once.
+    """
+    content = read_object(path, remedy=remedy, format_version=format_version)
+    problems: list[str] = []
+    record = from_plain(content, kind, problems)
+    if record is not None:
+        problems += problems_of(record)
+    if record is None or problems:
+        lines = "\n".join(f"{path}: {problem}" for problem in problems)
+        raise RunError(f"{lines}\n{remedy}")
+    return record
 
 
 def make_folder(path: str | Path) -> Path:

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from keras_quant import files
+from keras_quant.errors import RunError
 from keras_quant.files import FileError
 
 ROOT = Path(__file__).parents[1]
@@ -188,3 +190,35 @@ def test_make_folder_makes_parents_and_accepts_existing(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     assert files.make_folder(folder) == files.make_folder(folder) == folder
     assert folder.is_dir()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    first: int
+    second: int
+
+
+def test_a_record_is_read_or_all_that_is_wrong_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "pair.json"
+
+    def read() -> Pair:
+        return files.read_record(
+            path,
+            Pair,
+            remedy="Make it again",
+            format_version=1,
+            problems_of=lambda pair: ["second: is below first"] * (pair.second < pair.first),
+        )
+
+    files.write_json(path, Pair(first=1, second=2))
+    assert read() == Pair(first=1, second=2)
+    for content, told in (
+        ('{"first": 2, "second": 1}', "{0}: second: is below first\nMake it again"),
+        ('{"first": "a"}', "{0}: second: missing\n{0}: first: is 'a'"),
+        ('{"first": 1, "second": 2, "format_version": 2}', "{0}: written by a newer kq"),
+    ):
+        path.write_text(content)
+        with pytest.raises(RunError) as raised:
+            read()
+        for line in told.format(path).split("\n"):
+            assert line in str(raised.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,7 @@ from keras_quant.bench.machine import Machine
 from keras_quant.bench.operators import Operator
 from keras_quant.bench.statistics import Summary
 from keras_quant.bench.verdict import Verdict
-from keras_quant.errors import RunError
-from keras_quant.files import read_object, write_json
-from keras_quant.json_codec import from_plain
+from keras_quant.files import read_record, write_json
 
 FORMAT_VERSION = 1
 FILE_NAME = "bench.json"
@@ -142,16 +141,15 @@ def load(path: Path) -> BenchRecord:
     Raises:
         RunError: the file is missing, broken, of a newer format, or of something else.
     """
-    content = read_object(
-        path, remedy="Give a file that kq bench wrote", format_version=FORMAT_VERSION
+    return read_record(
+        path,
+        BenchRecord,
+        remedy="Give a file that kq bench wrote",
+        format_version=FORMAT_VERSION,
+        problems_of=lambda record: itertools.chain.from_iterable(
+            map(_sample_problems, record.measurements)
+        ),
     )
-    problems: list[str] = []
-    record = from_plain(content, BenchRecord, problems)
-    for measurement in record.measurements if record else ():
-        problems += _sample_problems(measurement)
-    if record is None or problems:
-        raise RunError("\n".join(f"{path}: {problem}" for problem in problems))
-    return record
 
 
 def _sample_problems(measurement: Measurement) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import signal
+import stat
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path, PurePosixPath
@@ -197,6 +198,8 @@ async def _fetch(sftp: Any, folder: str, into: Path) -> None:
     for entry in await sftp.readdir(folder):
         name = str(entry.filename)
         if name in (".", "..") or PurePosixPath(name).name != name or "\\" in name:
+            continue
+        if stat.S_ISDIR(entry.attrs.permissions or 0):
             continue
         left -= entry.attrs.size or 0
         if left < 0:

@@ -45,7 +45,8 @@ def parse_host(text: str) -> Host:
     """
     user, at, rest = text.rpartition("@")
     name, colon, port = rest.partition(":")
-    if not name or (at and not user) or (colon and not (port.isdecimal() and int(port) < 65536)):
+    is_port = port.isdecimal() and 0 < int(port) < 65536
+    if not name or (at and not user) or (colon and not is_port):
         raise UsageError(f"--host {text!r} is no host; write user@board, or user@board:2222")
     return Host(name=name, user=user or None, port=int(port) if port else None)
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from keras_quant.calibration.collect import Statistics, fingerprint
 from keras_quant.calibration.statistics import observe
 from keras_quant.errors import DataError
+from keras_quant.methods.twins import float_kernel
 from keras_quant.model.operations import COMPUTE, Lookup, Operation
 from keras_quant.prepare import Plan
-from keras_quant.prepare.adjust.correct_bias import kernel_of_layer, through
+from keras_quant.prepare.adjust.correct_bias import through
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras
 
@@ -143,7 +144,7 @@ def _of_norm(operation: Operation) -> NDArray[np.float64]:
 
 def _of_kernel(operation: Operation, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Normal, with the mean and the variance of a sum of independent values."""
-    kernel = kernel_of_layer(operation.layer)
+    kernel = float_kernel(operation.layer)
     bias = np.asarray(operation.layer.bias, np.float64) if operation.layer.use_bias else 0.0
     mean = through(operation, kernel, x.mean(axis=0)) + bias
     variance = through(operation, np.square(kernel), x.var(axis=0))

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from keras_quant.cli.estimate_options import OF_ESTIMATES, estimate_options
 from keras_quant.cli.measured import note_noise, print_record
+from keras_quant.cli.options import typed
 from keras_quant.cli.output import json_option, note, print_json
 
 if TYPE_CHECKING:
@@ -196,6 +196,8 @@ def bench(
         of_estimate |= {"batches": batches or (1,), "shapes": input_shapes}
         _estimate(paths, of_estimate, layers=profile, output=output, as_json=as_json)
         return
+    if rebuild and host is None:
+        raise UsageError("--rebuild is for --host USER@BOARD, which builds an engine")
     if "" in input_shapes:
         raise UsageError("--input-shape H,W,C is for --estimate; write NAME=1x224x224x3")
     known = records.load(baseline) if baseline else None
@@ -239,13 +241,7 @@ def _check_kind(estimated: bool) -> None:
     """Refuses options of a measurement for an estimate, and the other way round."""
     from keras_quant.errors import UsageError
 
-    given = click.get_current_context().get_parameter_source
-    others = _OF_MEASURING if estimated else OF_ESTIMATES
-    wrong = [
-        f"--{option}"
-        for name, option in others.items()
-        if given(name) is ParameterSource.COMMANDLINE
-    ]
+    wrong = typed(_OF_MEASURING if estimated else OF_ESTIMATES)
     if wrong and estimated:
         raise UsageError(f"--estimate runs nothing; leave out {', '.join(wrong)}")
     if wrong:
@@ -295,10 +291,9 @@ def _on_board(
     from keras_quant.jobs import bench as job
     from keras_quant.jobs.board import bench_on_board
 
-    given = click.get_current_context().get_parameter_source
-    wrong = [name for name in _OF_THIS_MACHINE if given(name) is ParameterSource.COMMANDLINE]
+    wrong = typed(_OF_THIS_MACHINE)
     if wrong or len(paths) != 1:
-        what = ", ".join(f"--{_OF_THIS_MACHINE[name]}" for name in wrong) or "several ARTIFACTs"
+        what = ", ".join(wrong) or "several ARTIFACTs"
         raise UsageError(f"--host takes one bundle, whose bench.sh says how; leave out {what}")
     record = bench_on_board(paths[0], host, rebuild=rebuild, say=note)
     record = job.with_baseline(record, baseline)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keras_quant.cli.options import preprocess_option
+from keras_quant.cli.options import preprocess_option, typed
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 _COLUMNS = ("layer", "operator", "computes in", "kernels", "values", "weights")
 _OF_CODES = ("range used", "at ends", "outliers", "dead")
 _OF_ERROR = ("SQNR (dB)", "drop (dB)", "cosine", "cut off")
-_EXACT_DB = 100.0  # float32's own rounding has 140 and more
+_OF_FILES = {
+    "float_model": "float",
+    "dataset": "dataset",
+    "preprocess": "preprocess",
+    "split": "split",
+    "images": "images",
+    "out": "out",
+}
+"""Parameters without a meaning for Keras files, and their options."""
 _TABLE, _PLOT = "layers.json", "sqnr.png"
 
 
@@ -74,6 +82,7 @@ def diagnose(
     from keras_quant.model.suffixes import is_keras_model
 
     if is_keras_model(file):
+        _check_no_other_options()
         _check_conversion(file, trust=trust, as_json=as_json)
         return
     from keras_quant.jobs.diagnose import diagnose as diagnose_file
@@ -92,6 +101,17 @@ def diagnose(
     if out is not None:
         _write(found, out)
     print_json(found) if as_json else _print(found)
+
+
+def _check_no_other_options() -> None:
+    """Refuses options that have no meaning for a file of Keras 3."""
+    from keras_quant.errors import UsageError
+
+    if wrong := typed(_OF_FILES):
+        raise UsageError(
+            f"{', '.join(wrong)} is for .tflite and .onnx files; of a Keras file the conversion is "
+            "looked at, on random inputs: leave it out"
+        )
 
 
 def _check_conversion(file: Path, *, trust: bool, as_json: bool) -> None:
@@ -204,4 +224,6 @@ def _weights(layer: Layer) -> str | None:
 def _decibels(value: float | None) -> str | None:
     if value is None:
         return None
-    return f"{value:.1f}" if value < _EXACT_DB else "exact"
+    from keras_quant.diagnose.findings import SAME_DB
+
+    return f"{value:.1f}" if value < SAME_DB else "exact"

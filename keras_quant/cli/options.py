@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
+from click.core import ParameterSource
 
 model_options_option = click.option(
     "--option",
@@ -44,3 +47,17 @@ def parse_shape(
     if not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
         raise click.BadParameter(f"{text!r} is no shape; write its sizes, as in 32,32,3")
     return tuple(int(size) for size in sizes)
+
+
+def typed(options: Mapping[str, str]) -> list[str]:
+    """Which of some options of the command that runs were typed, as "--option".
+
+    Args:
+        options: by the names of their parameters, without dashes.
+    """
+    source = click.get_current_context().get_parameter_source
+    return [
+        f"--{option}"
+        for name, option in options.items()
+        if source(name) is ParameterSource.COMMANDLINE
+    ]

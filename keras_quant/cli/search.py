@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.options import typed
 from keras_quant.cli.output import as_score, json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
     from keras_quant.jobs.search import Mixed, SearchSettings
+
+_OF_ENGINES = {
+    "milp": {"by": "by"},
+    "autoqkeras": {"trials": "trials", "trial_epochs": "trial-epochs"},
+}
+"""Parameters that one engine alone has, and their options."""
 
 
 @click.command()
@@ -79,6 +87,7 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
       kq search models/base --budget size=w3a8 --by entropy --out mixed.yaml
       kq search models/base --budget bitops=0.4 --activations 4 --min-accuracy 0.9
     """
+    _check_engine(engine)
     settings = _settings(options, engine)
     from keras_quant.jobs.search import search as find
     from keras_quant.jobs.search import write_scheme
@@ -97,6 +106,15 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
     note(
         f"wrote {file}; kq quantize {run} --scheme {file}, or kq train --from {run} --scheme {file}"
     )
+
+
+def _check_engine(engine: str) -> None:
+    """Refuses options that only another engine has."""
+    from keras_quant.errors import UsageError
+
+    for name, options in _OF_ENGINES.items():
+        if name != engine and (wrong := typed(options)):
+            raise UsageError(f"{', '.join(wrong)} is for --engine {name}; this is {engine}")
 
 
 def _settings(options: dict[str, Any], engine: str) -> SearchSettings:
@@ -123,9 +141,12 @@ def _parse_score(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        score = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise UsageError(f"--min-accuracy {text!r}: write 0.91 or 91%") from None
+        score = math.nan
+    if not math.isfinite(score):
+        raise UsageError(f"--min-accuracy {text!r}: write 0.91 or 91%")
+    return score
 
 
 def _parse_latency(texts: Sequence[str]) -> dict[int, Path]:

@@ -30,6 +30,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    def spread(self, most: int) -> Split:
+        """So many of them at even distances; all where there are fewer."""
+        count = min(most, len(self))
+        places = np.arange(count) * len(self) // max(1, count)
+        return Split(x=np.asarray(self.x[places]), y=self.y[places])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:

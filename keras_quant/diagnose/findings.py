@@ -23,6 +23,9 @@ EXACT_DB = 40.0
 """What a layer counts as having read that reads what is better, or the exact input: 8 bits give no
 more to values that fill half of their range (6.02 dB a bit, less 12 for the sign and that half)."""
 
+SAME_DB = 100.0
+"""From it on values are the same: float32's own rounding has 140 dB and more."""
+
 WRONG_DB = 6.0
 """Below it errors are more than half as large as the values: 2-bit rounding has more."""
 

@@ -66,8 +66,7 @@ def collect_statistics(
 
 def calibration_images(dataset: Dataset, images: int) -> np.ndarray:
     """So many training images as they are stored, at even distances; all where there are fewer."""
-    count = min(images, len(dataset.train))
-    return np.asarray(dataset.train.x[np.arange(count) * len(dataset.train) // count])
+    return dataset.train.spread(images).x
 
 
 def read_statistics(

@@ -114,9 +114,9 @@ def _explain(
     settings: ExplainSettings,
     progress: Progress,
 ) -> Explained:
-    count = min(settings.images, len(dataset.test))
+    part = dataset.test.spread(settings.images)
+    count = len(part)
     progress.say(f"counting values on {count:,} test images")
-    part = _chosen(dataset.test, count)
     with progress.bar("counting", count) as show:
         batches = _batches(dataset, part, show)
         counted = [*kernel_histograms(model), *activation_histograms(model, batches)]
@@ -152,12 +152,6 @@ def _batches(
         show(min(start + _AT_ONCE, len(part)), "")
 
 
-def _chosen(part: Split, count: int) -> Split:
-    """So many images at even distances."""
-    places = np.arange(count) * len(part) // count
-    return Split(x=part.x[places], y=part.y[places])
-
-
 def _is_classifier(model: keras.Model, dataset: Dataset) -> bool:
     shape = tuple(model.outputs[0].shape[1:])
     return (
@@ -181,7 +175,7 @@ def _maps(
     calls = mapped_call(source), mapped_call(model)
     if calls[0] is None or calls[1] is None or len(dataset.input_shape) != 3:
         return None, ()
-    part = _chosen(dataset.test, min(count, len(dataset.test)))
+    part = dataset.test.spread(count)
     reals = np.asarray(dataset.reals(part.x), np.float32)
     classes = AnswerFunction(source)(reals)[0].argmax(axis=1).astype(np.int64)
     maps = Maps(

@@ -197,7 +197,8 @@ def _export_stages(
             if all(f"{name}-stage{n}" in passed for n in range(1, len(staged.stages) + 1))
         },
     )
-    text = f"{to_json(stage_files.with_others(record, folder))}\n".encode()
+    whole = stage_files.with_others(record, folder, tried=found.formats)
+    text = f"{to_json(whole)}\n".encode()
     written = {**more, stage_files.FILE_NAME: lambda path: write_bytes(path, text)}
     files = write_proven(found.proven, folder, more=written)
     return Exported(keras=found.proven.keras, files=files)

@@ -34,7 +34,7 @@ from keras_quant.model.metrics import Scores
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.model.topology import layers_by_name
 from keras_quant.proof.baseline import without_quantizers
-from keras_quant.proof.distance import Distance
+from keras_quant.proof.distance import Distance, furthest
 from keras_quant.proof.evidence import Evidence, gather
 from keras_quant.proof.formats import FORMATS, Format
 from keras_quant.proof.record import PARITY_NAME, digest, is_recorded, read_records
@@ -234,7 +234,7 @@ class _Judged:
 
     @property
     def rms(self) -> float:
-        return max(one.relative for one in self.distances.values())
+        return furthest(self.distances.values())
 
     @property
     def agreement(self) -> float | None:

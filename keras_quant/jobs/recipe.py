@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -99,7 +100,7 @@ def run_recipe(
             show(number, name)
             known = None if overwrite else _known(steps / f"{name}.json", words)
             if known is None:
-                progress.say(f"{name}: kq {' '.join(words)}")
+                progress.say(f"{name}: kq {shlex.join(words)}")
                 started = time.perf_counter()
                 found = (call or call_kq)(words)
                 known = {"words": list(words), "printed": found}
@@ -132,11 +133,11 @@ def call_kq(words: Sequence[str]) -> Any:
     )
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
-        raise RunError(f"kq {' '.join(words)}: ended with {done.returncode}:\n{last}")
+        raise RunError(f"kq {shlex.join(words)}: ended with {done.returncode}:\n{last}")
     try:
         return json.loads(done.stdout)
     except ValueError as error:
-        raise RunError(f"kq {' '.join(words)}: printed no JSON document ({error})") from error
+        raise RunError(f"kq {shlex.join(words)}: printed no JSON document ({error})") from error
 
 
 def _known(file: Path, words: Sequence[str]) -> dict[str, Any] | None:
@@ -235,7 +236,7 @@ def as_markdown(results: Results) -> str:
     if results.differs:
         parts += ["What differs:", "\n".join(f"- {text}" for text in results.differs)]
     commands = [
-        f"kq {' '.join(words)}    # {results.seconds[name]:.0f} s"
+        f"kq {shlex.join(words)}    # {results.seconds[name]:.0f} s"
         for name, words in results.commands.items()
     ]
     parts += ["Made with:", "\n".join(f"    {command}" for command in commands)]

@@ -226,12 +226,14 @@ class _Reader:
     def _check_words(self, where: str, texts: Sequence[str], scale: str, known: set[str]) -> None:
         for text in texts:
             try:
-                used = {
-                    name for _, name, _, _ in string.Formatter().parse(text) if name is not None
-                }
+                parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
             except ValueError as error:
                 self._say(f"{where}: {text!r}: {error}")
                 continue
+            if any(form or conversion for _, _, form, conversion in parts):
+                self._say(f"{where}: {text!r}: a name alone is allowed in braces")
+                continue
+            used = {name for _, name, _, _ in parts if name is not None}
             if used - known:
                 self._say(
                     f"{where}: {text!r} asks for {', '.join(sorted(used - known))}; scale {scale} "

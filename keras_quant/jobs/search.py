@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -377,7 +378,9 @@ def _scheme(path: Path, bits: Mapping[str, int], settings: SearchSettings) -> Sc
     budget = " ".join(one.text.replace(" ", "") for one in settings.budgets)
     by = "autoqkeras" if settings.trials else settings.by
     ending = "" if by == MEASURED else f"-{by}"
-    chosen = tuple(Rule(match=layer, weight=weight_spec(width)) for layer, width in bits.items())
+    chosen = tuple(
+        Rule(match=glob.escape(layer), weight=weight_spec(width)) for layer, width in bits.items()
+    )
     return Scheme(
         name=f"mixed-{budget.replace(' ', '-')}{ending}",
         description=f"kq search {path.name}: {budget}, by {by}",

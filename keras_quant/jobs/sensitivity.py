@@ -302,15 +302,12 @@ def _worth(outcome: Outcome, record: Sensitivity) -> str:
 
 def _held_out(dataset: Dataset, images: int) -> Split:
     """Validation images at even distances, as many as were asked for."""
-    total = len(dataset.validation)
-    if not total:
+    if not len(dataset.validation):
         raise DataError(
             f"dataset {dataset.name}: the run held no validation images out, and the test images "
             "are for the end: train with --validation-fraction 0.1"
         )
-    count = min(images or total, total)
-    places = np.arange(count) * total // count
-    return Split(x=dataset.validation.x[places], y=dataset.validation.y[places])
+    return dataset.validation.spread(images or len(dataset.validation))
 
 
 def _check_same(path: Path, known: Sensitivity | None, asked: Settings) -> None:

@@ -19,11 +19,10 @@ from pathlib import Path
 
 from keras_quant.bench import records as bench_records
 from keras_quant.errors import RunError
-from keras_quant.files import make_folder, read_object, write_json
+from keras_quant.files import make_folder, read_record, write_json
 from keras_quant.jobs.bench import bench
 from keras_quant.jobs.candidates import BenchSettings
 from keras_quant.jobs.sweep_plan import Point, SweepSettings, points_of
-from keras_quant.json_codec import from_plain
 from keras_quant.runs import RunFolder, locked, records
 
 FILE_NAME = "sweep.json"
@@ -127,12 +126,9 @@ def load(folder: Path) -> SweepRecord:
         RunError: it is missing, or broken.
     """
     path = folder / FILE_NAME
-    content = read_object(path, remedy="Give a folder of kq sweep", format_version=FORMAT_VERSION)
-    problems: list[str] = []
-    record = from_plain(content, SweepRecord, problems)
-    if record is None:
-        raise RunError("\n".join(f"{path}: {problem}" for problem in problems))
-    return record
+    return read_record(
+        path, SweepRecord, remedy="Give a folder of kq sweep", format_version=FORMAT_VERSION
+    )
 
 
 def _begin(settings: SweepSettings, folder: Path, *, resume: bool) -> SweepRecord:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from keras_quant.data import Dataset
+from keras_quant.methods.twins import kernel_variable
 from keras_quant.model.tasks import CLASSIFICATION, task_of
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import Plan, split_float
 from keras_quant.runs.progress import Progress
 from keras_quant.search.hessian import loss_of, traces
-from keras_quant.search.kernels import kernel_variable
 from keras_quant.search.record import Trace
 from keras_quant.tf import keras, tf
 from keras_quant.training.objectives import OBJECTIVES
@@ -41,10 +41,9 @@ def estimate_traces(
         probes: random vectors.
     """
     model = split_float(planned, source, _logits(planned))
-    count = min(IMAGES, len(dataset.train))
-    places = np.arange(count) * len(dataset.train) // count
-    reals = np.asarray(dataset.reals(np.asarray(dataset.train.x[places])), np.float32)
-    labels = dataset.train.y[places]
+    part = dataset.train.spread(IMAGES)
+    count, labels = len(part), part.y
+    reals = np.asarray(dataset.reals(part.x), np.float32)
     if not dataset.has_labels:
         answers = tf.nest.flatten(model(reals, training=False))[0]
         labels = np.asarray(answers).reshape(count, -1).argmax(axis=1)

@@ -153,10 +153,15 @@ def shared_axes(kind: str, rank: int, per_channel: bool) -> tuple[int, ...]:
     return tuple(axis for axis in range(rank) if axis not in channels)
 
 
+def kernel_variable(layer: keras.layers.Layer) -> Any:
+    """The variable that holds a float layer's kernel."""
+    depthwise = getattr(layer, "depthwise_kernel", None)
+    return layer.kernel if depthwise is None else depthwise
+
+
 def float_kernel(layer: keras.layers.Layer) -> np.ndarray:
     """The float64 kernel of a Keras layer."""
-    depthwise = getattr(layer, "depthwise_kernel", None)
-    return np.asarray(layer.kernel if depthwise is None else depthwise, np.float64)
+    return np.asarray(kernel_variable(layer), np.float64)
 
 
 def least_squares_scale(

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from keras_quant.diagnose.findings import LOW_DB, Layer
+from keras_quant.diagnose.findings import LOW_DB, SAME_DB, Layer
 from keras_quant.errors import UsageError
 from keras_quant.plots.style import COLOURS, new_axes
 
 _INCHES_A_LAYER = 0.2
 _MOST_INCHES = 40.0
-_EXACT_DB = 100.0  # float32's own rounding has 140 and more
 
 
 def sqnr_by_layer(layers: Sequence[Layer], *, title: str) -> Figure:
@@ -25,7 +24,7 @@ def sqnr_by_layer(layers: Sequence[Layer], *, title: str) -> Figure:
         UsageError: no layer was compared with a float model.
     """
     drawn = [
-        (layer, layer.error.sqnr_db if layer.error.sqnr_db < _EXACT_DB else math.inf)
+        (layer, layer.error.sqnr_db if layer.error.sqnr_db < SAME_DB else math.inf)
         for layer in layers
         if layer.error is not None and layer.error.sqnr_db is not None
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +89,11 @@ class Distance:
         if not self.squares:
             return 0.0
         return math.sqrt(self.squares / self.power) if self.power else math.inf
+
+
+def furthest(distances: Iterable[Distance]) -> float:
+    """The largest `relative` of some; NaN where one is, so that it cannot pass."""
+    return float(np.max([one.relative for one in distances]))
 
 
 def _larger(so_far: float, found: np.ndarray) -> float:

@@ -245,7 +245,7 @@ class _Staged:
                 images=self.tally.images,
                 codes_handed=self.tally.compared.total(),
                 codes_different=self.tally.different.total(),
-                difference=max(one.scaled for one in outputs),
+                difference=float(np.max([one.scaled for one in outputs])),
                 top1_agreement=min(agreements, default=1.0),
             ),
         )

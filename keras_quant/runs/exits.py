@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant.errors import RunError
-from keras_quant.files import read_object, write_json
-from keras_quant.json_codec import from_plain
+from keras_quant.files import read_record, write_json
 
 FILE_NAME = "exits.json"
 FORMAT_VERSION = 1
@@ -111,15 +111,15 @@ def load(run: Path) -> ExitsRecord:
     path = run / FILE_NAME
     if not path.exists():
         raise RunError(f"{run}: has no {FILE_NAME}. {_REMEDY}")
-    content = read_object(path, remedy=_REMEDY, format_version=FORMAT_VERSION)
-    problems: list[str] = []
-    record = from_plain(content, ExitsRecord, problems)
-    if record is not None and len(record.thresholds) != len(record.exits) - 1:
-        problems.append(
+    return read_record(
+        path, ExitsRecord, remedy=_REMEDY, format_version=FORMAT_VERSION, problems_of=_problems
+    )
+
+
+def _problems(record: ExitsRecord) -> Iterator[str]:
+    """What the fields do not say together."""
+    if len(record.thresholds) != len(record.exits) - 1:
+        yield (
             f"thresholds: {len(record.thresholds)} for {len(record.exits)} exits; one less than "
             "exits is needed"
         )
-    if record is None or problems:
-        lines = "\n".join(f"{path}: {problem}" for problem in problems)
-        raise RunError(f"{lines}\n{_REMEDY}")
-    return record

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keras_quant.errors import RunError
-from keras_quant.files import read_object
-from keras_quant.json_codec import from_plain
+from keras_quant.files import read_record
 from keras_quant.preprocessing import Preprocessing
 
 FOLDER, FILE_NAME = "stages", "stages.json"
@@ -116,23 +115,31 @@ def load(folder: Path) -> StagesRecord:
     path = folder / FILE_NAME
     if not path.exists():
         raise RunError(f"{folder}: has no {FILE_NAME}. {_REMEDY}")
-    content = read_object(path, remedy=_REMEDY, format_version=FORMAT_VERSION)
-    problems: list[str] = []
-    record = from_plain(content, StagesRecord, problems)
-    files = [s.file for f in record.formats.values() for s in f.stages] if record else []
-    problems += [
-        f"file {name!r} does not lie in the folder"
-        for name in files
-        if Path(name).is_absolute() or ".." in Path(name).parts
-    ]
-    if record is None or problems:
-        lines = "\n".join(f"{path}: {problem}" for problem in problems)
-        raise RunError(f"{lines}\n{_REMEDY}")
-    return record
+    return read_record(
+        path, StagesRecord, remedy=_REMEDY, format_version=FORMAT_VERSION, problems_of=_problems
+    )
 
 
-def with_others(record: StagesRecord, folder: Path) -> StagesRecord:
-    """A record with those formats of a folder's that it lacks, and whose files are still there."""
+def _problems(record: StagesRecord) -> Iterator[str]:
+    """What the fields do not say together."""
+    for name, staged in record.formats.items():
+        if not staged.stages:
+            yield f"formats.{name}.stages: is empty"
+        for stage in staged.stages:
+            if Path(stage.file).is_absolute() or ".." in Path(stage.file).parts:
+                yield f"file {stage.file!r} does not lie in the folder"
+            if stage.answer not in [port.name for port in stage.outputs]:
+                yield f"{stage.file}: its answer {stage.answer!r} is none of its outputs"
+            if not stage.inputs:
+                yield f"{stage.file}: has no inputs"
+
+
+def with_others(record: StagesRecord, folder: Path, *, tried: Collection[str] = ()) -> StagesRecord:
+    """A record with those formats of a folder's that it lacks, and whose files are still there.
+
+    Args:
+        tried: formats whose files are about to be replaced or removed.
+    """
     try:
         before = load(folder)
     except RunError:
@@ -140,7 +147,8 @@ def with_others(record: StagesRecord, folder: Path) -> StagesRecord:
     kept = {
         name: staged
         for name, staged in before.formats.items()
-        if all(_is_there(folder / file.file, file.sha256) for file in staged.stages)
+        if name not in tried
+        and all(_is_there(folder / file.file, file.sha256) for file in staged.stages)
     }
     return replace(record, formats={**kept, **record.formats})
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras_quant.data import Dataset, Split
 from keras_quant.model.metrics import Scores, metrics_of
 from keras_quant.model.tasks import CLASSIFICATION, task_of
-from keras_quant.proof.distance import Distance
+from keras_quant.proof.distance import Distance, furthest
 from keras_quant.search.record import Outcome
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, ...]]
@@ -63,7 +63,7 @@ class Judge:
         return Outcome(
             loss=sum(losses) if losses else None,
             score=next(judged, None),
-            distance=max(distance.relative for distance in distances),
+            distance=furthest(distances),
         )
 
 

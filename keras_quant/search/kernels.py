@@ -12,6 +12,7 @@ import numpy as np
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.readers import read_kernel
 from keras_quant.methods.rules import options_of
+from keras_quant.methods.twins import kernel_variable
 from keras_quant.model.operations import COMPUTE, Operation
 from keras_quant.model.topology import copy_variables
 from keras_quant.prepare import Plan, plan, split_float
@@ -94,12 +95,6 @@ def entropy(codes: np.ndarray) -> float:
     _, counts = np.unique(codes, return_counts=True)
     shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # no -0.0
-
-
-def kernel_variable(layer: keras.layers.Layer) -> Any:
-    """The variable that holds a float layer's kernel."""
-    depthwise = getattr(layer, "depthwise_kernel", None)
-    return layer.kernel if depthwise is None else depthwise
 
 
 @contextlib.contextmanager

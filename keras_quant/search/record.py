@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant.errors import RunError
-from keras_quant.files import read_object, write_json
-from keras_quant.json_codec import from_plain
+from keras_quant.files import read_record, write_json
 
 FILE_NAME = "sensitivity.json"
 FORMAT_VERSION = 1
@@ -147,14 +146,9 @@ def load(run: Path) -> Sensitivity:
     if not path.exists():
         raise RunError(f"{run}: has no {FILE_NAME} yet; kq sensitivity {run} measures it")
     remedy = f"Measure it again: kq sensitivity {run} --overwrite"
-    content = read_object(path, remedy=remedy, format_version=FORMAT_VERSION)
-    problems: list[str] = []
-    record = from_plain(content, Sensitivity, problems)
-    if record is not None:
-        problems += _problems(record)
-    if record is None or problems:
-        raise RunError("\n".join(f"{path}: {problem}" for problem in problems) + f"\n{remedy}")
-    return record
+    return read_record(
+        path, Sensitivity, remedy=remedy, format_version=FORMAT_VERSION, problems_of=_problems
+    )
 
 
 def _problems(record: Sensitivity) -> list[str]:

@@ -5,7 +5,6 @@ The figures and their sources are in boards.yaml; what is computed of them is he
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -184,8 +183,7 @@ def _plain_name(name: str) -> str:
     return re.sub(r"^MODE_", "", name.strip().upper())
 
 
-@functools.cache
-def _tables() -> tuple[dict[str, Generation], dict[str, Board]]:
+def _boards() -> dict[str, Board]:
     """Reads boards.yaml, which is part of the package."""
     import yaml
 
@@ -196,8 +194,7 @@ def _tables() -> tuple[dict[str, Generation], dict[str, Board]]:
         for name, one in content["sources"].items()
     }
     generations = {name: _generation(one, sources) for name, one in content["generations"].items()}
-    boards = {name: _board(one, sources, generations) for name, one in content["boards"].items()}
-    return generations, boards
+    return {name: _board(one, sources, generations) for name, one in content["boards"].items()}
 
 
 def _generation(content: Mapping[str, Any], sources: Mapping[str, Source]) -> Generation:
@@ -237,7 +234,5 @@ def _board(
 
 _LISTS = ("title", "jetpacks", "modes")
 
-GENERATIONS: dict[str, Generation] = _tables()[0]
-"""By name."""
-BOARDS: dict[str, Board] = _tables()[1]
+BOARDS: dict[str, Board] = _boards()
 """By the name that --board takes."""

@@ -237,6 +237,13 @@ def test_a_bundle_is_built_measured_and_recorded(board: Board, bundle: Path) -> 
     assert board.running() == []
 
 
+def test_folders_in_what_a_board_leaves_are_not_fetched(board: Board, bundle: Path) -> None:
+    script = bundle / "bench.sh"
+    script.write_text(f"{script.read_text()}\nmkdir results/more\n")
+    result = kq("bench", bundle, "--host", board.address)
+    assert result.exit_code == 0, result.output
+
+
 def test_no_name_comes_into_a_command(board: Board, bundle: Path, tmp_path: Path) -> None:
     odd = tmp_path / "a $(touch hurt); b"
     bundle.rename(odd)
@@ -461,7 +468,9 @@ def test_hosts_are_read(text: str, host: Host) -> None:
     assert parse_host(text) == host
 
 
-@pytest.mark.parametrize("text", ["", "@board", "me@", "board:x", "board:70000", "me@board:"])
+@pytest.mark.parametrize(
+    "text", ["", "@board", "me@", "board:x", "board:70000", "board:0", "me@board:"]
+)
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no host; write user@board"):
         parse_host(text)

@@ -88,6 +88,7 @@ def test_slower_than_allowed_is_exit_code_3(asked: dict[str, Any]) -> None:
         (["--fail-if-slower", "3%"], "give --baseline, or several ARTIFACTs"),
         (["--threads", "0"], "'0' is no list of numbers above 0"),
         (["--batch", "1,x"], "'1,x' is no list of numbers above 0"),
+        (["--rebuild"], "--rebuild is for --host USER@BOARD"),
         (["--loads", "5"], "5 is not in the range x>=8"),
     ],
 )

@@ -71,3 +71,9 @@ def test_another_kind_of_file_is_not_understood(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "is no .tflite or .onnx file" in result.stderr
     assert "--images is 0" in result.stderr
+
+
+def test_options_of_other_files_do_not_go_with_a_keras_file(tmp_path: Path) -> None:
+    result = kq("diagnose", tmp_path / "net.keras", "--float", "base", "--images", 8)
+    assert result.exit_code == 2
+    assert "--float, --images is for .tflite and .onnx files" in result.stderr

@@ -80,6 +80,12 @@ def test_json_holds_what_the_tables_do(run: Path, measured: Result, tmp_path: Pa
         (("--budget", "size=10B"), GATE, "the smallest reachable with 2, 8 bits is"),
         (("--budget", "size=0.6", "--by", "hesian"), USAGE, "close names: hessian"),
         (("--budget", "size=0.6", "--min-accuracy", "high"), USAGE, "write 0.91 or 91%"),
+        (("--budget", "size=0.6", "--min-accuracy", "nan"), USAGE, "write 0.91 or 91%"),
+        (("--budget", "size=0.6", "--trials", "3"), USAGE, "--trials is for --engine autoqkeras"),
+        (
+            ("--budget", "size=0.6", "--engine", "autoqkeras", "--by", "entropy"),
+            *(USAGE, "--by is for --engine milp; this is autoqkeras"),
+        ),
         (("--budget", "size=0.6", "--latency", "x"), USAGE, "write BITS=FILE"),
         (("--budget", "size=0.6", "--bits", "2-4"), USAGE, "write widths as in 2,3,4,8"),
         (("--budget", "size=0.6", "--budget", "size=1"), USAGE, "size is there twice"),

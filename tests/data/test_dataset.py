@@ -34,3 +34,13 @@ def test_reals_are_what_pixels_become_and_floats_themselves() -> None:
     assert np.array_equal(data.reals(PIXELS), PIXELS[..., ::-1].astype(np.float32) - mean)
     floats = PIXELS.astype(np.float32) * 7
     assert np.array_equal(dataset_of(floats, PREPROCESSINGS["caffe"]).reals(floats), floats)
+
+
+@pytest.mark.parametrize(
+    ("total", "most", "places"),
+    [(10, 4, [0, 2, 5, 7]), (3, 8, [0, 1, 2]), (5, 5, [0, 1, 2, 3, 4]), (0, 4, []), (4, 0, [])],
+)
+def test_images_are_spread_at_even_distances(total: int, most: int, places: list[int]) -> None:
+    part = Split(x=np.arange(total).reshape(-1, 1), y=10 * np.arange(total)).spread(most)
+    assert part.x.ravel().tolist() == places
+    assert part.y.tolist() == [10 * place for place in places]

@@ -157,6 +157,8 @@ def test_a_command_that_kq_refuses_is_told_with_its_words(tmp_path: Path) -> Non
         ("[quantize,", "[quantise,", "'quantise' is no command of recipes; close names: quantize"),
         ("{bits}", "{bit}", "asks for bit; scale small has bits, runs"),
         ("{bits}", "{bits.__class__}", "asks for bits.__class__"),
+        ("{bits}", "{bits:{size}}", "a name alone is allowed in braces"),
+        ("{bits}", "{bits!r}", "a name alone is allowed in braces"),
         ("{size: kB,", "{size: kb,", "unit 'kb' is not known; close names: kB"),
         ('"made: record', '"mad: record', "no step 'mad'; close names: made"),
         ("none: {size:", "none: {siz:", "no column 'siz'; close names: size"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_quant.errors import DataError
-from keras_quant.proof.distance import LOGIT_TOLERANCE, Distance
+from keras_quant.proof.distance import LOGIT_TOLERANCE, Distance, furthest
 
 EXPECTED = np.array([[10.0, 2.0], [0.5, 0.25], [1.0, 3.0]], np.float32)
 
@@ -67,3 +67,10 @@ def test_answers_to_nothing_are_infinitely_far_from_something() -> None:
 def test_other_shapes_are_an_error() -> None:
     with pytest.raises(DataError, match=r"answers are \(3, 1\); \(3, 2\) is needed"):
         distance(EXPECTED[:, :1])
+
+
+@pytest.mark.parametrize("places", [(0, 1), (1, 0)])
+def test_nothing_is_further_than_what_is_no_number(places: tuple[int, int]) -> None:
+    both = [distance(EXPECTED * 1.5), distance(EXPECTED * np.nan)]
+    assert np.isnan(furthest(both[place] for place in places))
+    assert furthest([distance(EXPECTED), both[0]]) == both[0].relative

@@ -53,6 +53,9 @@ def test_a_folder_without_one_says_how_to_make_it(tmp_path: Path) -> None:
         (lambda content: content.update(format_version=99), "written by a newer kq"),
         (lambda c: _first(c).update(file="../stage1.tflite"), "does not lie in the folder"),
         (lambda c: _first(c).update(file="/stage1.tflite"), "does not lie in the folder"),
+        (lambda c: _first(c).update(answer="other"), "its answer 'other' is none of its outputs"),
+        (lambda c: _first(c).update(inputs=[]), r"stage1\.tflite: has no inputs"),
+        (lambda c: c["formats"]["tflite"].update(stages=[]), r"formats\.tflite\.stages: is empty"),
         (lambda c: _first(c).update(macs="many"), r"stages\[0\]\.macs: is 'many'"),
     ],
 )
@@ -73,6 +76,8 @@ def test_formats_whose_files_are_there_still_are_kept(tmp_path: Path) -> None:
     write_json(tmp_path / stages.FILE_NAME, replace(RECORD, formats={"tflite": staged}))
     other = replace(RECORD, formats={"onnx": RECORD.formats["tflite"]})
     assert set(stages.with_others(other, tmp_path).formats) == {"tflite", "onnx"}
+    # Those that failed now are not what they were.
+    assert set(stages.with_others(other, tmp_path, tried=["tflite"]).formats) == {"onnx"}
     (tmp_path / FIRST.file).write_bytes(b"another file")
     assert set(stages.with_others(other, tmp_path).formats) == {"onnx"}
     (tmp_path / FIRST.file).unlink()

@@ -8,13 +8,13 @@ pytestmark = pytest.mark.tensorflow
 
 from keras_quant.methods import load_method  # noqa: E402
 from keras_quant.methods.readers import read_kernel  # noqa: E402
+from keras_quant.methods.twins import kernel_variable  # noqa: E402
 from keras_quant.model.topology import layers_by_name  # noqa: E402
 from keras_quant.prepare import plan, with_grids, wrap  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.search.kernels import (  # noqa: E402
     entropy,
     kernel_layers,
-    kernel_variable,
     plan_all,
     rebuilt,
     replaced,

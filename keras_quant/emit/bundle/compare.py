@@ -49,8 +49,10 @@ def report_codes(folder: str, proof: "dict[str, Any]") -> bool:
             sys.exit(f"proof/{missing[0]}.json lacks {layer['tensor']}: run prove.sh again")
         found = np.stack([answers[layer["tensor"]] for answers in given])
         total += wanted.size
-        exact = found.shape == wanted.shape and bool((found == np.rint(found)).all())
-        codes = np.ascontiguousarray(np.clip(found, -128, 127).astype(np.int8)) if exact else None
+        # NaN, infinity and what lies beyond int8 are no codes.
+        is_code = found == np.clip(np.rint(found), -128, 127)
+        exact = found.shape == wanted.shape and bool(is_code.all())
+        codes = np.ascontiguousarray(found.astype(np.int8)) if exact else None
         if codes is not None and hashlib.sha256(codes.tobytes()).hexdigest() == layer["sha256"]:
             continue
         wrong = wanted.size if found.shape != wanted.shape else int((found != wanted).sum())

@@ -44,7 +44,8 @@ def int8_channels(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray
     """
     others = tuple(place for place in range(values.ndim) if place != axis)
     largest = np.abs(values).max(axis=others).astype(np.float32)
-    scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+    steps = largest / np.float32(127)  # 0 also of the smallest numbers that float32 holds
+    scales = np.where(steps > 0, steps, np.float32(1)).astype(np.float32)
     shape = [-1 if place == axis else 1 for place in range(values.ndim)]
     codes = np.rint(values / scales.reshape(shape)).clip(-127, 127).astype(np.int8)
     return codes, scales

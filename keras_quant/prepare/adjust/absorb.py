@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_quant.methods.twins import float_kernel
 from keras_quant.model.operations import Operation
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare.adjust.correct_bias import (
     add_bias,
-    kernel_of_layer,
     norms_behind,
     through,
 )
@@ -59,7 +59,7 @@ def absorb_biases(plan: Plan, source: keras.Model) -> Absorbed:
             continue
         norm.beta.assign((beta - excess).astype(np.float32))
         for reader in pair.readers:
-            kernel = kernel_of_layer(layers[reader.layer_name])
+            kernel = float_kernel(layers[reader.layer_name])
             add_bias(plan, layers, reader, through(reader, kernel, excess))
         moved[pair.tensor] = int(np.count_nonzero(excess))
     return Absorbed(model=model, channels=moved)

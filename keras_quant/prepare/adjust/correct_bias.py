@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_quant.methods.readers import read_kernel
+from keras_quant.methods.twins import float_kernel
 from keras_quant.model.operations import COMPUTE, Operation, Operations
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare.plan import Plan
@@ -41,7 +42,7 @@ def correct_biases(plan: Plan, model: keras.Model, means: Mapping[str, np.ndarra
     for name, operations in calls.items():
         rounded = read_kernel(layers[name])
         if rounded is not None and rounded.scale is not None:
-            rounding = rounded.values * rounded.scale - kernel_of_layer(operations[0].layer)
+            rounding = rounded.values * rounded.scale - float_kernel(operations[0].layer)
             shifts = [
                 through(operation, rounding, means[operation.inputs[0]]) for operation in operations
             ]
@@ -54,12 +55,6 @@ def _rounded(plan: Plan) -> list[Operation]:
         for operation in plan.operations
         if operation.kind in COMPUTE and not plan.weights[operation.layer_name].is_float
     ]
-
-
-def kernel_of_layer(layer: keras.layers.Layer) -> np.ndarray:
-    """The float64 kernel of a float layer."""
-    depthwise = getattr(layer, "depthwise_kernel", None)
-    return np.asarray(layer.kernel if depthwise is None else depthwise, np.float64)
 
 
 def through(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from keras_quant.methods.twins import kernel_variable
 from keras_quant.prepare.adjust.walk import Site
 from keras_quant.tf import keras
 
@@ -108,8 +109,7 @@ def _groups(site: Site) -> int:
 def _kernel_shape(site: Site) -> tuple[int, ...]:
     """Of the float layer's, in the Keras layout."""
     layer = site.operation.layer
-    depthwise = getattr(layer, "depthwise_kernel", None)
-    return tuple((layer.kernel if depthwise is None else depthwise).shape)
+    return tuple(kernel_variable(layer).shape)
 
 
 def _patches(site: Site, x: np.ndarray, places: tuple[np.ndarray, ...]) -> Reals:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from keras_quant.graph.ir import Weight
 from keras_quant.methods.readers import read_kernel, write_kernel
+from keras_quant.methods.twins import float_kernel
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare.adjust.adaround import Part, Seen, behind, round_block, round_layer
-from keras_quant.prepare.adjust.correct_bias import add_bias, kernel_of_layer
+from keras_quant.prepare.adjust.correct_bias import add_bias
 from keras_quant.prepare.adjust.descent import Rounded, descend
 from keras_quant.prepare.adjust.learn import Learning
 from keras_quant.prepare.adjust.patches import KINDS, Patches, as_kernel, as_rows, draw, moments
@@ -269,11 +270,11 @@ class _Rounder:
     def _descended(self, site: Site, patches: Patches) -> tuple[_Kernel, Rounded]:
         before = read_kernel(site.layer)
         assert before is not None and before.scale is not None, site.layer.name
-        float_kernel = kernel_of_layer(site.operation.layer)
-        scale = np.broadcast_to(before.scale, float_kernel.shape)
+        floats = float_kernel(site.operation.layer)
+        scale = np.broadcast_to(before.scale, floats.shape)
         kernel = _Kernel(
-            rows=as_rows(float_kernel, site),
-            shape=float_kernel.shape,
+            rows=as_rows(floats, site),
+            shape=floats.shape,
             bits=before.bits,
             nearest=as_rows(scale, site)[..., :1],
         )

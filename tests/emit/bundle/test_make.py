@@ -196,6 +196,24 @@ def test_codes_of_all_layers_are_proven(tmp_path: Path, realized: Graph) -> None
     assert "EXACT: every code is the model's" in done.stdout
 
 
+@pytest.mark.parametrize("beyond", ["130", "inf", "nan", "126.5"])
+def test_what_is_no_code_is_no_codes_equal(
+    tmp_path: Path, beyond: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = np.full((1, 4), 127, np.int8)
+    np.savez(tmp_path / "codes.npz", codes0=codes)
+    digest = hashlib.sha256(codes.tobytes()).hexdigest()
+    layer = {"tensor": "t", "layer": "conv", "codes": "codes0", "sha256": digest}
+    proof = {"samples": 1, "codes": "codes.npz", "tolerance": 0.0, "layers": [layer]}
+    (tmp_path / "proof").mkdir()
+    for value, passes in (("127", True), (beyond, False)):
+        (tmp_path / "proof" / "0.json").write_text(
+            f'[{{"name": "t", "dimensions": "1x4", "values": [127, 127, 127, {value}]}}]'
+        )
+        assert bundle_compare.report_codes(str(tmp_path), proof) is passes
+    assert "conv (1 of 4 codes" in capsys.readouterr().out
+
+
 def test_the_first_layer_that_differs_is_named(tmp_path: Path, realized: Graph) -> None:
     bundle_of(realized, tmp_path, samples=images(3))
     proof = json.loads((tmp_path / "manifest.json").read_text())["proof"]

@@ -186,3 +186,9 @@ def test_codes_reach_127_in_each_channel_and_a_channel_of_zeros_has_scale_1() ->
     codes, scales = int8_channels(values, 1)
     assert codes.tolist() == [[127, -64, 0], [64, 127, 0]]
     np.testing.assert_array_equal(scales, np.float32([1 / 127, 4 / 127, 1]))
+
+
+def test_the_smallest_numbers_have_a_scale_that_is_not_0() -> None:
+    codes, scales = int8_channels(np.full((2, 1), 1e-45, np.float32), 1)
+    assert codes.tolist() == [[0], [0]]
+    assert scales.tolist() == [1]

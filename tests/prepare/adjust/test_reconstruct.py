@@ -16,10 +16,11 @@ from keras_quant.calibration.quantize import quantize  # noqa: E402
 from keras_quant.graph.ir import Weight  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
 from keras_quant.methods.readers import read_kernel, write_kernel  # noqa: E402
+from keras_quant.methods.twins import float_kernel  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.model.operations import Operation  # noqa: E402
 from keras_quant.prepare import plan  # noqa: E402
-from keras_quant.prepare.adjust.correct_bias import kernel_inputs, kernel_of_layer  # noqa: E402
+from keras_quant.prepare.adjust.correct_bias import kernel_inputs  # noqa: E402
 from keras_quant.prepare.adjust.patches import as_kernel, as_rows, draw, moments  # noqa: E402
 from keras_quant.prepare.adjust.reconstruct import Reconstructed, reconstruct  # noqa: E402
 from keras_quant.prepare.adjust.walk import Site, walk  # noqa: E402
@@ -62,7 +63,7 @@ def site_of(kind: str) -> Site:
 def test_moments_of_what_a_layer_answers_are_those_of_its_kernel(kind: str) -> None:
     """Cov(W x + b, x) = W Cov(x, x), and Var(W x + b) = W Cov(x, x) W."""
     site = site_of(kind)
-    kernel = kernel_of_layer(site.layer)
+    kernel = float_kernel(site.layer)
     rows, found = as_rows(kernel, site), moments(draw(site))
     np.testing.assert_array_equal(as_kernel(rows, kernel.shape), kernel)
     np.testing.assert_allclose(found.wanted, rows @ found.read, atol=FLOAT32_ROUNDING)
@@ -92,7 +93,7 @@ def test_layer_computes_with_the_codes_that_it_is_given(
     inputs = keras.Input(site.read.shape[1:])
     twin = maker.wrap(site.layer, spec, maker.options())
     model = keras.Model(inputs, twin(inputs))
-    shape = kernel_of_layer(site.layer).shape
+    shape = float_kernel(site.layer).shape
     rng = np.random.default_rng(2)
     codes = rng.integers(-3, 4, shape).astype(np.int16)
     before = read_kernel(twin)
