@@ -20,6 +20,7 @@ settings.load_profile("quick")  # pytest --hypothesis-profile thorough overrides
 
 PRINTED = "printed"  # what tests record under this name is printed at the end
 
+LONGEST = ("test_notebooks.py", "test_kills_and_races.py", "test_fuzz.py")  # files
 MOST_WORKERS = 4  # each imports TensorFlow (3 s) and comes to hold 2 GB
 
 
@@ -27,6 +28,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A worker a core for the whole suite; none where tests are named, which starts sooner."""
     named = config.args_source is pytest.Config.ArgsSource.ARGS
     return 0 if named else min(MOST_WORKERS, os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest tests first, so that no worker is left with them alone at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

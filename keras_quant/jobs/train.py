@@ -100,6 +100,8 @@ def train(
         model=source,
         say=progress.say,
     )
+    if settings.keep_zeros:
+        check_zeros(source, pruned_kernels(source))  # before there is a folder
     planned = plan(source, settings.scheme)
     record = begin_record(settings, dataset, planned.float_layers, command)
     with _open(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
@@ -254,7 +256,11 @@ def _train(
             "scheme has one: give --method lsq"
         )
     if settings.keep_zeros:
-        check_zeros(model, pruned_kernels(model))
+        pruned = pruned_kernels(model)
+        check_zeros(model, pruned)
+        held = sum(int((~each.kept).sum()) for each in pruned)
+        total = sum(each.kept.size for each in pruned)
+        progress.say(f"holding {held:,} of {total:,} weights of {len(pruned)} kernels at 0")
     augment = dataset.augment if settings.augment is None else settings.augment
     loop_settings = LoopSettings(
         epochs=settings.epochs,

@@ -98,6 +98,12 @@ def test_what_does_not_go_with_a_file_is_told(folder: Path, tmp_path: Path) -> N
         train(small, tmp_path / "run", progress=QUIET)
     with pytest.raises(UsageError, match="lies in the run that would be replaced"):
         train(settings_of(folder), folder, overwrite=True, progress=QUIET)
+    with pytest.raises(UsageError, match="no kernel has a weight that is 0"):
+        train(
+            TrainSettings(scheme=scheme_from_bits("4"), model="mlp", keep_zeros=True),
+            tmp_path / "run",
+            progress=QUIET,
+        )
     assert not (tmp_path / "run").exists()
     quantized = dataclasses.replace(settings_of(folder), distill=0.5, scheme=scheme_from_bits("8"))
     check(quantized)  # the file itself is the teacher
