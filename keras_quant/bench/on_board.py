@@ -38,6 +38,7 @@ _FILES = (
 )
 _LITERT_PACKAGES = ("ai_edge_litert", "tflite_runtime")
 _LAST_WORDS = 5  # lines
+_LAST_SECONDS = 5
 
 
 class MissingError(Exception):
@@ -64,7 +65,7 @@ def main() -> None:
     threading.Thread(target=_feed, args=(child,), daemon=True).start()
     code = child.wait()
     for watcher in watchers:
-        watcher.join(5)
+        watcher.join(_LAST_SECONDS)
     if code:
         _say({"died": code, "said": said[-_LAST_WORDS:]})
     os._exit(0)  # the thread that feeds may still wait for a line
@@ -332,6 +333,8 @@ def _feed(child: Any) -> None:
     except OSError:
         return  # it died, which is told elsewhere
     child.kill()
+    time.sleep(_LAST_SECONDS)
+    os._exit(0)  # what is still to be said may wait for a reader who is gone
 
 
 def _pass_on(stream: Any) -> None:

@@ -151,12 +151,15 @@ class Server(threading.Thread):
             stdout=pipe,
             stderr=pipe,
         )
-        await process.redirect(stdin=shell.stdin, stdout=shell.stdout, stderr=shell.stderr)
         ended = asyncio.ensure_future(shell.wait())
         lost = asyncio.ensure_future(process.wait_closed())
-        await asyncio.wait((ended, lost), return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            shell.stdin.close()  # as sshd does
+        try:
+            # A connection that is gone by now is not told of by an error alone.
+            await process.redirect(stdin=shell.stdin, stdout=shell.stdout, stderr=shell.stderr)
+            await asyncio.wait((ended, lost), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not ended.done():
+                shell.stdin.close()  # as sshd does
         process.exit(await ended)
 
 

@@ -261,7 +261,7 @@ KINDS: dict[str, Kind] = {
         path=f"{_RUN}/export/model.onnx",
         damage=of_file(damage_onnx),
         commands=_exported(f"{_RUN}/export/model.onnx", "check", "view"),
-        succeeds=("evaluate", "view"),
+        succeeds=("evaluate", "diagnose", "view"),
     ),
     "foreign onnx": Kind(
         path=f"{_RUN}/export/model.float.onnx",
