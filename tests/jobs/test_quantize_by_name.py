@@ -72,7 +72,7 @@ def test_random_weights_have_batch_norms_of_the_images(data: Path, tmp_path: Pat
         ("MobileNetV2", {}, "MobileNetV2 is built without weights"),
         ("ds_cnn", {"weights": "none", "parent": Path("run")}, "--from and --weights both give"),
         ("MobileNetV2", {"parent": Path("run")}, "--from is for models of the zoo"),
-        ("net.keras", {"weights": "w.h5"}, "net.keras has weights"),
+        ("net.keras", {"weights": "w.h5"}, "built by name; net.keras is none"),
     ],
 )
 def test_what_does_not_go_together_is_told(
