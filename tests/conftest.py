@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much the slow tests try that would take any time."""
     group = parser.getgroup("keras_quant")
-    group.addoption("--fuzz-inputs", type=int, default=185, help="damaged inputs to try")
+    group.addoption("--fuzz-inputs", type=int, default=110, help="damaged inputs to try")
     group.addoption("--fuzz-only", metavar="NAME", help="the damaged input to try")
     group.addoption("--kills", type=int, default=6, help="kills of each command to try")
 
