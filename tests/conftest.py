@@ -20,7 +20,11 @@ settings.load_profile("quick")  # pytest --hypothesis-profile thorough overrides
 
 PRINTED = "printed"  # what tests record under this name is printed at the end
 
-LONGEST = ("test_notebooks.py", "test_kills_and_races.py", "test_fuzz.py")  # files
+# Files.
+LONGEST = (
+    *("test_exactness.py", "test_notebooks.py", "test_fuzz.py"),
+    *("test_kill.py", "test_kills_and_races.py", "test_sweep.py"),
+)
 MOST_WORKERS = 4  # each imports TensorFlow (3 s) and comes to hold 2 GB
 
 
