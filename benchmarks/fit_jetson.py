@@ -36,10 +36,10 @@ from keras_quant.bench.estimate.parameters import FILE, NAMES, Fitted, Parameter
 from keras_quant.cli.output import print_table
 from keras_quant.files import write_json
 from keras_quant.graph.ir import Graph
+from keras_quant.jobs.estimate import LEAST_NETS
 from keras_quant.targets.jetson import BOARDS, find_mode
 
 DATA = Path(__file__).parent / "data" / "jetson_latency.csv"
-_LEAST_NETS = 5  # nets that --fit asks for
 
 # What is likely before any measurement, and by which factor it may be off. Large products reach
 # 50 to 80 % of the peak in cuDNN's and cuBLAS' own figures, and streams 70 to 80 % of a bandwidth;
@@ -207,7 +207,7 @@ def print_refits(
         own = [one for one in observations if one.board == board]
         for precision in dict.fromkeys(one.setting.precision for one in own):
             some = [one for one in own if one.setting.precision == precision]
-            if len({one.net for one in some}) < _LEAST_NETS:
+            if len({one.net for one in some}) < LEAST_NETS:
                 continue
             others = [one for one in observations if one.board != board]
             known = replace(fitted, values=fit_some(others))

@@ -317,13 +317,10 @@ def _check_whole(file: Path, content: bytes) -> None:
     if file.suffix.lower() != ".onnx":
         return
     import onnx
-    from onnx.external_data_helper import uses_external_data
 
-    outside = [
-        tensor.name
-        for tensor in onnx.load_model_from_string(content).graph.initializer
-        if uses_external_data(tensor)
-    ]
+    from keras_quant.runners.onnxruntime import weights_elsewhere
+
+    outside = [name for name, _ in weights_elsewhere(onnx.load_model_from_string(content))]
     if outside:
         raise ModelError(
             f"{file}: the values of {len(outside)} tensors, as {outside[0]!r}, lie in other files, "

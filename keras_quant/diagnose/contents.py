@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 INTEGER, HYBRID, FLOAT, CONVERSION = "integer", "hybrid", "float", "conversion"
 """What an operator computes in: codes; codes of weights, rounded sums of floats that are quantized
@@ -101,3 +105,11 @@ class FileContents:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+def a_row_an_image(
+    computed: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Leaves out what a runner computed that is not (images, ...) for as many images as inputs."""
+    images = len(next(iter(inputs.values())))
+    return {name: x for name, x in computed.items() if x.ndim and len(x) == images}

@@ -27,6 +27,7 @@ from keras_quant.diagnose.contents import (
     KernelContents,
     OperatorContents,
     TensorContents,
+    a_row_an_image,
 )
 from keras_quant.diagnose.kernels import describe_kernel
 from keras_quant.errors import ModelError
@@ -109,9 +110,7 @@ class _Probe(UnoptimizedRunner):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch, see Runner."""
-        images = len(next(iter(inputs.values())))
-        found = super().run(inputs)
-        return {name: x for name, x in found.items() if x.ndim and len(x) == images}
+        return a_row_an_image(super().run(inputs), inputs)
 
 
 class OnnxTensors(_Probe):

@@ -24,6 +24,7 @@ from keras_quant.diagnose.contents import (
     KernelContents,
     OperatorContents,
     TensorContents,
+    a_row_an_image,
 )
 from keras_quant.diagnose.kernels import describe_kernel
 from keras_quant.emit.tflite.flatbuffer import AlignedBuffer
@@ -92,9 +93,7 @@ class TFLiteTensors(LiteRTRunner):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes a batch, see Runner; leaves out what is not one row an image."""
-        images = len(next(iter(inputs.values())))
-        found = super().run(inputs)
-        return {name: x for name, x in found.items() if x.ndim and len(x) == images}
+        return a_row_an_image(super().run(inputs), inputs)
 
 
 def _key(index: int) -> str:

@@ -23,6 +23,7 @@ from keras_quant.data.catalog import DATASETS
 from keras_quant.errors import DataError, RunError, UsageError, close_names
 from keras_quant.jobs.begin import now
 from keras_quant.jobs.candidates import candidate
+from keras_quant.jobs.evaluate import IMAGES_AT_ONCE
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
@@ -36,7 +37,6 @@ from keras_quant.runs.stages import StageFile
 from keras_quant.version import __version__
 
 COSTS = ("macs", "ms")
-IMAGES_AT_ONCE = 250
 RUNTIMES = {"tflite": "litert", "onnx": "onnxruntime"}
 """What measures the stages of a format, see `bench.runtimes`."""
 

@@ -15,13 +15,11 @@ from keras_quant.explain.maps import class_activation_maps, mapped_call
 from keras_quant.explain.record import Explained, Header, Maps
 from keras_quant.explain.values import activation_histograms, kernel_histograms
 from keras_quant.jobs.float_run import parent_of
-from keras_quant.jobs.loaded import check_takes
-from keras_quant.jobs.paths import dataset_of
+from keras_quant.jobs.loaded import fitting
+from keras_quant.jobs.paths import dataset_of, keras_file_of
 from keras_quant.jobs.preprocess import declare
 from keras_quant.model.files import load_model
-from keras_quant.model.inputs import with_input_shape
 from keras_quant.model.logits import AnswerFunction
-from keras_quant.model.suffixes import is_keras_model
 from keras_quant.model.tasks import CLASSIFICATION, task_of
 from keras_quant.runs import locked, model_of
 from keras_quant.runs import records as run_records
@@ -99,10 +97,8 @@ def _float(
         why = "was made of none" if giver is None else f"was made of {giver}, which is gone"
         progress.say(f"{path} {why}: without --float RUN nothing is compared, and no maps are made")
         return None, ""
-    file = giver if is_keras_model(giver) else model_of(giver)
-    source = load_model(file)
-    check_takes(file, source, dataset)
-    source = with_input_shape(source, dataset.input_shape)
+    file = keras_file_of(giver)
+    source = fitting(file, load_model(file), dataset)
     return rebuilt(plan_all(source), source), str(giver)
 
 

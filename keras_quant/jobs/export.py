@@ -13,13 +13,11 @@ from keras_quant.errors import RunError, UsageError
 from keras_quant.files import write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
-from keras_quant.jobs.loaded import check_takes
-from keras_quant.jobs.paths import dataset_of, record_around
-from keras_quant.jobs.preprocess import declare, guessing_warning, tried_on, without_labels
+from keras_quant.jobs.loaded import load_with_data
+from keras_quant.jobs.preprocess import guessing_warning, tried_on, without_labels
 from keras_quant.json_codec import to_json
 from keras_quant.lower import Snap, lower_exactly
-from keras_quant.model.files import load_model, save_model
-from keras_quant.model.inputs import image_size, with_input_shape
+from keras_quant.model.files import save_model
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.pixels import normalize
@@ -31,7 +29,7 @@ from keras_quant.proof.keras_answers import KerasAnswers
 from keras_quant.proof.record import PARITY_NAME
 from keras_quant.proof.stages import prove_stages
 from keras_quant.proof.write import Export, foreign_files, write_proven
-from keras_quant.runs import RunFolder, locked, model_of, records
+from keras_quant.runs import RunFolder, locked, records
 from keras_quant.runs import stages as stage_files
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
@@ -88,30 +86,15 @@ def export_path(
     Raises:
         KerasQuantError: a subclass says what is wrong.
     """
-    if not is_keras_model(path) and not path.is_dir():
-        raise RunError(f"{path}: no such run; give a run's folder, or a {MODEL_KINDS}")
-    file = path if is_keras_model(path) else model_of(path)
-    folder = out or (RunFolder(path).export if file != path else None)
-    if folder is None:
-        raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
+    folder = folder_of(path, out)
     if stages and baselines:
         raise UsageError("--float writes whole models, and --stages parts: give one of them")
     if not overwrite:
         check_ours(folder, () if stages else formats)
     held = locked(path) if out is None else nullcontext()  # no training may change it meanwhile
     with held:
-        progress.say(f"loading {file}")
-        model = load_model(file, trust=trust)
-        data = dataset_of(path, dataset, image_size(model))
-        check_takes(file, model, data)
-        model = with_input_shape(model, data.input_shape)
-        run = record_around(path)
-        data = declare(
-            data,
-            asked=preprocess,
-            recorded=run.dataset.preprocess if run else None,
-            model=model,
-            say=progress.say,
+        model, data = load_with_data(
+            path, dataset=dataset, preprocess=preprocess, trust=trust, say=progress.say
         )
         return _export(
             model,
@@ -125,6 +108,28 @@ def export_path(
             overwrite=overwrite,
             progress=progress,
         )
+
+
+def folder_of(path: Path, out: Path | None, *, suffix: str = "") -> Path:
+    """Says where an export goes.
+
+    Args:
+        path: a run's folder, or a Keras file or SavedModel.
+        out: what the user asked for; None means export/ in the run's folder.
+        suffix: of that folder's name.
+    Raises:
+        RunError: the path is neither.
+        UsageError: it is no run, and nothing was asked for.
+    """
+    is_model = is_keras_model(path)
+    if not is_model and not path.is_dir():
+        raise RunError(f"{path}: no such run; give a run's folder, or a {MODEL_KINDS}")
+    if out is not None:
+        return out
+    if is_model:
+        raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
+    export = RunFolder(path).export
+    return export.with_name(f"{export.name}{suffix}")
 
 
 def check_ours(folder: Path, formats: Sequence[Format]) -> None:

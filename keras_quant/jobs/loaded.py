@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, ModelError
+from keras_quant.jobs.paths import dataset_of, keras_file_of, record_around
+from keras_quant.jobs.preprocess import Say, declare
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import Format, format_of
@@ -73,6 +75,56 @@ def check_takes(file: Path, model: keras.Model, data: Dataset) -> None:
             f"{file}: takes {model.input_shape}; images of dataset {data.name} are {needed}. Name "
             "the data that it was trained on with --dataset"
         )
+
+
+def fitting(file: Path, model: keras.Model, data: Dataset) -> keras.Model:
+    """Gives a model that was loaded the shape of a dataset's images, where it leaves that open.
+
+    Raises:
+        DataError: it takes other images, see `check_takes`.
+    """
+    from keras_quant.model.inputs import with_input_shape
+
+    check_takes(file, model, data)
+    return with_input_shape(model, data.input_shape)
+
+
+def load_with_data(
+    path: Path,
+    *,
+    dataset: str | None,
+    preprocess: str | None,
+    trust: bool,
+    say: Say,
+) -> tuple[keras.Model, Dataset]:
+    """Loads the Keras model that a path stands for, and the images that it takes, declared.
+
+    Args:
+        path: a run's folder, or a Keras file or SavedModel.
+        dataset: name or path of the images; None means the run's.
+        preprocess: what pixels become; None means what the run says, or the model's first layers.
+        trust: load a Keras file that holds code.
+        say: is told what is loaded, and what is not usual of the input.
+    Raises:
+        KerasQuantError: a subclass says what of them is wrong, or does not fit.
+    """
+    from keras_quant.model.files import load_model
+    from keras_quant.model.inputs import image_size
+
+    file = keras_file_of(path)
+    say(f"loading {file}")
+    model = load_model(file, trust=trust)
+    data = dataset_of(path, dataset, image_size(model))
+    model = fitting(file, model, data)
+    run = record_around(path)
+    declared = declare(
+        data,
+        asked=preprocess,
+        recorded=run.dataset.preprocess if run else None,
+        model=model,
+        say=say,
+    )
+    return model, declared
 
 
 def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:

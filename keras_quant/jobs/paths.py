@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_quant.data import DATASETS, Dataset, load_dataset
 from keras_quant.errors import ModelError, RunError, UsageError
-from keras_quant.model.suffixes import KERAS_SUFFIXES, is_saved_model
+from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_model, is_saved_model
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import PARITY_NAME, is_recorded, read_records
 from keras_quant.runs import RunFolder, model_of, records
@@ -38,6 +38,15 @@ def files_of(path: Path) -> list[Path]:
     _check_recorded(path, folder)
     exported = [folder / form.file_name for form in FORMATS.values()]
     return [model, *(file for file in exported if file.exists())]
+
+
+def keras_file_of(path: Path) -> Path:
+    """The Keras model that a path stands for: itself, or that of a run.
+
+    Raises:
+        RunError: it is neither, or the run has no model yet.
+    """
+    return path if is_keras_model(path) else model_of(path)
 
 
 def _check_recorded(run: Path, folder: Path) -> None:

@@ -19,26 +19,22 @@ from keras_quant.emit.plain import onnx as plain_onnx
 from keras_quant.emit.plain import tflite as plain_tflite
 from keras_quant.emit.plain.kinds import DYNAMIC, FP16, KINDS, W8A16, PlainFile
 from keras_quant.emit.tflite.emit import emit_tflite
-from keras_quant.errors import EmitError, ParityError, RunError, UsageError
+from keras_quant.errors import EmitError, ParityError, UsageError
 from keras_quant.files import remove, sweep, write_together
 from keras_quant.graph.ir import Graph
-from keras_quant.jobs.loaded import check_takes
-from keras_quant.jobs.paths import dataset_of, record_around
-from keras_quant.jobs.preprocess import declare
+from keras_quant.jobs.export import check_ours, folder_of
+from keras_quant.jobs.loaded import load_with_data
 from keras_quant.json_codec import to_json
 from keras_quant.lower import lower_exactly
 from keras_quant.methods.readers import is_quantized, read_activation
-from keras_quant.model.files import load_model
-from keras_quant.model.inputs import image_size, with_input_shape
 from keras_quant.model.metrics import Scores
-from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.model.topology import layers_by_name
 from keras_quant.proof.baseline import without_quantizers
 from keras_quant.proof.distance import Distance, furthest
 from keras_quant.proof.evidence import Evidence, gather
 from keras_quant.proof.formats import FORMATS, Format
-from keras_quant.proof.record import PARITY_NAME, digest, is_recorded, read_records
-from keras_quant.runs import RunFolder, locked, model_of
+from keras_quant.proof.record import PARITY_NAME, digest, read_records
+from keras_quant.runs import locked
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
@@ -116,21 +112,12 @@ def export_plain(
         KerasQuantError: a subclass says what else is wrong.
     """
     _check(kind, targets)
-    file, folder = _places(path, kind, out)
+    folder = folder_of(path, out, suffix=f"-{kind}")
     forms = [FORMATS[name] for name in targets]
-    _check_foreign(folder, forms, overwrite=overwrite)
-    progress.say(f"loading {file}")
-    model = load_model(file, trust=trust)
-    data = dataset_of(path, dataset, image_size(model))
-    check_takes(file, model, data)
-    model = with_input_shape(model, data.input_shape)
-    run = record_around(path)
-    data = declare(
-        data,
-        asked=preprocess,
-        recorded=run.dataset.preprocess if run else None,
-        model=model,
-        say=progress.say,
+    if not overwrite:
+        check_ours(folder, forms)
+    model, data = load_with_data(
+        path, dataset=dataset, preprocess=preprocess, trust=trust, say=progress.say
     )
     if _has_quantizers(model):
         progress.say("its quantizers are left out: the weights are those of the float model")
@@ -157,31 +144,6 @@ def _check(kind: str, targets: Sequence[str]) -> None:
         )
     if problems:
         raise UsageError("; ".join(problems))
-
-
-def _places(path: Path, kind: str, out: Path | None) -> tuple[Path, Path]:
-    """The Keras file, and the folder of the export."""
-    if not is_keras_model(path) and not path.is_dir():
-        raise RunError(f"{path}: no such run; give a run's folder, or a {MODEL_KINDS}")
-    file = path if is_keras_model(path) else model_of(path)
-    if out is not None:
-        return file, out
-    if file == path:
-        raise UsageError(f"{path} is no run: say where the export goes with --out FOLDER")
-    export = RunFolder(path).export
-    return file, export.with_name(f"{export.name}-{kind}")
-
-
-def _check_foreign(folder: Path, forms: Sequence[Format], *, overwrite: bool) -> None:
-    known = read_records(folder).values()
-    ours = {record["file"] for record in known if is_recorded(folder, record)}
-    names = [form.file_name for form in forms]
-    foreign = [folder / n for n in names if (folder / n).exists() and n not in ours]
-    if foreign and not overwrite:
-        raise RunError(
-            f"{foreign[0]} exists, and {PARITY_NAME} beside it does not say that it is ours: give "
-            "--overwrite, or another --out"
-        )
 
 
 def _has_quantizers(model: keras.Model) -> bool:

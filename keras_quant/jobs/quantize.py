@@ -24,8 +24,8 @@ from keras_quant.jobs.export import Exported
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.kept_rounding import forget
 from keras_quant.jobs.limited_drop import as_asked, check_limitable, limit_drop
-from keras_quant.jobs.loaded import check_takes
-from keras_quant.jobs.paths import dataset_of, record_around
+from keras_quant.jobs.loaded import fitting
+from keras_quant.jobs.paths import dataset_of, keras_file_of, record_around
 from keras_quant.jobs.preprocess import declare, without_labels
 from keras_quant.jobs.quantize_settings import RANDOM, QuantizeSettings
 from keras_quant.jobs.remedies import (
@@ -41,14 +41,14 @@ from keras_quant.methods import load_method
 from keras_quant.methods.rules import check_methods
 from keras_quant.model.applications import APPLICATIONS, preprocessing_of
 from keras_quant.model.files import load_model
-from keras_quant.model.inputs import image_size, with_input_shape
+from keras_quant.model.inputs import image_size
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.prepare import Plan, plan
 from keras_quant.prepare.adjust.absorb import absorb_biases
 from keras_quant.prepare.adjust.equalize import rescaled
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import Format
-from keras_quant.runs import RunFolder, model_of, records
+from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import (
     LearningRecord,
@@ -238,12 +238,11 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
             weights=settings.weights_file,
         )
     else:
-        file = giver if is_keras_model(giver) else model_of(giver)
+        file = keras_file_of(giver)
         progress.say(f"loading {file}")
         source = load_model(file, trust=settings.trust)
         dataset = dataset_of(giver, settings.dataset, image_size(source))
-        check_takes(file, source, dataset)
-        source = with_input_shape(source, dataset.input_shape)
+        source = fitting(file, source, dataset)
     run = record_around(giver)
     dataset = declare(
         dataset,

@@ -9,11 +9,10 @@ from typing import Any
 from keras_quant import runs
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, RunError, UsageError
-from keras_quant.jobs.loaded import check_takes
+from keras_quant.jobs.loaded import fitting
 from keras_quant.jobs.preprocess import without_labels
 from keras_quant.model.applications import APPLICATIONS, build_application, load_weights
 from keras_quant.model.files import load_model
-from keras_quant.model.inputs import with_input_shape
 from keras_quant.model.suffixes import is_keras_model
 from keras_quant.model.tasks import CLASSIFICATION, tasks_of
 from keras_quant.model.topology import layers_by_name, variables_by_name
@@ -65,7 +64,8 @@ def build_float(
             "one folder a class, or y_train and y_test in the file"
         )
     if is_file(name):
-        model = _load(Path(name), dataset, trust=trust)
+        file = Path(name)
+        model = fitting(file, load_model(file, trust=trust), dataset)
     elif ":" in name:
         model = build_from_file(name, shape, classes)
     else:
@@ -82,12 +82,6 @@ def build_float(
         has_exits = bool(records.load(parent).model.exits)
         _take_weights(with_exits if has_exits else model, parent)
     return with_exits
-
-
-def _load(file: Path, dataset: Dataset, *, trust: bool) -> keras.Model:
-    model = load_model(file, trust=trust)
-    check_takes(file, model, dataset)
-    return with_input_shape(model, dataset.input_shape)
 
 
 def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_quant import runs
 from keras_quant.data import Dataset
 from keras_quant.errors import UsageError
 from keras_quant.jobs.loaded import check_takes
-from keras_quant.jobs.paths import record_around
+from keras_quant.jobs.paths import keras_file_of, record_around
 from keras_quant.model.files import load_model
 from keras_quant.model.probabilities import are_probabilities, as_logits
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
@@ -38,7 +37,7 @@ def load_teacher(path: Path, dataset: Dataset) -> Teacher:
             f"--distill {path}: no such run or model; give the share of the parent's answers, as "
             f"0.9, or a teacher: a run's folder or a {MODEL_KINDS}"
         )
-    file = path if is_keras_model(path) else runs.model_of(path)
+    file = keras_file_of(path)
     model = load_model(file)
     check_takes(file, model, dataset)
     shapes = [tuple(output.shape[1:]) for output in model.outputs]

@@ -181,18 +181,22 @@ class UnoptimizedRunner(OnnxRuntimeRunner):
 
 def _check_weights(where: str, model: onnx.ModelProto, folder: Path | None) -> None:
     """Checks that weights in other files lie in the model's folder; not all versions do."""
+    inside = folder is not None and folder.resolve()
+    for name, location in weights_elsewhere(model):
+        if not inside or not (inside / location).resolve().is_relative_to(inside):
+            raise ModelError(
+                f"{where}: the values of {name!r} lie in {location}; only files in "
+                "the model's own folder are read. Put it there, and name it in the model"
+            )
+
+
+def weights_elsewhere(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """The tensors whose values lie in other files, wherever they stand: (name, location)."""
     functions = (node for function in model.functions for node in function.node)
-    tensors = (*_tensors(model.graph), *_tensors_of_nodes(functions))
-    for tensor in tensors:
+    for tensor in (*_tensors(model.graph), *_tensors_of_nodes(functions)):
         for entry in tensor.external_data:
-            if entry.key != "location":
-                continue
-            inside = folder is not None and folder.resolve()
-            if not inside or not (inside / entry.value).resolve().is_relative_to(inside):
-                raise ModelError(
-                    f"{where}: the values of {tensor.name!r} lie in {entry.value}; only files in "
-                    "the model's own folder are read. Put it there, and name it in the model"
-                )
+            if entry.key == "location":
+                yield tensor.name, entry.value
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
