@@ -43,7 +43,7 @@ REQUIRED = {
 EXTRAS = {
     "dev": (
         *("pytest", "pytest_cov", "pytest_timeout", "xdist", "hypothesis", "ruff", "mypy"),
-        *("importlinter", "nbclient", "ipykernel"),
+        *("importlinter", "nbclient", "ipykernel", "ray"),
     ),
     "notebooks": ("jupyter", "nbclient", "ipykernel"),
     "tensorboard": ("tensorboard",),
