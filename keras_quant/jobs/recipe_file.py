@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import re
 import string
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,9 +50,10 @@ UNITS: dict[str, Callable[[float], float]] = {
     "s": lambda x: x,
     "dB": lambda x: x,
     "M": lambda x: x / 1e6,
+    "G": lambda x: x / 1e9,
     "number": lambda x: x,
 }
-"""What becomes of a value: bytes to kB and MB, shares to %, ms to us, counts to millions."""
+"""What becomes of a value: bytes to kB and MB, shares to %, ms to us, counts to M and G."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PART = re.compile(r"([^.\[\]]+)|\[([^\[\]]+)\]")
@@ -66,7 +68,7 @@ class Cell:
     path: str
 
     def value(self, printed: Mapping[str, Any]) -> float | None:
-        """The figure; None where there is none.
+        """The figure; None where there is none, or none that is finite.
 
         Args:
             printed: what the steps printed, by name.
@@ -83,8 +85,10 @@ class Cell:
                 found = found[int(name)]
             else:
                 return None
-        is_number = isinstance(found, int | float) and not isinstance(found, bool)
-        return float(found) if is_number else None
+        if not isinstance(found, int | float) or isinstance(found, bool):
+            return None
+        # JSON as Python reads it has NaN, Infinity and whole numbers of any size: no figures.
+        return float(found) if abs(found) <= sys.float_info.max else None
 
 
 def _has(entry: Any, wanted: Sequence[Sequence[str]]) -> bool:

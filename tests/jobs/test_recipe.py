@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from keras_quant.cli.main import main
 from keras_quant.errors import RunError, UsageError
 from keras_quant.jobs.recipe import as_markdown, call_kq, run_recipe
 from keras_quant.jobs.recipe_file import Cell, load_recipe
 from keras_quant.plots.recipe import draw_results
+from keras_quant.runs.lock import locked
 from keras_quant.runs.progress import Progress
 
-RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.yaml"))
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
+MAKERS = ("train", "quantize", "export")
+REPORTED = [path for path in RECIPES if (ROOT / "reports" / path.stem / "results.json").is_file()]
 
 RECIPE = """
 format: 1
@@ -71,8 +77,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def run(file: Path, calls: Calls, **more: Any) -> Any:
-    settings = {"scale": "small", "out": file.parent / "out", **more}
-    return run_recipe(file, call=calls, progress=Progress(quiet=True), **settings)
+    settings = {"scale": "small", "out": file.parent / "out", "progress": Progress(quiet=True)}
+    return run_recipe(file, call=calls, **{**settings, **more})
 
 
 def test_steps_get_the_values_of_the_scale_and_the_table_their_figures(file: Path) -> None:
@@ -128,6 +134,51 @@ def test_what_was_done_with_the_same_words_is_not_done_again(file: Path) -> None
     assert [words[0] for words in other.words] == ["quantize"]
     run(file, anew, scale="full", overwrite=True)
     assert len(anew.words) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seconds": "soon"}, "seconds: is 'soon'; a number is needed"),
+        ({"seconds": -1}, "seconds: is -1.0; a time is needed"),
+        ({"seconds": float("nan")}, "seconds: is nan; a time is needed"),
+        ({"seconds": 10**400}, "beyond any float"),
+        ({"words": "evaluate"}, "words: is 'evaluate'; a list is needed"),
+        ({"more": 1}, "more: unknown field"),
+        (None, "holds a list, and no object"),
+    ],
+    ids=["text", "negative", "nan", "huge", "words", "more", "list"],
+)
+def test_a_damaged_record_of_a_step_is_told_and_the_step_done_again(
+    file: Path, changes: dict[str, Any] | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = run(file, Calls())
+    step = folder / "steps" / "asked.json"
+    content = json.loads(step.read_text())
+    step.write_text(json.dumps([] if changes is None else {**content, **changes}))
+    again = Calls()
+    run(file, again, progress=Progress())
+    assert [words[0] for words in again.words] == ["evaluate"]
+    said = capsys.readouterr().err
+    assert f"{step}: " in said and told in said and "The step is done again" in said
+    assert json.loads(step.read_text())["words"] == content["words"]
+
+
+def test_two_do_not_run_into_one_folder(file: Path) -> None:
+    calls = Calls()
+    with locked(file.parent / "out"), pytest.raises(RunError, match="works on it"):
+        run(file, calls)
+    assert calls.words == []
+    run(file, calls)
+    assert len(calls.words) == 2
+
+
+def test_notes_are_no_differences_where_nothing_is_published(file: Path) -> None:
+    before, _, _ = RECIPE.partition("published:")
+    file.write_text(f"{before}differs: [one seed]\n")
+    results, _ = run(file, Calls())
+    lines = as_markdown(results).splitlines()
+    assert "Notes:" in lines and "- one seed" in lines and "What differs:" not in lines
 
 
 def test_a_step_that_fails_ends_the_recipe_and_those_before_stay(file: Path) -> None:
@@ -197,6 +248,12 @@ def test_a_path_finds_numbers_only() -> None:
     assert Cell(step="b", path="list.0").value(printed) is None
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", str(10**400), "1e999"])
+def test_what_is_not_finite_is_no_figure(number: str) -> None:
+    printed = {"a": json.loads(f'{{"x": {number}}}')}
+    assert Cell(step="a", path="x").value(printed) is None
+
+
 def test_bars_are_as_long_as_the_figures(file: Path) -> None:
     results, _ = run(file, Calls())
     sizes, errors = draw_results(results).axes
@@ -210,3 +267,37 @@ def test_each_recipe_of_ours_can_be_read(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     assert set(recipe.scales) == {"small", "full"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_step_of_ours_is_a_command_that_kq_takes(path: Path) -> None:
+    recipe = load_recipe(path)
+    for scale in recipe.scales:
+        for step in recipe.steps:
+            name, *words = recipe.words(step, scale, Path("runs"))
+            command = main.get_command(click.Context(main), name)  # type: ignore[attr-defined]
+            assert command is not None
+            command.make_context(name, words)  # raises what a user would be told
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_step_of_ours_is_asked_for_a_figure_or_makes_what_another_reads(path: Path) -> None:
+    recipe = load_recipe(path)
+    asked = {cell.step for cells in recipe.rows.values() for cell in cells.values()}
+    makes = {name for name, words in recipe.steps.items() if words[0] in MAKERS}
+    assert set(recipe.steps) == asked | makes
+
+
+@pytest.mark.parametrize("path", REPORTED, ids=lambda path: path.stem)
+def test_the_results_in_reports_are_of_the_recipe_as_it_stands(path: Path) -> None:
+    recipe, folder = load_recipe(path), Path("reports", path.stem)
+    results = json.loads((ROOT / folder / "results.json").read_text())
+    assert results["commands"] == {
+        step: recipe.words(step, results["scale"], folder / "runs") for step in recipe.steps
+    }
+    assert results["columns"] == recipe.columns
+    for row, cells in recipe.rows.items():
+        found = results["rows"][row]
+        assert {column for column in recipe.columns if found[column] is not None} == set(cells)
+    assert results["published"] == recipe.published
+    assert results["differs"] == list(recipe.differs)
