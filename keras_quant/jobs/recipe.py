@@ -234,10 +234,15 @@ def figure(value: float | None, unit: str) -> str:
     return f"{value:,.{digits}f}" if digits is not None else f"{value:,.4g}"
 
 
+def headings(columns: Mapping[str, str]) -> list[str]:
+    """Names of columns with what their figures are in; once computed, an error % is a %."""
+    return [f"{name} ({'%' if unit == 'error %' else unit})" for name, unit in columns.items()]
+
+
 def _csv(results: Results) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["", *(f"{name} ({unit})" for name, unit in results.columns.items())])
+    writer.writerow(["", *headings(results.columns)])
     for row, cells in results.rows.items():
         writer.writerow([row, *("" if cells[name] is None else cells[name] for name in cells)])
     return stream.getvalue()
@@ -249,7 +254,7 @@ def as_markdown(results: Results) -> str:
         f"# {results.title}",
         f"Recipe {results.recipe}, scale {results.scale}, keras_quant {results.kq_version}.",
         _table(
-            [f"{name} ({unit})" for name, unit in results.columns.items()],
+            headings(results.columns),
             {
                 row: [figure(cells[name], unit) for name, unit in results.columns.items()]
                 for row, cells in results.rows.items()
@@ -257,13 +262,12 @@ def as_markdown(results: Results) -> str:
         ),
     ]
     if results.published:
-        headings = list(results.published_columns)
         parts += [
             f"Published ({results.source}):",
             _table(
-                [f"{name} ({unit})" for name, unit in results.published_columns.items()],
+                headings(results.published_columns),
                 {
-                    row: [str(cells.get(name, "-")) for name in headings]
+                    row: [str(cells.get(name, "-")) for name in results.published_columns]
                     for row, cells in results.published.items()
                 },
             ),
@@ -281,7 +285,7 @@ def as_markdown(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    lines = [["", *headings], ["---"] * (len(headings) + 1)]
+def _table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [[name, *cells] for name, cells in rows.items()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -15,7 +15,7 @@ published:
   source: where they were published
   columns: {size: MB}
   rows: {float: {size: 85.5}}
-differs: [what is not as published, a sentence each]
+differs: [what is not as published, or notes where nothing is, a sentence each]
 
 A cell is STEP, a colon and a path into what the step printed: names and places with dots between,
 and [key=value,...] for the first entry of a list that has these. Nothing is computed but a column's
@@ -109,7 +109,7 @@ class Recipe:
         source: of what was published; "" for nothing.
         published_columns: by heading, what the figures are in.
         published: by row, figures as published.
-        differs: what is not as published.
+        differs: what is not as published; notes where nothing is.
     """
 
     name: str
@@ -178,6 +178,9 @@ class _Reader:
                     f"table.columns.{heading}: unit {unit!r} is not known"
                     f"{close_names(unit, UNITS)}; units are {', '.join(UNITS)}"
                 )
+        for part in ("columns", "rows"):
+            if table.get(part) == {}:
+                self._say(f"table.{part}: at least one is needed")
         rows = {
             str(row): dict(self._cells(cells, f"table.rows.{row}", steps, columns))
             for row, cells in self._mapping(table.get("rows"), "table.rows").items()

@@ -109,7 +109,7 @@ def test_results_are_a_page_a_table_and_a_record(file: Path) -> None:
     page = (folder / "results.md").read_text()
     assert page == as_markdown(results)
     for line in (
-        "|  | size (kB) | top-1 error (error %) |",
+        "|  | size (kB) | top-1 error (%) |",
         "| ours | 12.35 | 10.00 |",
         "| none | - | - |",
         "Published (somewhere):",
@@ -118,7 +118,7 @@ def test_results_are_a_page_a_table_and_a_record(file: Path) -> None:
     ):
         assert line in page.splitlines()
     rows = (folder / "results.csv").read_text().splitlines()
-    assert rows[0] == ",size (kB),top-1 error (error %)"
+    assert rows[0] == ",size (kB),top-1 error (%)"
     assert rows[2] == "none,,"
     record = json.loads((folder / "results.json").read_text())
     assert record["rows"]["ours"]["size"] == 12.345
@@ -213,6 +213,7 @@ def test_a_command_that_kq_refuses_is_told_with_its_words(tmp_path: Path) -> Non
         ("{size: kB,", "{size: kb,", "unit 'kb' is not known; close names: kB"),
         ('"made: record', '"mad: record', "no step 'mad'; close names: made"),
         ("none: {size:", "none: {siz:", "no column 'siz'; close names: size"),
+        ('columns: {size: kB, top-1 error: "error %"}', "columns: {}", "columns: at least one"),
         ("differs: [another net]", "differs: 3", "differs: a list of sentences is needed"),
         ("steps:", "stepz:", "'stepz' is not known; close names: steps"),
         ("format: 1", "- 1", "no recipe that can be read"),
@@ -226,6 +227,20 @@ def test_what_is_wrong_in_a_recipe_is_told(file: Path, old: str, new: str, told:
         load_recipe(file)
     assert told in str(raised.value)
     assert str(file) in str(raised.value)
+
+
+def test_a_table_without_rows_is_told(file: Path) -> None:
+    before, _, after = file.read_text().partition("  rows:\n    ours:")
+    file.write_text(f"{before}  rows: {{}}\npublished:{after.partition('published:')[2]}")
+    with pytest.raises(UsageError, match=r"table\.rows: at least one is needed"):
+        load_recipe(file)
+
+
+def test_a_column_without_figures_is_an_empty_panel(file: Path) -> None:
+    file.write_text(RECIPE.replace("scores.accuracy", "scores.acuracy"))
+    results, _ = run(file, Calls())
+    sizes, errors = draw_results(results).axes
+    assert (len(sizes.patches), len(errors.patches)) == (1, 0)
 
 
 def test_an_unknown_scale_is_refused(file: Path) -> None:
@@ -256,10 +271,11 @@ def test_what_is_not_finite_is_no_figure(number: str) -> None:
 
 def test_bars_are_as_long_as_the_figures(file: Path) -> None:
     results, _ = run(file, Calls())
+    assert set(results.rows) == {"ours", "none"}
     sizes, errors = draw_results(results).axes
     assert [bar.get_width() for bar in sizes.patches] == [12.345]
-    assert errors.get_xlabel() == "top-1 error (error %)"
-    assert [label.get_text() for label in sizes.get_yticklabels()] == ["ours", "none"]
+    assert errors.get_xlabel() == "top-1 error (%)"
+    assert [label.get_text() for label in sizes.get_yticklabels()] == ["ours"]  # the other has none
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
