@@ -62,4 +62,4 @@ def run(recipe: Path, scale: str, out: Path | None, overwrite: bool, as_json: bo
             title=f"published: {results.source}",
         )
     for text in results.differs:
-        note(f"differs: {text}")
+        note(f"{'differs' if results.published else 'note'}: {text}")
