@@ -243,6 +243,11 @@ def test_a_column_without_figures_is_an_empty_panel(file: Path) -> None:
     assert (len(sizes.patches), len(errors.patches)) == (1, 0)
 
 
+def test_a_file_that_is_not_there_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.yaml: no such file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
 def test_an_unknown_scale_is_refused(file: Path) -> None:
     with pytest.raises(UsageError, match="scale 'large' is not one of .*scales are small, full"):
         run(file, Calls(), scale="large")
