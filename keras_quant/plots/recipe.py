@@ -19,7 +19,8 @@ def draw_results(results: Results) -> Figure:
     """Draws a panel a column, with a bar for each row that has a figure there."""
     panels = []
     for name, label in zip(results.columns, headings(results.columns), strict=True):
-        bars = {row: cells[name] for row, cells in results.rows.items() if cells[name] is not None}
+        cells = {row: figures[name] for row, figures in results.rows.items()}
+        bars = {row: value for row, value in cells.items() if value is not None}
         panels.append((label, bars))
     heights = [_INCHES_A_PANEL + _INCHES_A_ROW * len(bars) for _, bars in panels]
     figure = Figure(figsize=(WIDTH, 0.6 + sum(heights)), layout="constrained")
