@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant.data.catalog import DATASETS
+from keras_quant.data.view import view_of
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.sizes import FileBytes, measure_tflite
 from keras_quant.errors import EmitError, GraphError, ModelError, RunError, UsageError, close_names
@@ -150,12 +151,13 @@ def _zoo_graph(name: str, scheme: Scheme | None, dataset: str) -> Graph:
     from keras_quant.prepare import plan, wrap
     from keras_quant.qparams import unsigned
 
-    if dataset not in DATASETS:
+    base = view_of(dataset).base
+    if base not in DATASETS:
         raise UsageError(
             f"dataset {dataset!r} is not known{close_names(dataset, DATASETS)}; known: "
             f"{', '.join(DATASETS)}"
         )
-    info = DATASETS[dataset]
+    info = DATASETS[base]
     model = build(name, info.input_shape, info.num_classes)
     if scheme is None or is_float(scheme):
         return _with_distinct_biases(lower(model))
