@@ -61,7 +61,7 @@ def _scores(figures: Sequence[Figure], images: int) -> list[tuple[str, str]]:
     rows = []
     for figure in found:
         value = f"{figure.value:.2f}%" if figure.unit == "%" else f"{figure.value:.4g}"
-        value += " dB" if figure.unit == "dB" else ""
+        value += f" {figure.unit}" if figure.unit in ("dB", "nats") else ""
         if figure.name == "root mean square difference":
             rows.append((f"root mean square, {figure.notes}", f"{value} of the answers apart"))
         elif figure.name == "top-1 agreement":

@@ -29,7 +29,10 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     help="Hang an early exit on each of these layers; of a model with one output, of classes.",
 )
 @click.option(
-    "--dataset", default="digits", show_default=True, help="Name, .npz file or image folder."
+    "--dataset",
+    default="digits",
+    show_default=True,
+    help="Name, .npz file or image folder; +noise25 or +elbo behind it, see kq datasets.",
 )
 @preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
@@ -117,6 +120,7 @@ def train(as_json: bool, **options: Any) -> None:
       kq train --bits w2a4 --model resnet20 --dataset cifar10 --from models/float
       kq train --bits 4 --model net.keras --dataset photos/ --learning-rate 1e-4
       kq train --model lenet5 --dataset mnist --exits pool1 --bits w4a8
+      kq train --bits 8 --model unet_small --dataset cifar10+noise25
       kq train --method lsq --progressive 4,3,2 --from models/float --distill 0.9
     """
     from keras_quant.cli.train_options import progressive_schemes, run_path, settings_from

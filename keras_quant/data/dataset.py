@@ -22,10 +22,12 @@ class Split:
             (vectors, features).
         y: int32 class numbers, (images,), each in [0, num_classes); NO_LABEL where the dataset has
             no labels.
+        clean: what the images were before noise was added, as x; None where none was.
     """
 
     x: np.ndarray
     y: np.ndarray
+    clean: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -33,8 +35,17 @@ class Split:
     def spread(self, most: int) -> Split:
         """So many of them at even distances; all where there are fewer."""
         count = min(most, len(self))
-        places = np.arange(count) * len(self) // max(1, count)
-        return Split(x=np.asarray(self.x[places]), y=self.y[places])
+        return self.at(np.arange(count) * len(self) // max(1, count))
+
+    def at(self, rows: slice | np.ndarray) -> Split:
+        """Those in some places."""
+        clean = None if self.clean is None else np.asarray(self.clean[rows])
+        return Split(x=np.asarray(self.x[rows]), y=self.y[rows], clean=clean)
+
+    @property
+    def wanted(self) -> np.ndarray:
+        """What images are to become where images are the answer: clean, or themselves."""
+        return self.x if self.clean is None else self.clean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,9 +63,13 @@ class Dataset:
         preprocessing: what becomes of pixels; None for float images whose range nobody declared,
             which are given to the model as they are in any case.
         notes: what was made of the files that is not usual, a text each.
+        elbo: outputs are a variational autoencoder's, in place of classes or images: what they are
+            short of the images' likelihood, the negative ELBO, is what they are judged by. Images
+            of 0 to 1 are probabilities of bits for it.
 
     Raises:
-        DataError: images are pixels, and nothing says what they become.
+        DataError: images are pixels, and nothing says what they become; or they are no
+            probabilities and have to be.
     """
 
     name: str
@@ -66,12 +81,19 @@ class Dataset:
     augment: bool = False
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
+    elbo: bool = False
 
     def __post_init__(self) -> None:
         if self.has_pixels and self.preprocessing is None:
             raise DataError(
                 f"dataset {self.name}: images are 8-bit pixels, and nothing says what they become: "
                 "give a preprocessing, as UNIT of keras_quant.preprocessing for 0 to 1"
+            )
+        low, high = self._range if self.elbo else (0.0, 1.0)
+        if low < 0 or high > 1:
+            raise DataError(
+                f"dataset {self.name}: images are of {low:.4g} to {high:.4g}; for an ELBO 0 to 1 "
+                "is needed, as --preprocess unit makes of pixels"
             )
 
     @property
@@ -98,10 +120,14 @@ class Dataset:
     @property
     def span(self) -> float:
         """Distance of the least and the greatest value of an image, as the model takes it."""
+        low, high = self._range
+        return high - low
+
+    @property
+    def _range(self) -> tuple[float, float]:
         if self.preprocessing is not None:
-            low, high = self.preprocessing.range
-            return high - low
-        return float(self.test.x.max() - self.test.x.min())
+            return self.preprocessing.range
+        return float(self.test.x.min()), float(self.test.x.max())
 
     def reals(self, x: np.ndarray) -> np.ndarray:
         """Gives some of the images as the model takes them, see `pixels.normalize`."""

@@ -13,6 +13,7 @@ from keras_quant.data.folder import read_folder
 from keras_quant.data.named import read_named
 from keras_quant.data.npz import read_npy, read_npz
 from keras_quant.data.split import stratified_split
+from keras_quant.data.view import view_of, with_noise
 from keras_quant.errors import DataError, UsageError, close_names
 from keras_quant.preprocessing import UNIT
 
@@ -30,7 +31,8 @@ def load_dataset(
 
     Args:
         name_or_path: a key of DATASETS, a .npz or .npy file (see read_npz, read_npy), or a folder
-            of images (see read_folder). Files and folders may have no labels.
+            of images (see read_folder), and +noise25 or +elbo behind it (see `view`). Files and
+            folders may have no labels.
         seed: chooses the validation images.
         validation_fraction: share of the training images that is held out, in (0, 1); not
             used where the data has a validation part of its own.
@@ -39,23 +41,29 @@ def load_dataset(
         DataError: there is no such dataset, or it is broken; all problems at once.
         UsageError: validation_fraction is out of range, or image_size does not apply.
     """
-    _check_arguments(name_or_path, validation_fraction, image_size)
+    view = view_of(name_or_path)
+    base = view.base
+    _check_arguments(base, validation_fraction, image_size)
     notes: list[str] = []
-    if name_or_path in DATASETS:
-        arrays, source = read_named(name_or_path)
+    if base in DATASETS:
+        arrays, source = read_named(base)
     else:
-        arrays, source = _read_path(Path(name_or_path), image_size, notes.append), name_or_path
+        arrays, source = _read_path(Path(base), image_size, notes.append), base
+    if view.noise:
+        arrays = with_noise(arrays, view)
+        notes.append(f"noise of standard deviation {view.noise} is added to pixels of 0 to 255")
     train, validation = _hold_out_validation(arrays, validation_fraction, seed)
     return Dataset(
         name=name_or_path,
         train=train,
         validation=validation,
         test=_part(arrays, "test"),
-        class_names=_class_names(name_or_path, arrays),
+        class_names=_class_names(base, arrays),
         source=source,
-        augment=name_or_path in DATASETS and DATASETS[name_or_path].augment,
+        augment=base in DATASETS and DATASETS[base].augment,
         preprocessing=UNIT if train.x.dtype == np.uint8 else None,
         notes=tuple(notes),
+        elbo=view.elbo,
     )
 
 
@@ -102,15 +110,13 @@ def _hold_out_validation(
             f"{len(train)} training images cannot be split with validation_fraction {fraction}; "
             "give more images or another fraction"
         )
-    parts = (Split(x=train.x[rows], y=train.y[rows]) for rows in (kept, held))
-    first, second = parts
-    return first, second
+    return train.at(kept), train.at(held)
 
 
 def _part(arrays: Mapping[str, np.ndarray], part: str) -> Split:
     x, y = arrays[f"x_{part}"], arrays.get(f"y_{part}")
     labels = np.full(len(x), NO_LABEL) if y is None else y
-    return Split(x=x, y=labels.astype(np.int32))
+    return Split(x=x, y=labels.astype(np.int32), clean=arrays.get(f"clean_{part}"))
 
 
 def _class_names(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:

@@ -24,12 +24,15 @@ class TrainBatches:
     Args:
         augment: flip half of the images left to right, and crop each at random out of its
             copy padded by CROP_PADDING zeros (He et al. 2016, section 4.2).
+        clean: give clean images too, flipped and cropped alike; the data have them.
 
     Raises:
         UsageError: vectors cannot be augmented.
     """
 
-    def __init__(self, dataset: Dataset, *, batch_size: int, seed: int, augment: bool) -> None:
+    def __init__(
+        self, dataset: Dataset, *, batch_size: int, seed: int, augment: bool, clean: bool = False
+    ) -> None:
         self._input_shape = dataset.input_shape
         if augment and len(self._input_shape) != 3:
             raise UsageError(
@@ -43,6 +46,7 @@ class TrainBatches:
         # Kept for all epochs: what a dataset's function captures is not freed with it.
         with tf.device("/CPU:0"):
             self._images, self._labels = tf.constant(dataset.train.x), tf.constant(dataset.train.y)
+            self._clean = tf.constant(dataset.train.clean) if clean else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -50,7 +54,10 @@ class TrainBatches:
         return self._count // self._batch_size
 
     def __call__(self, epoch: int) -> tf.data.Dataset:
-        """Gives (float32 (batch, height, width, channels), int32 (batch,)) batches."""
+        """Gives (float32 (batch, height, width, channels), int32 (batch,)) batches.
+
+        Clean images are the third of three, as the first.
+        """
         rng = np.random.default_rng([self._seed, epoch])
         picks: tuple[np.ndarray, ...] = (rng.permutation(self._count),)
         if self._augment:
@@ -61,9 +68,12 @@ class TrainBatches:
         batches = batches.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
         return _to_float(batches, self._preprocessing)
 
-    def _load(self, order: tf.Tensor, *window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x = tf.gather(self._images, order)
-        return _crop(x, *window) if window else x, tf.gather(self._labels, order)
+    def _load(self, order: tf.Tensor, *window: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        parts = (self._images,) if self._clean is None else (self._images, self._clean)
+        x, *clean = (tf.gather(images, order) for images in parts)
+        if window:
+            x, *clean = (_crop(images, *window) for images in (x, *clean))
+        return x, tf.gather(self._labels, order), *clean
 
 
 def _random_windows(
@@ -97,9 +107,12 @@ def _to_float(batches: tf.data.Dataset, preprocessing: Preprocessing | None) -> 
 
         # As exact as normalize only within tf.data: in a tf.function, Grappler multiplies by
         # the reciprocal of a constant divisor, which rounds 126 of the 256 pixels differently.
-        def scaled(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def reals(x: tf.Tensor) -> tf.Tensor:
             x = tf.cast(x[..., ::-1] if preprocessing.order == "bgr" else x, tf.float32)
-            return (x - mean if mean.any() else x) / std, y
+            return (x - mean if mean.any() else x) / std
+
+        def scaled(x: tf.Tensor, y: tf.Tensor, *clean: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return reals(x), y, *map(reals, clean)
 
         batches = batches.map(scaled, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)

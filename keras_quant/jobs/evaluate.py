@@ -24,7 +24,7 @@ from keras_quant.jobs.preprocess import (
     without_labels,
 )
 from keras_quant.model.metrics import Scores, metrics_of
-from keras_quant.model.tasks import CLASSIFICATION, task_of
+from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.distance import Distance
 from keras_quant.runners.batches import IMAGES_AT_ONCE
@@ -140,7 +140,7 @@ def evaluate(
         rows = slice(start, start + IMAGES_AT_ONCE)
         first: Answers | None = None
         for one in judged:
-            answers = one.add(part.x[rows], part.y[rows], first)
+            answers = one.add(part.at(rows), first)
             first = answers if first is None else first
     return tuple(one.evaluation(part, say) for one in judged)
 
@@ -166,16 +166,16 @@ class _Judged:
     best: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, images: np.ndarray, labels: np.ndarray, first: Answers | None) -> Answers:
+    def add(self, part: Split, first: Answers | None) -> Answers:
         """Asks for some images; first: the first file's answers to them."""
         started = time.perf_counter()
-        answers = self.loaded.ask(images, self.data.preprocessing)
+        answers = self.loaded.ask(part.x, self.data.preprocessing)
         self.seconds += time.perf_counter() - started
         if not self.tasks:
             self._begin(answers, is_first=first is None)
-        reals = self.data.reals(images)
+        wanted = self.data.reals(part.wanted)
         targets = {
-            name: labels if task == CLASSIFICATION else reals
+            name: part.y if task == CLASSIFICATION else wanted
             for name, task in self.tasks.items()
             if task
         }
@@ -190,16 +190,14 @@ class _Judged:
     def _begin(self, answers: Answers, *, is_first: bool) -> None:
         """Finds out what the outputs are for."""
         data = self.data
-        self.tasks = {
-            name: task_of(array.shape[1:], data.input_shape, data.num_classes)
-            for name, array in answers.items()
-        }
+        shapes = [array.shape[1:] for array in answers.values()]
+        self.tasks = dict(zip(answers, find_tasks(shapes, data), strict=True))
         needs_task = is_first and (data.has_labels or not self.has_peers)
         if needs_task and not any(self.tasks.values()):
-            shapes = ", ".join(str(array.shape[1:]) for array in answers.values())
+            given = ", ".join(map(str, shapes))
             labels = f"{data.num_classes} classes" if data.has_labels else "no labels"
             raise DataError(
-                f"{self.loaded.file}: puts out {shapes}; dataset {data.name} has "
+                f"{self.loaded.file}: puts out {given}; dataset {data.name} has "
                 f"{labels}, and images of {data.input_shape}. Name the data that "
                 "it was trained on with --dataset"
             )

@@ -71,9 +71,11 @@ def finish(
         others = _others(evidence)
         if warning := guessing_warning(proven.best, evidence.labels, dataset, others):
             progress.say(f"warning: {warning}")
-    figures = _of_outputs(proven.keras.scores, "Keras model")
+    named = _elbo_figures if dataset.elbo else _of_outputs
+    figures = _of_outputs(proven.keras.input_scores, "noisy images")
+    figures += named(proven.keras.scores, "Keras model")
     if beside_float:
-        figures += _beside_float(proven.keras)
+        figures += named(proven.keras.source_scores, "float model") + _beside_float(proven.keras)
     record = dataclasses.replace(
         record,
         status="trained" if record.training else "quantized",
@@ -81,7 +83,7 @@ def finish(
     )
     records.save(record, folder.path)
     exports = write_proven(proven, folder.export)
-    measured = [figure for export in exports for figure in _of_file(export)]
+    measured = [figure for export in exports for figure in _of_file(export, named)]
     record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
     records.save(record, folder.path)
     return record, Exported(keras=proven.keras, files=exports)
@@ -99,8 +101,8 @@ def _others(evidence: Evidence) -> Callable[[Preprocessing], float] | None:
 
 
 def _beside_float(keras: KerasAnswers) -> tuple[Figure, ...]:
-    """What the float model is worth, and how far the quantized one is from it."""
-    figures = _of_outputs(keras.source_scores, "float model")
+    """How far the quantized model is from the float one."""
+    figures: tuple[Figure, ...] = ()
     for output in keras.quantization:
         whose = _named("float and quantized", output.name, len(keras.quantization))
         if output.top1_agreement is not None:
@@ -109,11 +111,13 @@ def _beside_float(keras: KerasAnswers) -> tuple[Figure, ...]:
     return figures
 
 
-def _of_file(export: Export) -> tuple[Figure, ...]:
+def _of_file(
+    export: Export, named: Callable[[Values, str], tuple[Figure, ...]]
+) -> tuple[Figure, ...]:
     title = TITLES[export.format]
     agreement = export.parity.keras_top1_agreement
     size = Figure(name="size", value=export.size_bytes, unit="bytes", notes=f"integer {title} file")
-    figures = _of_outputs(export.scores, f"{title} file")
+    figures = named(export.scores, f"{title} file")
     if agreement is not None:
         figures += (_percent("top-1 agreement", agreement, f"Keras and {title}"),)
     return (*figures, size)
@@ -126,6 +130,17 @@ def _of_outputs(scores: Values, whose: str) -> tuple[Figure, ...]:
         for name, values in scores.items()
         for metric, value in values.items()
     )
+
+
+def _elbo_figures(scores: Values, whose: str) -> tuple[Figure, ...]:
+    """What a variational autoencoder is worth: the sum of its outputs' losses, and each.
+
+    The pixels' likelihood is that at the posterior's mean, which the decoder reads in inference,
+    and not its mean over draws.
+    """
+    total = sum(values["loss"] for values in scores.values())
+    summed = Figure(name="negative ELBO", value=total, unit="nats", split="test", notes=whose)
+    return summed, *_of_outputs(scores, whose)
 
 
 def _named(whose: str, output: str, outputs: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant.data.catalog import DATASETS
+from keras_quant.data.view import view_of
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.emit.tflite.sizes import FileBytes, measure_tflite
 from keras_quant.errors import EmitError, GraphError, ModelError, RunError, UsageError, close_names
@@ -154,13 +155,14 @@ def _zoo_graph(
     from keras_quant.prepare import plan, wrap
     from keras_quant.qparams import unsigned
 
-    if dataset is not None and dataset not in DATASETS:
+    base = None if dataset is None else view_of(dataset).base
+    if base is not None and base not in DATASETS:
         raise UsageError(
             f"dataset {dataset!r} is not known{close_names(dataset, DATASETS)}; known: "
             f"{', '.join(DATASETS)}"
         )
-    images = DATASETS[dataset or "digits"]
-    of_paper = dataset is None and input_shape is not None
+    images = DATASETS[base or "digits"]
+    of_paper = base is None and input_shape is not None
     classes = MODELS[name].classes if of_paper else images.num_classes
     model = build(name, input_shape or images.input_shape, classes)
     if scheme is None or is_float(scheme):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keras_quant.data import DATASETS, Dataset, load_dataset
+from keras_quant.data.view import view_of
 from keras_quant.errors import ModelError, RunError, UsageError
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_model, is_saved_model
 from keras_quant.proof.formats import FORMATS
@@ -92,7 +93,8 @@ def dataset_of(path: Path, name: str | None, image_size: ImageSize | None = None
 
 def _of_folder(name: str, image_size: ImageSize | None) -> ImageSize | None:
     """The size that images are resized to; None where they are in no folder."""
-    return image_size if name not in DATASETS and Path(name).is_dir() else None
+    base = view_of(name).base
+    return image_size if base not in DATASETS and Path(base).is_dir() else None
 
 
 def record_around(path: Path) -> RunRecord | None:

@@ -49,11 +49,14 @@ UNITS: dict[str, Callable[[float], float]] = {
     "us": lambda x: 1e3 * x,
     "s": lambda x: x,
     "dB": lambda x: x,
+    "nats": lambda x: x,
+    "of 1": lambda x: x,
+    "uJ": lambda x: x / 1e3,
     "M": lambda x: x / 1e6,
     "G": lambda x: x / 1e9,
     "number": lambda x: x,
 }
-"""What becomes of a value: bytes to kB and MB, shares to %, ms to us, counts to M and G."""
+"""What becomes of a value: bytes to kB and MB, shares to %, ms to us, nJ to uJ, counts to M and G."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PART = re.compile(r"([^.\[\]]+)|\[([^\[\]]+)\]")

@@ -20,7 +20,7 @@ from keras_quant.model.user import build_from_file
 from keras_quant.prepare import copy_weights
 from keras_quant.runs import records
 from keras_quant.tf import keras
-from keras_quant.zoo import build
+from keras_quant.zoo import MODELS, build
 from keras_quant.zoo.exits import add_exits
 
 
@@ -58,7 +58,8 @@ def build_float(
     shape, classes = dataset.input_shape, dataset.num_classes
     if name in APPLICATIONS:
         return build_application(name, shape, classes, options, weights)
-    if ":" not in name and not is_file(name) and not dataset.has_labels:
+    needs_labels = name not in MODELS or MODELS[name].needs_labels
+    if ":" not in name and not is_file(name) and needs_labels and not dataset.has_labels:
         raise DataError(
             f"{without_labels(dataset)}, and {name} tells classes apart: give images with labels, "
             "one folder a class, or y_train and y_test in the file"
@@ -91,7 +92,7 @@ def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:
         ModelError: outputs that are neither a dataset's classes nor its images again.
     """
     shapes = [tuple(output.shape[1:]) for output in model.outputs]
-    return tasks_of(shapes, dataset.input_shape, dataset.num_classes, name=model.name)
+    return tasks_of(shapes, dataset, name=model.name)
 
 
 def _take_weights(model: keras.Model, parent: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_quant.data import Dataset
 from keras_quant.methods.twins import kernel_variable
-from keras_quant.model.tasks import CLASSIFICATION, task_of
+from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import Plan, split_float
 from keras_quant.runs.progress import Progress
@@ -43,7 +43,7 @@ def estimate_traces(
     model = split_float(planned, source, _logits(planned))
     part = dataset.train.spread(IMAGES)
     count, labels = len(part), part.y
-    reals = np.asarray(dataset.reals(part.x), np.float32)
+    reals, wanted = (np.asarray(dataset.reals(x), np.float32) for x in (part.x, part.wanted))
     if not dataset.has_labels:
         answers = tf.nest.flatten(model(reals, training=False))[0]
         labels = np.asarray(answers).reshape(count, -1).argmax(axis=1)
@@ -54,7 +54,7 @@ def estimate_traces(
         return traces(
             {name: kernel_variable(layers[name]) for name in names},
             loss_of(model, _losses(model, dataset)),
-            [(reals[row], labels[row]) for row in rows],
+            [(reals[row], (labels[row], wanted[row])) for row in rows],
             probes=probes,
             on_probe=lambda done: show(done, ""),
         )
@@ -69,17 +69,14 @@ def _logits(planned: Plan) -> list[str]:
 
 def _losses(model: keras.Model, dataset: Dataset) -> list[Callable[[Any, Any, Any], Any]]:
     """The loss of each output, by what it is for; that of classes where nothing says it."""
-    found = []
-    for output in model.outputs:
-        shape = tuple(output.shape[1:])
-        task = task_of(shape, dataset.input_shape, dataset.num_classes) or CLASSIFICATION
-        found.append(_of_labels(task) if task == CLASSIFICATION else _of_images(task))
-    return found
+    tasks = find_tasks([tuple(output.shape[1:]) for output in model.outputs], dataset)
+    known = [task or CLASSIFICATION for task in tasks]
+    return [_of_labels(task) if task == CLASSIFICATION else _of_images(task) for task in known]
 
 
 def _of_labels(task: str) -> Callable[[Any, Any, Any], Any]:
-    return lambda x, labels, output: OBJECTIVES[task].loss(labels, output)
+    return lambda x, targets, output: OBJECTIVES[task].loss(targets[0], output)
 
 
 def _of_images(task: str) -> Callable[[Any, Any, Any], Any]:
-    return lambda x, labels, output: OBJECTIVES[task].loss(x, output)
+    return lambda x, targets, output: OBJECTIVES[task].loss(targets[1], output)

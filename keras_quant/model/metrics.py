@@ -14,7 +14,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.model.tasks import (
+    CLASSIFICATION,
+    LIKELIHOOD,
+    POSTERIOR_MEAN,
+    POSTERIOR_VARIANCE,
+)
 
 Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Metrics = Mapping[str, Mapping[str, Metric]]
@@ -82,6 +87,44 @@ def squared_error(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.asarray(squares.reshape(len(squares), -1).mean(axis=1))
 
 
+def pixel_surprise(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Minus the logarithm of an image's likelihood, in nats: the sum of cross entropies of pixels.
+
+    Kingma and Welling 2013, appendix C.1, with pixels as probabilities of bits.
+
+    Args:
+        outputs: (images, *shape), logits, of any shape with as many values as targets have.
+        targets: (images, height, width, channels), 0 to 1.
+    """
+    logits: NDArray[np.float64] = outputs.reshape(len(outputs), -1).astype(np.float64)
+    # max(x, 0) - x p + log(1 + exp(-|x|)) is -p log(s(x)) - (1 - p) log(1 - s(x)), s the sigmoid.
+    each = np.maximum(logits, 0) - logits * targets.reshape(logits.shape)
+    return np.asarray((each + np.log1p(np.exp(-np.abs(logits)))).sum(axis=1))
+
+
+def mean_divergence(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What means m of a normal posterior add to its divergence from the standard normal, in nats.
+
+    The sum of m**2 / 2: that and `variance_divergence` are Kingma and Welling 2013, appendix B.
+
+    Args:
+        outputs: (images, dimensions).
+        targets: not used.
+    """
+    means: NDArray[np.float64] = outputs.astype(np.float64)
+    return np.asarray(np.square(means).sum(axis=1) / 2)
+
+
+def variance_divergence(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What logarithms v of its variances add: the sum of (exp(v) - 1 - v) / 2, in nats.
+
+    Args:
+        outputs, targets: as for mean_divergence.
+    """
+    logarithms: NDArray[np.float64] = outputs.astype(np.float64)
+    return np.asarray((np.expm1(logarithms) - logarithms).sum(axis=1) / 2)
+
+
 def psnr(outputs: np.ndarray, targets: np.ndarray, *, span: float) -> np.ndarray:
     """Peak signal-to-noise ratio, 10 log10(span**2 / squared_error), in dB; infinite for equals.
 
@@ -112,18 +155,27 @@ def ssim(outputs: np.ndarray, targets: np.ndarray, *, span: float) -> np.ndarray
     return np.asarray(similarity.mean(axis=(1, 2, 3)))
 
 
+_VARIATIONAL: Mapping[str, Metric] = {
+    POSTERIOR_MEAN: mean_divergence,
+    POSTERIOR_VARIANCE: variance_divergence,
+    LIKELIHOOD: pixel_surprise,
+}
+
+
 def metrics_of(task: str, *, num_classes: int, span: float) -> dict[str, Metric]:
     """What the outputs of a task are judged by, by the name that a table shows.
 
     Args:
-        task: of `model.tasks`. Targets of classification are class numbers, those of
-            reconstruction the images as the model takes them.
+        task: of `model.tasks`. Targets of classification are class numbers, all others the
+            images as the model takes them, without noise.
         num_classes: how many there are.
         span: distance of the least and the greatest value of an image.
     """
     if task == CLASSIFICATION:
         top = {"top-5": top5} if num_classes > TOP else {}
         return {"accuracy": top1, **top, "loss": cross_entropy}
+    if task in _VARIATIONAL:
+        return {"loss": _VARIATIONAL[task]}
     return {
         "PSNR": partial(psnr, span=span),
         "SSIM": partial(ssim, span=span),

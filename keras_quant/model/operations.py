@@ -70,6 +70,7 @@ _KINDS = {
     "Resizing": "upsample",
     "Concatenate": "concat",
     "Dropout": "dropout",
+    "Sample": "dropout",
     **dict.fromkeys(TRAINING_ONLY, "dropout"),
     "Softmax": "softmax",
     **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
@@ -97,6 +98,7 @@ class Operation:
         input_shapes: of what the call reads, without the batch axis.
         shape: of what the call puts out, without the batch axis.
         outputs: where among the model's outputs its value stands.
+        while_training: names of those that its layer reads too, of which inference sees nothing.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Operation:
     input_shapes: tuple[Shape, ...] = ()
     shape: Shape = ()
     outputs: tuple[int, ...] = ()
+    while_training: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -260,11 +263,13 @@ def _operations_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> 
     if kind == "lookup" or (kind == "relu" and _is_bent(layer)):
         return [Lookup(name=name, layer=layer, inputs=inputs, function=layer)]
     end = getattr(layer, "max_value", None) if kind == "relu" else None
+    read = 1 if cls == "Sample" else len(inputs)
     operation = Operation(
         name=name,
         kind=kind or "linear",
         layer=layer,
-        inputs=inputs,
+        inputs=inputs[:read],
+        while_training=inputs[read:],
         max_value=None if end is None else float(end),
     )
     if kind in COMPUTE and not _is_linear(layer.activation):

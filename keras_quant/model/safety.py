@@ -21,6 +21,7 @@ from keras_quant.methods import layers
 from keras_quant.methods.method import FileNames
 from keras_quant.methods.readers import file_names
 from keras_quant.model.bounds import EVALUATED, allowed_bytes
+from keras_quant.zoo import sampling
 
 # fmt: off
 MODELS = frozenset({"Functional", "Model", "Sequential"})
@@ -59,7 +60,7 @@ VALUES = frozenset({
 })
 # fmt: on
 _SETTINGS = INITIALIZERS | REGULARIZERS | CONSTRAINTS
-_CLASSES = MODELS | KERAS_LAYERS | layers.CLASSES | _SETTINGS | VALUES
+_CLASSES = MODELS | KERAS_LAYERS | layers.CLASSES | sampling.CLASSES | _SETTINGS | VALUES
 _FUNCTIONS = ACTIVATIONS | OWN_FUNCTIONS
 _NAMED_FUNCTIONS = ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}
 _SETTING_NAMES = {name.lower() for name in _SETTINGS}

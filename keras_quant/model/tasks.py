@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 from keras_quant.errors import ModelError
 
@@ -11,38 +12,74 @@ Shape = Sequence[int]
 
 CLASSIFICATION = "classification"
 RECONSTRUCTION = "reconstruction"
+POSTERIOR_MEAN = "posterior mean"
+POSTERIOR_VARIANCE = "posterior log variance"
+LIKELIHOOD = "pixel likelihood"
+VARIATIONAL = (POSTERIOR_MEAN, POSTERIOR_VARIANCE, LIKELIHOOD)
+"""The outputs of a variational autoencoder, in order; their losses add up to the negative ELBO."""
 
 
-def tasks_of(
-    shapes: Sequence[Shape], input_shape: Shape, num_classes: int, *, name: str
-) -> tuple[str, ...]:
+class Asked(Protocol):
+    """What data ask of outputs, see `data.Dataset`."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def elbo(self) -> bool: ...
+
+
+def tasks_of(shapes: Sequence[Shape], asked: Asked, *, name: str) -> tuple[str, ...]:
     """Says what each output is trained and judged for.
 
     Args:
         shapes: of the outputs, without the batch axis.
-        input_shape: of the input, likewise.
-        num_classes: how many classes the data have; 0 without labels.
         name: of the model, for errors.
     Returns: CLASSIFICATION of (num_classes,) logits, RECONSTRUCTION of as many values as the input
-        has, in any shape; one an output.
+        has, in any shape; one an output. Where an ELBO is asked for, VARIATIONAL.
     Raises:
         ModelError: outputs that are neither.
     """
-    found = [task_of(shape, input_shape, num_classes) for shape in shapes]
+    found = find_tasks(shapes, asked)
     wrong = [str(tuple(shape)) for shape, task in zip(shapes, found, strict=True) if task is None]
     if wrong:
-        classes = f"({num_classes},), one number a class, or " if num_classes else ""
-        labels = "" if num_classes else ", as their images have no labels"
         raise ModelError(
-            f"model {name} puts out {', '.join(wrong)}; the data need {classes}the input's "
-            f"{math.prod(input_shape)} values again{labels}"
+            f"model {name} puts out {', '.join(wrong)}; the data need {_needed(asked)}"
         )
     return tuple(task for task in found if task)
 
 
+def find_tasks(shapes: Sequence[Shape], asked: Asked) -> tuple[str | None, ...]:
+    """Says what each output is for, as `tasks_of`; None where it is nothing."""
+    if not asked.elbo:
+        return tuple(task_of(shape, asked.input_shape, asked.num_classes) for shape in shapes)
+    if len(shapes) == len(VARIATIONAL):
+        mean, variance, pixels = shapes
+        is_normal = len(mean) == 1 and tuple(mean) == tuple(variance)
+        if is_normal and _is_same(pixels, asked.input_shape):
+            return VARIATIONAL
+    return (None,) * len(shapes)
+
+
 def task_of(shape: Shape, input_shape: Shape, num_classes: int) -> str | None:
-    """Says what an output is for, as `tasks_of`; None where it is neither."""
+    """Says what an output is for where no ELBO is asked for; None where it is nothing."""
     if tuple(shape) == (num_classes,):
         return CLASSIFICATION
-    same = None not in shape and math.prod(shape) == math.prod(input_shape)
-    return RECONSTRUCTION if same else None
+    return RECONSTRUCTION if _is_same(shape, input_shape) else None
+
+
+def _is_same(shape: Shape, input_shape: Shape) -> bool:
+    """Whether there are as many values as the input has."""
+    return None not in shape and math.prod(shape) == math.prod(input_shape)
+
+
+def _needed(asked: Asked) -> str:
+    values = f"the input's {math.prod(asked.input_shape)} values again"
+    if asked.elbo:
+        return (
+            f"means and logarithms of variances of one size, (dimensions,), and {values}, as logits"
+        )
+    if not asked.num_classes:
+        return f"{values}, as their images have no labels"
+    return f"({asked.num_classes},), one number a class, or {values}"

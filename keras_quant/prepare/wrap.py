@@ -229,6 +229,7 @@ def _assemble(
                     KeepFloat(name=f"{operation.name}_float{place or ''}")(x)
                     for place, x in enumerate(inputs)
                 ]
+            inputs += [values[name] for name in operation.while_training]
             x = inputs if operation.kind == "concat" else _bare(inputs)
             quantizer = after.get(operation.name)
             if quantizer is None or operation.name not in replaced:

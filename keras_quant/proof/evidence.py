@@ -14,7 +14,7 @@ from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.pixels import takes_pixels
 from keras_quant.model.logits import AnswerFunction, GivenAnswers
 from keras_quant.model.metrics import Metric, metrics_of
-from keras_quant.model.tasks import CLASSIFICATION, task_of
+from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import RAW, Preprocessing
 from keras_quant.runners.batches import IMAGES_AT_ONCE
@@ -33,6 +33,7 @@ class Evidence:
     Attributes:
         images: uint8 or float32 (images, height, width, channels), of the test set.
         labels: int (images,); NO_LABEL where the data have none.
+        wanted: as images, what these are to become where images are the answer.
         keras: the answers of the model, with the biases that its files have, to some images as it
             takes them.
         given: the answers of the model that was given, before its biases were moved; None where
@@ -49,6 +50,7 @@ class Evidence:
 
     images: np.ndarray
     labels: np.ndarray
+    wanted: np.ndarray
     keras: Callable[[np.ndarray], Answers]
     given: Callable[[np.ndarray], Answers] | None
     source: Callable[[np.ndarray], Answers] | None
@@ -64,6 +66,11 @@ class Evidence:
     def has_pixels(self) -> bool:
         """Whether images are 8-bit pixels; else they are floats."""
         return self.images.dtype == np.uint8
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether noise was added to the images."""
+        return self.wanted is not self.images
 
     @property
     def labels_of_first(self) -> tuple[str, ...]:
@@ -86,13 +93,14 @@ class Evidence:
     def batches(self) -> Iterator[Batch]:
         """Gives the images with all that belongs to them, part by part."""
         for rows, reals in zip(self._parts(), self.reals(), strict=True):
+            wanted = normalize(self.wanted[rows], self.preprocessing)
             yield Batch(
                 images=self.images[rows],
                 keras=self.keras(reals),
                 given=None if self.given is None else self.given(reals),
                 source=None if self.source is None else self.source(reals),
                 targets=tuple(
-                    self.labels[rows] if task == CLASSIFICATION else reals for task in self.tasks
+                    self.labels[rows] if task == CLASSIFICATION else wanted for task in self.tasks
                 ),
             )
 
@@ -138,13 +146,14 @@ def gather(
         before: the model's weights before its biases were moved; None where none was.
         source: the float model that it was made of, to be compared with it; None for not.
     """
-    answers = AnswerFunction(model)
+    answers, test = AnswerFunction(model), data.test.at(slice(images or None))
     shapes = [output.shape[1:] for output in model.outputs]
-    tasks = tuple(task_of(shape, data.input_shape, data.num_classes) for shape in shapes)
+    tasks = find_tasks(shapes, data)
     judge = partial(metrics_of, num_classes=data.num_classes, span=data.span)
     return Evidence(
-        images=data.test.x[: images or None],
-        labels=data.test.y[: images or None],
+        images=test.x,
+        labels=test.y,
+        wanted=test.wanted,
         keras=answers,
         given=None if before is None else GivenAnswers(model, answers, before),
         source=None if source is None else AnswerFunction(source),

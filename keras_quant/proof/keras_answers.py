@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keras_quant.graph.ir import Graph
 from keras_quant.lower import Snap
 from keras_quant.model.metrics import Metrics, Scores
-from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.model.tasks import CLASSIFICATION, RECONSTRUCTION
+from keras_quant.pixels import normalize
 from keras_quant.proof.distance import Distance
 from keras_quant.proof.evidence import Batch, Evidence
 
@@ -44,6 +45,7 @@ class KerasAnswers:
         shifts: how far these two are from each other, by output; () where nothing was moved.
         source_scores: what the float model's answers are worth; none where nobody asked.
         quantization: how far the float model is from the moved one, by output; () likewise.
+        input_scores: what noisy images themselves are worth as answers; none of clean ones.
         moved_channels: channels whose bias was moved for this export (see lower.snap).
         largest_shift_steps: the largest such move, in steps of the output.
     """
@@ -54,6 +56,7 @@ class KerasAnswers:
     shifts: tuple[OutputShift, ...]
     source_scores: Values
     quantization: tuple[OutputShift, ...]
+    input_scores: Values
     moved_channels: int
     largest_shift_steps: float
 
@@ -73,6 +76,7 @@ class KerasTally:
     shifts: dict[str, Distance]
     source_scores: Scores
     quantization: dict[str, Distance]
+    input_scores: Scores
     best: list[int] = field(default_factory=list)
 
     @classmethod
@@ -88,6 +92,7 @@ class KerasTally:
             shifts={name: Distance() for name in names if evidence.given},
             source_scores=Scores(metrics=metrics if evidence.source else {}),
             quantization={name: Distance() for name in names if evidence.source},
+            input_scores=Scores(metrics=_of_images(names, metrics, evidence)),
         )
 
     def add(self, batch: Batch) -> None:
@@ -100,6 +105,9 @@ class KerasTally:
         self.given_scores.add(given, targets)
         for name, distance in self.shifts.items():
             distance.add(given[name], moved[name])
+        if self.input_scores.metrics:
+            inputs = normalize(batch.images, self.evidence.preprocessing)
+            self.input_scores.add(dict.fromkeys(outputs, inputs), targets)
         if batch.source is not None:
             source = dict(zip(outputs, batch.source, strict=True))
             self.source_scores.add(source, targets)
@@ -117,9 +125,17 @@ class KerasTally:
             shifts=_as_shifts(self.shifts),
             source_scores=self.source_scores.means(),
             quantization=_as_shifts(self.quantization),
+            input_scores=self.input_scores.means(),
             moved_channels=self.snap.moved,
             largest_shift_steps=self.snap.largest_shift_steps,
         )
+
+
+def _of_images(outputs: Sequence[str], metrics: Metrics, evidence: Evidence) -> Metrics:
+    """Those of outputs that are images, where noise was added to what these are compared with."""
+    named = zip(outputs, evidence.tasks, strict=True)
+    images = [name for name, task in named if task == RECONSTRUCTION]
+    return {name: metrics[name] for name in images if evidence.is_noisy}
 
 
 def _as_shifts(distances: Mapping[str, Distance]) -> tuple[OutputShift, ...]:

@@ -21,7 +21,7 @@ class Epoch:
         loss: of all outputs, each times its weight: cross entropies in nats, squared errors.
         score: of the last output, on training images as they come, augmented and in training.
         val_loss, val_score: the same on the validation images.
-        metric: what the score is: "accuracy", a share, or "psnr_db".
+        metric: what the score is: "accuracy", a share, "psnr_db", or "elbo", in nats.
     """
 
     epoch: int

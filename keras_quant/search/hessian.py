@@ -18,7 +18,7 @@ Loss = Callable[[Any, Any], Any]
 def traces(
     kernels: Mapping[str, Any],
     loss: Loss,
-    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    batches: Sequence[tuple[np.ndarray, Any]],
     *,
     probes: int,
     seed: int = 0,
@@ -35,7 +35,7 @@ def traces(
     Args:
         kernels: variables by name.
         loss: of the model whose they are, in inference.
-        batches: inputs and targets; probe i takes batch i modulo their number.
+        batches: inputs and targets, maybe in a tuple; probe i takes batch i modulo their number.
         probes: how many random vectors, 2 or more.
         on_probe: told how many are done.
     Returns: by name; the error is the standard error over the probes, which are taken for
@@ -62,7 +62,8 @@ def traces(
             tf.constant(2.0 * rng.integers(0, 2, variable.shape) - 1.0, tf.float32)
             for variable in variables
         ]
-        samples.append(products(tf.constant(x), tf.constant(targets), signs).numpy())
+        given = tf.nest.map_structure(tf.constant, (x, targets))
+        samples.append(products(*given, signs).numpy())
         on_probe(probe + 1)
     values = np.asarray(samples, np.float64)
     errors = values.std(axis=0, ddof=1) / math.sqrt(probes)

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_quant.data import Dataset, Split
 from keras_quant.model.metrics import Scores, metrics_of
-from keras_quant.model.tasks import CLASSIFICATION, task_of
+from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.proof.distance import Distance, furthest
 from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.search.record import Outcome
@@ -29,10 +29,10 @@ class Judge:
 
     def __init__(self, dataset: Dataset, part: Split, answer: Answer) -> None:
         """Takes the images and their labels, and the float model, whose answers it keeps."""
-        self._labels, self._batches = part.y, Batches(dataset, part)
+        self._dataset, self._part, self._batches = dataset, part, Batches(dataset, part)
         self._expected: list[tuple[np.ndarray, ...]] = [answer(x) for x in self._batches]
         shapes = [output.shape[1:] for output in self._expected[0]]
-        tasks = [task_of(shape, dataset.input_shape, dataset.num_classes) for shape in shapes]
+        tasks = find_tasks(shapes, dataset)
         self._tasks = {str(place): task for place, task in enumerate(tasks) if task}
         judge = partial(metrics_of, num_classes=dataset.num_classes, span=dataset.span)
         self._metrics = {name: judge(task) for name, task in self._tasks.items()}
@@ -47,9 +47,10 @@ class Judge:
         distances = [Distance() for _ in self._expected[0]]
         for place, reals in enumerate(self._batches):
             answers = answer(reals)
-            labels = self._labels[place * IMAGES_AT_ONCE :][: len(reals)]
+            part = self._part.at(slice(place * IMAGES_AT_ONCE, (place + 1) * IMAGES_AT_ONCE))
+            wanted = self._dataset.reals(part.wanted)
             targets = {
-                name: labels if task == CLASSIFICATION else reals
+                name: part.y if task == CLASSIFICATION else wanted
                 for name, task in self._tasks.items()
             }
             scores.add({str(i): output for i, output in enumerate(answers)}, targets)

@@ -22,7 +22,7 @@ from keras_quant.methods.readers import tuned_variables
 from keras_quant.methods.straight_through import SMALLEST
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.probabilities import are_probabilities
-from keras_quant.model.tasks import CLASSIFICATION, tasks_of
+from keras_quant.model.tasks import CLASSIFICATION, VARIATIONAL, tasks_of
 from keras_quant.model.topology import layers_by_name
 from keras_quant.pixels import normalize
 from keras_quant.runs.history import FILE_NAME, NUMBERS, Epoch, best, columns, to_csv
@@ -95,8 +95,13 @@ def train_epochs(
     Raises:
         TrainingError: the loss is not finite; model then holds the last good weights.
     """
+    outputs = _Outputs.of(model, dataset, settings)
     batches = TrainBatches(
-        dataset, batch_size=settings.batch_size, seed=settings.seed, augment=settings.augment
+        dataset,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augment=settings.augment,
+        clean=dataset.train.clean is not None and outputs.tasks != (CLASSIFICATION,),
     )
     optimizer = make_optimizer(
         settings.optimizer,
@@ -107,7 +112,6 @@ def train_epochs(
         accumulate=settings.accumulate,
         extend=functools.partial(_hold, model=trained, settings=settings),
     )
-    outputs = _Outputs.of(model, dataset, settings)
     outputs.compile(trained, optimizer)
     state = checkpoints.load(folder) if resume else None
     if state:
@@ -213,7 +217,7 @@ class _Outputs:
     @classmethod
     def of(cls, model: keras.Model, dataset: Dataset, settings: LoopSettings) -> _Outputs:
         shapes = [output.shape[1:] for output in model.outputs]
-        tasks = tasks_of(shapes, dataset.input_shape, dataset.num_classes, name=model.name)
+        tasks = tasks_of(shapes, dataset, name=model.name)
         weights = settings.loss_weights or (1.0,) * len(tasks)
         return cls(
             tasks=tasks,
@@ -225,6 +229,15 @@ class _Outputs:
     @property
     def last(self) -> Objective:
         return self.objectives[-1]
+
+    def score(self, parts: Sequence[float]) -> float:
+        """What an epoch is judged by: by the last output, or by all that make an ELBO together.
+
+        Args:
+            parts: the mean of each output's.
+        """
+        judged = parts if self.tasks == VARIATIONAL else parts[-1:]
+        return self.last.to_score(sum(judged)) if judged else math.nan
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
         if self.distill:
@@ -279,19 +292,22 @@ def _epoch(
         if len(outputs.tasks) > 1:
             examples = examples.map(lambda x, targets: (x, (targets,) * len(outputs.tasks)))
     elif outputs.tasks != (CLASSIFICATION,):
-        examples = examples.map(lambda x, y: (x, tuple(outputs.targets(x, y))))
+        # Where there are clean images, they are the third.
+        examples = examples.map(
+            lambda x, y, *clean: (x, tuple(outputs.targets(clean[0] if clean else x, y)))
+        )
     with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():
         fitted = model.fit(
             examples,
             epochs=epoch + 1,
             initial_epoch=epoch,
             verbose=0,
-            callbacks=[_Watch(show, epoch + 1, outputs.last)],
+            callbacks=[_Watch(show, epoch + 1, outputs)],
         )
     return Epoch(
         epoch=epoch + 1,
         loss=float(fitted.history["loss"][0]),
-        score=_last_score({key: values[0] for key, values in fitted.history.items()}, outputs.last),
+        score=outputs.score(_parts({key: values[0] for key, values in fitted.history.items()})),
         val_loss=math.nan,
         val_score=math.nan,
         learning_rate=float(model.optimizer.learning_rate),
@@ -300,18 +316,17 @@ def _epoch(
     )
 
 
-def _last_score(logs: Mapping[str, float], objective: Objective) -> float:
-    """The score of the last output, by which Keras lists what it measured last."""
-    parts = [value for key, value in logs.items() if key.endswith(_PART)]
-    return objective.to_score(float(parts[-1])) if parts else math.nan
+def _parts(logs: Mapping[str, float]) -> list[float]:
+    """What scores are made of, in the order of the outputs, as Keras lists it."""
+    return [float(value) for key, value in logs.items() if key.endswith(_PART)]
 
 
 class _Watch(keras.callbacks.Callback):
     """Moves the progress bar, and stops at the first loss that is not finite."""
 
-    def __init__(self, show: Callable[[int, str], None], epoch: int, objective: Objective) -> None:
+    def __init__(self, show: Callable[[int, str], None], epoch: int, outputs: _Outputs) -> None:
         super().__init__()
-        self.show, self.epoch, self.objective = show, epoch, objective
+        self.show, self.epoch, self.outputs = show, epoch, outputs
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
@@ -321,7 +336,7 @@ class _Watch(keras.callbacks.Callback):
         self.show(
             batch + 1,
             f"loss {logs.get('loss', 0.0):.4f}  "
-            f"{self.objective.score} {_last_score(logs, self.objective):.4f}",
+            f"{self.outputs.last.score} {self.outputs.score(_parts(logs)):.4f}",
         )
 
 
@@ -332,20 +347,21 @@ def _validated(
     dataset: Dataset,
 ) -> Epoch:
     """Fills in what a row lacks: means over the validation images, a batch at a time."""
-    split, loss, part = dataset.validation, 0.0, 0.0
+    split, loss, parts = dataset.validation, 0.0, np.zeros(len(outputs.tasks))
     for start in range(0, len(split), VALIDATION_BATCH):
         now = slice(start, start + VALIDATION_BATCH)
-        images = normalize(split.x[now], dataset.preprocessing)
-        targets, share = outputs.targets(images, split.y[now]), len(images) / len(split)
-        for objective, weight, target, output in zip(
-            outputs.objectives, outputs.weights, targets, answer(images), strict=True
+        part = split.at(now)
+        images, share = normalize(part.x, dataset.preprocessing), len(part) / len(split)
+        targets = outputs.targets(dataset.reals(part.wanted), part.y)
+        for place, (objective, weight, target, output) in enumerate(
+            zip(outputs.objectives, outputs.weights, targets, answer(images), strict=True)
         ):
             mean_loss, mean_part = objective.measure(target, output)
             loss += share * weight * mean_loss
-        part += share * mean_part  # of the last output
+            parts[place] += share * mean_part
     if not math.isfinite(loss):
         raise _diverged(f"the validation loss became {loss} in epoch {row.epoch}")
-    return dataclasses.replace(row, val_loss=loss, val_score=outputs.last.to_score(part))
+    return dataclasses.replace(row, val_loss=loss, val_score=outputs.score(parts.tolist()))
 
 
 def _diverged(what: str) -> TrainingError:

@@ -9,9 +9,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_quant.model.metrics import cross_entropy, squared_error, top1
+from keras_quant.model.metrics import (
+    Metric,
+    cross_entropy,
+    mean_divergence,
+    pixel_surprise,
+    squared_error,
+    top1,
+    variance_divergence,
+)
 from keras_quant.model.probabilities import are_probabilities, as_logits
-from keras_quant.model.tasks import CLASSIFICATION, RECONSTRUCTION
+from keras_quant.model.tasks import (
+    CLASSIFICATION,
+    LIKELIHOOD,
+    POSTERIOR_MEAN,
+    POSTERIOR_VARIANCE,
+    RECONSTRUCTION,
+)
 from keras_quant.tf import keras, tf
 
 TensorFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -64,6 +78,34 @@ def _decibels(squared_error: float) -> float:
     return -10 * math.log10(max(squared_error, float(np.finfo(np.float32).eps) ** 2))
 
 
+def _pixel_surprise(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    logits = tf.cast(logits, tf.float32)
+    probabilities = tf.reshape(images, tf.shape(logits))
+    each = tf.nn.sigmoid_cross_entropy_with_logits(labels=probabilities, logits=logits)
+    return tf.reduce_sum(each, axis=list(range(1, len(logits.shape))))
+
+
+def _mean_divergence(images: tf.Tensor, means: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.square(tf.cast(means, tf.float32)), axis=1) / 2
+
+
+def _variance_divergence(images: tf.Tensor, logarithms: tf.Tensor) -> tf.Tensor:
+    reals = tf.cast(logarithms, tf.float32)
+    return tf.reduce_sum(tf.math.expm1(reals) - reals, axis=1) / 2
+
+
+def _of_nats(loss: TensorFunction, metric: Metric) -> Objective:
+    """An objective that is a part of the negative ELBO; what is to rise is its opposite."""
+
+    def measure(images: np.ndarray, outputs: np.ndarray) -> tuple[float, float]:
+        mean = float(metric(outputs, images).mean())
+        return mean, mean
+
+    return Objective(
+        loss=loss, score="elbo", part=loss, to_score=lambda nats: -nats, measure=measure
+    )
+
+
 OBJECTIVES: Mapping[str, Objective] = {
     CLASSIFICATION: Objective(
         loss=_cross_entropy,
@@ -79,6 +121,9 @@ OBJECTIVES: Mapping[str, Objective] = {
         to_score=_decibels,
         measure=_measure_images,
     ),
+    POSTERIOR_MEAN: _of_nats(_mean_divergence, mean_divergence),
+    POSTERIOR_VARIANCE: _of_nats(_variance_divergence, variance_divergence),
+    LIKELIHOOD: _of_nats(_pixel_surprise, pixel_surprise),
 }
 
 

@@ -33,6 +33,8 @@ class ModelInfo:
         min_size: fewest pixels of an image's height and width.
         images: (height, width, channels) of the images that its paper reports, and classes: what
             costs and latencies are counted of where nobody says otherwise; None for none.
+        needs_labels: whether it tells classes apart; others put out an image, and take images
+            without labels.
     """
 
     builder: str
@@ -42,6 +44,7 @@ class ModelInfo:
     min_size: int = 1
     images: tuple[int, int, int] | None = None
     classes: int = 10
+    needs_labels: bool = True
 
 
 _PLAIN = "keras_quant.zoo.plain"
@@ -50,6 +53,8 @@ _BRANCHY = "keras_quant.zoo.branchy"
 _DEPTHWISE = "keras_quant.zoo.depthwise"
 _VGG = "keras_quant.zoo.vgg"
 _CONCATENATING = "keras_quant.zoo.concatenating"
+_VARIATIONAL = "keras_quant.zoo.variational"
+_IMAGE_TO_IMAGE = "keras_quant.zoo.image_to_image"
 _IMAGENET = (224, 224, 3)
 _IMAGENET_CLASSES = 1000
 _CIFAR = (32, 32, 3)
@@ -86,6 +91,18 @@ def _vgg(name: str, description: str, convolutions: tuple[int, ...]) -> ModelInf
         min_size=32,
         images=_IMAGENET,
         classes=_IMAGENET_CLASSES,
+    )
+
+
+def _unet(name: str, description: str, *, separable: bool) -> ModelInfo:
+    return ModelInfo(
+        builder=f"{_IMAGE_TO_IMAGE}:unet",
+        description=description,
+        fixed={"separable": separable, "name": name},
+        options={"width": Option(default=16, low=1, high=256)},
+        min_size=4,
+        images=_CIFAR,
+        needs_labels=False,
     )
 
 
@@ -180,5 +197,18 @@ MODELS: dict[str, ModelInfo] = {
         min_size=8,
         images=_IMAGENET,
         classes=_IMAGENET_CLASSES,
+    ),
+    "unet_small": _unet("unet_small", "U-Net of two poolings: image to image", separable=False),
+    "ds_unet_small": _unet(
+        "ds_unet_small", "unet_small of depthwise separable convolutions", separable=True
+    ),
+    "vae": ModelInfo(
+        builder=f"{_VARIATIONAL}:vae",
+        description="variational autoencoder of dense layers; for data +elbo",
+        options={
+            "units": Option(default=400, low=1, high=4096),
+            "latent": Option(default=20, low=1, high=1024),
+        },
+        needs_labels=False,
     ),
 }

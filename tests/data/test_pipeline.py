@@ -75,6 +75,18 @@ def test_float_images_pass_unchanged() -> None:
     assert x.dtype == np.float32 and np.array_equal(x, dataset.train.x[y])
 
 
+def test_clean_images_are_flipped_and_cropped_as_their_noisy_ones() -> None:
+    dataset = make_dataset(count=64)
+    negative = np.asarray(255 - dataset.train.x)
+    train = dataclasses.replace(dataset.train, clean=negative)
+    dataset = dataclasses.replace(dataset, train=train)
+    x, y, clean = epoch_of(dataset, augment=True, clean=True)
+    inside = x > 0  # what lies around an image is 0 in both; no pixel is
+    np.testing.assert_allclose((x + clean)[inside], 1, rtol=1e-6)
+    assert not clean[~inside].any() and not inside.all() and len(y) == 64
+    assert len(epoch_of(dataset, augment=True)) == 2
+
+
 def test_augmented_image_is_a_crop_of_the_padded_image_or_its_mirror() -> None:
     dataset = make_dataset(count=64)
     margin = (CROP_PADDING, CROP_PADDING)

@@ -8,13 +8,17 @@ import pytest
 from keras_quant.model.metrics import (
     Scores,
     cross_entropy,
+    mean_divergence,
     metrics_of,
+    pixel_surprise,
     psnr,
     squared_error,
     ssim,
     top1,
     top5,
+    variance_divergence,
 )
+from keras_quant.model.tasks import VARIATIONAL
 
 FLOAT32_ROUNDING = 1e-5
 LOGITS = np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0], [0.0, 1.0, 2.0]], np.float32)
@@ -50,6 +54,34 @@ def test_an_image_given_back_is_perfect() -> None:
     assert squared_error(given, given).tolist() == [0, 0]
     assert psnr(given, given, span=1.0).tolist() == [np.inf, np.inf]
     np.testing.assert_allclose(ssim(given, given, span=1.0), 1, rtol=1e-12)
+
+
+def test_the_divergence_of_a_normal_posterior_is_its_integral() -> None:
+    means, logarithms = np.array([[0.5, -1.0]]), np.array([[-1.0, 0.3]])
+    x, width = np.linspace(-15, 15, 30_001, retstep=True)
+    expected = 0.0
+    for mean, logarithm in zip(means[0], logarithms[0], strict=True):
+        density = np.exp(-((x - mean) ** 2) / (2 * np.exp(logarithm)))
+        density /= np.sqrt(2 * np.pi * np.exp(logarithm))
+        ratio = (x**2 - (x - mean) ** 2 / np.exp(logarithm) - logarithm) / 2
+        expected += float((density * ratio).sum() * width)
+    found = mean_divergence(means, means) + variance_divergence(logarithms, means)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_pixels_surprise_by_the_logarithm_of_their_probability() -> None:
+    targets = np.array([[[[1.0], [0.0]]], [[[0.25], [1.0]]]])
+    shares = np.array([[0.9, 0.2], [0.5, 0.6]])
+    logits = np.log(shares / (1 - shares))
+    expected = [-np.log(0.9) - np.log(0.8), -np.log(0.5) - np.log(0.6)]
+    np.testing.assert_allclose(pixel_surprise(logits, targets), expected, rtol=1e-12)
+    certain = pixel_surprise(np.array([[1e4, -1e4]]), targets[:1])
+    assert certain.tolist() == [0.0]
+
+
+def test_losses_of_an_autoencoder_are_nats_alone() -> None:
+    for task in VARIATIONAL:
+        assert list(metrics_of(task, num_classes=10, span=1.0)) == ["loss"]
 
 
 def test_an_image_may_come_back_as_a_vector() -> None:

@@ -27,6 +27,7 @@ from keras_quant.tf import keras, tf  # noqa: E402
 from keras_quant.training import loop as module  # noqa: E402
 from keras_quant.training.loop import LoopSettings, train_epochs  # noqa: E402
 from keras_quant.training.objectives import OBJECTIVES  # noqa: E402
+from keras_quant.zoo import build  # noqa: E402
 
 L = keras.layers
 SETTINGS = LoopSettings(
@@ -333,6 +334,58 @@ def test_an_autoencoder_is_judged_by_its_psnr(tmp_path: Path) -> None:
     header = (tmp_path / "history.csv").read_text().splitlines()[0]
     assert header == "epoch,loss,psnr_db,val_loss,val_psnr_db,learning_rate,seconds"
     assert history[-1].val_loss < history[0].val_loss
+
+
+@pytest.mark.slow
+def test_a_denoiser_is_judged_by_clean_images(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 4, 1))
+    model = keras.Model(inputs, L.Reshape((4, 4, 1))(L.Dense(16)(L.Flatten()(inputs))))
+    given = dataset()
+    parts = {
+        name: dataclasses.replace(split, clean=np.asarray(255 - split.x))
+        for name in ("train", "validation")
+        for split in [getattr(given, name)]
+    }
+    data = dataclasses.replace(given, **parts)
+    history = train_epochs(
+        model,
+        model,
+        data,
+        dataclasses.replace(SETTINGS, epochs=6),
+        folder=tmp_path,
+        resume=False,
+        progress=Progress(quiet=True),
+    )
+    images = data.reals(data.validation.x)
+    error = np.mean(np.square(model(images).numpy() - data.reals(data.validation.wanted)))
+    assert history[-1].val_loss == pytest.approx(error, rel=1e-5)
+    assert history[-1].loss < history[0].loss
+
+
+@pytest.mark.slow
+def test_losses_of_an_autoencoder_add_up_to_what_its_bound_is_short_of(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    model = build("vae", (4, 4, 1), 2, units=8, latent=2)
+    data = dataclasses.replace(dataset(), elbo=True)
+    history = train_epochs(
+        model,
+        model,
+        data,
+        SETTINGS,
+        folder=tmp_path,
+        resume=False,
+        progress=Progress(quiet=True),
+    )
+    images = data.reals(data.validation.x)
+    mean, variance, logits = (output.numpy() for output in model(images))
+    divergence = (mean**2 + np.exp(variance) - 1 - variance).sum(axis=1) / 2
+    crossed = tf.nn.sigmoid_cross_entropy_with_logits(labels=images, logits=logits)
+    expected = divergence.mean() + crossed.numpy().sum(axis=(1, 2, 3)).mean()
+    assert history[-1].val_loss == pytest.approx(expected, rel=1e-5)
+    assert (history[-1].metric, history[-1].val_score) == ("elbo", -history[-1].val_loss)
+    assert history[-1].score == pytest.approx(-history[-1].loss, rel=1e-5)
+    assert history[-1].loss < history[0].loss
 
 
 @pytest.mark.parametrize("broken", [0.0, np.nan, -1.0])

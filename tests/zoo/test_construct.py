@@ -20,7 +20,7 @@ from keras_quant.tf import keras, tf  # noqa: E402
 SUPPORTED_LAYERS = {
     "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Dense",
     "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer",
-    "MaxPooling2D", "ReLU", "Softmax", "ZeroPadding2D",
+    "MaxPooling2D", "ReLU", "Reshape", "Sample", "Softmax", "UpSampling2D", "ZeroPadding2D",
 }  # fmt: skip
 # They hold up to 144 million weights, or take seconds to build.
 LARGE = ("resnet101", "alexnet", "vgg11", "vgg16", "vgg19", "densenet121")
@@ -30,6 +30,7 @@ SLOW_TO_BUILD = ("resnet32", "resnet56", "resnet34", "resnet50", "b_resnet")
 SMALL = [name for name in EACH if name not in SLOW_TO_BUILD]
 EARLY_EXITS = {"b_lenet": 1, "b_alexnet": 2, "b_resnet": 2}
 CIFAR = ((32, 32, 3), 10)
+IMAGE_TO_IMAGE = [name for name, info in MODELS.items() if not info.needs_labels]
 # What the papers that count parameters count them at; large ones are built for small images.
 IMAGENET = {name: (info.images, info.classes) for name, info in MODELS.items() if info.classes > 10}
 SIZES = {
@@ -61,8 +62,10 @@ def model(request: pytest.FixtureRequest) -> keras.Model:
     return built(request.param)
 
 
-def test_every_model_maps_images_to_logits(model: keras.Model) -> None:
+def test_every_model_that_needs_labels_maps_images_to_logits(model: keras.Model) -> None:
     assert model.name in MODELS
+    if model.name in IMAGE_TO_IMAGE:
+        return
     shape, classes = SIZES.get(model.name, ((28, 28, 1), 7))
     early = EARLY_EXITS.get(model.name, 0)
     assert model.input_shape == (None, *shape)
@@ -71,6 +74,11 @@ def test_every_model_maps_images_to_logits(model: keras.Model) -> None:
     heads = [layer for layer in model.layers if layer.name.endswith("logits") and layer.weights]
     assert len(heads) == early + 1 and model.get_layer("logits") in heads
     assert all(head.activation is keras.activations.linear for head in heads)
+
+
+def test_every_other_model_puts_out_an_image_last(model: keras.Model) -> None:
+    puts_out_an_image = model.outputs[-1].shape[1:] == model.input_shape[1:]
+    assert puts_out_an_image == (model.name in IMAGE_TO_IMAGE)
 
 
 def test_every_model_has_supported_layers_alone(model: keras.Model) -> None:
@@ -89,8 +97,10 @@ def test_convolution_has_a_bias_only_where_no_batch_norm_follows(model: keras.Mo
     norms_in_front = model.name.startswith("densenet")
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
-            (follower,) = (node.outbound_layer for node in layer.outbound_nodes)
-            normed = norms_in_front or isinstance(follower, keras.layers.BatchNormalization)
+            followers = [node.outbound_layer for node in layer.outbound_nodes]
+            normed = norms_in_front or any(
+                isinstance(follower, keras.layers.BatchNormalization) for follower in followers
+            )
             assert layer.use_bias != normed
             assert layer.activation is keras.activations.linear
 
@@ -187,6 +197,36 @@ def test_equal_seeds_give_equal_weights() -> None:
         keras.utils.set_random_seed(3)
         weights.append(build("resnet8", (8, 8, 1), 10).get_weights())
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize("name", ["unet_small", "ds_unet_small"])
+def test_a_u_net_doubles_channels_as_pixels_halve_and_takes_what_was_there(name: str) -> None:
+    model = build(name, (16, 8, 3), 10, width=4)
+    shapes = {layer.name: layer.output_shape[1:] for layer in model.layers[1:]}
+    assert [shapes[f"{level}_relu2"] for level in ("down1", "down2", "middle")] == [
+        *((16, 8, 4), (8, 4, 8), (4, 2, 16)),
+    ]
+    assert [shapes[f"{level}_concat"][-1] for level in ("up2", "up1")] == [8 + 8, 4 + 4]
+    with pytest.raises(ModelError, match=f"{name} needs images .* multiples of 4; these are 6x8"):
+        build(name, (6, 8, 1), 10)
+
+
+def test_a_separable_u_net_convolves_pixels_and_channels_apart() -> None:
+    kernels = {
+        name: sum(
+            3 in getattr(layer, "kernel_size", ()) and type(layer) is keras.layers.Conv2D
+            for layer in built(name).layers
+        )
+        for name in ("unet_small", "ds_unet_small")
+    }
+    assert kernels == {"unet_small": 10, "ds_unet_small": 1}
+
+
+def test_a_variational_autoencoder_has_the_parameters_of_its_layers() -> None:
+    # 784-400-20-400-784 with biases, and a second layer of 20 for the variances.
+    dense = [(784, 400), (400, 20), (400, 20), (20, 400), (400, 784)]
+    expected = sum((inputs + 1) * outputs for inputs, outputs in dense)
+    assert build("vae", (28, 28, 1), 10).count_params() == expected
 
 
 def test_unknown_model_suggests_close_ones() -> None:
