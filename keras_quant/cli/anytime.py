@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
+from keras_quant.cli.simulate import simulate
 
 if TYPE_CHECKING:
     from keras_quant.jobs.anytime import AnytimeAnswers
@@ -206,6 +207,9 @@ def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool
         f"two members differ on {done.disagreement:.2%} of the images on average; one or more is "
         f"right on {done.any_right:.2%}"
     )
+
+
+anytime.add_command(simulate)
 
 
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:
