@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from keras_quant.cli.main import main
 from tests.staged_runs import make_staged_run
@@ -124,3 +126,29 @@ def test_bad_input_to_a_simulation_is_told(
     paths = {"RUN": str(run), "NOWHERE": str(run / "nowhere")}
     result = kq("simulate", *(paths.get(word, word) for word in words))
     assert (result.exit_code, message in result.output) == (code, True), result.output
+
+
+def test_all_images_of_a_folder_are_answered_by_name(run: Path, tmp_path: Path) -> None:
+    folder, table = tmp_path / "images", tmp_path / "answers.csv"
+    for name in ("3/a.png", "5/b.png"):
+        (folder / name).parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / name)
+    words = ("run", str(run), str(folder), "--deadline-ms", "1e4")
+    done = parsed(kq(*words, "--csv", str(table), "--json"))
+    assert [one["image"] for one in done["answers"]] == ["3/a.png", "5/b.png"]
+    # Two folders are not the ten classes of the net, so nothing is right or wrong.
+    assert done["accuracy"] is None and done["answers"][0]["right"] is None
+    lines = table.read_text().splitlines()
+    assert lines[0].startswith("image,class,sureness") and lines[2].startswith("5/b.png,")
+    shown = kq(*words)
+    assert "3/a.png" in shown.stdout and "has 2 classes, and the net tells 10" in shown.stderr
+
+
+def test_right_answers_are_told_where_classes_are_the_nets(run: Path, tmp_path: Path) -> None:
+    for label in range(10):
+        path = tmp_path / "images" / str(label) / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    done = parsed(kq("run", str(run), str(tmp_path / "images"), "--deadline-ms", "1e4", "--json"))
+    assert [one["right"] for one in done["answers"]].count(True) == 1
+    assert done["accuracy"] == 0.1

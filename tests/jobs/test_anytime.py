@@ -134,13 +134,6 @@ def test_images_are_answered_within_a_deadline(run: Path) -> None:
         run_anytime(run, deadline_ms=1e-6, count=5, progress=QUIET)
 
 
-def test_images_that_are_not_answered_are_counted(run: Path, tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1)).astype(np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    done = run_anytime(run, deadline_ms=1e4, images=str(tmp_path / "images.npy"), progress=QUIET)
-    assert (len(done.answers), done.left_out) == (2, 8)
-
-
 def test_thresholds_of_other_stages_are_refused(run: Path) -> None:
     choose_thresholds(run, form="onnx", progress=QUIET)
     with pytest.raises(RunError, match="chosen for other stages .onnx.*--no-thresholds"):
