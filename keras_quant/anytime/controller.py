@@ -11,7 +11,7 @@ induction: what an image comes to after a path is known before the path's own ru
 is thresholds: the surest images end, less sure ones go on, the least sure to the dearest option; of
 all thresholds it takes the best, by dynamic programming over the images in the order of their
 sureness. A rule counts the images that come to its path, which earlier rules decide: so all rules
-are chosen again until the mean does not rise, which it does in each round or stays.
+are chosen again until the mean does not rise any more.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ import numpy as np
 from keras_quant.anytime.rules import NEVER
 from keras_quant.errors import UsageError
 
-LOOKS = 3
+LOOKS = 2
 PRICES = 64
-LEAST_SHARE = 0.005
+LEAST_SHARE = 0.01
 """Of the images that choose, about so many at least lie between two thresholds: what is true of
 fewer is hardly true of other images."""
 
 _ROUNDS = 8  # rules hardly change after the second
 _NOTHING = 1e-12  # sums of values round in their last bits
 
-Path = tuple[int, ...]
+Route = tuple[int, ...]
 """Options that have run, one after the other."""
 
 
@@ -97,9 +97,9 @@ class Controller:
     """
 
     first: int
-    rules: Mapping[Path, Rule]
+    rules: Mapping[Route, Rule]
 
-    def ended(self, sure: np.ndarray) -> dict[Path, np.ndarray]:
+    def ended(self, sure: np.ndarray) -> dict[Route, np.ndarray]:
         """Which images end at each path.
 
         Args:
@@ -114,13 +114,13 @@ class Controller:
                 found[path] = staying
         return found
 
-    def reached(self, sure: np.ndarray) -> dict[Path, np.ndarray]:
+    def reached(self, sure: np.ndarray) -> dict[Route, np.ndarray]:
         """Which images come to each path, whether they end there or not."""
         return {path: images for path, images, _ in self._walk(sure)}
 
-    def _walk(self, sure: np.ndarray) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
+    def _walk(self, sure: np.ndarray) -> Iterator[tuple[Route, np.ndarray, np.ndarray]]:
         """Each path with the images that come to it, and the place in its rule that each takes."""
-        waiting: list[tuple[Path, np.ndarray]] = [((self.first,), np.arange(sure.shape[1]))]
+        waiting: list[tuple[Route, np.ndarray]] = [((self.first,), np.arange(sure.shape[1]))]
         while waiting:
             path, images = waiting.pop()
             rule = self.rules.get(path, _END)
@@ -263,19 +263,20 @@ def _fit_from(
 ) -> tuple[float, Controller]:
     """The best policy that begins with an option, and what it comes to."""
     best = -np.inf, Controller(first=first, rules={})
-    reached: dict[Path, np.ndarray] = {}
+    reached: dict[Route, np.ndarray] = {}
     least = max(1, round(LEAST_SHARE * options.sure.shape[1]))
     for _ in range(_ROUNDS):
-        rules: dict[Path, Rule] = {}
-        values: dict[Path, np.ndarray] = {}
+        rules: dict[Route, Rule] = {}
+        values: dict[Route, np.ndarray] = {}
         for path in _deepest_first((first,), order, looks):
-            then = [None, *_after(path, order, looks)]
+            later = _after(path, order, looks)
             ending = options.correct[path[-1]] - price * options.cost(path, costs)
-            table = np.stack([ending, *(values[(*path, option)] for option in then[1:])])
+            longer = [(*path, option) for option in later]
+            table = np.stack([ending, *(values[each] for each in longer)])
             sure = options.sure[path[-1]]
             counted = reached.get(path, slice(None))
             thresholds = _best_thresholds(sure[counted], table[:, counted], least=least)
-            rules[path] = rule = Rule(thresholds=thresholds, then=tuple(then))
+            rules[path] = rule = Rule(thresholds=thresholds, then=(None, *later))
             values[path] = table[rule.choose(sure), np.arange(len(sure))]
         value = float(values[(first,)].mean())
         if value <= best[0] + _NOTHING:
@@ -286,14 +287,14 @@ def _fit_from(
     return best
 
 
-def _deepest_first(path: Path, order: list[int], looks: int) -> Iterator[Path]:
+def _deepest_first(path: Route, order: list[int], looks: int) -> Iterator[Route]:
     """All paths that go on from one, each behind those that go on from it."""
     for option in _after(path, order, looks):
         yield from _deepest_first((*path, option), order, looks)
     yield path
 
 
-def _after(path: Path, order: list[int], looks: int) -> list[int]:
+def _after(path: Route, order: list[int], looks: int) -> list[int]:
     """What may follow a path: dearer options, the cheapest first."""
     return order[order.index(path[-1]) + 1 :] if len(path) < looks else []
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     help="How sure an answer is: entropy, max (probability) or margin (of the two largest).",
 )
 @click.option(
-    "--looks", type=int, default=3, show_default=True, help="The most answers for an image."
+    "--looks", type=int, default=2, show_default=True, help="The most answers for an image."
 )
 @click.option(
     "--fuse", is_flag=True, help="Of several runs the first two, three, ... together count too."

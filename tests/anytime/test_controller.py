@@ -81,6 +81,14 @@ def test_a_path_pays_each_piece_once() -> None:
     assert played.shares[:2] == wanted.exit_shares
 
 
+def test_what_was_run_before_is_paid_too() -> None:
+    options = drawn(0)
+    rules = {(0,): Rule(thresholds=(0.5,), then=(None, 2))}
+    played = play(Controller(first=0, rules=rules), options, COSTS)
+    going = float((options.sure[0] < 0.5).mean())
+    assert played.mean_cost == pytest.approx(1 + 5 * going)
+
+
 @given(seed=SEEDS, price=st.floats(0, 1), looks=st.integers(1, 3))
 def test_no_option_alone_comes_to_more(seed: int, price: float, looks: int) -> None:
     options = drawn(seed)

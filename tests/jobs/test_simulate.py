@@ -14,7 +14,14 @@ from keras_quant.anytime.rules import NEVER
 from keras_quant.bench import records as benches
 from keras_quant.errors import DataError, RunError, UsageError
 from keras_quant.jobs.pieces import Piece, recorded_costs
-from keras_quant.jobs.simulate import Simulation, SimulationSettings, _steps, simulate
+from keras_quant.jobs.simulate import (
+    OptionPoint,
+    Simulation,
+    SimulationSettings,
+    _steps,
+    as_accurate,
+    simulate,
+)
 from keras_quant.runs import records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import TrainingRecord
@@ -76,6 +83,15 @@ def test_a_place_is_compared_at_equal_accuracy_and_at_equal_cost(tmp_path: Path)
     assert place.static_at_cost is None or place.static_at_cost.cost <= place.test.mean_cost
     accuracies = [accuracy for _, accuracy in place.oracle]
     assert accuracies == sorted(accuracies)
+
+
+def test_the_static_net_to_beat_is_the_cheapest_that_is_as_accurate() -> None:
+    costs, accuracies = (1.0, 3.0, 2.0, 9.0), (0.8, 0.9, 0.9, 0.95)
+    options = [
+        OptionPoint(name="", cost=cost, validation_accuracy=0, test_accuracy=accuracy, share=0)
+        for cost, accuracy in zip(costs, accuracies, strict=True)
+    ]
+    assert [as_accurate(options, wanted).cost for wanted in (0.7, 0.85, 0.95, 0.99)] == [1, 2, 9, 9]
 
 
 def test_one_net_of_one_exit_leaves_nothing_to_choose(tmp_path: Path) -> None:
