@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_quant.cli.ensembles import print_ensemble
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.simulate import simulate
+from keras_quant.cli.train_ensemble import train_ensemble
 
 if TYPE_CHECKING:
     from keras_quant.jobs.anytime import AnytimeAnswers, ImageAnswer
@@ -211,23 +213,11 @@ def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool
     if as_json:
         print_json(done)
         return
-    members = [
-        (one.run, one.scheme, f"{one.size_bytes / 1e3:,.1f}", as_share(one.accuracy))
-        for one in done.members
-    ]
-    together = [
-        (f"all, {fusion}", None, f"{done.size_bytes / 1e3:,.1f}", as_share(accuracy))
-        for fusion, accuracy in done.accuracies.items()
-    ]
-    title = f"{done.images:,} test images"
-    print_table(("net", "scheme", "kB", "accuracy"), [*members, *together], title=title)
-    note(
-        f"two members differ on {done.disagreement:.2%} of the images on average; one or more is "
-        f"right on {done.any_right:.2%}"
-    )
+    print_ensemble(done)
 
 
 anytime.add_command(simulate)
+anytime.add_command(train_ensemble)
 
 
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:

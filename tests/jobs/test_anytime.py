@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,3 +185,20 @@ def test_a_model_of_one_output_makes_no_stages(tmp_path: Path) -> None:
     fresh = dataclasses.replace(SETTINGS, parent=tmp_path / "plain", epochs=1, distill=0.5)
     train(fresh, tmp_path / "with", progress=QUIET)
     assert json.loads((tmp_path / "with" / "run.json").read_text())["model"]["exits"] == ["relu1"]
+
+
+@pytest.mark.parametrize("different", [{"orthogonal": True}, {"self_distill": 0.5}], ids=str)
+def test_exits_are_trained_as_asked(tmp_path: Path, different: dict[str, Any]) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=2, **different)
+    train(settings, tmp_path / "whole", progress=QUIET)
+    training = records.load(tmp_path / "whole").training
+    assert training is not None
+    assert (training.orthogonal, training.self_distill) == (
+        settings.orthogonal,
+        settings.self_distill,
+    )
+    plain = dataclasses.replace(SETTINGS, epochs=2)
+    train(plain, tmp_path / "plain", progress=QUIET)
+    weights = [load_model(tmp_path / name / "model.keras") for name in ("whole", "plain")]
+    first, second = (model.get_weights()[0] for model in weights)
+    assert not np.array_equal(first, second)
