@@ -17,7 +17,7 @@ from keras_quant.cli.simulate import simulate
 from keras_quant.cli.train_ensemble import train_ensemble
 
 if TYPE_CHECKING:
-    from keras_quant.jobs.anytime import AnytimeAnswers, ImageAnswer
+    from keras_quant.jobs.answer_in_time import AnytimeAnswers, ImageAnswer
     from keras_quant.runs.exits import ExitsRecord
 
 SHOWN = 20
@@ -167,7 +167,7 @@ def run_command(
       kq anytime run models/mnist-b_lenet-w4a8 my_digits/ --deadline-ms 2 --csv answers.csv
     """
     from keras_quant.errors import UsageError
-    from keras_quant.jobs.anytime import run_anytime
+    from keras_quant.jobs.answer_in_time import run_anytime
     from keras_quant.runs.progress import Progress
 
     if images is not None and dataset is not None:

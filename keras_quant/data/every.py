@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_quant.data.catalog import DATASETS
 from keras_quant.data.checks import PARTS
 from keras_quant.data.dataset import NO_LABEL
 from keras_quant.data.folder import read_all
 from keras_quant.data.npz import read_npy, read_npz
-from keras_quant.errors import DataError
+from keras_quant.errors import DataError, close_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,7 +59,9 @@ def read_every(
         return _named(read_npz(path, hold_out=False, say=say), None)
     if path.suffix == ".npy":
         return _named(read_npy(path, hold_out=False, say=say), None)
-    raise DataError(f"{path}: no such folder, and no .npz or .npy file")
+    raise DataError(
+        f"{path}: no such folder, and no .npz or .npy file{close_names(str(path), DATASETS)}"
+    )
 
 
 def _named(arrays: dict[str, np.ndarray], names: list[str] | None) -> NamedImages:

@@ -24,7 +24,8 @@ from keras_quant.errors import (  # noqa: E402
 )
 from keras_quant.graph.reference import run_reference  # noqa: E402
 from keras_quant.graph.store import load_graph  # noqa: E402
-from keras_quant.jobs.anytime import choose_thresholds, open_stages, run_anytime  # noqa: E402
+from keras_quant.jobs.answer_in_time import run_anytime  # noqa: E402
+from keras_quant.jobs.anytime import choose_thresholds, open_stages  # noqa: E402
 from keras_quant.jobs.export import Exported, export_path  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
