@@ -77,6 +77,7 @@ setup(
             "nbclient>=0.10",
             "pytest>=8.0",
             "pytest-cov>=5.0",
+            "pytest-timeout>=2.3",
             "pytest-xdist>=3.2",  # the first with --dist worksteal
             "ruff>=0.6",
             "types-PyYAML>=6.0",

@@ -151,7 +151,8 @@ def _results(case: Case, record: BenchRecord) -> list[Result]:
     floats = [one for one in record.measurements if one.name.startswith("float")]
     peers = [one for one in record.measurements if one not in (*ours, *floats)]
     our, peer, real = (min(group, key=_median) for group in (ours, peers, floats))
-    notes = "; ".join(record.noise) or "quiet"
+    noise = record.noise
+    notes = f"{noise[0]} ({len(noise)} such warnings)" if noise else "a quiet machine"
     return [
         *(
             Result(

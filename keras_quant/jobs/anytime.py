@@ -18,12 +18,12 @@ from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, RunError, UsageError, close_names
 from keras_quant.jobs.begin import now
 from keras_quant.jobs.candidates import candidate
-from keras_quant.jobs.evaluate import IMAGES_AT_ONCE
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import digest
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runners.child import ChildRunner
 from keras_quant.runs import RunFolder, exits, stages
 from keras_quant.runs.exits import BudgetPoint, ExitPoint, ExitsRecord, SplitOutcome

@@ -11,10 +11,10 @@ import numpy as np
 from keras_quant.anytime.ensembles import FUSIONS, any_right, disagreement
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, RunError, UsageError, close_names
-from keras_quant.jobs.evaluate import IMAGES_AT_ONCE
 from keras_quant.jobs.loaded import load_file
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.proof.formats import FORMATS
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 

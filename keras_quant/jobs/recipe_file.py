@@ -131,6 +131,8 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: there is no such file, or it is no recipe; all problems at once.
     """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give a recipe, as recipes/plain-kinds.yaml")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:

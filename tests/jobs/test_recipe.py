@@ -177,6 +177,11 @@ def test_what_is_wrong_in_a_recipe_is_told(file: Path, old: str, new: str, told:
     assert str(file) in str(raised.value)
 
 
+def test_a_file_that_is_not_there_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.yaml: no such file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
 def test_an_unknown_scale_is_refused(file: Path) -> None:
     with pytest.raises(UsageError, match="scale 'large' is not one of .*scales are small, full"):
         run(file, Calls(), scale="large")
