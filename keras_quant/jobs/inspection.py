@@ -158,7 +158,7 @@ def _zoo_graph(
     base = None if dataset is None else view_of(dataset).base
     if base is not None and base not in DATASETS:
         raise UsageError(
-            f"dataset {dataset!r} is not known{close_names(dataset, DATASETS)}; known: "
+            f"dataset {base!r} is not known{close_names(base, DATASETS)}; known: "
             f"{', '.join(DATASETS)}"
         )
     images = DATASETS[base or "digits"]

@@ -22,10 +22,10 @@ from keras_quant.graph.passes.stages import cut
 from keras_quant.graph.store import load_graph
 from keras_quant.jobs.anytime import RUNTIMES, open_stages
 from keras_quant.jobs.candidates import candidate
-from keras_quant.jobs.evaluate import IMAGES_AT_ONCE
 from keras_quant.jobs.loaded import load_file
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import digest
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runs import RunFolder, records, stages
 from keras_quant.runs.progress import Progress
 from keras_quant.targets.jetson import find_board, find_mode

@@ -56,7 +56,7 @@ UNITS: dict[str, Callable[[float], float]] = {
     "G": lambda x: x / 1e9,
     "number": lambda x: x,
 }
-"""What becomes of a value: bytes to kB and MB, shares to %, ms to us, nJ to uJ, counts to M and G."""
+"""What becomes of a value: bytes to kB and MB, shares to %, ms to us, nJ to uJ, counts to M, G."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PART = re.compile(r"([^.\[\]]+)|\[([^\[\]]+)\]")
