@@ -38,6 +38,8 @@ def anytime() -> None:
     Examples:
       kq anytime thresholds models/mnist-b_lenet-w4a8
       kq anytime run models/mnist-b_lenet-w4a8 --deadline-ms 5
+      kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --board orin-nano
+      kq anytime train-ensemble bagging --members 5 --model lenet5 --dataset cifar10 --bits 4
     """
 
 
