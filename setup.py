@@ -77,13 +77,15 @@ setup(
             "nbclient>=0.10",
             "pytest>=8.0",
             "pytest-cov>=5.0",
+            "pytest-timeout>=2.3",
             "pytest-xdist>=3.2",  # the first with --dist worksteal
+            "ray>=2.40",
             "ruff>=0.6",
             "types-PyYAML>=6.0",
         ],
         "jetson": ["asyncssh>=2.14"],
         "notebooks": ["ipykernel>=6.29", "jupyter>=1.0", "nbclient>=0.10"],
-        "ray": ["ray[tune]>=2.40"],
+        "ray": ["ray>=2.40"],
         "tensorboard": ["tensorboard>=2.16"],  # HParams; AutoQKeras imports it too
         "tensorrt": ["tensorrt-rtx-cu12>=1.7.1"],
         "view": ["netron>=9"],

@@ -6,7 +6,9 @@ x86), TFLiteConverter's int8 files (float ends, int8 ends), ONNX Runtime's quant
 float files. Weights are untrained: kernels take as long for any values.
 
 Goal: the median call of our fastest file takes at most 1.00 times as long as that of the fastest
-int8 file of others. What the best float file takes beside ours is shown too.
+int8 file of others. What the best float file takes beside ours is shown too, and how many products
+(MACs) a second that is. "pointwise" is no network, but what kernels reach where nothing but
+products is left to do: the limit of the others.
 
 Networks are done one at a time. With --out, files and records are kept in OUT/NETWORK, and a
 network whose record is there is not measured again.
@@ -36,9 +38,10 @@ from keras_quant.emit.tflite.options import TFLiteOptions
 from keras_quant.emit.tflite.packing import stored_limits
 from keras_quant.errors import UsageError, close_names
 from keras_quant.files import atomic_path, make_folder
+from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.bench import bench
 from keras_quant.jobs.candidates import BenchSettings
-from keras_quant.lower import lower_exactly
+from keras_quant.lower import lower, lower_exactly
 from keras_quant.preprocessing import UNIT
 from keras_quant.proof.baseline import float_onnx
 from keras_quant.tf import keras
@@ -46,9 +49,11 @@ from keras_quant.zoo import build
 
 GOAL = 1.00
 BITS = ("w8a8", "w4a4")
+CHANNELS = 256  # of the pointwise convolutions: weights of a layer are 64 kB in int8
 ENDS = TFLiteOptions(input="int8", head="int8")
 
 CASES = (
+    Case(model="pointwise", size=28),
     Case(model="cnn"),
     Case(model="resnet20"),
     Case(model="resnet56"),
@@ -76,7 +81,7 @@ def main() -> None:
             if case.model in asked:
                 where = (arguments.out or Path(folder)) / case.model
                 record = _measured(case, where, arguments.seconds or case.seconds)
-                found = _results(case, record)
+                found = _results(case, record, products=_products(case))
                 publish(f"{case.model} {case.size}x{case.size}", found, None)
                 results += found
     publish("our fastest file beside others", [r for r in results if r.met is not None], None)
@@ -99,7 +104,7 @@ def _measured(case: Case, folder: Path, seconds: float) -> BenchRecord:
 
 def _written(case: Case, folder: Path) -> list[Path]:
     """Writes the files that are not there yet; one that is there is whole."""
-    shape = (case.size, case.size, 3)
+    shape = _shape(case)
     images = np.random.default_rng(0).integers(0, 256, (case.images, *shape), np.uint8)
     makers = _makers(_build(case, shape), images)
     for name, make in makers.items():
@@ -145,13 +150,23 @@ def _our_tflite(
     return emit_tflite(with_asked_ends(snap.graph, reals, UNIT, options=options), options=options)
 
 
-def _results(case: Case, record: BenchRecord) -> list[Result]:
+def _products(case: Case) -> int:
+    """MACs an image."""
+    return cost(lower(_build(case, _shape(case)))).macs
+
+
+def _shape(case: Case) -> tuple[int, int, int]:
+    return (case.size, case.size, CHANNELS if case.model == "pointwise" else 3)
+
+
+def _results(case: Case, record: BenchRecord, *, products: int) -> list[Result]:
     """Each file's median, and our fastest beside the fastest of others and of floats."""
     ours = [one for one in record.measurements if one.name.startswith("our-")]
     floats = [one for one in record.measurements if one.name.startswith("float")]
     peers = [one for one in record.measurements if one not in (*ours, *floats)]
     our, peer, real = (min(group, key=_median) for group in (ours, peers, floats))
-    notes = "; ".join(record.noise) or "quiet"
+    noise = record.noise
+    notes = f"{noise[0]} ({len(noise)} such warnings)" if noise else "a quiet machine"
     return [
         *(
             Result(
@@ -164,6 +179,15 @@ def _results(case: Case, record: BenchRecord) -> list[Result]:
         ),
         _ratio(f"{case.model}: our fastest / int8 of others", our, peer, at_most=GOAL, notes=notes),
         _ratio(f"{case.model}: float / our fastest", real, our, notes=notes),
+        *(
+            Result(
+                figure=f"{case.model}: {kind}, GMAC a second",
+                value=products / _median(one) / 1e6,
+                unit="",
+                peer=f"{one.name}, {products / 1e6:.1f} M MACs",
+            )
+            for kind, one in (("float", real), ("ours", our))
+        ),
     ]
 
 
@@ -187,11 +211,17 @@ def _median(one: Measurement) -> float:
 
 
 def _build(case: Case, shape: tuple[int, int, int]) -> keras.Model:
-    return (
-        vgg16(shape, case.classes)
-        if case.model == "vgg16"
-        else build(case.model, shape, case.classes)
-    )
+    own = {"vgg16": vgg16, "pointwise": pointwise}.get(case.model)
+    return own(shape, case.classes) if own else build(case.model, shape, case.classes)
+
+
+def pointwise(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """Eight convolutions of 1x1 with as many channels as the input has, and a head."""
+    inputs = x = keras.Input(input_shape, name="image")
+    for _ in range(8):
+        x = keras.layers.Conv2D(CHANNELS, 1, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(num_classes, name="logits")(x))
 
 
 def vgg16(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:

@@ -236,7 +236,9 @@ def _ort(source: keras.Model, reals: np.ndarray, method: str) -> Answers:
         plain.write_bytes(float_onnx(source))
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
         name = onnxruntime.InferenceSession(str(ready)).get_inputs()[0].name
-        batches = iter([{name: reals[s : s + BATCH]} for s in range(0, len(reals), BATCH)])
+        # Its histograms take batches of one size alone, microsoft/onnxruntime#18792.
+        size = next(size for size in range(BATCH, 0, -1) if len(reals) % size == 0)
+        batches = iter([{name: reals[s : s + size]} for s in range(0, len(reals), size)])
 
         class Reader:
             def get_next(self) -> dict[str, np.ndarray] | None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from results import Result
 
-from keras_quant.data import load_dataset
 from keras_quant.errors import RunError
-from keras_quant.jobs.train import train
+from keras_quant.jobs.train import load_images, train
 from keras_quant.jobs.train_settings import TrainSettings, begin_record
 from keras_quant.runs import records
 from keras_quant.runs.progress import Progress
@@ -31,10 +30,7 @@ def finished_run(settings: TrainSettings, path: Path) -> RunRecord:
 
 
 def _check_same(begun: RunRecord, settings: TrainSettings, path: Path) -> None:
-    dataset = load_dataset(
-        settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
-    )
-    expected = begin_record(settings, dataset, begun.float_layers, ())
+    expected = begin_record(settings, load_images(settings), begun.float_layers, ())
     differing = records.differing_settings(begun, expected)
     if differing:
         raise RunError(

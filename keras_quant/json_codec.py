@@ -111,7 +111,11 @@ def _decode(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
             for key, item in value.items()
         }
     if kind is float and type(value) in (int, float):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of more than 308 digits
+            problems.append(f"{where}: is {shown(value)}; that is beyond any float")
+            return None
     if kind in (bool, int, str) and type(value) is kind:
         return value
     problems.append(

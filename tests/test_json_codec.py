@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keras_quant.errors import shown
 from keras_quant.json_codec import from_plain, to_json
 
 
@@ -105,3 +106,10 @@ def test_a_long_value_is_quoted_in_part() -> None:
     problems: list[str] = []
     assert from_plain({"name": "x" * 100_000}, Named, problems) is None
     assert problems == [f"name: is '{'x' * 199}... (100,002 characters); a whole number is needed"]
+
+
+def test_a_whole_number_beyond_any_float_is_told() -> None:
+    problems: list[str] = []
+    content = {"name": "a", "inner": {"size_bytes": 10**400}, "scale": 10**400}
+    assert from_plain(content, Outer, problems) is None
+    assert problems == [f"scale: is {shown(10**400)}; that is beyond any float"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_quant.anytime.rules import NEVER
-from keras_quant.errors import UsageError
+from keras_quant.errors import BudgetError
 
 MOST_COMBINATIONS = 2**18
 
@@ -85,12 +85,12 @@ def cheapest(choices: Choices, accuracy: float) -> Choice:
     """The least mean cost at which so many images are answered rightly.
 
     Raises:
-        UsageError: no thresholds reach that accuracy.
+        BudgetError: no thresholds reach that accuracy.
     """
     found = choices.accuracy.ravel()
     enough = found >= accuracy
     if not enough.any():
-        raise UsageError(
+        raise BudgetError(
             f"an accuracy of {accuracy:.2%} is asked for; on these images thresholds reach "
             f"{found.max():.2%} at most"
         )
@@ -101,12 +101,12 @@ def most_accurate(choices: Choices, budget: float) -> Choice:
     """The greatest accuracy at a mean cost of at most a budget (Huang et al. 2018, budgeted batch).
 
     Raises:
-        UsageError: the first exit alone costs more.
+        BudgetError: the first exit alone costs more.
     """
     cost = choices.cost.ravel()
     enough = cost <= budget * (1 + 1e-12)  # sums of costs round in their last bits
     if not enough.any():
-        raise UsageError(
+        raise BudgetError(
             f"a mean cost of {budget:g} is asked for; where all images leave at the first exit it "
             f"is {cost.min():g} already"
         )

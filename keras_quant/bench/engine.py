@@ -155,8 +155,8 @@ def parse_engine(text: str, where: str) -> Engine:
         )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ResultsError(
-            f"{where}: layers are needed, with names, inputs and outputs ({error!r}). Give the "
-            "file that trtexec --exportLayerInfo wrote"
+            f"{where}: layers are needed, with names, inputs and outputs. Give the file that "
+            "trtexec --exportLayerInfo wrote"
         ) from error
 
 

@@ -235,6 +235,11 @@ def _measurement(one: Candidate, loads: Sequence[Load]) -> Measurement:
     samples = [[from_text(text) for text in load.rounds] for load in loads]
     summary = summarize(samples)
     peaks = [load.memory_peak_bytes for load in loads if load.memory_peak_bytes is not None]
+    added = [
+        load.memory_peak_bytes - load.memory_before_bytes
+        for load in loads
+        if load.memory_peak_bytes is not None and load.memory_before_bytes is not None
+    ]
     calls = sum(len(rounds) for load in samples for rounds in load)
     has_energy = all(load.energy_uj for load in loads)
     energy_uj = sum(sum(load.energy_uj) for load in loads)
@@ -256,6 +261,7 @@ def _measurement(one: Candidate, loads: Sequence[Load]) -> Measurement:
         images_per_s=one.batch * 1e3 / summary.mean_ms.value,
         energy_mj=energy_uj / 1e3 / (calls * one.batch) if has_energy else None,
         memory_peak_bytes=max(peaks, default=None),
+        memory_added_bytes=max(added, default=None),
         load_ms=statistics.median(load.load_ms for load in loads if load.load_ms is not None),
         loads=tuple(loads),
         notes=notes if cold else (),

@@ -65,6 +65,8 @@ class Measurement:
             through in how long, that.
         energy_mj: of the processor for one image, in millijoules; None where it cannot be read.
         memory_peak_bytes: the largest of the loads.
+        memory_added_bytes: the most that a load held beyond what its process held before the file
+            was loaded; None where the system does not say.
         load_ms: median of the loads.
         loads: the raw samples.
         operators: the profile, where one was asked for.
@@ -87,6 +89,7 @@ class Measurement:
     kind: str = "latency"
     energy_mj: float | None = None
     memory_peak_bytes: int | None = None
+    memory_added_bytes: int | None = None
     load_ms: float | None = None
     operators: tuple[Operator, ...] = ()
     notes: tuple[str, ...] = ()

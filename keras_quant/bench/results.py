@@ -153,7 +153,7 @@ def _manifest(found: Path) -> _Manifest:
         RecursionError,
     ) as error:
         raise ResultsError(
-            f"{path}: not the manifest of a bundle ({error!r}). Copy the whole folder again"
+            f"{path}: not the manifest of a bundle, or damaged. Copy the whole folder again"
         ) from error
 
 

@@ -131,8 +131,8 @@ def parse_times(text: str, where: str, *, queries: int | None = None) -> Times:
         compute = [float(row["computeMs"]) for row in rows]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ResultsError(
-            f"{where}: each call needs latencyMs and computeMs, numbers ({error!r}). Give the file "
-            "that trtexec --exportTimes wrote"
+            f"{where}: each call needs latencyMs and computeMs, numbers. Give the file that "
+            "trtexec --exportTimes wrote"
         ) from error
     if queries is not None and len(rows) < queries:
         raise ResultsError(
@@ -152,17 +152,8 @@ def parse_profile(text: str, where: str) -> tuple[Operator, ...]:
         ResultsError: it is broken.
     """
     rows = [row for row in _list(text, where) if not (isinstance(row, dict) and "count" in row)]
-    try:
-        # Up to 8.2 there are no medians.
-        times = [float(row.get("medianMs", row["averageMs"])) for row in rows]
-        names = [str(row["name"]) for row in rows]
-        if not _are_times(times):
-            raise ValueError("a time is negative, or no number")
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise ResultsError(
-            f"{where}: each layer needs a name and averageMs ({error!r}). Give the file that "
-            "trtexec --exportProfile wrote"
-        ) from error
+    times = [_time_of(row, where) for row in rows]
+    names = [str(row["name"]) for row in rows]
     total = sum(times)
     return tuple(
         Operator(
@@ -174,6 +165,22 @@ def parse_profile(text: str, where: str) -> tuple[Operator, ...]:
             why=_WHY[REFORMAT] if _is_reformat(name) else "",
         )
         for name, time in zip(names, times, strict=True)
+    )
+
+
+def _time_of(row: Any, where: str) -> float:
+    """The time of a layer in milliseconds. Raises: ResultsError: it is no layer with a time."""
+    try:
+        time = float(row.get("medianMs", row["averageMs"]))  # up to 8.2 there are no medians
+        if "name" in row and _are_times([time]):
+            return time
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        pass
+    given = json.dumps(row)
+    raise ResultsError(
+        f"{where}: an entry is no layer with a name and a time (averageMs, 0 or more): "
+        f"{given[:80]}{'...' if len(given) > 80 else ''}. Give the file that trtexec "
+        "--exportProfile wrote"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +11,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_quant.cli.ensembles import print_ensemble
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
+from keras_quant.cli.simulate import simulate
+from keras_quant.cli.train_ensemble import train_ensemble
 
 if TYPE_CHECKING:
-    from keras_quant.jobs.anytime import AnytimeAnswers
+    from keras_quant.jobs.answer_in_time import AnytimeAnswers, ImageAnswer
     from keras_quant.runs.exits import ExitsRecord
+
+SHOWN = 20
+"""Answers that are printed one by one."""
+_ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wrong")
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 format_option = click.option(
@@ -29,6 +38,8 @@ def anytime() -> None:
     Examples:
       kq anytime thresholds models/mnist-b_lenet-w4a8
       kq anytime run models/mnist-b_lenet-w4a8 --deadline-ms 5
+      kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --board orin-nano
+      kq anytime train-ensemble bagging --members 5 --model lenet5 --dataset cifar10 --bits 4
     """
 
 
@@ -127,6 +138,12 @@ def thresholds(
     default=True,
     help="End images early, as exits.json of the run says [default: where there is one].",
 )
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write each answer to a file, one line an image.",
+)
 @json_option
 def run_command(
     run: Path,
@@ -136,22 +153,23 @@ def run_command(
     dataset: str | None,
     count: int,
     use_thresholds: bool,
+    csv_path: Path | None,
     as_json: bool,
 ) -> None:
     """Answer images one by one, each within a deadline, from the stages of a run.
 
-    IMAGES is a folder, an .npz or .npy file, of which the test part is answered: a fifth where it
-    has none. Without it the run's own test images are answered.
+    IMAGES is a folder, an .npz or .npy file, all images of which are answered, by their names.
+    Without it the run's own test images are answered.
     A stage is begun where what the slowest of a hundred takes still fits the deadline. Each runs
     in a process of its own, and the messages to it count.
 
     \b
     Examples:
       kq anytime run models/mnist-b_lenet-w4a8 --deadline-ms 5
-      kq anytime run models/mnist-b_lenet-w4a8 my_digits/ --deadline-ms 2 --json
+      kq anytime run models/mnist-b_lenet-w4a8 my_digits/ --deadline-ms 2 --csv answers.csv
     """
     from keras_quant.errors import UsageError
-    from keras_quant.jobs.anytime import run_anytime
+    from keras_quant.jobs.answer_in_time import run_anytime
     from keras_quant.runs.progress import Progress
 
     if images is not None and dataset is not None:
@@ -165,6 +183,11 @@ def run_command(
         use_thresholds=use_thresholds,
         progress=Progress(),
     )
+    if csv_path is not None:
+        from keras_quant.files import write_text
+
+        write_text(csv_path, _to_csv(done))
+        note(f"wrote {csv_path}")
     if as_json:
         print_json(done)
         return
@@ -192,20 +215,11 @@ def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool
     if as_json:
         print_json(done)
         return
-    members = [
-        (one.run, one.scheme, f"{one.size_bytes / 1e3:,.1f}", as_share(one.accuracy))
-        for one in done.members
-    ]
-    together = [
-        (f"all, {fusion}", None, f"{done.size_bytes / 1e3:,.1f}", as_share(accuracy))
-        for fusion, accuracy in done.accuracies.items()
-    ]
-    title = f"{done.images:,} test images"
-    print_table(("net", "scheme", "kB", "accuracy"), [*members, *together], title=title)
-    note(
-        f"two members differ on {done.disagreement:.2%} of the images on average; one or more is "
-        f"right on {done.any_right:.2%}"
-    )
+    print_ensemble(done)
+
+
+anytime.add_command(simulate)
+anytime.add_command(train_ensemble)
 
 
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:
@@ -280,10 +294,23 @@ def _print_answers(run: Path, done: AnytimeAnswers) -> None:
             )
         ],
     )
-    if done.left_out:
-        note(
-            f"{done.left_out:,} other images were not answered: the test part alone is, which is a "
-            "fifth where there is none; an .npz file has x_train and x_test"
-        )
+    if len(done.answers) <= SHOWN:
+        print_table(_ANSWER, [_cells(answer) for answer in done.answers])
+    else:
+        note(f"{len(done.answers):,} answers: --csv FILE writes each, and --json prints them")
     if done.thresholds is None:
         note("no thresholds: kq anytime thresholds RUN chooses when an early answer is enough")
+
+
+def _cells(answer: ImageAnswer) -> tuple[object, ...]:
+    right = {None: None, True: "right", False: "wrong"}[answer.right]
+    sure, elapsed = f"{answer.sureness:.4f}", f"{answer.elapsed_ms:.3f}"
+    return answer.image, answer.class_name, sure, answer.exit + 1, answer.reason, elapsed, right
+
+
+def _to_csv(done: AnytimeAnswers) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_ANSWER)
+    writer.writerows(_cells(answer) for answer in done.answers)
+    return text.getvalue()

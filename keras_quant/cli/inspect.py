@@ -27,12 +27,16 @@ _COLUMNS = (
 @click.option("--bits", help="Bits of a zoo model: 4, w4a8, ...")
 @click.option("--scheme", help="Preset or scheme file for a zoo model.")
 @click.option("--set", "overrides", multiple=True, metavar="PATTERN=BITS", help="On top of it.")
-@click.option("--dataset", help="Whose image shape and classes a zoo model gets [default: digits].")
+@click.option(
+    "--dataset",
+    help="Whose image shape and classes a zoo model gets [default: digits; the classes of its "
+    "paper where --input-shape is given].",
+)
 @click.option(
     "--input-shape",
     metavar="H,W,C",
     callback=parse_shape,
-    help="Of a Keras file that takes images of any size.",
+    help="Of a Keras file that takes images of any size, or of a zoo model.",
 )
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @json_option
@@ -58,6 +62,7 @@ def inspect(
       kq inspect models/digits-cnn-w4a4
       kq inspect models/digits-cnn-w4a4/export/model.kqgraph --graph
       kq inspect resnet20 --bits w4a8 --dataset cifar10
+      kq inspect resnet50 --input-shape 224,224,3
     """
     from keras_quant.cli.train_options import choose_scheme
     from keras_quant.graph.text import describe_nodes, format_graph

@@ -34,12 +34,13 @@ def print_record(record: BenchRecord) -> None:
             None if one.energy_mj is None else f"{one.energy_mj:.3g}",
             None if one.load_ms is None else f"{one.load_ms:,.1f}",
             None if one.memory_peak_bytes is None else f"{one.memory_peak_bytes / 1e6:,.0f}",
+            None if one.memory_added_bytes is None else f"{one.memory_added_bytes / 1e6:,.1f}",
         )
         for one in record.measurements
     ]
     columns = (
         *("file", "runtime", "threads", "batch", "p10 ms", "p50 ms", "p90 ms", "p99 ms"),
-        *("mean ms", "mean, 99 %", "outliers", "images/s", "mJ", "load ms", "peak MB"),
+        *("mean ms", "mean, 99 %", "outliers", "images/s", "mJ", "load ms", "peak MB", "added MB"),
     )
     kept = [place for place in range(len(columns)) if any(row[place] is not None for row in rows)]
     print_table(

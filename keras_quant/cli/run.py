@@ -30,7 +30,7 @@ def run(recipe: Path, scale: str, out: Path | None, overwrite: bool, as_json: bo
     Example:
       kq run recipes/plain-kinds.yaml --scale small
     """
-    from keras_quant.jobs.recipe import figure, run_recipe
+    from keras_quant.jobs.recipe import figure, headings, run_recipe
     from keras_quant.plots.draw import save
     from keras_quant.plots.recipe import draw_results
     from keras_quant.runs.progress import Progress
@@ -44,7 +44,7 @@ def run(recipe: Path, scale: str, out: Path | None, overwrite: bool, as_json: bo
         print_json(results)
         return
     print_table(
-        ("", *(f"{name} ({unit})" for name, unit in results.columns.items())),
+        ("", *headings(results.columns)),
         [
             (row, *(figure(cells[name], unit) for name, unit in results.columns.items()))
             for row, cells in results.rows.items()
@@ -54,7 +54,7 @@ def run(recipe: Path, scale: str, out: Path | None, overwrite: bool, as_json: bo
     if results.published:
         click.echo()
         print_table(
-            ("", *(f"{name} ({unit})" for name, unit in results.published_columns.items())),
+            ("", *headings(results.published_columns)),
             [
                 (row, *(cells.get(name) for name in results.published_columns))
                 for row, cells in results.published.items()
@@ -62,4 +62,4 @@ def run(recipe: Path, scale: str, out: Path | None, overwrite: bool, as_json: bo
             title=f"published: {results.source}",
         )
     for text in results.differs:
-        note(f"differs: {text}")
+        note(f"{'differs' if results.published else 'note'}: {text}")

@@ -11,6 +11,7 @@ import click
 
 from keras_quant.cli.options import typed
 from keras_quant.cli.output import as_score, json_option, note, print_json, print_table
+from keras_quant.errors import UsageError
 
 if TYPE_CHECKING:
     from keras_quant.jobs.search import Mixed, SearchSettings
@@ -70,10 +71,13 @@ _OF_ENGINES = {
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The scheme [default: RUN/mixed-BUDGET.yaml].",
+    help="The scheme [default: RUN/mixed-BUDGET.yaml, which is replaced].",
 )
+@click.option("--overwrite", is_flag=True, help="Replace the file that --out names.")
 @json_option
-def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: Any) -> None:
+def search(
+    run: Path, out: Path | None, engine: str, overwrite: bool, as_json: bool, **options: Any
+) -> None:
     """Choose the bits of each layer's kernel that hurt least within a budget.
 
     What each width of each layer hurts comes from kq sensitivity, what it costs from the integer
@@ -88,6 +92,8 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
       kq search models/base --budget bitops=0.4 --activations 4 --min-accuracy 0.9
     """
     _check_engine(engine)
+    if out is not None and out.exists() and not overwrite:
+        raise UsageError(f"{out} exists: give --overwrite, or another --out")
     settings = _settings(options, engine)
     from keras_quant.jobs.search import search as find
     from keras_quant.jobs.search import write_scheme
@@ -110,8 +116,6 @@ def search(run: Path, out: Path | None, engine: str, as_json: bool, **options: A
 
 def _check_engine(engine: str) -> None:
     """Refuses options that only another engine has."""
-    from keras_quant.errors import UsageError
-
     for name, options in _OF_ENGINES.items():
         if name != engine and (wrong := typed(options)):
             raise UsageError(f"{', '.join(wrong)} is for --engine {name}; this is {engine}")
@@ -136,8 +140,6 @@ def _settings(options: dict[str, Any], engine: str) -> SearchSettings:
 
 
 def _parse_score(text: str | None) -> float | None:
-    from keras_quant.errors import UsageError
-
     if text is None:
         return None
     try:
@@ -150,8 +152,6 @@ def _parse_score(text: str | None) -> float | None:
 
 
 def _parse_latency(texts: Sequence[str]) -> dict[int, Path]:
-    from keras_quant.errors import UsageError
-
     found = {}
     for text in texts:
         bits, equals, file = text.partition("=")

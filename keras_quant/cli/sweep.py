@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from keras_quant.jobs.sweep import Status, SweepRecord
     from keras_quant.jobs.sweep_plan import SweepSettings
+    from keras_quant.jobs.sweep_processes import Engine
 
 _MARKS = {"done": "green", "running": "cyan", "failed": "red", "left out": "red"}
 
@@ -55,13 +56,38 @@ class SweepError(KerasQuantError):
 @click.option("--latency", is_flag=True, help="Measure all TFLite files in turn, at the end.")
 @click.option("--jobs", default=1, show_default=True, help="Points at a time.")
 @click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    show_default=True,
+    help="Where points run: on this machine, or on the nodes of a Ray cluster (extra ray).",
+)
+@click.option(
+    "--address",
+    help="With --engine ray: HOST:PORT of the cluster's head, or auto on one of its nodes "
+    "[default: Ray on this machine].",
+)
+@click.option(
+    "--resources",
+    help="With --engine ray: what of a node each point holds, as in cpu=2,gpu=0.5 [default: its "
+    "threads].",
+)
+@click.option(
     "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."
 )
 @click.option("--name", help="Of the sweep's folder [default: DATASET-MODEL-sweep].")
 @click.option("--resume", is_flag=True, help="Go on with a sweep that was stopped.")
 @json_option
 def sweep(
-    as_json: bool, out: Path, name: str | None, resume: bool, latency: bool, **options: Any
+    as_json: bool,
+    out: Path,
+    name: str | None,
+    resume: bool,
+    latency: bool,
+    engine: str,
+    address: str | None,
+    resources: str | None,
+    **options: Any,
 ) -> None:
     """Train and quantize a model at many bit widths, by several methods.
 
@@ -69,13 +95,15 @@ def sweep(
     narrower one from the next wider; ptq quantizes the float run without training. Every point is
     a run as kq train or kq quantize makes it, with its proven files, in one folder with
     sweep.json, logs/, and bench.json with --latency. A point that fails is recorded, and the sweep
-    goes on. What is done is kept: --resume makes the rest.
+    goes on. What is done is kept: --resume makes the rest. On a Ray cluster all nodes need this
+    package, and this folder under the same path; a point whose node is lost goes on on another.
 
     \b
     Examples:
       kq sweep --bits 2,4,8 --methods qkeras,ptq
       kq sweep --model resnet20 --dataset cifar10 --float-epochs 30 --epochs 12 --seeds 0,1,2 \\
         --train '--distill 0.5 --learning-rate 0.0003' --jobs 2
+      kq sweep --engine ray --address head:6379 --jobs 8 --resources cpu=4
       kq plot accuracy-bits models/digits-cnn-sweep
     """
     from keras_quant.cli.train_options import plain_path
@@ -85,8 +113,12 @@ def sweep(
     settings = _settings(options)
     model = Path(settings.model.rpartition(":")[0] or settings.model).stem
     folder = plain_path(out, name or f"{Path(settings.dataset).stem}-{model}-sweep")
-    with _shown() as show:
-        record = run_sweep(settings, folder, resume=resume, show=show)
+    started = _engine(engine, address, resources, settings)
+    try:
+        with _shown() as show:
+            record = run_sweep(settings, folder, resume=resume, engine=started, show=show)
+    finally:
+        started.close()
     if latency:
         note(f"all samples: {measure_latency(folder, say=note)}")
     _print(folder, record, as_json=as_json)
@@ -110,6 +142,23 @@ def _settings(options: dict[str, Any]) -> SweepSettings:
         train_options=_words("--train", options["train_options"]),
         jobs=options["jobs"],
     )
+
+
+def _engine(
+    name: str, address: str | None, resources: str | None, settings: SweepSettings
+) -> Engine:
+    from keras_quant.jobs.sweep import threads_of
+    from keras_quant.jobs.sweep_processes import ThisMachine
+    from keras_quant.jobs.sweep_ray import RayEngine, parse_resources
+
+    if name == "ray":
+        settings.check()
+        held = parse_resources(resources or "", cpu=threads_of(settings.jobs))
+        return RayEngine(address, held)
+    given = {"--address": address, "--resources": resources}
+    if wrong := [option for option, value in given.items() if value is not None]:
+        raise UsageError(f"{', '.join(wrong)} is for --engine ray; this is local")
+    return ThisMachine()
 
 
 def _parts(text: str) -> tuple[str, ...]:

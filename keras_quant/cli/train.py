@@ -96,7 +96,23 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     help="Of the losses of several outputs, in their order [default: 1 each].",
 )
 @click.option(
+    "--self-distill",
+    type=float,
+    default=0.0,
+    metavar="SHARE",
+    help="Exits learn the last one's answers beside the labels, with a share of 0 to 1.",
+)
+@click.option(
+    "--orthogonal",
+    is_flag=True,
+    help="Of several outputs: no step for a later one undoes one for an earlier.",
+)
+@click.option(
     "--seed", default=0, show_default=True, help="Same seed, threads and machine: same result."
+)
+@click.option("--split-seed", type=int, help="Chooses the validation images [default: --seed].")
+@click.option(
+    "--bootstrap", is_flag=True, help="Train on images drawn with replacement, as bagging does."
 )
 @click.option("--threads", default=0, show_default=True, help="Of TensorFlow; 0 is one a core.")
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")

@@ -29,6 +29,10 @@ _FIELDS = (
         "freeze_oscillations",
         "keep_zeros",
         "reestimate_norms",
+        "self_distill",
+        "orthogonal",
+        "split_seed",
+        "bootstrap",
     ),
 )
 DEFAULT_SHARE = 0.9

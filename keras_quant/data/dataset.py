@@ -48,6 +48,15 @@ class Split:
         return self.x if self.clean is None else self.clean
 
 
+def drawn_again(split: Split, *, seed: int) -> Split:
+    """As many images, drawn with replacement: some come twice, some not at all.
+
+    The bootstrap of bagging, Breiman, "Bagging predictors", 1996.
+    """
+    places = np.sort(np.random.default_rng(seed).integers(len(split), size=len(split)))
+    return Split(x=np.asarray(split.x[places]), y=split.y[places])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
     """Checked data, ready to train on. Images stay in the dtype of their file.

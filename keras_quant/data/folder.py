@@ -65,6 +65,37 @@ def read_folder(
     return arrays | {"class_names": np.array(class_names)}
 
 
+def read_all(
+    path: Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[dict[str, np.ndarray], list[Path]]:
+    """Reads all images of a folder, and of those in it, as of one part.
+
+    They have labels where `read_folder` takes the folder.
+
+    Args:
+        image_size, say: see `read_folder`.
+    Returns: x_train, and with labels y_train and class_names; and the files in their order.
+    Raises: DataError: see `read_folder`.
+    """
+    class_names, entries, problems = _find_files(path, lambda text: None)
+    if _subfolders(path) and not problems:
+        files = [entry.file for entry in entries]
+    else:
+        files, problem = _find_images(path)
+        entries, problems = [], [problem] if problem else []
+    x, unreadable = read_images(files, path, image_size, say)
+    if problems := problems + unreadable:
+        raise _folder_error(path, problems)
+    arrays = {"x_train": x}
+    if entries:
+        arrays["y_train"] = np.array([entry.label for entry in entries])
+        arrays["class_names"] = np.array(class_names)
+    return arrays, files
+
+
 def _read_pictures(
     path: Path, image_size: tuple[int, int] | None, say: Callable[[str], None]
 ) -> dict[str, np.ndarray]:

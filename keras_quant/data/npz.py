@@ -27,6 +27,7 @@ def read_npz(
     path: Path,
     *,
     num_classes: int | None = None,
+    hold_out: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, np.ndarray]:
     """Reads and checks the arrays of a dataset file.
@@ -40,6 +41,7 @@ def read_npz(
             integers. A file without any labels has x_train, and x_test, or a fifth of x_train is
             held out.
         num_classes: number of classes where it is known.
+        hold_out: make a test part of a file without one.
         say: is told of what was not as above.
     Returns: the arrays by name; images 4-D uint8 or float32, labels 1-D integers, if there are any.
     Raises: DataError: the file cannot be read, or its arrays are no dataset; all problems
@@ -54,7 +56,7 @@ def read_npz(
             problems.append("class_names: a 1-D array of strings is allowed")
     width = _hot_classes(arrays)
     arrays = {name: _arranged(name, array, width, say) for name, array in arrays.items()}
-    if "x_test" not in arrays and "x_train" in arrays and not problems:
+    if hold_out and "x_test" not in arrays and "x_train" in arrays and not problems:
         arrays |= hold_out_test(arrays["x_train"])
     problems += find_problems(arrays, num_classes or width)
     if problems:
@@ -63,11 +65,14 @@ def read_npz(
 
 
 def read_npy(
-    path: Path, *, say: Callable[[str], None] = lambda text: None
+    path: Path, *, hold_out: bool = True, say: Callable[[str], None] = lambda text: None
 ) -> dict[str, np.ndarray]:
-    """Reads an array of images without labels, as those of `read_npz` are; a fifth is held out.
+    """Reads an array of images without labels, as those of `read_npz` are.
 
-    Returns: x_train and x_test.
+    Args:
+        hold_out: set a fifth apart as the test part.
+        say: is told of what was not usual.
+    Returns: x_train, and x_test where it is held out.
     Raises:
         DataError: the file cannot be read, or holds no images.
     """
@@ -78,10 +83,11 @@ def read_npy(
         raise DataError(f"{path}: no such file") from None
     except Exception as error:  # broken bytes can end in any error of numpy
         raise DataError(f"{path}: is no whole array of numbers ({error})") from error
-    images = _arranged("x_train", images, None, say)
-    problems = find_problems({"x_train": images}, None)
-    arrays = {} if problems else hold_out_test(images)
-    problems = problems or find_problems(arrays, None)
+    arrays = {"x_train": _arranged("x_train", images, None, say)}
+    problems = find_problems(arrays, None)
+    if hold_out and not problems:
+        arrays = hold_out_test(arrays["x_train"])
+        problems = find_problems(arrays, None)
     if problems:
         raise DataError("\n".join(f"{path}: {problem}" for problem in problems))
     return arrays

@@ -1,4 +1,4 @@
-"""What `kq anytime` does with a run's stages: choose thresholds, and answer within a deadline."""
+"""A run's stages, loaded; and thresholds at which images end early, chosen for them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,21 @@ import numpy as np
 
 from keras_quant.anytime.rules import RULES, exits_taken, outcome, sureness
 from keras_quant.anytime.runner import (
-    Answer,
-    AnytimeRunner,
     LoadedStage,
-    StageTimes,
     all_answers,
-    profile,
 )
 from keras_quant.anytime.thresholds import Choice, cheapest, front, judge, most_accurate
 from keras_quant.bench.measure import Settings, measure
 from keras_quant.data import Dataset, Split
-from keras_quant.data.catalog import DATASETS
 from keras_quant.errors import DataError, RunError, UsageError, close_names
 from keras_quant.jobs.begin import now
 from keras_quant.jobs.candidates import candidate
-from keras_quant.jobs.evaluate import IMAGES_AT_ONCE
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import digest
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runners.child import ChildRunner
 from keras_quant.runs import RunFolder, exits, stages
 from keras_quant.runs.exits import BudgetPoint, ExitPoint, ExitsRecord, SplitOutcome
@@ -71,6 +66,13 @@ class Opened:
         if self.takes_pixels and images.dtype == np.uint8:
             return {self.input: images}
         return {self.input: normalize(images, self.preprocess)}
+
+    @property
+    def classes(self) -> int:
+        """How many the last stage tells apart."""
+        last = self.files[-1]
+        (classes,) = next(port.shape for port in last.outputs if port.name == last.answer)
+        return classes
 
     def macs(self) -> np.ndarray:
         """Multiply-accumulates up to each exit."""
@@ -183,103 +185,6 @@ def choose_thresholds(
     return record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AnytimeAnswers:
-    """What a run answered within a deadline.
-
-    Attributes:
-        format: of its stages.
-        rule, thresholds: what ended images early; None for nothing but the deadline.
-        stage_times: of each stage, with the messages to the process that it runs in.
-        answers: of each image.
-        accuracy: share of them that is right; None without labels.
-        late_ms: by how much the latest was late; 0 where none was.
-        left_out: images of the named data that are not of its test part, and were not answered; 0
-            where the run's own data, or those of a name, were asked for.
-    """
-
-    format: str
-    deadline_ms: float
-    rule: str | None
-    thresholds: tuple[float, ...] | None
-    stage_times: tuple[StageTimes, ...]
-    answers: tuple[Answer, ...]
-    accuracy: float | None
-    late_ms: float
-    left_out: int = 0
-
-
-def run_anytime(
-    run: Path,
-    *,
-    deadline_ms: float,
-    form: str | None = None,
-    images: str | None = None,
-    count: int = 0,
-    use_thresholds: bool = True,
-    progress: Progress,
-) -> AnytimeAnswers:
-    """Answers images one by one, each within a deadline.
-
-    Args:
-        images: a dataset's name or path; None means the run's. Its test images are answered.
-        count: the first so many; 0 means all.
-        use_thresholds: end images early as the run's exits.json says, where it has one.
-    Raises:
-        UsageError: the deadline is shorter than the first stage.
-    """
-    record = exits.load(run) if use_thresholds and (run / exits.FILE_NAME).exists() else None
-    opened = open_stages(run, form or (record.format if record else None))
-    chosen = None if record is None else _for_stages(record, run, opened)
-    data = dataset_of(run, images)
-    _check_shape(opened, data)
-    shown = data.test.x[: count or None]
-    if not len(shown):
-        raise DataError(f"{data.name}: there are no test images to answer")
-    rule = chosen.rule if chosen else "entropy"
-    times = profile(opened.loaded, opened.inputs(shown[:1]), rule=rule)
-    runner = AnytimeRunner(
-        opened.loaded,
-        deadline_ms=deadline_ms,
-        expected_ms=[one.p99_ms for one in times],
-        rule=rule,
-        thresholds=chosen.thresholds if chosen else None,
-    )
-    answers: list[Answer] = []
-    with progress.bar("answering", len(shown)) as show:
-        for place in range(len(shown)):
-            answers.append(runner.run(opened.inputs(shown[place : place + 1])))
-            show(place + 1, "")
-    labels = np.array([answer.label for answer in answers])
-    is_path = images is not None and images not in DATASETS
-    return AnytimeAnswers(
-        format=opened.format,
-        deadline_ms=deadline_ms,
-        rule=chosen.rule if chosen else None,
-        thresholds=chosen.thresholds if chosen else None,
-        stage_times=times,
-        answers=tuple(answers),
-        accuracy=float((labels == data.test.y[: len(labels)]).mean()) if data.has_labels else None,
-        late_ms=max(0.0, *(answer.elapsed_ms - deadline_ms for answer in answers)),
-        left_out=len(data.train) + len(data.validation) if is_path else 0,
-    )
-
-
-def _for_stages(record: ExitsRecord, run: Path, opened: Opened) -> ExitsRecord:
-    """The record, where its thresholds were chosen for these stages."""
-    if record.files != tuple(file.sha256 for file in opened.files):
-        raise RunError(
-            f"{run / exits.FILE_NAME}: its thresholds were chosen for other stages "
-            f"({record.format}). Choose them again: kq anytime thresholds {run} --format "
-            f"{opened.format}; or give --no-thresholds"
-        )
-    if record.rule not in RULES:
-        raise RunError(
-            f"{run / exits.FILE_NAME}: rule {record.rule!r} is none of {', '.join(RULES)}"
-        )
-    return record
-
-
 def _check_asked(rule: str, accuracy: float | None, budget: float | None, cost: str) -> None:
     problems = []
     if rule not in RULES:
@@ -314,16 +219,15 @@ def _checked(folder: Path, file: StageFile) -> Path:
     return path
 
 
-def _check_shape(opened: Opened, data: Dataset) -> None:
-    shape = opened.files[0].inputs[0].shape
-    if tuple(shape) != tuple(data.input_shape):
-        raise DataError(
-            f"{opened.folder}: stages take {shape}; images of {data.name} are {data.input_shape}"
-        )
+def check_shape(opened: Opened, given: tuple[int, ...], name: str) -> None:
+    """Raises: DataError: stages take images of another shape than those of that name."""
+    shape = tuple(opened.files[0].inputs[0].shape)
+    if shape != tuple(given):
+        raise DataError(f"{opened.folder}: stages take {shape}; images of {name} are {given}")
 
 
 def _check_classes(opened: Opened, data: Dataset) -> None:
-    _check_shape(opened, data)
+    check_shape(opened, data.input_shape, data.name)
     if not data.has_labels:
         raise DataError(
             f"{data.name} has no labels, and thresholds are chosen by what is answered rightly: "

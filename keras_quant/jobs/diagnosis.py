@@ -42,8 +42,8 @@ REQUIRED = {
 # Extra of this package: modules that it brings. They are looked for, not imported.
 EXTRAS = {
     "dev": (
-        *("pytest", "pytest_cov", "xdist", "hypothesis", "ruff", "mypy", "importlinter"),
-        *("nbclient", "ipykernel"),
+        *("pytest", "pytest_cov", "pytest_timeout", "xdist", "hypothesis", "ruff", "mypy"),
+        *("importlinter", "nbclient", "ipykernel", "ray"),
     ),
     "notebooks": ("jupyter", "nbclient", "ipykernel"),
     "tensorboard": ("tensorboard",),

@@ -11,10 +11,10 @@ import numpy as np
 from keras_quant.anytime.ensembles import FUSIONS, any_right, disagreement
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, RunError, UsageError, close_names
-from keras_quant.jobs.evaluate import IMAGES_AT_ONCE
 from keras_quant.jobs.loaded import load_file
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.proof.formats import FORMATS
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 
@@ -75,9 +75,7 @@ def ensemble(
     """
     if len(runs) < 2:
         raise UsageError(f"{len(runs)} run is given; an ensemble has two members or more")
-    if form not in FORMATS:
-        names = close_names(form, FORMATS)
-        raise UsageError(f"--format {form!r} is not known{names}; formats are {', '.join(FORMATS)}")
+    check_format(form)
     files = [RunFolder(run).export / FORMATS[form].file_name for run in runs]
     schemes = [str(records.load(run).scheme["name"]) for run in runs]
     missing = [str(run) for run, file in zip(runs, files, strict=True) if not file.is_file()]
@@ -114,6 +112,13 @@ def ensemble(
         disagreement=disagreement(labels),
         any_right=any_right(labels, truth),
     )
+
+
+def check_format(form: str) -> None:
+    """Raises: UsageError: there is no such format."""
+    if form not in FORMATS:
+        names = close_names(form, FORMATS)
+        raise UsageError(f"--format {form!r} is not known{names}; formats are {', '.join(FORMATS)}")
 
 
 def _answers(file: Path, data: Dataset, progress: Progress) -> np.ndarray:

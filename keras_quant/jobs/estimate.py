@@ -28,7 +28,7 @@ from keras_quant.runs import RunFolder
 from keras_quant.runs.records import versions
 from keras_quant.targets.jetson import PRECISIONS, Board, PowerMode, find_board, find_mode
 from keras_quant.version import __version__
-from keras_quant.zoo import MODELS, build
+from keras_quant.zoo import MODELS
 
 Say = Callable[[str], None]
 
@@ -170,23 +170,13 @@ def find_graph(
     """
     path = Path(target)
     if target in MODELS:
-        return _zoo_graph(target, input_shape)
+        shape = input_shape or MODELS[target].images  # those of its paper
+        return graph_of(target, scheme=None, dataset=None, input_shape=shape)
     if path.suffix.lower() == ".tflite":
         return load_graph(_graph_beside(path))
     return graph_of(
         target, scheme=None, dataset=None, input_shape=input_shape, trust=trust, say=say
     )
-
-
-def _zoo_graph(name: str, input_shape: tuple[int, ...] | None) -> Graph:
-    """A model of the zoo for the images of its paper, else for those given, else for digits."""
-    info = MODELS[name]
-    shape = input_shape or info.images
-    if shape is None:
-        return graph_of(name, scheme=None, dataset=None)
-    from keras_quant.lower import lower
-
-    return lower(build(name, shape, info.classes))
 
 
 def _graph_beside(file: Path) -> Path:
@@ -314,7 +304,7 @@ def _measured_layers(file: Path, net: str, one: Measurement) -> tuple[FusedLayer
             return read_onnx(folder / MODEL_NAME)
     if net in MODELS:
         (shape, *_) = one.input_shapes.values()
-        return fuse(_zoo_graph(net, tuple(shape[1:])))
+        return fuse(graph_of(net, scheme=None, dataset=None, input_shape=tuple(shape[1:])))
     raise ResultsError(
         f"{file}: {one.name}: neither {RunFolder(file.parent).graph.name} nor {MODEL_NAME} lies "
         f"beside the record or beside {one.file}, and {net!r} is no model of the zoo. Put the "

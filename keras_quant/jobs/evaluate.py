@@ -27,9 +27,9 @@ from keras_quant.model.metrics import Scores, metrics_of
 from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.distance import Distance
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 
 SPLITS = ("test", "validation", "train")
-IMAGES_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

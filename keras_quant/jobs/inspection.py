@@ -95,7 +95,9 @@ def graph_of(
         scheme: bits of a zoo model; None means float. Runs and files have their own.
         dataset: name of the data whose image shape and classes a zoo model gets; None means
             digits.
-        input_shape: of a Keras file that takes inputs of any size; None where it has its own.
+        input_shape: of a Keras file that takes inputs of any size, or of a zoo model, which then
+            has the classes of its paper where no dataset is named; None means its own, or the
+            dataset's.
         trust: load a Keras file that holds code.
         say: is told what the model takes, where a run or the first layers say it.
     Raises:
@@ -104,7 +106,7 @@ def graph_of(
     """
     path = Path(target)
     if target in MODELS:
-        return _zoo_graph(target, scheme, dataset or "digits")
+        return _zoo_graph(target, scheme, dataset, input_shape)
     if scheme is not None or dataset is not None:
         raise UsageError(
             f"{target}: --bits, --scheme, --set and --dataset are for models of the zoo; runs "
@@ -145,20 +147,24 @@ def _keras_graph(
     return graph
 
 
-def _zoo_graph(name: str, scheme: Scheme | None, dataset: str) -> Graph:
+def _zoo_graph(
+    name: str, scheme: Scheme | None, dataset: str | None, input_shape: tuple[int, ...] | None
+) -> Graph:
     from keras_quant.lower import lower
     from keras_quant.methods import DEFAULT_METHOD, load_method
     from keras_quant.prepare import plan, wrap
     from keras_quant.qparams import unsigned
 
-    base = view_of(dataset).base
-    if base not in DATASETS:
+    base = None if dataset is None else view_of(dataset).base
+    if base is not None and base not in DATASETS:
         raise UsageError(
-            f"dataset {dataset!r} is not known{close_names(dataset, DATASETS)}; known: "
+            f"dataset {base!r} is not known{close_names(base, DATASETS)}; known: "
             f"{', '.join(DATASETS)}"
         )
-    info = DATASETS[base]
-    model = build(name, info.input_shape, info.num_classes)
+    images = DATASETS[base or "digits"]
+    of_paper = base is None and input_shape is not None
+    classes = MODELS[name].classes if of_paper else images.num_classes
+    model = build(name, input_shape or images.input_shape, classes)
     if scheme is None or is_float(scheme):
         return _with_distinct_biases(lower(model))
     planned = plan(model, scheme)

@@ -8,6 +8,7 @@ tolerance of the kind, and parity.json says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,9 +117,11 @@ def export_plain(
     forms = [FORMATS[name] for name in targets]
     if not overwrite:
         check_ours(folder, forms)
-    model, data = load_with_data(
-        path, dataset=dataset, preprocess=preprocess, trust=trust, say=progress.say
-    )
+    held = locked(path) if out is None else nullcontext()  # no training may change it meanwhile
+    with held:
+        model, data = load_with_data(
+            path, dataset=dataset, preprocess=preprocess, trust=trust, say=progress.say
+        )
     if _has_quantizers(model):
         progress.say("its quantizers are left out: the weights are those of the float model")
         model = without_quantizers(model)

@@ -41,7 +41,8 @@ class QuantizeSettings:
         images: how many training images activations are calibrated on, at most.
         statistics: file of statistics that were collected earlier; None collects them.
         trust: load a Keras file that holds code.
-        equalize, rounding, bias: see `jobs.remedies`.
+        equalize, rounding, bias: see `jobs.remedies`; a rounding of None means its
+            `default_rounding`.
         rounding_steps: for each layer or block whose rounding is learned; None means the default.
         qdrop: see `drop` of `prepare.adjust.learn.Learning`.
         seed: of what learned rounding draws.
@@ -65,7 +66,7 @@ class QuantizeSettings:
     statistics: Path | None = None
     trust: bool = False
     equalize: str = DEFAULTS.equalize
-    rounding: str = DEFAULTS.rounding
+    rounding: str | None = None
     bias: str = DEFAULTS.bias
     rounding_steps: int | None = None
     qdrop: float = DEFAULTS.learning.drop
@@ -81,7 +82,7 @@ class QuantizeSettings:
         given = self.rounding_steps
         return Remedies(
             equalize=self.equalize,
-            rounding=self.rounding,
+            rounding=self.rounding or DEFAULTS.rounding,
             bias=self.bias,
             learning=Learning(
                 steps=DEFAULTS.learning.steps if given is None else given,
@@ -93,7 +94,7 @@ class QuantizeSettings:
     def _looking(self) -> list[tuple[str, bool]]:
         """Options that look at training images, and whether they are given."""
         return [
-            (f"--rounding {self.rounding}", self.rounding != DEFAULTS.rounding),
+            (f"--rounding {self.rounding}", self.rounding not in (None, DEFAULTS.rounding)),
             ("--bias empirical", self.bias == "empirical"),
             ("--equalize activations", self.equalize == "activations"),
             ("--max-drop", self.max_drop is not None),

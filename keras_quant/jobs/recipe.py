@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_quant.errors import RunError, UsageError
-from keras_quant.files import make_folder, write_json, write_together
+from keras_quant.files import make_folder, read_record, write_json, write_together
 from keras_quant.jobs.recipe_file import UNITS, Recipe, load_recipe
 from keras_quant.json_codec import to_json
 from keras_quant.runs import records
+from keras_quant.runs.lock import locked
 from keras_quant.runs.progress import Progress
 from keras_quant.version import __version__
 
@@ -26,6 +28,22 @@ Call = Callable[[Sequence[str]], Any]
 """Runs a kq command, and gives the JSON document that it prints."""
 
 _LAST_LINES = 5
+_STEP_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """What FOLDER/steps/STEP.json holds.
+
+    Attributes:
+        words: of the command, without --json.
+        printed: the JSON document that it printed.
+        seconds: that it took.
+    """
+
+    words: tuple[str, ...]
+    printed: Any
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +101,7 @@ def run_recipe(
     Returns: the results, and the folder with results.md, results.csv and results.json.
     Raises:
         UsageError: the recipe is none, or has no such scale.
-        RunError: a step failed.
+        RunError: a step failed, or another process runs a recipe into the folder.
     """
     recipe = load_recipe(path)
     if scale not in recipe.scales:
@@ -91,31 +109,22 @@ def run_recipe(
             f"--scale {scale!r} is not one of {path}'s; scales are {', '.join(recipe.scales)}"
         )
     folder = make_folder(out or Path("reports", recipe.name))
-    steps = make_folder(folder / "steps")
-    printed: dict[str, Any] = {}
-    seconds: dict[str, float] = {}
     commands = {name: tuple(recipe.words(name, scale, folder / "runs")) for name in recipe.steps}
-    with progress.bar("steps", len(commands)) as show:
-        for number, (name, words) in enumerate(commands.items()):
-            show(number, name)
-            known = None if overwrite else _known(steps / f"{name}.json", words)
-            if known is None:
-                progress.say(f"{name}: kq {shlex.join(words)}")
-                started = time.perf_counter()
-                found = (call or call_kq)(words)
-                known = {"words": list(words), "printed": found}
-                known["seconds"] = time.perf_counter() - started
-                write_json(steps / f"{name}.json", known)
-            else:
-                progress.say(f"{name}: was done; --overwrite does it again")
-            printed[name], seconds[name] = known["printed"], float(known["seconds"])
-        show(len(commands), "")
-    results = _results(recipe, scale, printed, commands, seconds)
-    for row, cells in recipe.rows.items():
-        for column, cell in cells.items():
-            if results.rows[row][column] is None:
-                progress.say(f"{row}, {column}: {cell.step} printed no number at {cell.path}")
-    _write(results, folder)
+    with locked(folder):
+        done: dict[str, StepRecord] = {}
+        with progress.bar("steps", len(commands)) as show:
+            for number, (name, words) in enumerate(commands.items()):
+                show(number, name)
+                file = make_folder(folder / "steps") / f"{name}.json"
+                known = None if overwrite else _known(file, words, progress)
+                done[name] = known or _do(words, file, call or call_kq, progress)
+            show(len(commands), "")
+        results = _results(recipe, scale, done)
+        for row, cells in recipe.rows.items():
+            for column, cell in cells.items():
+                if results.rows[row][column] is None:
+                    progress.say(f"{row}, {column}: {cell.step} printed no number at {cell.path}")
+        _write(results, folder)
     return results, folder
 
 
@@ -140,23 +149,49 @@ def call_kq(words: Sequence[str]) -> Any:
         raise RunError(f"kq {shlex.join(words)}: printed no JSON document ({error})") from error
 
 
-def _known(file: Path, words: Sequence[str]) -> dict[str, Any] | None:
-    """What a step printed that was done before, with the same words."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+def _known(file: Path, words: tuple[str, ...], progress: Progress) -> StepRecord | None:
+    """The record of a step that was done before, with the same words; of a damaged one says so."""
+    if not file.exists():
         return None
-    is_ours = isinstance(content, dict) and content.keys() == {"words", "printed", "seconds"}
-    return content if is_ours and content["words"] == list(words) else None
+    try:
+        record = read_record(
+            file,
+            StepRecord,
+            remedy="The step is done again",
+            format_version=_STEP_FORMAT,
+            problems_of=_step_problems,
+        )
+    except RunError as error:
+        progress.say(str(error))
+        return None
+    if record.words != words:
+        return None
+    progress.say(f"{file.stem}: was done; --overwrite does it again")
+    return record
+
+
+def _step_problems(record: StepRecord) -> list[str]:
+    if math.isfinite(record.seconds) and record.seconds >= 0:
+        return []
+    return [f"seconds: is {record.seconds}; a time is needed"]
+
+
+def _do(words: tuple[str, ...], file: Path, call: Call, progress: Progress) -> StepRecord:
+    """Calls a command, and keeps what it printed."""
+    progress.say(f"{file.stem}: kq {shlex.join(words)}")
+    started = time.perf_counter()
+    printed = call(words)
+    record = StepRecord(words=words, printed=printed, seconds=time.perf_counter() - started)
+    write_json(file, record)
+    return record
 
 
 def _results(
     recipe: Recipe,
     scale: str,
-    printed: Mapping[str, Any],
-    commands: Mapping[str, tuple[str, ...]],
-    seconds: Mapping[str, float],
+    done: Mapping[str, StepRecord],
 ) -> Results:
+    printed = {name: record.printed for name, record in done.items()}
     rows: dict[str, dict[str, float | None]] = {}
     for row, cells in recipe.rows.items():
         rows[row] = {}
@@ -173,8 +208,8 @@ def _results(
         published_columns=recipe.published_columns,
         published=recipe.published,
         differs=recipe.differs,
-        commands=commands,
-        seconds=seconds,
+        commands={name: record.words for name, record in done.items()},
+        seconds={name: record.seconds for name, record in done.items()},
         versions=records.versions(),
         environment=records.environment(),
         kq_version=__version__,
@@ -199,10 +234,15 @@ def figure(value: float | None, unit: str) -> str:
     return f"{value:,.{digits}f}" if digits is not None else f"{value:,.4g}"
 
 
+def headings(columns: Mapping[str, str]) -> list[str]:
+    """Names of columns with what their figures are in; once computed, an error % is a %."""
+    return [f"{name} ({'%' if unit == 'error %' else unit})" for name, unit in columns.items()]
+
+
 def _csv(results: Results) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["", *(f"{name} ({unit})" for name, unit in results.columns.items())])
+    writer.writerow(["", *headings(results.columns)])
     for row, cells in results.rows.items():
         writer.writerow([row, *("" if cells[name] is None else cells[name] for name in cells)])
     return stream.getvalue()
@@ -214,7 +254,7 @@ def as_markdown(results: Results) -> str:
         f"# {results.title}",
         f"Recipe {results.recipe}, scale {results.scale}, keras_quant {results.kq_version}.",
         _table(
-            [f"{name} ({unit})" for name, unit in results.columns.items()],
+            headings(results.columns),
             {
                 row: [figure(cells[name], unit) for name, unit in results.columns.items()]
                 for row, cells in results.rows.items()
@@ -222,19 +262,21 @@ def as_markdown(results: Results) -> str:
         ),
     ]
     if results.published:
-        headings = list(results.published_columns)
         parts += [
             f"Published ({results.source}):",
             _table(
-                [f"{name} ({unit})" for name, unit in results.published_columns.items()],
+                headings(results.published_columns),
                 {
-                    row: [str(cells.get(name, "-")) for name in headings]
+                    row: [str(cells.get(name, "-")) for name in results.published_columns]
                     for row, cells in results.published.items()
                 },
             ),
         ]
     if results.differs:
-        parts += ["What differs:", "\n".join(f"- {text}" for text in results.differs)]
+        parts += [
+            "What differs:" if results.published else "Notes:",
+            "\n".join(f"- {text}" for text in results.differs),
+        ]
     commands = [
         f"kq {shlex.join(words)}    # {results.seconds[name]:.0f} s"
         for name, words in results.commands.items()
@@ -243,7 +285,7 @@ def as_markdown(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    lines = [["", *headings], ["---"] * (len(headings) + 1)]
+def _table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [[name, *cells] for name, cells in rows.items()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

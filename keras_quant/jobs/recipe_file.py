@@ -15,7 +15,7 @@ published:
   source: where they were published
   columns: {size: MB}
   rows: {float: {size: 85.5}}
-differs: [what is not as published, a sentence each]
+differs: [what is not as published, or notes where nothing is, a sentence each]
 
 A cell is STEP, a colon and a path into what the step printed: names and places with dots between,
 and [key=value,...] for the first entry of a list that has these. Nothing is computed but a column's
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import re
 import string
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +53,10 @@ UNITS: dict[str, Callable[[float], float]] = {
     "of 1": lambda x: x,
     "uJ": lambda x: x / 1e3,
     "M": lambda x: x / 1e6,
+    "G": lambda x: x / 1e9,
     "number": lambda x: x,
 }
-"""What becomes of a value: bytes to kB and MB, shares to %, ms to us, nJ to uJ, counts to M."""
+"""What becomes of a value: bytes to kB and MB, shares to %, ms to us, nJ to uJ, counts to M, G."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PART = re.compile(r"([^.\[\]]+)|\[([^\[\]]+)\]")
@@ -69,7 +71,7 @@ class Cell:
     path: str
 
     def value(self, printed: Mapping[str, Any]) -> float | None:
-        """The figure; None where there is none.
+        """The figure; None where there is none, or none that is finite.
 
         Args:
             printed: what the steps printed, by name.
@@ -86,8 +88,10 @@ class Cell:
                 found = found[int(name)]
             else:
                 return None
-        is_number = isinstance(found, int | float) and not isinstance(found, bool)
-        return float(found) if is_number else None
+        if not isinstance(found, int | float) or isinstance(found, bool):
+            return None
+        # JSON as Python reads it has NaN, Infinity and whole numbers of any size: no figures.
+        return float(found) if abs(found) <= sys.float_info.max else None
 
 
 def _has(entry: Any, wanted: Sequence[Sequence[str]]) -> bool:
@@ -108,7 +112,7 @@ class Recipe:
         source: of what was published; "" for nothing.
         published_columns: by heading, what the figures are in.
         published: by row, figures as published.
-        differs: what is not as published.
+        differs: what is not as published; notes where nothing is.
     """
 
     name: str
@@ -134,6 +138,8 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: there is no such file, or it is no recipe; all problems at once.
     """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give a recipe, as recipes/plain-kinds.yaml")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -177,6 +183,9 @@ class _Reader:
                     f"table.columns.{heading}: unit {unit!r} is not known"
                     f"{close_names(unit, UNITS)}; units are {', '.join(UNITS)}"
                 )
+        for part in ("columns", "rows"):
+            if table.get(part) == {}:
+                self._say(f"table.{part}: at least one is needed")
         rows = {
             str(row): dict(self._cells(cells, f"table.rows.{row}", steps, columns))
             for row, cells in self._mapping(table.get("rows"), "table.rows").items()

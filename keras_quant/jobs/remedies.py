@@ -44,6 +44,10 @@ EQUALIZATION_IMAGES = 256
 NORM_IMAGES, NORM_BATCH = 1024, 128
 
 
+# Of kernels: with so many bits the nearest codes are left, since others were seen to gain little.
+PLENTY_OF_BITS = 8
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedies:
     """What is done against the errors of rounding; each a name.
@@ -87,6 +91,17 @@ class Remedies:
                 f"{self.rounding}"
             )
         return found
+
+
+def default_rounding(plan: Plan, *, has_images: bool) -> str:
+    """The rounding where nobody asked for one: descent where kernels have few bits.
+
+    Args:
+        has_images: whether training images may be looked at.
+    """
+    is_walked = has_images and len(plan.operations.inputs) == 1
+    few = any(1 < spec.bits < PLENTY_OF_BITS for spec in plan.weights.values())
+    return "descent" if is_walked and few else Remedies().rounding
 
 
 def equalized(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from keras_quant.files import make_folder, read_record, write_json
 from keras_quant.jobs.bench import bench
 from keras_quant.jobs.candidates import BenchSettings
 from keras_quant.jobs.sweep_plan import Point, SweepSettings, points_of
+from keras_quant.jobs.sweep_processes import Engine, ProcessLostError, ThisMachine
 from keras_quant.runs import RunFolder, locked, records
 
 FILE_NAME = "sweep.json"
@@ -31,6 +32,7 @@ LOGS = "logs"
 KQ = (sys.executable, "-m", "keras_quant")
 """What a point's process is started with."""
 
+_MOST_LOSSES = 3  # of the machines a point runs on
 _POLL_SECONDS = 0.2
 _TERM_SECONDS = 30  # to save what a killed training needs
 
@@ -78,6 +80,7 @@ def sweep(
     folder: Path,
     *,
     resume: bool = False,
+    engine: Engine | None = None,
     show: Callable[[Status], None] = lambda status: None,
 ) -> SweepRecord:
     """Makes all points of a sweep that are not there yet.
@@ -85,6 +88,7 @@ def sweep(
     Args:
         folder: of the sweep; one folder a run is made in it, sweep.json, and logs/.
         resume: go on with a sweep that was stopped; points that failed are tried again.
+        engine: what starts the points' processes; None means this machine.
         show: is told when something changes.
     Returns: the record, in which failed points have an error.
     Raises:
@@ -98,7 +102,7 @@ def sweep(
         record = _begin(settings, folder, resume=resume)
         write_json(folder / FILE_NAME, record)
         make_folder(folder / LOGS)
-        return _Sweep(record, folder, show).run()
+        return _Sweep(record, folder, engine or ThisMachine(), show).run()
 
 
 def measure_latency(folder: Path, *, say: Callable[[str], None]) -> Path:
@@ -156,8 +160,11 @@ def _differing(a: SweepSettings, b: SweepSettings) -> list[str]:
 class _Sweep:
     """A sweep that goes on."""
 
-    def __init__(self, record: SweepRecord, folder: Path, show: Callable[[Status], None]) -> None:
+    def __init__(
+        self, record: SweepRecord, folder: Path, engine: Engine, show: Callable[[Status], None]
+    ) -> None:
         self._settings, self._folder, self._show = record.settings, folder, show
+        self._engine = engine
         self._points = points_of(record.settings, folder)
         self._results = {
             name: PointResult(seconds=result.seconds) for name, result in record.results.items()
@@ -165,6 +172,7 @@ class _Sweep:
         done = [point.name for point in self._points if _status(folder / point.name) == "exported"]
         self._state = {p.name: "done" if p.name in done else "waiting" for p in self._points}
         self._jobs: dict[str, _Job] = {}
+        self._losses: Counter[str] = Counter()
 
     def run(self) -> SweepRecord:
         """Makes what is waiting."""
@@ -172,7 +180,7 @@ class _Sweep:
             self._tell()
             while "waiting" in self._state.values() or self._jobs:
                 self._start_ready()
-                if not self._jobs:
+                if not self._jobs and not self._losses:
                     break
                 time.sleep(_POLL_SECONDS)
                 self._collect()
@@ -181,33 +189,61 @@ class _Sweep:
     def _start_ready(self) -> None:
         """Starts points whose parents are done, as many as there may be."""
         for point in self._points:
-            if self._state[point.name] != "waiting":
+            if self._state[point.name] != "waiting" or self._still_held(point.name):
                 continue
             parent = "done" if point.parent is None else self._state[point.parent]
             if parent in ("failed", "left out"):
                 self._state[point.name] = "left out"
                 self._finish(point.name, 0.0, f"{point.parent} failed, which it starts from")
             elif parent == "done" and len(self._jobs) < self._settings.jobs:
-                self._jobs[point.name] = _Job(point, self._folder, jobs=self._settings.jobs)
+                self._jobs[point.name] = _Job(
+                    point, self._folder, self._engine, jobs=self._settings.jobs
+                )
                 self._state[point.name] = "running"
                 self._tell()
+
+    def _still_held(self, name: str) -> bool:
+        """Whether a point that was lost has not ended yet, as its machine is there after all."""
+        run = self._folder / name
+        if not self._losses[name] or not run.is_dir():
+            return False
+        try:
+            with locked(run):
+                return False
+        except RunError:
+            return True
 
     def _collect(self) -> None:
         """Looks which points have ended."""
         changed = False
         for name, job in list(self._jobs.items()):
             changed |= job.read()
-            if job.process.poll() is None:
+            try:
+                code = job.process.poll()
+            except ProcessLostError as error:
+                self._lose(name, str(error))
+                changed = True
+                continue
+            if code is None:
                 continue
             job.read()
             del self._jobs[name]
             changed = True
-            done = job.process.returncode == 0 and _status(self._folder / name) == "exported"
+            done = code == 0 and _status(self._folder / name) == "exported"
             self._state[name] = "done" if done else "failed"
-            self._finish(name, job.seconds, "" if done else job.why())
+            self._finish(name, job.seconds, "" if done else job.why(code))
             job.log.close()
         if changed:
             self._tell()
+
+    def _lose(self, name: str, why: str) -> None:
+        """Lets a point whose machine is gone go on elsewhere."""
+        job = self._jobs.pop(name)
+        job.log.close()
+        self._losses[name] += 1
+        again = self._losses[name] < _MOST_LOSSES
+        self._state[name] = "waiting" if again else "failed"
+        self._finish(name, job.seconds, "" if again else f"lost {_MOST_LOSSES} times: {why}")
 
     def _finish(self, name: str, seconds: float, error: str) -> None:
         before = self._results.get(name, PointResult()).seconds
@@ -248,7 +284,7 @@ class _Sweep:
             yield
         finally:
             for job in self._jobs.values():
-                job.process.send_signal(signal.SIGTERM)
+                job.process.terminate()
             for job in self._jobs.values():
                 try:
                     job.process.wait(_TERM_SECONDS)
@@ -260,17 +296,13 @@ class _Sweep:
 class _Job:
     """A point that is being made."""
 
-    def __init__(self, point: Point, folder: Path, *, jobs: int) -> None:
+    def __init__(self, point: Point, folder: Path, engine: Engine, *, jobs: int) -> None:
         self._path = folder / LOGS / f"{point.name}.log"
         self._started = time.monotonic()
         self.log = self._path.open("a+", encoding="utf-8", errors="replace")
         self.log.seek(0, os.SEEK_END)
         self.last_line = ""
-        command = [*KQ, *_arguments(point, folder, jobs=jobs)]
-        with self._path.open("a", encoding="utf-8") as stream:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
-            )
+        self.process = engine.start([*KQ, *_arguments(point, folder, jobs=jobs)], self._path)
 
     @property
     def seconds(self) -> float:
@@ -284,11 +316,10 @@ class _Job:
             self.last_line = lines[-1]
         return bool(lines)
 
-    def why(self) -> str:
-        """Why it failed, as it said it."""
+    def why(self, code: int) -> str:
+        """Why it failed, as it said it; else what its exit code tells."""
         self.log.seek(0)
         said = [line.strip() for line in self.log if line.startswith("error: ")]
-        code = self.process.returncode
         reason = said[-1].removeprefix("error: ") if said else _ending(code)
         return f"{reason} (see {self._path})"
 
@@ -303,11 +334,16 @@ def _arguments(point: Point, folder: Path, *, jobs: int) -> Sequence[str]:
     """What kq is called with, for a point that is begun or gone on with."""
     status = _status(folder / point.name)
     where = ["--out", str(folder), "--name", point.name]
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
+    threads = threads_of(jobs) if jobs > 1 else 0
     if point.trains:
         again = ["--resume"] if status is not None else []
         return [*point.arguments, *where, *again, *(["--threads", str(threads)] if threads else [])]
     return [*point.arguments, *where, *(["--overwrite"] if status is not None else [])]
+
+
+def threads_of(jobs: int) -> int:
+    """The cores that each of so many points at a time gets."""
+    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def _status(run: Path) -> str | None:

@@ -19,6 +19,7 @@ from keras_quant import runs
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
+from keras_quant.data.dataset import drawn_again
 from keras_quant.errors import RunError, TrainingError, UsageError
 from keras_quant.files import write_text
 from keras_quant.jobs.begin import begun
@@ -86,9 +87,7 @@ def train(
         raise UsageError(
             f"{settings.model} lies in the run that would be replaced; give --name NAME for another"
         )
-    dataset = load_dataset(
-        settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
-    )
+    dataset = load_images(settings)
     use_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
     source = _source(settings, dataset)
@@ -128,6 +127,22 @@ def train(
     return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
+def load_images(settings: TrainSettings) -> Dataset:
+    """The images that a run is trained, validated and tested on.
+
+    Raises:
+        DataError: see `load_dataset`.
+    """
+    dataset = load_dataset(
+        settings.dataset,
+        seed=settings.chooses_validation,
+        validation_fraction=settings.validation_fraction,
+    )
+    if not settings.bootstrap:
+        return dataset
+    return dataclasses.replace(dataset, train=drawn_again(dataset.train, seed=settings.seed))
+
+
 def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
     """The float model that training starts from."""
     return build_float(
@@ -147,10 +162,17 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
         UsageError: they are for others.
     """
     tasks = tasks_of_model(model, dataset)
-    if settings.distill and set(tasks) != {CLASSIFICATION}:
+    if (settings.distill or settings.self_distill) and set(tasks) != {CLASSIFICATION}:
+        option = "--distill" if settings.distill else "--self-distill"
         raise UsageError(
-            f"--distill is for models whose outputs are all of classes; {settings.model} has "
+            f"{option} is for models whose outputs are all of classes; {settings.model} has "
             f"{', '.join(tasks)}"
+        )
+    if (settings.self_distill or settings.orthogonal) and len(tasks) < 2:
+        option = "--orthogonal" if settings.orthogonal else "--self-distill"
+        raise UsageError(
+            f"{option} is for models of several outputs; {settings.model} has one. Give it exits "
+            "with --exits LAYER,LAYER"
         )
     if len(settings.loss_weights) not in (0, len(tasks)):
         raise UsageError(
@@ -178,9 +200,7 @@ def finished(path: Path, settings: TrainSettings) -> bool:
     begun = records.load(path)
     if begun.status != "exported":
         return False
-    dataset = load_dataset(
-        settings.dataset, seed=settings.seed, validation_fraction=settings.validation_fraction
-    )
+    dataset = load_images(settings)
     dataset = dataclasses.replace(dataset, preprocessing=begun.dataset.preprocess)
     expected = begin_record(settings, dataset, begun.float_layers, ())
     if differing := records.differing_settings(begun, expected):
@@ -275,6 +295,8 @@ def _train(
         freeze_oscillations=settings.freeze_oscillations,
         keep_zeros=settings.keep_zeros,
         loss_weights=settings.loss_weights,
+        self_distill=settings.self_distill,
+        orthogonal=settings.orthogonal,
     )
     trained = model
     if settings.precision == "bf16":

@@ -48,6 +48,11 @@ class TrainSettings:
         freeze_oscillations: hold weights whose codes turn back too often; needs learned steps.
         keep_zeros: hold weights that are 0 before training; needs some.
         reestimate_norms: measure statistics of batch norms again at the end, see `training.norms`.
+        self_distill: share of the last output's answers that earlier ones learn beside the labels;
+            see `training.exits`.
+        orthogonal: keep the gradients of several outputs apart; likewise.
+        split_seed: chooses the validation images; None means the seed.
+        bootstrap: train on images drawn with replacement, as many as there are.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
@@ -77,6 +82,10 @@ class TrainSettings:
     freeze_oscillations: bool = False
     keep_zeros: bool = False
     reestimate_norms: bool = False
+    self_distill: float = 0.0
+    orthogonal: bool = False
+    split_seed: int | None = None
+    bootstrap: bool = False
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
@@ -93,6 +102,11 @@ class TrainSettings:
     def has_weights(self) -> bool:
         """Whether training starts from weights that were trained before."""
         return self.is_file or self.parent is not None
+
+    @property
+    def chooses_validation(self) -> int:
+        """The seed of the split."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     def problems(self) -> list[str]:
         """What is out of range, one text each."""
@@ -120,10 +134,16 @@ class TrainSettings:
                 "--distill needs a parent, given with --from RUN or as a Keras file, or a "
                 "teacher, --distill FILE or RUN, and a scheme with bits"
             )
+        if not 0 <= self.self_distill <= 1:
+            found.append(f"--self-distill is {self.self_distill}; 0 (labels alone) to 1 is allowed")
+        if self.self_distill and self.distill:
+            found.append("--self-distill and --distill both say whose answers are learned")
         if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
             found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
-        if not 0 <= self.seed <= MAX_SEED:
-            found.append(f"--seed is {self.seed}; 0 to {MAX_SEED} is allowed")
+        for option, seed in (("--seed", self.seed), ("--split-seed", self.chooses_validation)):
+            if not 0 <= seed <= MAX_SEED:
+                found.append(f"{option} is {seed}; 0 to {MAX_SEED} is allowed")
+                break
         if (":" in self.model or self.is_file) and self.model_options:
             found.append(f"--option is for models of the zoo; {self.model} takes none")
         if self.precision not in PRECISIONS:
@@ -181,6 +201,10 @@ def begin_record(
             reestimate_norms=settings.reestimate_norms,
             loss_weights=settings.loss_weights,
             threads=settings.threads,
+            split_seed=settings.split_seed,
+            bootstrap=settings.bootstrap,
+            self_distill=settings.self_distill,
+            orthogonal=settings.orthogonal,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,

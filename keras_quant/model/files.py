@@ -296,7 +296,7 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
         if dangers and not trust:
             raise _RefusalError(
                 f"not loaded, since it could run code from the file: {_listed(dangers)}. If you "
-                "trust who made it, --trust loads it all the same."
+                "trust who made it, commands that have --trust load it all the same."
             )
         with limited_variables(saved.elements):
             model = _build(config, trust=trust)

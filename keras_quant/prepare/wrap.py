@@ -15,6 +15,7 @@ from keras_quant.methods.rules import options_of
 from keras_quant.model.operations import COMPUTE, Lookup, Operation
 from keras_quant.model.parts import is_shorthand, unfold_calls
 from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
+from keras_quant.prepare.adjust.correct_bias import norms_behind
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.points import Point
 from keras_quant.qparams import QParams
@@ -52,7 +53,10 @@ def wrap(
         input_qparams: the grid of the model's inputs, one for all or by the input's name; None
             leaves them in float, and so does a name that is missing.
         method: of the layers whose rule names none.
-        post_training: kernels get the options that their method has for that.
+        post_training: kernels get the options that their method has for that, and a bias of 0
+            where they have none and no batch norm follows: without it no bias can be moved to what
+            integers say, and no mean be corrected. Batch norms get a gamma of 1 where they have
+            none: without it no gain can be moved away from ties.
     Raises:
         SchemeError: activations that share a scale are to be of several methods; or kernels that
             their method cannot have, all of them, with the methods that can.
@@ -66,7 +70,9 @@ def wrap(
     refused: list[str] = []
 
     def make_kernel(operation: Operation) -> keras.layers.Layer:
-        spec, layer = plan.weights[operation.layer_name], _clone(operation)
+        spec = plan.weights[operation.layer_name]
+        lacks_bias = post_training and not norms_behind(plan.operations, operation)
+        layer = _clone(operation, add_bias=lacks_bias and not spec.is_float)
         if spec.is_float:
             return layer
         maker, options = makers.of(plan.methods.get(operation.layer_name))
@@ -79,7 +85,9 @@ def wrap(
             return layer  # in place of what is reported
 
     grids = _input_grids(plan, input_qparams)
-    tensors = _assemble(plan, quantizers, input_layers=grids, make_kernel=make_kernel)
+    tensors = _assemble(
+        plan, quantizers, input_layers=grids, make_kernel=make_kernel, add_gamma=post_training
+    )
     if refused:
         raise SchemeError("; ".join(refused))
     given, wanted = (
@@ -206,6 +214,7 @@ def _assemble(
     *,
     input_layers: Mapping[str, InputGrid],
     make_kernel: Callable[[Operation], keras.layers.Layer],
+    add_gamma: bool = False,
 ) -> dict[str, Any]:
     """Calls new layers in order; gives each operation's output (the input's: before its grid)."""
     after = {point.after: quantizer for point, quantizer in quantizers.items() if not point.readers}
@@ -238,7 +247,7 @@ def _assemble(
                     made[key] = (
                         make_kernel(operation)
                         if operation.kind in COMPUTE
-                        else _clone_operation(operation)
+                        else _clone_operation(operation, add_gamma=add_gamma)
                     )
                 x = made[key](x)
             x = outputs[operation.name] = x if quantizer is None else quantizer(x)
@@ -249,15 +258,17 @@ def _assemble(
     return outputs
 
 
-def _clone(operation: Operation) -> keras.layers.Layer:
-    """A new layer of the same settings, without a fused activation."""
+def _clone(operation: Operation, *, add_bias: bool = False) -> keras.layers.Layer:
+    """A new layer of the same settings, without a fused activation; with a bias of 0 if wanted."""
     config = {**operation.layer.get_config(), "name": operation.layer_name}
+    if add_bias and not config.get("use_bias", True):
+        config |= {"use_bias": True, "bias_initializer": "zeros"}
     if "activation" in config:
         config["activation"] = "linear"
     return type(operation.layer).from_config(config)
 
 
-def _clone_operation(operation: Operation) -> keras.layers.Layer:
+def _clone_operation(operation: Operation, *, add_gamma: bool) -> keras.layers.Layer:
     if operation.kind == "relu":
         return keras.layers.ReLU(operation.max_value, name=_layer_name(operation))
     if operation.kind == "softmax":
@@ -269,7 +280,10 @@ def _clone_operation(operation: Operation) -> keras.layers.Layer:
         return type(operation.function).from_config(config)
     config = {**operation.layer.get_config(), "name": operation.layer_name}
     if operation.kind == "batch_norm":
-        config["center"] = True  # of 0: without it no bias can be moved to what integers say
+        if not config.get("center", True):  # without it no bias can be moved to what integers say
+            config |= {"center": True, "beta_initializer": "zeros"}
+        if add_gamma and not config.get("scale", True):  # and without this no gain
+            config |= {"scale": True, "gamma_initializer": "ones"}
     return type(operation.layer).from_config(config)
 
 

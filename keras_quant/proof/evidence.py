@@ -17,12 +17,12 @@ from keras_quant.model.metrics import Metric, metrics_of
 from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import RAW, Preprocessing
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.tf import keras
 
 Answers = tuple[np.ndarray, ...]
 """By output, in the model's order, (images, *shape)."""
 
-IMAGES_AT_ONCE = 250
 ELEMENTS_AT_ONCE = 2**23  # of their inputs: 32 MB; 55 images of 224x224
 
 

@@ -1,4 +1,4 @@
-"""Batches for models that take a fixed number of images a call."""
+"""How many images go into a call, where that is free and where the model fixes it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+IMAGES_AT_ONCE = 250  # where a part of a dataset is answered
 Arrays = Mapping[str, np.ndarray]
 
 

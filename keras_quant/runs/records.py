@@ -122,6 +122,10 @@ class TrainingRecord:
         reestimate_norms: whether statistics of batch norms were measured again at the end.
         loss_weights: of the outputs' losses; () where all have 1.
         threads: that TensorFlow computed with; 0 for one a core, see `environment`.
+        split_seed: what chose the validation images; None for the seed.
+        bootstrap: whether training images were drawn with replacement.
+        self_distill: share of the last output's answers that earlier ones learned.
+        orthogonal: whether gradients of outputs were kept apart.
     """
 
     method: str
@@ -142,6 +146,10 @@ class TrainingRecord:
     reestimate_norms: bool = False
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
+    split_seed: int | None = None
+    bootstrap: bool = False
+    self_distill: float = 0.0
+    orthogonal: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +259,8 @@ class RunRecord:
     @property
     def seed(self) -> int:
         """What chose the validation images."""
+        if self.training is not None and self.training.split_seed is not None:
+            return self.training.split_seed
         made = self.training or self.quantization
         assert made is not None
         return made.seed

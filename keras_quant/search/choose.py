@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_TOLERANCE = 1e-6  # HiGHS takes a limit for met within so much of it, in units of its largest value
+_MOST_REFUSED = 50
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
@@ -48,15 +51,20 @@ def choose(harms: Sequence[Sequence[float]], limits: Sequence[Limit]) -> Choice 
     Args:
         harms: by layer, by width; layers may have different numbers of widths.
         limits: values of the same shape.
-    Returns: None where nothing is within the limits.
+    Returns: None where nothing is within the limits, as far as is said below.
+
+    A choice that is beyond a limit by less than the solver sees is ruled out, and no other; where
+    there are more than 50 of these, the best is given that keeps so far off the limits.
     """
     shape = [len(row) for row in harms]
     refused: list[NDArray[np.float64]] = []
-    while (places := _solve(_flat(harms), shape, limits, refused)) is not None:
+    margin = 0.0
+    while (places := _solve(_flat(harms), shape, limits, refused, margin)) is not None:
         if all(total(limit.values, places) <= limit.most for limit in limits):
             return Choice(places=places, harm=total(harms, places))
-        # HiGHS takes a limit for met within 1e-6 of it: that choice is ruled out, and no other.
         refused.append(_chosen(places, shape))
+        if len(refused) >= _MOST_REFUSED:
+            refused, margin = [], 2 * _TOLERANCE if not margin else 2 * margin
     return None
 
 
@@ -70,8 +78,13 @@ def _solve(
     shape: Sequence[int],
     limits: Sequence[Limit],
     refused: Sequence[NDArray[np.float64]],
+    margin: float,
 ) -> tuple[int, ...] | None:
-    """The best choice within all limits, give or take HiGHS' tolerance, that is not refused."""
+    """The best choice within all limits, give or take HiGHS' tolerance, that is not refused.
+
+    Args:
+        margin: how far to stay off the limits, in units of their largest value.
+    """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     owner = np.repeat(np.arange(len(shape)), shape)
@@ -83,7 +96,7 @@ def _solve(
         row = _flat(limit.values) - least[owner]
         scale = float(row.max()) or 1.0
         constraints.append(
-            LinearConstraint(row / scale, -np.inf, (limit.most - least.sum()) / scale)
+            LinearConstraint(row / scale, -np.inf, (limit.most - least.sum()) / scale - margin)
         )
     constraints += [LinearConstraint(cut, -np.inf, len(shape) - 1) for cut in refused]
     found = milp(

@@ -11,11 +11,11 @@ from keras_quant.data import Dataset, Split
 from keras_quant.model.metrics import Scores, metrics_of
 from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.proof.distance import Distance, furthest
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.search.record import Outcome
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
-IMAGES_AT_ONCE = 250
 _METRICS = ("accuracy", "PSNR")
 
 

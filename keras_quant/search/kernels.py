@@ -135,7 +135,8 @@ def _adding(
     planned: Plan, layers: Mapping[str, keras.layers.Layer], operation: Operation
 ) -> list[Any]:
     """The variables that `add_bias` may change: of the layer, and of batch norms behind it."""
-    found = [layers[operation.layer_name].bias] if operation.layer.use_bias else []
+    layer = layers[operation.layer_name]
+    found = [layer.bias] if layer.use_bias else []
     readers = planned.operations.readers[operation.name]
     norms = [layers[r.layer_name] for r in readers if r.kind == "batch_norm"]
     return [*found, *(norm.moving_mean for norm in norms)]

@@ -40,6 +40,8 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: it is missing or damaged, or no valid ONNX.
     """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf has many errors and no base of its own

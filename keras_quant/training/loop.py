@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -29,9 +30,9 @@ from keras_quant.runs.history import FILE_NAME, NUMBERS, Epoch, best, columns, t
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras, tf
 from keras_quant.training import checkpoint as checkpoints
-from keras_quant.training import distill
+from keras_quant.training import distill, exits
 from keras_quant.training.checkpoint import Checkpoint
-from keras_quant.training.objectives import Objective, objectives_of
+from keras_quant.training.objectives import Objective, TensorFunction, objectives_of
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer
 from keras_quant.training.oscillations import freezable, freeze_oscillations
@@ -52,6 +53,8 @@ class LoopSettings:
         distill: share of the teacher's answers in the loss, see `distill.distilled_loss`; 0 is
             the labels alone.
         loss_weights: of the outputs' losses, in their order; () weighs all by 1.
+        self_distill: share of the last output's answers that earlier ones learn, see `exits`.
+        orthogonal: keep the gradients of outputs apart, see `exits`.
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often, see `oscillations`.
         keep_zeros: hold weights that are 0 before training, see `sparsity`.
@@ -66,6 +69,8 @@ class LoopSettings:
     tensorboard: Path | None = None
     distill: float = 0.0
     loss_weights: tuple[float, ...] = ()
+    self_distill: float = 0.0
+    orthogonal: bool = False
     accumulate: int = 1
     freeze_oscillations: bool = False
     keep_zeros: bool = False
@@ -120,39 +125,40 @@ def train_epochs(
     history = state.history if state else ()
     best_weights = state.best_weights if state else trained.get_weights()
     answer = AnswerFunction(model)
-    while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
-        before = trained.get_weights()
-        try:
-            _restart_random_layers(trained, seed=settings.seed, epoch=len(history))
-            row = _epoch(
-                trained,
-                teacher,
-                batches,
-                outputs,
-                epoch=len(history),
-                epochs=settings.epochs,
-                progress=progress,
+    with outputs.steps(trained, settings):
+        while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
+            before = trained.get_weights()
+            try:
+                _restart_random_layers(trained, seed=settings.seed, epoch=len(history))
+                row = _epoch(
+                    trained,
+                    teacher,
+                    batches,
+                    outputs,
+                    epoch=len(history),
+                    epochs=settings.epochs,
+                    progress=progress,
+                )
+                check_steps(trained, epoch=len(history) + 1)
+                model.set_weights(trained.get_weights())
+                row = _validated(row, answer, outputs, dataset)
+            except TrainingError:
+                trained.set_weights(before)
+                model.set_weights(before)
+                raise
+            history = (*history, row)
+            if best(history) is row:
+                best_weights = model.get_weights()
+            state = Checkpoint(
+                weights=trained.get_weights(),
+                best_weights=best_weights,
+                optimizer=[variable.numpy() for variable in optimizer.variables],
+                history=history,
             )
-            check_steps(trained, epoch=len(history) + 1)
-            model.set_weights(trained.get_weights())
-            row = _validated(row, answer, outputs, dataset)
-        except TrainingError:
-            trained.set_weights(before)
-            model.set_weights(before)
-            raise
-        history = (*history, row)
-        if best(history) is row:
-            best_weights = model.get_weights()
-        state = Checkpoint(
-            weights=trained.get_weights(),
-            best_weights=best_weights,
-            optimizer=[variable.numpy() for variable in optimizer.variables],
-            history=history,
-        )
-        checkpoints.save(state, folder)
-        write_text(folder / FILE_NAME, to_csv(history))
-        _log(settings.tensorboard, row)
-        progress.epoch(row, settings.epochs)
+            checkpoints.save(state, folder)
+            write_text(folder / FILE_NAME, to_csv(history))
+            _log(settings.tensorboard, row)
+            progress.epoch(row, settings.epochs)
     model.set_weights(best_weights if settings.patience else trained.get_weights())
     return history
 
@@ -207,12 +213,14 @@ class _Outputs:
         objectives: how each is trained and judged.
         weights: of their losses.
         distill: share of a teacher's answers in the loss of each output, all of classes.
+        softmax: of each output, whether it is probabilities.
     """
 
     tasks: tuple[str, ...]
     objectives: tuple[Objective, ...]
     weights: tuple[float, ...]
     distill: float
+    softmax: tuple[bool, ...]
 
     @classmethod
     def of(cls, model: keras.Model, dataset: Dataset, settings: LoopSettings) -> _Outputs:
@@ -224,6 +232,7 @@ class _Outputs:
             objectives=objectives_of(model, tasks),
             weights=weights,
             distill=settings.distill,
+            softmax=are_probabilities(model),
         )
 
     @property
@@ -240,21 +249,34 @@ class _Outputs:
         return self.last.to_score(sum(judged)) if judged else math.nan
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-        if self.distill:
-            softmax = are_probabilities(model)
-            model.compile(
-                optimizer,
-                loss=[distill.distilled_loss(self.distill, probabilities=one) for one in softmax],
-                loss_weights=list(self.weights),
-                metrics=[[_named(distill.accuracy)] for _ in softmax],
-            )
-            return
+        parts = [distill.accuracy if self.distill else one.part for one in self.objectives]
         model.compile(
             optimizer,
-            loss=[objective.loss for objective in self.objectives],
+            loss=self.losses,
             loss_weights=list(self.weights),
-            metrics=[[_named(objective.part)] for objective in self.objectives],
+            metrics=[[_named(part)] for part in parts],
         )
+
+    @property
+    def losses(self) -> list[TensorFunction]:
+        """What each output's targets and values come to, (batch,)."""
+        if not self.distill:
+            return [objective.loss for objective in self.objectives]
+        return [distill.distilled_loss(self.distill, probabilities=one) for one in self.softmax]
+
+    def steps(
+        self, model: keras.Model, settings: LoopSettings
+    ) -> contextlib.AbstractContextManager[None]:
+        """Lets a model take its steps as settings say, where compiling it cannot."""
+        if settings.self_distill:
+            losses = exits.self_distilled(
+                settings.self_distill, model, self.last.loss, self.weights
+            )
+        else:
+            losses = exits.weighted(self.losses, self.weights)
+        if settings.self_distill or settings.orthogonal:
+            return exits.joint_steps(model, losses, orthogonal=settings.orthogonal)
+        return contextlib.nullcontext()
 
     def targets(self, images: Any, labels: Any) -> list[Any]:
         """What each output is compared with."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keras_quant.anytime.rules import NEVER, exits_taken, outcome
 from keras_quant.anytime.thresholds import cheapest, front, judge, most_accurate
-from keras_quant.errors import UsageError
+from keras_quant.errors import BudgetError
 
 SUM_ROUNDING = 1e-9
 SEEDS = st.integers(0, 2**32 - 1)
@@ -46,7 +46,7 @@ def test_no_combination_is_cheaper_at_an_accuracy(seed: int, exits: int, target:
     sure, correct, costs = drawn(seed, exits)
     enough = [cost for accuracy, cost in tried(sure, correct, costs) if accuracy >= target]
     if not enough:
-        with pytest.raises(UsageError, match="at most"):
+        with pytest.raises(BudgetError, match="at most"):
             cheapest(judge(sure, correct, costs), target)
         return
     chosen = cheapest(judge(sure, correct, costs), target)
@@ -93,5 +93,5 @@ def test_as_many_combinations_as_asked_for_are_judged() -> None:
 
 def test_a_budget_below_the_first_exit_says_what_is_possible() -> None:
     sure, correct, costs = drawn(0, 3)
-    with pytest.raises(UsageError, match=f"the first exit it is {costs[0]:g} already"):
+    with pytest.raises(BudgetError, match=f"the first exit it is {costs[0]:g} already"):
         most_accurate(judge(sure, correct, costs), costs[0] / 2)

@@ -141,7 +141,7 @@ def test_layers_have_times_types_and_reasons() -> None:
     ],
 )
 def test_broken_profiles_are_refused(text: str) -> None:
-    with pytest.raises(ResultsError, match=r"p.json: each layer needs a name and averageMs"):
+    with pytest.raises(ResultsError, match=r"p.json: an entry is no layer with a name and a time"):
         parse_profile(text, "p.json")
 
 

@@ -3,86 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from keras_quant.cli.main import main
-from keras_quant.files import write_json
-from keras_quant.graph.ir import Graph
-from keras_quant.graph.passes.stages import Stage, cut
-from keras_quant.preprocessing import UNIT
-from keras_quant.proof.formats import FORMATS
-from keras_quant.proof.record import digest
-from keras_quant.qparams import unsigned
-from keras_quant.runs import stages
-from keras_quant.runs.stages import Chain, Port, StagedFormat, StageFile, StagesRecord
-from tests.emit.random_graphs import GraphBuilder
-
-CHAIN = Chain(images=1, codes_handed=1, codes_different=0, difference=0.0, top1_agreement=1.0)
-TFLITE = FORMATS["tflite"].definition
+from tests.staged_runs import make_staged_run
 
 
 def kq(*words: str) -> Result:
     return CliRunner().invoke(main, ["anytime", *words])
 
 
-def digits_net() -> Graph:
-    """Two exits for images of 8x8 pixels."""
-    builder = GraphBuilder(np.random.default_rng(0), (8, 8, 1), power_of_two=True)
-    answers = []
-    for channels in (1, 8):
-        builder.add_linear("conv2d", (3, 3, channels, 8), qparams=unsigned(4, 0.5))
-        trunk = builder.last
-        builder.add_node("mean", qparams=unsigned(8, 0.5))
-        builder.add_head(10)
-        answers.append(builder.last)
-        builder.last = trunk
-    return replace(builder.graph(), outputs=tuple(answers))
-
-
-def port(graph: Graph, name: str) -> Port:
-    tensor = graph.tensors[name]
-    if tensor.qparams is None:
-        return Port(name=name, dtype="float32", shape=tensor.shape)
-    zero_point = tensor.qparams.zero_point + TFLITE.stored_shift(tensor.qparams)
-    scale = tensor.qparams.scale
-    return Port(name=name, dtype="int8", shape=tensor.shape, scale=scale, zero_point=zero_point)
-
-
-def written(stage: Stage, path: Path) -> StageFile:
-    content = TFLITE.emit(stage.graph)
-    path.write_bytes(content)
-    return StageFile(
-        file=path.name,
-        sha256=digest(content),
-        answer=stage.answer,
-        inputs=tuple(port(stage.graph, name) for name in stage.graph.inputs),
-        outputs=tuple(port(stage.graph, name) for name in stage.graph.outputs),
-        macs=1000,
-        bit_operations=0,
-    )
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "run" / "export" / stages.FOLDER
-    folder.mkdir(parents=True)
-    files = tuple(
-        written(stage, folder / f"stage{number}.tflite")
-        for number, stage in enumerate(cut(digits_net()), start=1)
-    )
-    record = StagesRecord(
-        kq_version="1",
-        preprocess=UNIT,
-        formats={"tflite": StagedFormat(graph_sha256="a" * 64, stages=files, chain=CHAIN)},
-    )
-    write_json(folder / stages.FILE_NAME, record)
-    return tmp_path / "run"
+    return make_staged_run(tmp_path / "run")
 
 
 def parsed(result: Result) -> Any:
@@ -148,3 +87,68 @@ def test_bad_input_is_told(run: Path, words: tuple[str, ...], code: int, message
 def test_images_are_named_once(run: Path) -> None:
     result = kq("run", str(run), "digits", "--dataset", "digits", "--deadline-ms", "5")
     assert result.exit_code == 2 and "both name images" in result.output
+
+
+def test_a_controller_is_simulated_and_drawn(run: Path, tmp_path: Path) -> None:
+    other, picture = make_staged_run(tmp_path / "other", seed=1), tmp_path / "controller.png"
+    words = ("simulate", str(run), str(other), "--board", "nano", "--fuse")
+    done = parsed(kq(*words, "--plot", str(picture), "--json"))
+    (place,) = done["places"]
+    names = [one["name"] for one in place["options"]]
+    assert sorted(names) == ["first 2 together", "other", "other exit 1", "run", "run exit 1"]
+    assert place["is_estimate"] and place["place"].startswith("ESTIMATE, Jetson Nano")
+    assert sum(place["test"]["shares"]) == pytest.approx(1)
+    assert picture.exists()
+    shown = kq(*words, "--budget", "0.5", "--looks", "1").stdout
+    assert "controller takes" in shown and "oracle, as accurate" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("RUN", "NOWHERE"), 1, "nowhere: no such run folder"),
+        (("RUN", "RUN"), 2, "a run is named twice"),
+        (("RUN", "--rule", "sure"), 2, "rules are entropy, max, margin"),
+        (("RUN", "--cost", "joule"), 2, "costs are ms, mj"),
+        (("RUN", "--budget", "2"), 2, "--budget is 2; a share above 0, up to 1"),
+        (("RUN", "--budget", "1", "--accuracy", "1"), 2, "ask for different controllers"),
+        (("RUN", "--looks", "9"), 2, "--looks is 9; 1 to 4 is allowed"),
+        (("RUN", "--board", "nan0"), 2, "--board 'nan0' is not known"),
+        (("RUN", "--board", "nano", "--cost", "mj"), 2, "energy is not estimated"),
+        (("RUN", "--board", "nano", "--accuracy", "1"), 2, "controllers reach"),
+        (("RUN", "--format", "tfl"), 2, "--format 'tfl' is not known"),
+        (("RUN", "--times", "NOWHERE"), 1, "nowhere"),
+    ],
+)
+def test_bad_input_to_a_simulation_is_told(
+    run: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    paths = {"RUN": str(run), "NOWHERE": str(run / "nowhere")}
+    result = kq("simulate", *(paths.get(word, word) for word in words))
+    assert (result.exit_code, message in result.output) == (code, True), result.output
+
+
+def test_all_images_of_a_folder_are_answered_by_name(run: Path, tmp_path: Path) -> None:
+    folder, table = tmp_path / "images", tmp_path / "answers.csv"
+    for name in ("3/a.png", "5/b.png"):
+        (folder / name).parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / name)
+    words = ("run", str(run), str(folder), "--deadline-ms", "1e4")
+    done = parsed(kq(*words, "--csv", str(table), "--json"))
+    assert [one["image"] for one in done["answers"]] == ["3/a.png", "5/b.png"]
+    # Two folders are not the ten classes of the net, so nothing is right or wrong.
+    assert done["accuracy"] is None and done["answers"][0]["right"] is None
+    lines = table.read_text().splitlines()
+    assert lines[0].startswith("image,class,sureness") and lines[2].startswith("5/b.png,")
+    shown = kq(*words)
+    assert "3/a.png" in shown.stdout and "has 2 classes, and the net tells 10" in shown.stderr
+
+
+def test_right_answers_are_told_where_classes_are_the_nets(run: Path, tmp_path: Path) -> None:
+    for label in range(10):
+        path = tmp_path / "images" / str(label) / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    done = parsed(kq("run", str(run), str(tmp_path / "images"), "--deadline-ms", "1e4", "--json"))
+    assert [one["right"] for one in done["answers"]].count(True) == 1
+    assert done["accuracy"] == 0.1

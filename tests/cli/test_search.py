@@ -73,6 +73,15 @@ def test_json_holds_what_the_tables_do(run: Path, measured: Result, tmp_path: Pa
     assert found["spent"][0]["value"] <= found["spent"][0]["most"]
 
 
+def test_a_file_that_is_there_is_kept(run: Path, measured: Result, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("mine")
+    result = kq("search", run, "--budget", "size=0.6", "--out", notes)
+    assert result.exit_code == 2 and f"{notes} exists: give --overwrite" in result.stderr
+    assert notes.read_text() == "mine"
+    assert kq("search", run, "--budget", "size=0.6", "--out", notes, "--overwrite").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from keras_quant.errors import (  # noqa: E402
 )
 from keras_quant.graph.reference import run_reference  # noqa: E402
 from keras_quant.graph.store import load_graph  # noqa: E402
-from keras_quant.jobs.anytime import choose_thresholds, open_stages, run_anytime  # noqa: E402
+from keras_quant.jobs.answer_in_time import run_anytime  # noqa: E402
+from keras_quant.jobs.anytime import choose_thresholds, open_stages  # noqa: E402
 from keras_quant.jobs.export import Exported, export_path  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
@@ -134,13 +136,6 @@ def test_images_are_answered_within_a_deadline(run: Path) -> None:
         run_anytime(run, deadline_ms=1e-6, count=5, progress=QUIET)
 
 
-def test_images_that_are_not_answered_are_counted(run: Path, tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1)).astype(np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    done = run_anytime(run, deadline_ms=1e4, images=str(tmp_path / "images.npy"), progress=QUIET)
-    assert (len(done.answers), done.left_out) == (2, 8)
-
-
 def test_thresholds_of_other_stages_are_refused(run: Path) -> None:
     choose_thresholds(run, form="onnx", progress=QUIET)
     with pytest.raises(RunError, match="chosen for other stages .onnx.*--no-thresholds"):
@@ -191,3 +186,20 @@ def test_a_model_of_one_output_makes_no_stages(tmp_path: Path) -> None:
     fresh = dataclasses.replace(SETTINGS, parent=tmp_path / "plain", epochs=1, distill=0.5)
     train(fresh, tmp_path / "with", progress=QUIET)
     assert json.loads((tmp_path / "with" / "run.json").read_text())["model"]["exits"] == ["relu1"]
+
+
+@pytest.mark.parametrize("different", [{"orthogonal": True}, {"self_distill": 0.5}], ids=str)
+def test_exits_are_trained_as_asked(tmp_path: Path, different: dict[str, Any]) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=2, **different)
+    train(settings, tmp_path / "whole", progress=QUIET)
+    training = records.load(tmp_path / "whole").training
+    assert training is not None
+    assert (training.orthogonal, training.self_distill) == (
+        settings.orthogonal,
+        settings.self_distill,
+    )
+    plain = dataclasses.replace(SETTINGS, epochs=2)
+    train(plain, tmp_path / "plain", progress=QUIET)
+    weights = [load_model(tmp_path / name / "model.keras") for name in ("whole", "plain")]
+    first, second = (model.get_weights()[0] for model in weights)
+    assert not np.array_equal(first, second)

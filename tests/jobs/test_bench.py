@@ -65,6 +65,9 @@ def test_files_of_two_runtimes_are_measured_and_compared(files: Path) -> None:
         ("model.onnx", "any.tflite", True)
     ]
     assert all(one.memory_peak_bytes > 1e6 and one.load_ms > 0 for one in (a, b))
+    for one in (a, b):
+        added = [load.memory_peak_bytes - load.memory_before_bytes for load in one.loads]
+        assert 0 < one.memory_added_bytes == max(added)
     assert record.machine.environment["cpu"]
 
 

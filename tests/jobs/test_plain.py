@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from keras_quant.errors import EmitError, ParityError, RunError, UsageError
 from keras_quant.jobs import plain
 from keras_quant.jobs.plain import PlainExport, export_plain
+from keras_quant.runs import locked
 from keras_quant.runs.progress import Progress
 
 pytestmark = pytest.mark.tensorflow
@@ -111,6 +114,22 @@ def test_a_file_of_somebody_else_is_not_replaced(folder: Path, tmp_path: Path) -
         export(folder, "fp16", tmp_path)
     assert (tmp_path / "model.tflite").read_bytes() == b"theirs"
     export(folder, "fp16", tmp_path, overwrite=True)
+
+
+def test_a_run_that_another_process_works_on_is_not_exported(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "net.keras", tmp_path / "model.keras")
+    with locked(tmp_path), pytest.raises(RunError, match=f"process {os.getpid()} works on it"):
+        export_plain(
+            tmp_path,
+            "fp16",
+            ("tflite",),
+            dataset=str(folder / "data.npz"),
+            out=None,
+            images=0,
+            overwrite=False,
+            trust=False,
+            progress=Progress(quiet=True),
+        )
 
 
 @pytest.mark.slow

@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from keras_quant.cli.main import main
 from keras_quant.errors import RunError, UsageError
 from keras_quant.jobs.recipe import as_markdown, call_kq, run_recipe
 from keras_quant.jobs.recipe_file import Cell, load_recipe
 from keras_quant.plots.recipe import draw_results
+from keras_quant.runs.lock import locked
 from keras_quant.runs.progress import Progress
 
-RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.yaml"))
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
+MAKERS = ("train", "quantize", "export")
+REPORTED = [path for path in RECIPES if (ROOT / "reports" / path.stem / "results.json").is_file()]
 
 RECIPE = """
 format: 1
@@ -71,8 +77,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def run(file: Path, calls: Calls, **more: Any) -> Any:
-    settings = {"scale": "small", "out": file.parent / "out", **more}
-    return run_recipe(file, call=calls, progress=Progress(quiet=True), **settings)
+    settings = {"scale": "small", "out": file.parent / "out", "progress": Progress(quiet=True)}
+    return run_recipe(file, call=calls, **{**settings, **more})
 
 
 def test_steps_get_the_values_of_the_scale_and_the_table_their_figures(file: Path) -> None:
@@ -103,7 +109,7 @@ def test_results_are_a_page_a_table_and_a_record(file: Path) -> None:
     page = (folder / "results.md").read_text()
     assert page == as_markdown(results)
     for line in (
-        "|  | size (kB) | top-1 error (error %) |",
+        "|  | size (kB) | top-1 error (%) |",
         "| ours | 12.35 | 10.00 |",
         "| none | - | - |",
         "Published (somewhere):",
@@ -112,7 +118,7 @@ def test_results_are_a_page_a_table_and_a_record(file: Path) -> None:
     ):
         assert line in page.splitlines()
     rows = (folder / "results.csv").read_text().splitlines()
-    assert rows[0] == ",size (kB),top-1 error (error %)"
+    assert rows[0] == ",size (kB),top-1 error (%)"
     assert rows[2] == "none,,"
     record = json.loads((folder / "results.json").read_text())
     assert record["rows"]["ours"]["size"] == 12.345
@@ -128,6 +134,51 @@ def test_what_was_done_with_the_same_words_is_not_done_again(file: Path) -> None
     assert [words[0] for words in other.words] == ["quantize"]
     run(file, anew, scale="full", overwrite=True)
     assert len(anew.words) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seconds": "soon"}, "seconds: is 'soon'; a number is needed"),
+        ({"seconds": -1}, "seconds: is -1.0; a time is needed"),
+        ({"seconds": float("nan")}, "seconds: is nan; a time is needed"),
+        ({"seconds": 10**400}, "beyond any float"),
+        ({"words": "evaluate"}, "words: is 'evaluate'; a list is needed"),
+        ({"more": 1}, "more: unknown field"),
+        (None, "holds a list, and no object"),
+    ],
+    ids=["text", "negative", "nan", "huge", "words", "more", "list"],
+)
+def test_a_damaged_record_of_a_step_is_told_and_the_step_done_again(
+    file: Path, changes: dict[str, Any] | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = run(file, Calls())
+    step = folder / "steps" / "asked.json"
+    content = json.loads(step.read_text())
+    step.write_text(json.dumps([] if changes is None else {**content, **changes}))
+    again = Calls()
+    run(file, again, progress=Progress())
+    assert [words[0] for words in again.words] == ["evaluate"]
+    said = capsys.readouterr().err
+    assert f"{step}: " in said and told in said and "The step is done again" in said
+    assert json.loads(step.read_text())["words"] == content["words"]
+
+
+def test_two_do_not_run_into_one_folder(file: Path) -> None:
+    calls = Calls()
+    with locked(file.parent / "out"), pytest.raises(RunError, match="works on it"):
+        run(file, calls)
+    assert calls.words == []
+    run(file, calls)
+    assert len(calls.words) == 2
+
+
+def test_notes_are_no_differences_where_nothing_is_published(file: Path) -> None:
+    before, _, _ = RECIPE.partition("published:")
+    file.write_text(f"{before}differs: [one seed]\n")
+    results, _ = run(file, Calls())
+    lines = as_markdown(results).splitlines()
+    assert "Notes:" in lines and "- one seed" in lines and "What differs:" not in lines
 
 
 def test_a_step_that_fails_ends_the_recipe_and_those_before_stay(file: Path) -> None:
@@ -162,6 +213,7 @@ def test_a_command_that_kq_refuses_is_told_with_its_words(tmp_path: Path) -> Non
         ("{size: kB,", "{size: kb,", "unit 'kb' is not known; close names: kB"),
         ('"made: record', '"mad: record', "no step 'mad'; close names: made"),
         ("none: {size:", "none: {siz:", "no column 'siz'; close names: size"),
+        ('columns: {size: kB, top-1 error: "error %"}', "columns: {}", "columns: at least one"),
         ("differs: [another net]", "differs: 3", "differs: a list of sentences is needed"),
         ("steps:", "stepz:", "'stepz' is not known; close names: steps"),
         ("format: 1", "- 1", "no recipe that can be read"),
@@ -175,6 +227,25 @@ def test_what_is_wrong_in_a_recipe_is_told(file: Path, old: str, new: str, told:
         load_recipe(file)
     assert told in str(raised.value)
     assert str(file) in str(raised.value)
+
+
+def test_a_table_without_rows_is_told(file: Path) -> None:
+    before, _, after = file.read_text().partition("  rows:\n    ours:")
+    file.write_text(f"{before}  rows: {{}}\npublished:{after.partition('published:')[2]}")
+    with pytest.raises(UsageError, match=r"table\.rows: at least one is needed"):
+        load_recipe(file)
+
+
+def test_a_column_without_figures_is_an_empty_panel(file: Path) -> None:
+    file.write_text(RECIPE.replace("scores.accuracy", "scores.acuracy"))
+    results, _ = run(file, Calls())
+    sizes, errors = draw_results(results).axes
+    assert (len(sizes.patches), len(errors.patches)) == (1, 0)
+
+
+def test_a_file_that_is_not_there_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.yaml: no such file"):
+        load_recipe(tmp_path / "none.yaml")
 
 
 def test_an_unknown_scale_is_refused(file: Path) -> None:
@@ -197,12 +268,19 @@ def test_a_path_finds_numbers_only() -> None:
     assert Cell(step="b", path="list.0").value(printed) is None
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", str(10**400), "1e999"])
+def test_what_is_not_finite_is_no_figure(number: str) -> None:
+    printed = {"a": json.loads(f'{{"x": {number}}}')}
+    assert Cell(step="a", path="x").value(printed) is None
+
+
 def test_bars_are_as_long_as_the_figures(file: Path) -> None:
     results, _ = run(file, Calls())
+    assert set(results.rows) == {"ours", "none"}
     sizes, errors = draw_results(results).axes
     assert [bar.get_width() for bar in sizes.patches] == [12.345]
-    assert errors.get_xlabel() == "top-1 error (error %)"
-    assert [label.get_text() for label in sizes.get_yticklabels()] == ["ours", "none"]
+    assert errors.get_xlabel() == "top-1 error (%)"
+    assert [label.get_text() for label in sizes.get_yticklabels()] == ["ours"]  # the other has none
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -210,3 +288,37 @@ def test_each_recipe_of_ours_can_be_read(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     assert set(recipe.scales) == {"small", "full"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_step_of_ours_is_a_command_that_kq_takes(path: Path) -> None:
+    recipe = load_recipe(path)
+    for scale in recipe.scales:
+        for step in recipe.steps:
+            name, *words = recipe.words(step, scale, Path("runs"))
+            command = main.get_command(click.Context(main), name)  # type: ignore[attr-defined]
+            assert command is not None
+            command.make_context(name, words)  # raises what a user would be told
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_step_of_ours_is_asked_for_a_figure_or_makes_what_another_reads(path: Path) -> None:
+    recipe = load_recipe(path)
+    asked = {cell.step for cells in recipe.rows.values() for cell in cells.values()}
+    makes = {name for name, words in recipe.steps.items() if words[0] in MAKERS}
+    assert set(recipe.steps) == asked | makes
+
+
+@pytest.mark.parametrize("path", REPORTED, ids=lambda path: path.stem)
+def test_the_results_in_reports_are_of_the_recipe_as_it_stands(path: Path) -> None:
+    recipe, folder = load_recipe(path), Path("reports", path.stem)
+    results = json.loads((ROOT / folder / "results.json").read_text())
+    assert results["commands"] == {
+        step: recipe.words(step, results["scale"], folder / "runs") for step in recipe.steps
+    }
+    assert results["columns"] == recipe.columns
+    for row, cells in recipe.rows.items():
+        found = results["rows"][row]
+        assert {column for column in recipe.columns if found[column] is not None} == set(cells)
+    assert results["published"] == recipe.published
+    assert results["differs"] == list(recipe.differs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,8 @@ from keras_quant.errors import RunError, SchemeError, UsageError
 from keras_quant.jobs import sweep as sweeping
 from keras_quant.jobs.sweep import FILE_NAME, LOGS, Status, load, sweep
 from keras_quant.jobs.sweep_plan import SweepSettings, points_of
-from keras_quant.runs import records
+from keras_quant.jobs.sweep_processes import Process, ProcessLostError, ThisMachine
+from keras_quant.runs import locked, records
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = SweepSettings(bits=("4", "2"), methods=("qkeras", "ptq"))
@@ -251,3 +255,61 @@ def test_a_stopped_sweep_stops_its_points_and_goes_on(folder: Path, tmp_path: Pa
     sweep(SETTINGS, folder, resume=True)
     assert names(folder) == ["float", "qkeras-w4a4", *NAMES[1:]]
     assert "--resume" in calls(folder)[2]
+
+
+class Losing(ThisMachine):
+    """Loses the machines of the first processes that it starts, which end a moment later."""
+
+    def __init__(self, folder: Path, times: int) -> None:
+        self.run, self.left, self.held = folder / "float", times, False
+        self.starts: list[bool] = []
+
+    def start(self, command: Sequence[str], log: Path) -> Process:
+        self.starts.append(self.held)
+        self.left -= 1
+        return super().start(command, log) if self.left < 0 else Lost(self)
+
+    def end_soon(self) -> None:
+        lock = contextlib.ExitStack()
+        lock.enter_context(locked(self.run))
+        self.held = True
+
+        def end() -> None:
+            self.held = False
+            lock.close()
+
+        threading.Timer(0.5, end).start()
+
+
+class Lost:
+    """A process on a machine that is lost."""
+
+    returncode = None
+
+    def __init__(self, engine: Losing) -> None:
+        self.engine = engine
+
+    def poll(self) -> int | None:
+        self.engine.end_soon()
+        raise ProcessLostError("node 2 is dead")
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self, timeout: float) -> int:
+        return 1
+
+
+def test_a_point_that_is_lost_is_started_again_when_it_has_ended(folder: Path) -> None:
+    engine = Losing(folder, times=2)
+    record = sweep(SweepSettings(bits=("4",), methods=("ptq",)), folder, engine=engine)
+    assert engine.starts == [False] * 4
+    assert [result.error for result in record.results.values()] == ["", ""]
+
+
+def test_a_point_that_is_lost_again_and_again_fails(folder: Path) -> None:
+    engine = Losing(folder, times=3)
+    record = sweep(SweepSettings(bits=("4",), methods=("ptq",)), folder, engine=engine)
+    assert record.results["float"].error == "lost 3 times: node 2 is dead"
+    assert record.results["ptq-w4a4"].error == "float failed, which it starts from"

@@ -24,6 +24,7 @@ from keras_quant.prepare import (  # noqa: E402
     wrap,
 )
 from keras_quant.tf import keras  # noqa: E402
+from tests.lower.codes import count_differences  # noqa: E402
 from tests.prepare.nets import (  # noqa: E402
     W4A4,
     chain,
@@ -86,6 +87,48 @@ def test_weights_are_copied() -> None:
         twin = model.get_layer(layer.name)
         for a, b in zip(layer.get_weights(), twin.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_without_training_only_what_nothing_could_move_gets_a_bias_or_a_gamma() -> None:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, use_bias=False, bias_initializer="ones", name="bare")(x)
+    x = L.Conv2D(4, 3, use_bias=False, name="conv")(x)
+    x = L.ReLU(name="relu")(L.BatchNormalization(name="bn")(x))
+    x = L.SeparableConv2D(4, 3, use_bias=False, name="separable")(x)
+    x = L.BatchNormalization(scale=False, gamma_initializer="zeros", name="bn2")(x)
+    source = keras.Model(inputs, x)
+    planned = plan(source, scheme_from_bits("w4a8"))
+    planned = with_grids(planned, {p.group: p.spec.at(2.0**-5) for p in planned.points})
+    have, scaled = {}, {}
+    for post_training in (False, True):
+        method, pixels = load_method("qkeras"), unsigned(8, 1 / 255)
+        model = wrap(planned, source, method, pixels, post_training=post_training)
+        layers = {layer.name: layer for layer in model.layers if hasattr(layer, "use_bias")}
+        have[post_training] = {name for name, layer in layers.items() if layer.use_bias}
+        assert all(not np.any(layers[name].bias) for name in have[post_training])
+        norm = model.get_layer("bn2")
+        scaled[post_training] = norm.gamma.numpy().tolist() if norm.scale else None
+    assert scaled == {False: None, True: [1.0] * 4}
+    assert have == {False: set(), True: {"bare", "separable_depthwise"}}
+
+
+def test_kernels_without_bias_are_moved_off_ties_where_they_got_one() -> None:
+    """A code of the output for two of the input: every other sum lies on a tie."""
+    step, pixels = 0.0123, unsigned(8, 1 / 255)
+    inputs = keras.Input((1,), name="image")
+    x = L.Dense(4, use_bias=False, name="bare")(inputs)
+    source = keras.Model(inputs, L.Dense(2, name="logits")(x))
+    ratios = np.array([[0.5, 0.25, -0.5, 0.75]])
+    source.get_layer("bare").set_weights([ratios * step / pixels.scale])
+    planned = plan(source, freed(scheme_from_bits("w8a8")))
+    planned = with_grids(planned, {p.group: p.spec.at(step, 100) for p in planned.points})
+    images = (np.arange(256, dtype=np.float32) / 255)[:, np.newaxis]
+    different = []
+    for post_training in (False, True):
+        model = wrap(planned, source, load_method("qkeras"), pixels, post_training=post_training)
+        graph = lower_exactly(model).graph
+        different.append(count_differences(model, graph, images)[0])
+    assert different[0] > 0 and different[1] == 0
 
 
 def test_eight_bits_answer_nearly_as_the_float_model() -> None:

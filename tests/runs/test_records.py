@@ -154,3 +154,10 @@ def test_a_preprocessing_out_of_range_is_refused(tmp_path: Path) -> None:
         records.load(tmp_path)
     assert "dataset.preprocess.std[1] is 0.0; a number above 0 is allowed" in str(caught.value)
     assert "dataset.preprocess.order is 'grb'; rgb or bgr is allowed" in str(caught.value)
+
+
+def test_validation_images_are_those_of_the_split_where_it_has_a_seed() -> None:
+    assert RECORD.training is not None
+    assert RECORD.seed == RECORD.training.seed
+    training = dataclasses.replace(RECORD.training, seed=7, split_seed=3)
+    assert dataclasses.replace(RECORD, training=training).seed == 3

@@ -59,6 +59,15 @@ def test_a_limit_of_billions_is_held_to_the_last_unit() -> None:
     assert found is not None and found.places == (1,)
 
 
+def test_many_choices_a_hair_beyond_a_limit_are_not_tried_one_by_one() -> None:
+    """Of 2**20 that the solver takes for allowed one is; what keeps off the limit is given."""
+    values = [[0.0, 1.0], *[[0.0, 1e-8]] * 20]
+    harms = [[30.0, 0.0], *[[1.0, 0.0]] * 20]
+    found = choose(harms, [Limit(values=values, most=1.0)])
+    assert found is not None and total(values, found.places) <= 1.0
+    assert found.harm == 30.0
+
+
 def test_a_hundred_layers_are_solved_as_well_as_their_relaxation_allows() -> None:
     """Lagrange's multipliers bound what can be reached; 2 % is what a step of one layer is."""
     rng = np.random.default_rng(0)

@@ -236,6 +236,8 @@ def test_a_damaged_file_is_explained(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.onnx").write_bytes(content)
     with pytest.raises(ModelError, match="bad.onnx: not an ONNX file"):
         load_onnx(tmp_path / "bad.onnx")
+    with pytest.raises(ModelError, match=r"none\.onnx: no such file"):
+        load_onnx(tmp_path / "none.onnx")
 
 
 def add_bias(net: Net) -> None:

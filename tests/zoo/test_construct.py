@@ -13,6 +13,7 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.bench.estimate.fusion import fuse  # noqa: E402
+from keras_quant.graph.costs.cost import cost  # noqa: E402
 from keras_quant.lower import lower  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 
@@ -50,7 +51,9 @@ def built(name: str) -> keras.Model:
 def counted(name: str) -> tuple[float, float]:
     """Millions of parameters, and 10^9 multiply-accumulates, of a model for ImageNet."""
     model = build(name, *IMAGENET[name]) if name in LARGE else built(name)
-    macs = sum(layer.macs for layer in fuse(lower(model)))
+    graph = lower(model)
+    macs = cost(graph).macs
+    assert sum(layer.macs for layer in fuse(graph)) == macs
     return count_millions(model), macs / 1e9
 
 

@@ -28,7 +28,7 @@ def correct_biases(plan: Plan, model: keras.Model, means: Mapping[str, np.ndarra
     output channel; Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
     Correction" (2019), eq. 16, with E[x] from images. Padding is taken for values like the others.
     Of a layer that is called more than once, means are averaged over its calls. A layer that adds
-    no bias, and has no batch norm behind it, stays as it is.
+    no bias in the wrapped model, and has no batch norm behind it, stays as it is.
 
     Args:
         model: wrapped, with the weights of the plan's float model; its biases, and the moving
@@ -92,7 +92,7 @@ def add_bias(
         operation: the plan's.
         delta: float64 (channels,).
     """
-    if operation.layer.use_bias:
+    if layers[operation.layer_name].use_bias:
         bias = layers[operation.layer_name].bias
         bias.assign(np.asarray(bias) + delta.astype(np.float32))
         return

@@ -98,7 +98,7 @@ def error(x: np.ndarray, codes: np.ndarray, rows: np.ndarray, after: Behind, mea
 
 
 @pytest.mark.parametrize(("after", "mean"), [(ONE, 0.0), (RELU, -3.0)], ids=["linear", "relu"])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [2, 5])
 def test_learned_codes_of_a_small_layer_are_the_best_of_all_neighbours(
     after: Behind, mean: float, seed: int
 ) -> None:
@@ -111,16 +111,17 @@ def test_learned_codes_of_a_small_layer_are_the_best_of_all_neighbours(
     errors = [error(x, np.reshape(codes, rows.shape), rows, after, mean) for codes in tried]
     learned = error(x, found.codes, rows, after, mean)
     assert learned == pytest.approx(min(errors), rel=1e-3)
-    assert max(errors) > 2 * learned
+    assert error(x, begin.codes, rows, after, mean) > 2 * learned
 
 
 def test_what_is_learned_never_errs_more_than_what_it_began_with() -> None:
     """With one step nothing is learned: soft codes are the weights, rounded to the nearest."""
-    x, rows = correlated(5, 0)
+    x, rows = correlated(5, 1)
     tried = [
         np.floor(rows) + np.reshape(up, rows.shape) for up in itertools.product((0, 1), repeat=5)
     ]
     best = min(tried, key=lambda codes: error(x, codes, rows, ONE, 0.0))
+    assert not np.array_equal(best, np.rint(rows))
     begin = Rounded(codes=best, scale=np.ones((1, 1, 1)))
     patches = Patches(read=x, wanted=(x @ rows[0].T).astype(np.float32))
     found = round_layer(rows, begin, patches, ONE, qmax=7, learning=Learning(steps=1))

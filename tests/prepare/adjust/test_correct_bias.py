@@ -42,11 +42,14 @@ def float_model(layer: L.Layer, size: tuple[int, ...], *behind: L.Layer) -> kera
     return model
 
 
-def quantized(model: keras.Model, bits: str = "w2af", *overrides: str) -> tuple:
+def quantized(
+    model: keras.Model, bits: str = "w2af", *overrides: str, post_training: bool = False
+) -> tuple:
     """A plan, and its model with kernels rounded so coarsely that everybody sees it."""
     scheme = with_overrides(scheme_from_bits(bits), overrides or ["layer=w2"])
     planned = plan(model, scheme)
-    return planned, wrap(with_grids(planned, {}), model, load_method("qkeras"), None)
+    calibrated, method = with_grids(planned, {}), load_method("qkeras")
+    return planned, wrap(calibrated, model, method, None, post_training=post_training)
 
 
 def mean_answer(model: keras.Model) -> np.ndarray:
@@ -87,6 +90,15 @@ def test_layer_that_adds_nothing_stays_as_it_is() -> None:
     correct_biases(planned, model, {"image": MEAN})
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_without_training_a_layer_that_adds_nothing_gets_a_bias_for_it() -> None:
+    source = float_model(L.Conv2D(5, 3, use_bias=False, name="layer"), (6, 6), L.ReLU(name="relu"))
+    planned, model = quantized(source, post_training=True)
+    np.testing.assert_array_equal(model.get_layer("layer").bias, np.zeros(5))
+    assert np.abs(mean_answer(model) - mean_answer(source)).max() > 0.05
+    correct_biases(planned, model, {"image": MEAN})
+    np.testing.assert_allclose(mean_answer(model), mean_answer(source), atol=FLOAT32_ROUNDING)
 
 
 def test_kernel_in_float_is_not_touched_and_its_input_not_asked_for() -> None:

@@ -1,0 +1,147 @@
+"""Points of a sweep on the nodes of a Ray cluster; a script stands in for kq, see test_sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_quant.errors import RunError, UsageError
+from keras_quant.jobs import sweep as sweeping
+from keras_quant.jobs import sweep_ray
+from keras_quant.jobs.sweep import Status, sweep
+from keras_quant.jobs.sweep_plan import SweepSettings
+from keras_quant.jobs.sweep_ray import RayEngine, Resources, parse_resources
+from keras_quant.runs import records
+from tests.jobs.test_sweep import NAMES, ROOT, SETTINGS, STAND_IN, calls, names
+
+ray = pytest.importorskip("ray")
+slow = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    script = tmp_path / "kq.py"
+    script.write_text(textwrap.dedent(STAND_IN))
+    monkeypatch.setattr(sweeping, "KQ", (sys.executable, str(script)))
+    (tmp_path / "sweep").mkdir()
+    return tmp_path / "sweep"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of a core each, on this machine."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))  # for what runs on the nodes
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        arguments = {"num_cpus": 1, "include_dashboard": False}
+        two = Cluster(initialize_head=True, head_node_args=arguments)
+        two.add_node(num_cpus=1)
+        yield two
+        ray.shutdown()
+        two.shutdown()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def is_running(name: str) -> bool:
+    def words(process: Path) -> bytes:
+        with contextlib.suppress(OSError):  # it has ended
+            return process.read_bytes()
+        return b""
+
+    wanted = f"--name\0{name}\0".encode()
+    return any(wanted in words(process) for process in Path("/proc").glob("[0-9]*/cmdline"))
+
+
+@slow
+def test_what_a_cluster_cannot_give_is_told(
+    folder: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RunError, match=r"no node has .* \(CPU 99\); nodes have: CPU 1; CPU 1"):
+        RayEngine(cluster.address, Resources(cpu=99))
+    monkeypatch.setattr(sweep_ray, "__version__", "0.0")  # in this process, not on the nodes
+    engine = RayEngine(cluster.address, Resources())
+    try:
+        process = engine.start([sys.executable, "-c", ""], folder / "log")
+        with pytest.raises(RunError, match=r"has keras_quant .*, and the sweep 0\.0"):
+            while process.poll() is None:
+                pass
+        process.kill()
+    finally:
+        engine.close()
+
+
+@slow
+def test_a_point_whose_node_is_lost_goes_on_on_another(folder: Path, cluster: Any) -> None:
+    held = ["qkeras-w4a4", "ptq-w4a4"]
+    for name in held:
+        (folder / f".wait-{name}").touch()
+    killed = []
+
+    def show(status: Status) -> None:
+        begun = [n for n in held if (folder / n / records.FILE_NAME).exists()]
+        if len(begun) == 2 and not killed:  # one on each node
+            killed.append(True)
+            cluster.remove_node(list(cluster.worker_nodes)[0], allow_graceful=False)
+        elif killed and (lost := [n for n in held if status.state[n] == "waiting"]):
+            wait_until(lambda: not is_running(lost[0]))  # what the lost node had started is ended
+            for name in held:
+                (folder / f".wait-{name}").unlink(missing_ok=True)
+
+    engine = RayEngine(cluster.address, Resources())
+    settings = SweepSettings(bits=SETTINGS.bits, methods=SETTINGS.methods, jobs=2)
+    try:
+        record = sweep(settings, folder, engine=engine, show=show)
+    finally:
+        engine.close()
+    assert killed and sorted(record.results) == sorted(NAMES)
+    assert not any(result.error for result in record.results.values())
+    assert all(records.load(folder / name).status == "exported" for name in NAMES)
+    twice = [name for name in NAMES if names(folder).count(name) == 2]
+    assert len(names(folder)) == len(NAMES) + 1 and twice[0] in held
+    again = [call for call in calls(folder) if twice[0] in call][1]
+    assert "--resume" in again or "--overwrite" in again
+
+
+@slow
+def test_a_server_that_is_no_cluster_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_ray, "_ANSWER_SECONDS", 4)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(RunError, match=f"--address {address}: no Ray cluster answers there"):
+            RayEngine(address, Resources())
+
+
+def test_an_address_where_nothing_is_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(RunError, match=f"--address {address}: no Ray cluster answers there"):
+        RayEngine(address, Resources())
+    for address in ("head", ":1", "head:", "head:x", "head:99999"):
+        with pytest.raises(UsageError, match=f"--address '{address}': write HOST:PORT"):
+            RayEngine(address, Resources())
+
+
+def test_resources_are_read() -> None:
+    assert parse_resources("", cpu=2) == Resources(cpu=2)
+    assert parse_resources("cpu=4, gpu=0.5,fast=1", cpu=2) == Resources(
+        cpu=4, gpu=0.5, others={"fast": 1}
+    )
+    for text in ("cpu", "cpu=", "cpu=x", "gpu=0", "gpu=-1", "=1", "cpu=inf", "cpu=nan"):
+        with pytest.raises(UsageError, match="is no NAME=NUMBER above 0"):
+            parse_resources(text, cpu=1)
