@@ -9,6 +9,7 @@ from keras_quant.data import Dataset
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.costs.cost import cost
+from keras_quant.jobs.draws import elbo_over_draws
 from keras_quant.jobs.export import Exported, stored_limits
 from keras_quant.jobs.preprocess import guessing_warning, tried_on
 from keras_quant.lower import Snap, lower, lower_exactly
@@ -74,6 +75,9 @@ def finish(
     named = _elbo_figures if dataset.elbo else _of_outputs
     figures = _of_outputs(proven.keras.input_scores, "noisy images")
     figures += named(proven.keras.scores, "Keras model")
+    drawn = elbo_over_draws(model, dataset) if dataset.elbo else None
+    if drawn is not None:
+        figures += (_nats("negative ELBO over draws", -drawn, "Keras model"),)
     if beside_float:
         figures += named(proven.keras.source_scores, "float model") + _beside_float(proven.keras)
     record = dataclasses.replace(
@@ -139,8 +143,11 @@ def _elbo_figures(scores: Values, whose: str) -> tuple[Figure, ...]:
     and not its mean over draws.
     """
     total = sum(values["loss"] for values in scores.values())
-    summed = Figure(name="negative ELBO", value=total, unit="nats", split="test", notes=whose)
-    return summed, *_of_outputs(scores, whose)
+    return _nats("negative ELBO", total, whose), *_of_outputs(scores, whose)
+
+
+def _nats(name: str, value: float, whose: str) -> Figure:
+    return Figure(name=name, value=value, unit="nats", split="test", notes=whose)
 
 
 def _named(whose: str, output: str, outputs: int) -> str:
