@@ -60,6 +60,7 @@ UNITS: dict[str, Callable[[float], float]] = {
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PART = re.compile(r"([^.\[\]]+)|\[([^\[\]]+)\]")
+_BETWEEN = re.compile(r",(?=\w+=)")  # values may have commas: "Keras model, output mean"
 _OWN_WORDS = ("runs",)
 
 
@@ -79,7 +80,7 @@ class Cell:
         found: Any = printed.get(self.step)
         for name, conditions in _PART.findall(self.path):
             if conditions:
-                wanted = [pair.partition("=")[::2] for pair in conditions.split(",")]
+                wanted = [pair.partition("=")[::2] for pair in _BETWEEN.split(conditions)]
                 entries = found if isinstance(found, list) else []
                 found = next((x for x in entries if _has(x, wanted)), None)
             elif isinstance(found, dict):

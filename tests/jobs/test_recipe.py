@@ -12,7 +12,7 @@ import pytest
 
 from keras_quant.cli.main import main
 from keras_quant.errors import RunError, UsageError
-from keras_quant.jobs.recipe import as_markdown, call_kq, run_recipe
+from keras_quant.jobs.recipe import Call, as_markdown, call_kq, run_recipe
 from keras_quant.jobs.recipe_file import Cell, load_recipe
 from keras_quant.plots.recipe import draw_results
 from keras_quant.runs.lock import locked
@@ -76,7 +76,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "sizes.yaml"
 
 
-def run(file: Path, calls: Calls, **more: Any) -> Any:
+def run(file: Path, calls: Call, **more: Any) -> Any:
     settings = {"scale": "small", "out": file.parent / "out", "progress": Progress(quiet=True)}
     return run_recipe(file, call=calls, **{**settings, **more})
 
@@ -130,10 +130,25 @@ def test_what_was_done_with_the_same_words_is_not_done_again(file: Path) -> None
     again, other, anew = Calls(), Calls(), Calls()
     run(file, again)
     assert again.words == []
-    run(file, other, scale="full")  # the second step's words are the same
-    assert [words[0] for words in other.words] == ["quantize"]
+    run(file, other, scale="full")  # the second step's words are the same, but not what it reads
+    assert [words[0] for words in other.words] == ["quantize", "evaluate"]
     run(file, anew, scale="full", overwrite=True)
     assert len(anew.words) == 2
+
+
+def test_a_step_that_is_done_again_leaves_nothing_old_behind_it(file: Path) -> None:
+    run(file, Calls())
+
+    def stopped(words: Sequence[str]) -> Any:
+        if words[0] == "evaluate":
+            raise KeyboardInterrupt
+        return PRINTED[words[0]]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(file, stopped, scale="full")
+    resumed = Calls()
+    run(file, resumed, scale="full")
+    assert [words[0] for words in resumed.words] == ["evaluate"]
 
 
 @pytest.mark.parametrize(
@@ -255,11 +270,16 @@ def test_an_unknown_scale_is_refused(file: Path) -> None:
 
 def test_a_path_finds_numbers_only() -> None:
     printed = {"a": {"list": [1, {"name": "x", "value": True}, {"name": "y", "value": 2.5}]}}
+    printed["a"]["list"].append({"name": "z", "notes": "b, output c", "value": 3})
     for path, value in (
         ("list.0", 1),
         ("list[name=y].value", 2.5),
         ("list[name=x].value", None),  # a truth value is no figure
-        ("list[name=z].value", None),
+        ("list[name=w].value", None),
+        ("list[notes=b, output c].value", 3),
+        ("list[notes=b, output c,name=y].value", None),
+        ("list[name=z,notes=b, output c].value", 3),
+        ("list[name=y,notes=b].value", None),
         ("list.9", None),
         ("list.name", None),
         ("none.of.this", None),
