@@ -12,7 +12,11 @@ from keras_quant.errors import UsageError
 from keras_quant.plots.style import COLOURS, HEIGHT, LINES, WIDTH
 from keras_quant.runs.history import Epoch
 
-_SCORES = {"accuracy": ("accuracy [%]", 100.0), "psnr_db": ("PSNR [dB]", 1.0)}
+_SCORES = {
+    "accuracy": ("accuracy [%]", 100.0),
+    "psnr_db": ("PSNR [dB]", 1.0),
+    "elbo": ("ELBO [nats]", 1.0),
+}
 
 
 def training_curves(histories: Mapping[str, Sequence[Epoch]], *, title: str) -> Figure:
