@@ -293,4 +293,9 @@ def as_markdown(results: Results) -> str:
 def _table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [[name, *cells] for name, cells in rows.items()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in lines)
+
+
+def _cell(text: str) -> str:
+    """What a cell of a Markdown table may hold: one line, and no bar that would end it."""
+    return " ".join(text.split()).replace("|", r"\|")

@@ -125,6 +125,12 @@ def test_results_are_a_page_a_table_and_a_record(file: Path) -> None:
     assert record["commands"]["made"][0] == "quantize"
 
 
+def test_a_name_with_a_bar_or_a_line_break_stays_in_its_cell(file: Path) -> None:
+    file.write_text(RECIPE.replace("    ours:", '    "a|b\\nc":'))
+    results, _ = run(file, Calls())
+    assert r"| a\|b c | 12.35 | 10.00 |" in as_markdown(results).splitlines()
+
+
 def test_what_was_done_with_the_same_words_is_not_done_again(file: Path) -> None:
     run(file, Calls())
     again, other, anew = Calls(), Calls(), Calls()
@@ -232,6 +238,18 @@ def test_a_command_that_kq_refuses_is_told_with_its_words(tmp_path: Path) -> Non
         ("differs: [another net]", "differs: 3", "differs: a list of sentences is needed"),
         ("steps:", "stepz:", "'stepz' is not known; close names: steps"),
         ("format: 1", "- 1", "no recipe that can be read"),
+        ("  asked:", "  made:", "'made' stands there 2 times"),
+        ("{bits: 4}", "{bits: 4, runs: x}", "scales.small: runs is the folder of runs"),
+        ("{bits: 4}", "{bits: no}", "scales.small.bits: a word is needed, in quotes"),
+        ('"{bits}", --out', "yes, --out", "steps.made: a word is needed, in quotes"),
+        ('"{bits}", --out', "[4], --out", "steps.made: a word is needed, in quotes"),
+        ("{size: 85.5}", "{sise: 85.5}", "published.rows.theirs: no column 'sise'; close names"),
+        ("{size: 85.5}", "{size: [1]}", "published.rows.theirs.size: a number or a text is needed"),
+        ("source: somewhere", "source: ''", "published.source: say where"),
+        ('"asked: 7.size"', "asked", "behind the step, a colon and a path are needed"),
+        ('"asked: 7.size"', '"asked: 7.size]"', "behind the step, a colon and a path are needed"),
+        ('"asked: 7.size"', '"asked: 7[0]"', "behind the step, a colon and a path are needed"),
+        ('"asked: 7.size"', '"asked: 7..size"', "behind the step, a colon and a path are needed"),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_told(file: Path, old: str, new: str, told: str) -> None:
