@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_quant.data import load_dataset
+from keras_quant.data import Split, load_dataset
+from keras_quant.data.dataset import drawn_again
 from keras_quant.data.view import View, view_of, with_noise
 from keras_quant.errors import DataError, UsageError
 
@@ -28,9 +29,18 @@ def test_a_name_says_what_is_asked(name: str, view: View) -> None:
     assert view_of(name) == view
 
 
-@pytest.mark.parametrize("asked", ["noise", "noise0", "noise256", "noise2.5", "Noise25", ""])
+@pytest.mark.parametrize(
+    "asked", ["noise", "noise0", "noise256", "noise2.5", "Noise25", "", "noise025", "noise\u0665"]
+)
 def test_what_cannot_be_asked_is_told(asked: str) -> None:
     with pytest.raises(UsageError, match=r"1 to 255, as in digits\+noise25, or elbo"):
+        load_dataset(f"digits+{asked}")
+
+
+@pytest.mark.parametrize("asked", ["noise25+elbo", "elbo+noise25", "noise25+noise5"])
+def test_one_thing_alone_is_asked(asked: str) -> None:
+    first, second = asked.split("+")
+    with pytest.raises(UsageError, match=rf"asks for \+{first} and \+{second}; one of them"):
         load_dataset(f"digits+{asked}")
 
 
@@ -98,3 +108,12 @@ def test_an_elbo_needs_probabilities(tmp_path: Path) -> None:
     assert load_dataset(f"{save(tmp_path / 'unit.npz', x)}+elbo").elbo
     with pytest.raises(DataError, match="images are of -1 to 1; for an ELBO 0 to 1 is needed"):
         load_dataset(f"{save(tmp_path / 'signed.npz', 2 * x - 1)}+elbo")
+
+
+def test_images_that_are_drawn_again_keep_what_they_were_without_noise() -> None:
+    clean = np.arange(200, dtype=np.uint8).reshape(50, 2, 2, 1)
+    split = Split(x=255 - clean, y=np.arange(50, dtype=np.int32), clean=clean)
+    drawn = drawn_again(split, seed=0)
+    assert len(np.unique(drawn.y)) < 50
+    np.testing.assert_array_equal(drawn.wanted, clean[drawn.y])
+    np.testing.assert_array_equal(drawn.x, 255 - clean[drawn.y])
