@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_quant.data import load_dataset
+from keras_quant.data.dataset import drawn_again
 from keras_quant.data.view import View, view_of, with_noise
 from keras_quant.errors import DataError, UsageError
 
@@ -75,6 +76,13 @@ def test_clean_images_stay_beside_their_noisy_ones() -> None:
         spread = after.spread(10)
         assert np.array_equal(spread.wanted, before.spread(10).x)
     assert noisy.name == "digits+noise30" and "deviation 30" in noisy.notes[0]
+
+
+def test_images_drawn_again_keep_their_clean_ones() -> None:
+    plain, noisy = (
+        drawn_again(load_dataset(name).train, seed=1) for name in ("digits", "digits+noise30")
+    )
+    assert np.array_equal(noisy.wanted, plain.x) and not np.array_equal(noisy.x, plain.x)
 
 
 def test_a_seed_does_not_change_what_is_tested() -> None:
