@@ -55,6 +55,15 @@ def test_snapshots_are_one_training_cut_into_cycles() -> None:
     assert [each.parent for each in found] == [None, Path("models/e-1"), Path("models/e-2")]
 
 
+def test_snapshots_learn_of_one_teacher() -> None:
+    learning = replace(SETTINGS, parent=Path("models/float"), distill=0.9)
+    found = members("snapshot", learning)
+    assert [each.teacher for each in found] == [Path("models/float")] * 3
+    named = members("snapshot", replace(learning, teacher=Path("models/large")))
+    assert {each.teacher for each in named} == {Path("models/large")}
+    assert {each.teacher for each in members("snapshot")} == {None}
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "count", "message"),
     [
