@@ -20,6 +20,7 @@ from keras_quant.jobs.simulate import (
     SimulationSettings,
     _steps,
     as_accurate,
+    no_dearer,
     simulate,
 )
 from keras_quant.runs import records
@@ -92,6 +93,17 @@ def test_the_static_net_to_beat_is_the_cheapest_that_is_as_accurate() -> None:
         for cost, accuracy in zip(costs, accuracies, strict=True)
     ]
     assert [as_accurate(options, wanted).cost for wanted in (0.7, 0.85, 0.95, 0.99)] == [1, 2, 9, 9]
+
+
+def test_an_option_that_costs_as_much_is_no_dearer() -> None:
+    mean = 3 * 0.1 / 3  # rounds to more than 0.1 does
+    cheap, same, dear = (
+        OptionPoint(name="", cost=cost, validation_accuracy=0, test_accuracy=right, share=0)
+        for cost, right in ((0.05, 0.7), (mean, 0.8), (0.2, 0.9))
+    )
+    assert no_dearer([cheap, same, dear], 0.1) is same
+    assert no_dearer([cheap, same, dear], 0.1 - 1e-6) is cheap
+    assert no_dearer([dear], 0.1) is None
 
 
 def test_one_net_of_one_exit_leaves_nothing_to_choose(tmp_path: Path) -> None:
