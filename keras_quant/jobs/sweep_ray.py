@@ -91,6 +91,7 @@ class RayEngine:
             UsageError: Ray takes no such resources, or it is no address.
             RunError: no cluster answers there, or none of its nodes has such resources.
         """
+        self._cpu = resources.cpu
         try:
             self._ray: Any = importlib.import_module("ray")
         except ImportError as error:
@@ -137,6 +138,10 @@ class RayEngine:
     def start(self, command: Sequence[str], log: Path) -> Process:
         """Starts a command on a node that is free for it, see Engine."""
         return _OnNode(self._ray, self._actor, command, log.resolve())
+
+    def threads(self, jobs: int) -> int:
+        """As many as the processors that a point holds, see Engine."""
+        return max(1, int(self._cpu))
 
     def close(self) -> None:
         """Leaves the cluster, or ends that of this machine."""

@@ -151,6 +151,15 @@ def test_resources_are_read() -> None:
         parse_resources("gpu=1.5", cpu=1)
 
 
+@pytest.mark.parametrize(("cpu", "threads"), [(4, 4), (2.5, 2), (0.5, 1)])
+def test_a_point_computes_with_the_processors_that_it_holds(
+    cpu: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **options: None)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8}}])
+    assert RayEngine(None, Resources(cpu=cpu)).threads(8) == threads
+
+
 def test_resources_that_ray_refuses_are_told() -> None:
     with pytest.raises(UsageError, match="--resources: Ray refuses them: .*TPU"):
         RayEngine("127.0.0.1:1", Resources(others={"TPU": 3}))
