@@ -12,6 +12,7 @@ from keras_quant.anytime.runner import Answer, AnytimeRunner, StageTimes, profil
 from keras_quant.data.catalog import DATASETS
 from keras_quant.data.dataset import NO_LABEL
 from keras_quant.data.every import NamedImages, read_every
+from keras_quant.data.view import view_of
 from keras_quant.errors import DataError, RunError
 from keras_quant.jobs.anytime import Opened, check_shape, open_stages
 from keras_quant.jobs.paths import dataset_of, record_around
@@ -128,7 +129,7 @@ def _images(run: Path, images: str | None, opened: Opened, progress: Progress) -
         DataError: there are none, or stages take others.
     """
     shape = opened.files[0].inputs[0].shape
-    if images is None or images in DATASETS:
+    if images is None or view_of(images).base in DATASETS:
         data = dataset_of(run, images)
         found = NamedImages(
             names=tuple(f"test[{place}]" for place in range(len(data.test))),
@@ -158,7 +159,7 @@ def _images(run: Path, images: str | None, opened: Opened, progress: Progress) -
 def _known_classes(run: Path) -> tuple[str, ...]:
     """What the classes of a run are called, where its data are known by name."""
     record = record_around(run)
-    known = None if record is None else DATASETS.get(record.dataset.name)
+    known = None if record is None else DATASETS.get(view_of(record.dataset.name).base)
     return () if known is None else known.class_names
 
 

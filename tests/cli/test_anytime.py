@@ -84,6 +84,18 @@ def test_bad_input_is_told(run: Path, words: tuple[str, ...], code: int, message
     assert (result.exit_code, message in result.output) == (code, True), result.output
 
 
+def test_a_picture_of_no_kind_is_told_before_the_work(run: Path) -> None:
+    result = kq("thresholds", str(run), "--plot", "a.txt")
+    assert result.exit_code == 2 and "a.txt: pictures end with .png" in result.output
+    assert not (run / "exits.json").exists()
+
+
+def test_noisy_images_are_answered_by_their_name(run: Path) -> None:
+    words = ("run", str(run), "--dataset", "digits+noise90", "--deadline-ms", "1e4", "--json")
+    done = parsed(kq(*words, "--images", "3"))
+    assert [one["image"] for one in done["answers"]] == ["test[0]", "test[1]", "test[2]"]
+
+
 def test_images_are_named_once(run: Path) -> None:
     result = kq("run", str(run), "digits", "--dataset", "digits", "--deadline-ms", "5")
     assert result.exit_code == 2 and "both name images" in result.output
@@ -116,6 +128,7 @@ def test_a_controller_is_simulated_and_drawn(run: Path, tmp_path: Path) -> None:
         (("RUN", "--board", "nan0"), 2, "--board 'nan0' is not known"),
         (("RUN", "--board", "nano", "--cost", "mj"), 2, "energy is not estimated"),
         (("RUN", "--board", "nano", "--accuracy", "1"), 3, "controllers reach"),
+        (("RUN", "--board", "nano", "--plot", "a.txt"), 2, "a.txt: pictures end with .png"),
         (("RUN", "--format", "tfl"), 2, "--format 'tfl' is not known"),
         (("RUN", "--times", "NOWHERE"), 1, "nowhere"),
     ],
