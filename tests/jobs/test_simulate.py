@@ -121,6 +121,9 @@ def test_runs_of_other_validation_images_are_refused(tmp_path: Path) -> None:
     records.save(replace(RECORD, training=training), second)
     with pytest.raises(DataError, match="b: its validation or test images .* equal --seed"):
         simulate([first, second], SimulationSettings(boards=("nano",)), progress=QUIET)
+    records.save(replace(RECORD, training=replace(training, split_seed=0)), second)
+    done = simulate([first, second], SimulationSettings(boards=("nano",)), progress=QUIET)
+    assert len(done.places[0].options) == 4
 
 
 def test_steps_that_no_image_takes_are_not_shown() -> None:

@@ -93,7 +93,7 @@ def test_members_are_trained_once_and_judged_together(tmp_path: Path) -> None:
     runs = train_ensemble("snapshot", settings, tmp_path / "e", members=2, progress=quiet)
     assert [run.name for run in runs] == ["e-1", "e-2"]
     begun = [records.load(run) for run in runs]
-    assert [one.seed for one in begun] == [3, 3]  # that of the validation images
+    assert [(one.seed, one.split_seed) for one in begun] == [(3, 3), (4, 3)]
     assert begun[1].training is not None and begun[1].training.parent == str(runs[0])
     done = ensembles.ensemble(runs, progress=quiet)
     assert len(done.members) == 2 and set(done.accuracies) == {"mean", "logits", "vote"}
