@@ -16,13 +16,13 @@ are chosen again until the mean does not rise any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from keras_quant.anytime.rules import NEVER
-from keras_quant.errors import UsageError
+from keras_quant.errors import BudgetError
 
 LOOKS = 2
 PRICES = 64
@@ -30,6 +30,9 @@ LEAST_SHARE = 0.01
 """Of the images that choose, about so many at least lie between two thresholds: what is true of
 fewer is hardly true of other images."""
 
+# Costs that differ by less than so much of the dearest are not told apart by prices: medians of
+# latency scatter by more.
+_SAME_COST = 1e-3
 _ROUNDS = 8  # rules hardly change after the second
 _NOTHING = 1e-12  # sums of values round in their last bits
 
@@ -184,23 +187,30 @@ def fit(options: Options, costs: np.ndarray, *, price: float, looks: int = LOOKS
 
 
 def controllers(
-    options: Options, costs: np.ndarray, *, looks: int = LOOKS, prices: int = PRICES
+    options: Options,
+    costs: np.ndarray,
+    *,
+    looks: int = LOOKS,
+    prices: int = PRICES,
+    on_price: Callable[[int], object] = lambda done: None,
 ) -> tuple[Controller, ...]:
     """Policies from the cheapest to the most accurate: of many prices, and each option alone.
 
     Args:
         costs: (pieces,).
         prices: how many, at even ratios, from one answer in all for the dearest option to all
-            answers for the cheapest difference.
+            answers for the cheapest difference that counts, see _SAME_COST.
+        on_price: told how many are done.
     """
     own = np.unique(options.own_costs(costs))
-    steps = np.diff(own)
-    least = 1 / (options.sure.shape[1] * own[-1])
-    most = 1 / min(own[0], *steps) if len(steps) else 1 / own[0]
-    found = [
-        fit(options, costs, price=float(price), looks=looks)
-        for price in np.geomspace(most, max(least, most / 1e9), prices)
-    ]
+    dearest = float(own[-1]) or 1.0
+    steps = np.diff(own, prepend=0.0)
+    cheapest_step = min(steps[steps > _SAME_COST * dearest], default=dearest)
+    least = 1 / (options.sure.shape[1] * dearest)
+    found = []
+    for price in np.geomspace(1 / cheapest_step, least, prices):
+        found.append(fit(options, costs, price=float(price), looks=looks))
+        on_price(len(found))
     alone = [Controller(first=place, rules={}) for place in range(len(options.names))]
     return tuple(_unlike([*alone, *found]))
 
@@ -217,13 +227,13 @@ def choose(
         known: controllers, and what they come to on the images that choose.
         accuracy, budget: one of them.
     Raises:
-        UsageError: none does.
+        BudgetError: none does.
     """
     if accuracy is not None:
         enough = [pair for pair in known if pair[1].accuracy >= accuracy]
         if not enough:
             most = max(one.accuracy for _, one in known)
-            raise UsageError(
+            raise BudgetError(
                 f"an accuracy of {accuracy:.2%} is asked for; on the validation images controllers "
                 f"reach {most:.2%} at most"
             )
@@ -232,7 +242,7 @@ def choose(
     within = [pair for pair in known if pair[1].mean_cost <= budget * (1 + _NOTHING)]
     if not within:
         least = min(one.mean_cost for _, one in known)
-        raise UsageError(
+        raise BudgetError(
             f"a mean cost of {budget:g} is asked for; the cheapest option alone takes {least:g}"
         )
     return max(within, key=lambda pair: (pair[1].accuracy, -pair[1].mean_cost))[0]

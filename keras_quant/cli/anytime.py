@@ -103,6 +103,10 @@ def thresholds(
     from keras_quant.jobs.anytime import choose_thresholds
     from keras_quant.runs.progress import Progress
 
+    if picture is not None:
+        from keras_quant.plots.draw import check_name
+
+        check_name(picture)  # before the work
     record = choose_thresholds(
         run,
         form=form,

@@ -108,6 +108,10 @@ def simulate(
         looks=looks,
         fuse=fuse,
     )
+    if picture is not None:
+        from keras_quant.plots.draw import check_name
+
+        check_name(picture)  # before the work
     done = job(runs, settings, progress=Progress())
     if picture is not None:
         from keras_quant.plots.controller import controller_picture

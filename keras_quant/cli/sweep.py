@@ -147,8 +147,7 @@ def _settings(options: dict[str, Any]) -> SweepSettings:
 def _engine(
     name: str, address: str | None, resources: str | None, settings: SweepSettings
 ) -> Engine:
-    from keras_quant.jobs.sweep import threads_of
-    from keras_quant.jobs.sweep_processes import ThisMachine
+    from keras_quant.jobs.sweep_processes import ThisMachine, threads_of
     from keras_quant.jobs.sweep_ray import RayEngine, parse_resources
 
     if name == "ray":

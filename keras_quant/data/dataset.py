@@ -54,7 +54,7 @@ def drawn_again(split: Split, *, seed: int) -> Split:
     The bootstrap of bagging, Breiman, "Bagging predictors", 1996.
     """
     places = np.sort(np.random.default_rng(seed).integers(len(split), size=len(split)))
-    return Split(x=np.asarray(split.x[places]), y=split.y[places])
+    return split.at(places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_quant.data.checks import PART_NAMES, find_problems
+from keras_quant.data.dataset import NO_LABEL
 from keras_quant.data.images import ENDINGS, KINDS, read_images
 from keras_quant.data.split import hold_out_test
 from keras_quant.errors import DataError, close_names
@@ -73,7 +74,8 @@ def read_all(
 ) -> tuple[dict[str, np.ndarray], list[Path]]:
     """Reads all images of a folder, and of those in it, as of one part.
 
-    They have labels where `read_folder` takes the folder.
+    They have labels where `read_folder` takes the folder; those that it leaves out, as they lie
+    beside the classes' folders, have NO_LABEL.
 
     Args:
         image_size, say: see `read_folder`.
@@ -82,7 +84,7 @@ def read_all(
     """
     class_names, entries, problems = _find_files(path, lambda text: None)
     if _subfolders(path) and not problems:
-        files = [entry.file for entry in entries]
+        files = [file for file in _all_files(path) if _is_image(file)]
     else:
         files, problem = _find_images(path)
         entries, problems = [], [problem] if problem else []
@@ -91,7 +93,8 @@ def read_all(
         raise _folder_error(path, problems)
     arrays = {"x_train": x}
     if entries:
-        arrays["y_train"] = np.array([entry.label for entry in entries])
+        labels = {entry.file: entry.label for entry in entries}
+        arrays["y_train"] = np.array([labels.get(file, NO_LABEL) for file in files])
         arrays["class_names"] = np.array(class_names)
     return arrays, files
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras_quant.anytime.ensembles import FUSIONS, any_right, disagreement
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, RunError, UsageError, close_names
-from keras_quant.jobs.loaded import load_file
+from keras_quant.jobs.loaded import last_logits, load_file
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.proof.formats import FORMATS
 from keras_quant.runners.batches import IMAGES_AT_ONCE
@@ -128,8 +128,8 @@ def _answers(file: Path, data: Dataset, progress: Progress) -> np.ndarray:
     parts = []
     with progress.bar(f"asking {file}", len(data.test)) as show:
         for start in range(0, len(data.test), IMAGES_AT_ONCE):
-            answers = loaded.ask(data.test.x[start : start + IMAGES_AT_ONCE], becomes)
-            parts.append(list(answers.values())[-1])
+            images = data.test.x[start : start + IMAGES_AT_ONCE]
+            parts.append(last_logits(loaded, images, becomes))
             show(min(start + IMAGES_AT_ONCE, len(data.test)), "")
     return np.concatenate(parts)
 

@@ -79,7 +79,8 @@ def finish(
     if drawn is not None:
         figures += (_nats("negative ELBO over draws", -drawn, "Keras model"),)
     if beside_float:
-        figures += named(proven.keras.source_scores, "float model") + _beside_float(proven.keras)
+        figures += named(proven.keras.source_scores, "float model")
+        figures += _beside_float(proven.keras, ranked=not dataset.elbo)
     record = dataclasses.replace(
         record,
         status="trained" if record.training else "quantized",
@@ -87,7 +88,8 @@ def finish(
     )
     records.save(record, folder.path)
     exports = write_proven(proven, folder.export)
-    measured = [figure for export in exports for figure in _of_file(export, named)]
+    ranked = not dataset.elbo
+    measured = [figure for export in exports for figure in _of_file(export, named, ranked=ranked)]
     record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
     records.save(record, folder.path)
     return record, Exported(keras=proven.keras, files=exports)
@@ -104,25 +106,30 @@ def _others(evidence: Evidence) -> Callable[[Preprocessing], float] | None:
     )
 
 
-def _beside_float(keras: KerasAnswers) -> tuple[Figure, ...]:
-    """How far the quantized model is from the float one."""
+def _beside_float(keras: KerasAnswers, *, ranked: bool) -> tuple[Figure, ...]:
+    """How far the quantized model is from the float one.
+
+    Args:
+        ranked: whether the largest value of a vector says something, as it does of classes, and
+            not of a posterior.
+    """
     figures: tuple[Figure, ...] = ()
     for output in keras.quantization:
         whose = _named("float and quantized", output.name, len(keras.quantization))
-        if output.top1_agreement is not None:
+        if ranked and output.top1_agreement is not None:
             figures += (_percent("top-1 agreement", output.top1_agreement, whose),)
         figures += (_percent("root mean square difference", output.relative, whose),)
     return figures
 
 
 def _of_file(
-    export: Export, named: Callable[[Values, str], tuple[Figure, ...]]
+    export: Export, named: Callable[[Values, str], tuple[Figure, ...]], *, ranked: bool
 ) -> tuple[Figure, ...]:
     title = TITLES[export.format]
     agreement = export.parity.keras_top1_agreement
     size = Figure(name="size", value=export.size_bytes, unit="bytes", notes=f"integer {title} file")
     figures = named(export.scores, f"{title} file")
-    if agreement is not None:
+    if ranked and agreement is not None:
         figures += (_percent("top-1 agreement", agreement, f"Keras and {title}"),)
     return (*figures, size)
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_quant.anytime.runner import SMALLEST_SHARE
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, ModelError
 from keras_quant.jobs.paths import dataset_of, keras_file_of, record_around
 from keras_quant.jobs.preprocess import Say, declare
+from keras_quant.model.metrics import are_shares
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import Format, format_of
@@ -61,6 +63,21 @@ def load_file(file: Path, data: Dataset, *, trust: bool) -> Loaded:
     """
     form = format_of(file)
     return _load_exported(file, form) if form else _load_keras(file, data, trust=trust)
+
+
+def last_logits(loaded: Loaded, images: np.ndarray, becomes: Preprocessing | None) -> np.ndarray:
+    """What the last output of a file answers, as logits.
+
+    Args:
+        images: as `Loaded.ask` takes them, one or more.
+    Returns: float32 (images, *shape), as it is; of probabilities, as a softmax gives them, their
+        logarithms, which are logits of the same softmax.
+    """
+    *_, last = loaded.ask(images, becomes).values()
+    outputs = np.asarray(last, np.float32)
+    if outputs.ndim != 2 or not are_shares(outputs).all():
+        return outputs
+    return np.asarray(np.log(np.maximum(outputs, SMALLEST_SHARE)))
 
 
 def check_takes(file: Path, model: keras.Model, data: Dataset) -> None:

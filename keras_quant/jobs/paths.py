@@ -85,7 +85,7 @@ def dataset_of(path: Path, name: str | None, image_size: ImageSize | None = None
         raise UsageError(f"{path} belongs to no run: say which data with --dataset")
     return load_dataset(
         record.dataset.name,
-        seed=record.seed,
+        seed=record.split_seed,
         validation_fraction=record.dataset.validation_fraction,
         image_size=_of_folder(record.dataset.name, image_size),
     )

@@ -22,7 +22,7 @@ from keras_quant.graph.passes.stages import cut
 from keras_quant.graph.store import load_graph
 from keras_quant.jobs.anytime import RUNTIMES, open_stages
 from keras_quant.jobs.candidates import candidate
-from keras_quant.jobs.loaded import load_file
+from keras_quant.jobs.loaded import last_logits, load_file
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import digest
 from keras_quant.runners.batches import IMAGES_AT_ONCE
@@ -245,7 +245,7 @@ def _of_file(run: Path, form: str, data: Dataset, name: str) -> Net:
     becomes = loaded.recorded or data.preprocessing
 
     def answer(images: np.ndarray) -> np.ndarray:
-        return np.asarray(list(loaded.ask(images, becomes).values())[-1])[None]
+        return last_logits(loaded, images, becomes)[None]
 
     piece = Piece(name=name, file=file, sha256=digest(file.read_bytes()), is_float=is_float)
     return Net(

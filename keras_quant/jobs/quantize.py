@@ -290,7 +290,7 @@ def _begin(
             method=settings.method,
             calibrator=settings.calibrator,
             images=min(settings.images, len(dataset.train)) if settings.data != "none" else 0,
-            seed=run.seed if run else 0,
+            seed=run.split_seed if run else 0,
             statistics=None if settings.statistics is None else str(settings.statistics),
             equalize=settings.equalize if settings.statistics is None else "as the statistics say",
             rounding=settings.remedies.rounding,

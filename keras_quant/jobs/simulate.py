@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_quant.anytime.controller import (
     LOOKS,
+    PRICES,
     Controller,
     Options,
     Played,
@@ -46,6 +47,9 @@ from keras_quant.runs.progress import Progress
 
 MOST_OPTIONS = 12
 """Of which there are 298 paths of three."""
+
+SUM_ROUNDING = 1e-12
+"""What means of costs may differ by, as they are summed in another order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +168,8 @@ def simulate(
     Args:
         runs: with stages, each exit of which is an option, or with one file.
     Raises:
-        UsageError: settings out of range, or that ask for what no controller reaches.
+        UsageError: settings out of range.
+        BudgetError: no controller reaches what they ask for.
         RunError: a run was not exported in that format.
         DataError: runs have other images or classes.
     """
@@ -185,7 +190,7 @@ def simulate(
         validation_images=len(data.validation),
         test_images=len(data.test),
         places=tuple(
-            _simulated(costs, known["validation"], known["test"], settings)
+            _simulated(costs, known["validation"], known["test"], settings, progress)
             for costs in _places(nets, settings, progress)
         ),
     )
@@ -204,9 +209,16 @@ def _places(
 
 
 def _simulated(
-    costs: Costs, validation: Options, test: Options, settings: SimulationSettings
+    costs: Costs,
+    validation: Options,
+    test: Options,
+    settings: SimulationSettings,
+    progress: Progress,
 ) -> Simulated:
-    found = controllers(validation, costs.each, looks=settings.looks)
+    with progress.bar(f"fitting controllers, {costs.place}", PRICES) as show:
+        found = controllers(
+            validation, costs.each, looks=settings.looks, on_price=lambda done: show(done, "")
+        )
     played = [(one, play(one, validation, costs.each)) for one in found]
     dearest = float(test.own_costs(costs.each).max())
     chosen = choose(
@@ -218,7 +230,6 @@ def _simulated(
     options = _points(test, validation, costs, result)
     oracle_costs, oracle_accuracies = oracle(test, costs.each)
     static = as_accurate(options, result.accuracy)
-    within = [one for one in options if one.cost <= result.mean_cost]
     place = int(np.searchsorted(oracle_accuracies, result.accuracy - 1e-12))
     return Simulated(
         place=costs.place,
@@ -232,7 +243,7 @@ def _simulated(
         oracle=tuple(zip(oracle_costs.tolist(), oracle_accuracies.tolist(), strict=True)),
         oracle_cost=float(oracle_costs[place]),
         static=static,
-        static_at_cost=max(within, key=lambda one: one.test_accuracy, default=None),
+        static_at_cost=no_dearer(options, result.mean_cost),
         speed_up=static.cost / result.mean_cost,
     )
 
@@ -243,6 +254,12 @@ def as_accurate(options: Sequence[OptionPoint], accuracy: float) -> OptionPoint:
     if enough:
         return min(enough, key=lambda one: one.cost)
     return max(options, key=lambda one: one.test_accuracy)
+
+
+def no_dearer(options: Sequence[OptionPoint], cost: float) -> OptionPoint | None:
+    """The most accurate option on the test images that costs no more; None where there is none."""
+    within = [one for one in options if one.cost <= cost * (1 + SUM_ROUNDING)]
+    return max(within, key=lambda one: one.test_accuracy, default=None)
 
 
 def _wanted(validation: Options, settings: SimulationSettings) -> float | None:

@@ -302,7 +302,9 @@ class _Job:
         self.log = self._path.open("a+", encoding="utf-8", errors="replace")
         self.log.seek(0, os.SEEK_END)
         self.last_line = ""
-        self.process = engine.start([*KQ, *_arguments(point, folder, jobs=jobs)], self._path)
+        self.process = engine.start(
+            [*KQ, *_arguments(point, folder, threads=engine.threads(jobs))], self._path
+        )
 
     @property
     def seconds(self) -> float:
@@ -330,20 +332,16 @@ def _ending(code: int) -> str:
     return f"its process was ended by signal {-code}"
 
 
-def _arguments(point: Point, folder: Path, *, jobs: int) -> Sequence[str]:
+def _arguments(point: Point, folder: Path, *, threads: int) -> Sequence[str]:
     """What kq is called with, for a point that is begun or gone on with."""
     status = _status(folder / point.name)
     where = ["--out", str(folder), "--name", point.name]
-    threads = threads_of(jobs) if jobs > 1 else 0
     if point.trains:
         again = ["--resume"] if status is not None else []
-        return [*point.arguments, *where, *again, *(["--threads", str(threads)] if threads else [])]
+        said = any(word.partition("=")[0] == "--threads" for word in point.arguments)
+        share = ["--threads", str(threads)] if threads and not said else []
+        return [*point.arguments, *where, *again, *share]
     return [*point.arguments, *where, *(["--overwrite"] if status is not None else [])]
-
-
-def threads_of(jobs: int) -> int:
-    """The cores that each of so many points at a time gets."""
-    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def _status(run: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,9 @@ class Engine(Protocol):
             log: what it writes is added to this file.
         """
 
+    def threads(self, jobs: int) -> int:
+        """Says how many threads each of so many points at a time gets; 0 for one a core."""
+
     def close(self) -> None:
         """Lets go of what was held to start processes; they have ended."""
 
@@ -54,8 +58,17 @@ class ThisMachine:
         """Starts a command, see Engine."""
         return start_here(command, log)
 
+    def threads(self, jobs: int) -> int:
+        """Shares the cores, see Engine."""
+        return threads_of(jobs) if jobs > 1 else 0
+
     def close(self) -> None:
         """Has nothing to let go of."""
+
+
+def threads_of(jobs: int) -> int:
+    """The cores of this machine that each of so many points at a time gets."""
+    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def start_here(

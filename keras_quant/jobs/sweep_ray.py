@@ -27,7 +27,9 @@ from keras_quant.version import __version__
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 60  # of a cluster that is asked whether it is well
+_LEAST = 1e-4  # Ray counts resources in steps of so much
 _WAIT_SECONDS = 0.5  # of an actor for its process, before it answers that this runs
+_PROCESSORS = ("cpu", "gpu")
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
 
 
@@ -52,19 +54,27 @@ def parse_resources(text: str, *, cpu: float) -> Resources:
     Args:
         cpu: what a point holds where the text does not say.
     Raises:
-        UsageError: it is written otherwise, or a number is not above 0.
+        UsageError: it is written otherwise, a number is not above 0 or finer than Ray counts, or
+            GPUs above 1 are not whole.
     """
     found: dict[str, float] = {}
     for part in filter(None, text.split(",")):
         name, _, number = part.strip().partition("=")
+        name = name.lower() if name.lower() in _PROCESSORS else name
         try:
-            found[name] = float(number)
+            value = float(number)
         except ValueError:
-            found[name] = 0.0
-        if not name or not 0 < found[name] < float("inf"):
+            value = 0.0
+        if not name or name in found or not _LEAST <= value < float("inf"):
             raise UsageError(
-                f"--resources {text!r}: {part!r} is no NAME=NUMBER above 0; write cpu=2,gpu=0.5"
+                f"--resources {text!r}: {part!r} is no NAME=NUMBER of {_LEAST:.4f} or more, each "
+                "name once; write cpu=2,gpu=0.5"
             )
+        found[name] = value
+    if (gpu := found.get("gpu", 0.0)) > 1 and not gpu.is_integer():
+        raise UsageError(
+            f"--resources {text!r}: of GPUs, a share of one or a whole number is allowed"
+        )
     return Resources(cpu=found.pop("cpu", cpu), gpu=found.pop("gpu", 0.0), others=found)
 
 
@@ -78,19 +88,30 @@ class RayEngine:
             address: HOST:PORT of the cluster's head, or "auto" on one of its nodes.
         Raises:
             MissingDependencyError: Ray is not installed.
+            UsageError: Ray takes no such resources, or it is no address.
             RunError: no cluster answers there, or none of its nodes has such resources.
         """
+        self._cpu = resources.cpu
         try:
             self._ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise MissingDependencyError(
                 "--engine ray needs Ray: pip install 'keras_quant[ray]'"
             ) from error
+        try:
+            self._actor = self._ray.remote(
+                num_cpus=resources.cpu,
+                num_gpus=resources.gpu,
+                resources=dict(resources.others),
+                max_restarts=0,
+            )(_Starter)
+        except ValueError as error:  # some accelerators come in some numbers alone
+            raise UsageError(f"--resources: Ray refuses them: {error}") from error
         if address is not None:
             _check_answers(address)
         try:
             self._ray.init(
-                address=address,
+                address=address or "local",  # None would join a cluster that runs here
                 log_to_driver=False,
                 logging_level="ERROR",
                 **({} if address else {"include_dashboard": False}),
@@ -98,12 +119,6 @@ class RayEngine:
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = f"--address {address}: " if address else ""
             raise RunError(f"{where}Ray cannot be used: {error}") from error
-        self._actor = self._ray.remote(
-            num_cpus=resources.cpu,
-            num_gpus=resources.gpu,
-            resources=dict(resources.others),
-            max_restarts=0,
-        )(_Starter)
         self._check_fits(resources)
 
     def _check_fits(self, resources: Resources) -> None:
@@ -123,6 +138,10 @@ class RayEngine:
     def start(self, command: Sequence[str], log: Path) -> Process:
         """Starts a command on a node that is free for it, see Engine."""
         return _OnNode(self._ray, self._actor, command, log.resolve())
+
+    def threads(self, jobs: int) -> int:
+        """As many as the processors that a point holds, see Engine."""
+        return max(1, int(self._cpu))
 
     def close(self) -> None:
         """Leaves the cluster, or ends that of this machine."""

@@ -85,7 +85,9 @@ def member_settings(
         )
         if kind == "snapshot":
             epochs = settings.epochs // members + (number < settings.epochs % members)
-            each = dataclasses.replace(each, parent=parent, epochs=epochs)
+            # Else the snapshot before would be the teacher, as it is the parent.
+            teacher = settings.teacher or (settings.parent if settings.distill else None)
+            each = dataclasses.replace(each, parent=parent, epochs=epochs, teacher=teacher)
             parent = run
         yield run, each
 

@@ -67,13 +67,22 @@ def cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     reals: NDArray[np.float64] = outputs.astype(np.float64)
     shifted = reals - reals.max(axis=-1, keepdims=True)
     of_logits = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    sums = reals.sum(axis=-1, keepdims=True)
-    are_shares = (reals >= 0).all(axis=-1, keepdims=True)
-    are_shares &= np.abs(sums - 1) <= _SUM_OF_PROBABILITIES
     tiny = np.finfo(np.float64).tiny
-    logarithms = np.where(are_shares, np.log(np.maximum(reals, tiny)), of_logits)
+    logarithms = np.where(are_shares(reals), np.log(np.maximum(reals, tiny)), of_logits)
     own: NDArray[np.float64] = logarithms[np.arange(len(targets)), targets]
     return -own
+
+
+def are_shares(outputs: np.ndarray) -> np.ndarray:
+    """Whether an image's outputs are probabilities: at least 0, and adding up to 1.
+
+    Args:
+        outputs: (images, classes).
+    Returns: bool (images, 1).
+    """
+    positive = np.all(outputs >= 0, axis=-1, keepdims=True)
+    sums = np.sum(outputs, axis=-1, keepdims=True)
+    return np.asarray(positive & (np.abs(sums - 1) <= _SUM_OF_PROBABILITIES))
 
 
 def squared_error(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -68,11 +68,16 @@ def save(figure: Figure, path: Path) -> None:
         UsageError: the path ends with something else.
         FileError: the system refuses.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: pictures end with {', '.join(SUFFIXES)}")
+    check_name(path)
     make_folder(path.parent)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=_DPI)
+
+
+def check_name(path: Path) -> None:
+    """Raises: UsageError: a picture's path ends with no kind of picture."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: pictures end with {', '.join(SUFFIXES)}")
 
 
 def _against_bits(runs: Sequence[Run], *, title: str) -> Figure:

@@ -258,12 +258,17 @@ class RunRecord:
 
     @property
     def seed(self) -> int:
-        """What chose the validation images."""
-        if self.training is not None and self.training.split_seed is not None:
-            return self.training.split_seed
+        """What first weights and the order of images were drawn with."""
         made = self.training or self.quantization
         assert made is not None
         return made.seed
+
+    @property
+    def split_seed(self) -> int:
+        """What chose the validation images."""
+        if self.training is not None and self.training.split_seed is not None:
+            return self.training.split_seed
+        return self.seed
 
 
 def save(record: RunRecord, folder: str | Path) -> Path:

@@ -23,7 +23,7 @@ from keras_quant.anytime.controller import (
 )
 from keras_quant.anytime.rules import NEVER, exits_taken, outcome
 from keras_quant.anytime.thresholds import judge
-from keras_quant.errors import UsageError
+from keras_quant.errors import BudgetError
 
 SUM_ROUNDING = 1e-9
 SEEDS = st.integers(0, 2**32 - 1)
@@ -133,6 +133,27 @@ def test_controllers_hold_each_option_alone_once(seed: int) -> None:
     assert best >= options.correct.mean(axis=1).max()
 
 
+@pytest.mark.parametrize("second", [1.0, 1 + 1e-12, 1.00001])
+def test_options_of_nearly_one_cost_leave_prices_for_the_dear_one(second: float) -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.random((3, 200))
+    correct = rng.random((3, 200)) < np.stack([sure[0], sure[1], np.ones(200)])
+    options = Options(names=tuple("abc"), pieces=np.eye(3, dtype=bool), sure=sure, correct=correct)
+    costs = np.array([1.0, second, 5.0])
+    means = [play(one, options, costs).mean_cost for one in controllers(options, costs, prices=16)]
+    assert sum(2 < mean < 5 for mean in means) >= 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_costs_nothing_is_an_option_too() -> None:
+    options = drawn(0, images=200, pieces=np.eye(3, dtype=bool))
+    for costs in (np.array([0.0, 2.0, 5.0]), np.zeros(3)):
+        done: list[int] = []
+        found = controllers(options, costs, prices=16, on_price=done.append)
+        best = max(play(one, options, costs).accuracy for one in found)
+        assert best >= options.correct.mean(axis=1).max() and done == list(range(1, 17))
+
+
 def test_what_is_asked_for_chooses_a_controller() -> None:
     known = [
         (Controller(first=place, rules={}), Played(accuracy=right, mean_cost=cost, shares=()))
@@ -141,7 +162,7 @@ def test_what_is_asked_for_chooses_a_controller() -> None:
     assert choose(known, accuracy=0.85).first == 1
     assert choose(known, budget=3.5).first == 1
     assert choose(known, budget=5.0).first == 3
-    with pytest.raises(UsageError, match="reach 95.00% at most"):
+    with pytest.raises(BudgetError, match="reach 95.00% at most"):
         choose(known, accuracy=0.96)
-    with pytest.raises(UsageError, match="the cheapest option alone takes 1"):
+    with pytest.raises(BudgetError, match="the cheapest option alone takes 1"):
         choose(known, budget=0.5)

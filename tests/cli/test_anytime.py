@@ -73,7 +73,7 @@ def test_tables_name_each_exit_and_how_images_ended(run: Path) -> None:
         (("thresholds", "RUN", "--accuracy", "1.5"), 2, "--accuracy is 1.5; a share above 0"),
         (("thresholds", "RUN", "--budget", "-1"), 2, "--budget is -1; a number above 0"),
         (("thresholds", "RUN", "--budget", "1", "--accuracy", "0.5"), 2, "give one of them"),
-        (("thresholds", "RUN", "--budget", "0.1"), 2, "the first exit it is 1000 already"),
+        (("thresholds", "RUN", "--budget", "0.1"), 3, "the first exit it is 1000 already"),
         (("thresholds", "RUN", "--cost", "time"), 2, "costs are macs, ms"),
         (("ensemble", "RUN"), 2, "an ensemble has two members or more"),
     ],
@@ -82,6 +82,18 @@ def test_bad_input_is_told(run: Path, words: tuple[str, ...], code: int, message
     paths = {"RUN": str(run), "NOWHERE": str(run / "nowhere")}
     result = kq(*(paths.get(word, word) for word in words), "--dataset", "digits")
     assert (result.exit_code, message in result.output) == (code, True), result.output
+
+
+def test_a_picture_of_no_kind_is_told_before_the_work(run: Path) -> None:
+    result = kq("thresholds", str(run), "--plot", "a.txt")
+    assert result.exit_code == 2 and "a.txt: pictures end with .png" in result.output
+    assert not (run / "exits.json").exists()
+
+
+def test_noisy_images_are_answered_by_their_name(run: Path) -> None:
+    words = ("run", str(run), "--dataset", "digits+noise90", "--deadline-ms", "1e4", "--json")
+    done = parsed(kq(*words, "--images", "3"))
+    assert [one["image"] for one in done["answers"]] == ["test[0]", "test[1]", "test[2]"]
 
 
 def test_images_are_named_once(run: Path) -> None:
@@ -115,7 +127,8 @@ def test_a_controller_is_simulated_and_drawn(run: Path, tmp_path: Path) -> None:
         (("RUN", "--looks", "9"), 2, "--looks is 9; 1 to 4 is allowed"),
         (("RUN", "--board", "nan0"), 2, "--board 'nan0' is not known"),
         (("RUN", "--board", "nano", "--cost", "mj"), 2, "energy is not estimated"),
-        (("RUN", "--board", "nano", "--accuracy", "1"), 2, "controllers reach"),
+        (("RUN", "--board", "nano", "--accuracy", "1"), 3, "controllers reach"),
+        (("RUN", "--board", "nano", "--plot", "a.txt"), 2, "a.txt: pictures end with .png"),
         (("RUN", "--format", "tfl"), 2, "--format 'tfl' is not known"),
         (("RUN", "--times", "NOWHERE"), 1, "nowhere"),
     ],

@@ -27,6 +27,20 @@ def test_a_folder_of_classes_gives_files_and_labels(tmp_path: Path) -> None:
     assert (found.class_names, found.num_classes) == (("cat", "dog"), 2)
 
 
+def test_images_beside_the_classes_are_read_without_a_label(tmp_path: Path) -> None:
+    names = ["cat/a.png", "dog/a.png", "stray.png"]
+    for place, name in enumerate(names):
+        picture(tmp_path / name, place)
+    (tmp_path / "notes.txt").touch()
+    found = read_every(tmp_path)
+    assert found.names == tuple(names) and found.y.tolist() == [0, 1, -1]
+    parts = [f"{part}/{name}" for part in ("other", "train") for name in names[:2]]
+    for name in parts:
+        picture(tmp_path / "parts" / name, 0)
+    found = read_every(tmp_path / "parts")
+    assert found.names == tuple(parts) and found.y.tolist() == [-1, -1, 0, 1]
+
+
 @pytest.mark.parametrize("names", [["a.png", "b.png"], ["one/a.png"], ["a.png", "x/b.png"]])
 def test_any_other_folder_gives_files_alone(tmp_path: Path, names: list[str]) -> None:
     for place, name in enumerate(names):

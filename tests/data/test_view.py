@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_quant.data import load_dataset
+from keras_quant.data.dataset import drawn_again
 from keras_quant.data.view import View, view_of, with_noise
 from keras_quant.errors import DataError, UsageError
 
@@ -28,9 +29,18 @@ def test_a_name_says_what_is_asked(name: str, view: View) -> None:
     assert view_of(name) == view
 
 
-@pytest.mark.parametrize("asked", ["noise", "noise0", "noise256", "noise2.5", "Noise25", ""])
+@pytest.mark.parametrize(
+    "asked", ["noise", "noise0", "noise256", "noise2.5", "Noise25", "", "noise025", "noise\u0665"]
+)
 def test_what_cannot_be_asked_is_told(asked: str) -> None:
     with pytest.raises(UsageError, match=r"1 to 255, as in digits\+noise25, or elbo"):
+        load_dataset(f"digits+{asked}")
+
+
+@pytest.mark.parametrize("asked", ["noise25+elbo", "elbo+noise25", "noise25+noise5"])
+def test_one_thing_alone_is_asked(asked: str) -> None:
+    first, second = asked.split("+")
+    with pytest.raises(UsageError, match=rf"asks for \+{first} and \+{second}; one of them"):
         load_dataset(f"digits+{asked}")
 
 
@@ -75,6 +85,13 @@ def test_clean_images_stay_beside_their_noisy_ones() -> None:
         spread = after.spread(10)
         assert np.array_equal(spread.wanted, before.spread(10).x)
     assert noisy.name == "digits+noise30" and "deviation 30" in noisy.notes[0]
+
+
+def test_images_drawn_again_keep_their_clean_ones() -> None:
+    plain, noisy = (
+        drawn_again(load_dataset(name).train, seed=1) for name in ("digits", "digits+noise30")
+    )
+    assert np.array_equal(noisy.wanted, plain.x) and not np.array_equal(noisy.x, plain.x)
 
 
 def test_a_seed_does_not_change_what_is_tested() -> None:

@@ -20,6 +20,7 @@ from keras_quant.jobs.simulate import (
     SimulationSettings,
     _steps,
     as_accurate,
+    no_dearer,
     simulate,
 )
 from keras_quant.runs import records
@@ -94,6 +95,17 @@ def test_the_static_net_to_beat_is_the_cheapest_that_is_as_accurate() -> None:
     assert [as_accurate(options, wanted).cost for wanted in (0.7, 0.85, 0.95, 0.99)] == [1, 2, 9, 9]
 
 
+def test_an_option_that_costs_as_much_is_no_dearer() -> None:
+    mean = 3 * 0.1 / 3  # rounds to more than 0.1 does
+    cheap, same, dear = (
+        OptionPoint(name="", cost=cost, validation_accuracy=0, test_accuracy=right, share=0)
+        for cost, right in ((0.05, 0.7), (mean, 0.8), (0.2, 0.9))
+    )
+    assert no_dearer([cheap, same, dear], 0.1) is same
+    assert no_dearer([cheap, same, dear], 0.1 - 1e-6) is cheap
+    assert no_dearer([dear], 0.1) is None
+
+
 def test_one_net_of_one_exit_leaves_nothing_to_choose(tmp_path: Path) -> None:
     run = make_staged_run(tmp_path / "run")
     file = (run / "export/stages/stage1.tflite").read_bytes()
@@ -109,6 +121,9 @@ def test_runs_of_other_validation_images_are_refused(tmp_path: Path) -> None:
     records.save(replace(RECORD, training=training), second)
     with pytest.raises(DataError, match="b: its validation or test images .* equal --seed"):
         simulate([first, second], SimulationSettings(boards=("nano",)), progress=QUIET)
+    records.save(replace(RECORD, training=replace(training, split_seed=0)), second)
+    done = simulate([first, second], SimulationSettings(boards=("nano",)), progress=QUIET)
+    assert len(done.places[0].options) == 4
 
 
 def test_steps_that_no_image_takes_are_not_shown() -> None:

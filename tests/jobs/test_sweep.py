@@ -257,6 +257,25 @@ def test_a_stopped_sweep_stops_its_points_and_goes_on(folder: Path, tmp_path: Pa
     assert "--resume" in calls(folder)[2]
 
 
+class Wide(ThisMachine):
+    """Gives each point three threads."""
+
+    def threads(self, jobs: int) -> int:
+        return 3
+
+
+def test_points_get_the_threads_that_the_engine_says(folder: Path) -> None:
+    settings = SweepSettings(
+        bits=("4",), methods=("qkeras",), train_options=("--threads", "7"), jobs=2
+    )
+    sweep(settings, folder, engine=Wide())
+    float_run, trained = (
+        [word for option, word in zip(call, call[1:], strict=False) if option == "--threads"]
+        for call in calls(folder)
+    )
+    assert (float_run, trained) == (["3"], ["7"])  # what the user says holds
+
+
 class Losing(ThisMachine):
     """Loses the machines of the first processes that it starts, which end a moment later."""
 

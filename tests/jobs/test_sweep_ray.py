@@ -142,6 +142,40 @@ def test_resources_are_read() -> None:
     assert parse_resources("cpu=4, gpu=0.5,fast=1", cpu=2) == Resources(
         cpu=4, gpu=0.5, others={"fast": 1}
     )
-    for text in ("cpu", "cpu=", "cpu=x", "gpu=0", "gpu=-1", "=1", "cpu=inf", "cpu=nan"):
-        with pytest.raises(UsageError, match="is no NAME=NUMBER above 0"):
+    assert parse_resources("CPU=3,GPU=2", cpu=1) == Resources(cpu=3, gpu=2)
+    wrong = ("cpu", "cpu=", "cpu=x", "gpu=0", "gpu=-1", "=1", "cpu=inf", "cpu=nan", "cpu=1e-5")
+    for text in (*wrong, "cpu=1,CPU=2"):
+        with pytest.raises(UsageError, match="is no NAME=NUMBER of 0.0001 or more"):
             parse_resources(text, cpu=1)
+    with pytest.raises(UsageError, match="of GPUs, a share of one or a whole number"):
+        parse_resources("gpu=1.5", cpu=1)
+
+
+@pytest.mark.parametrize(("cpu", "threads"), [(4, 4), (2.5, 2), (0.5, 1)])
+def test_a_point_computes_with_the_processors_that_it_holds(
+    cpu: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **options: None)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8}}])
+    assert RayEngine(None, Resources(cpu=cpu)).threads(8) == threads
+
+
+def test_resources_that_ray_refuses_are_told() -> None:
+    with pytest.raises(UsageError, match="--resources: Ray refuses them: .*TPU"):
+        RayEngine("127.0.0.1:1", Resources(others={"TPU": 3}))
+
+
+class AskedError(Exception):
+    """Ends a connection before it is made."""
+
+
+@pytest.mark.parametrize(("address", "wanted"), [(None, "local"), ("auto", "auto")])
+def test_a_cluster_is_joined_only_where_it_is_named(
+    address: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**options: Any) -> None:
+        raise AskedError(options["address"])
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(AskedError, match=f"^{wanted}$"):
+        RayEngine(address, Resources())

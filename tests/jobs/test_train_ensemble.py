@@ -55,6 +55,15 @@ def test_snapshots_are_one_training_cut_into_cycles() -> None:
     assert [each.parent for each in found] == [None, Path("models/e-1"), Path("models/e-2")]
 
 
+def test_snapshots_learn_of_one_teacher() -> None:
+    learning = replace(SETTINGS, parent=Path("models/float"), distill=0.9)
+    found = members("snapshot", learning)
+    assert [each.teacher for each in found] == [Path("models/float")] * 3
+    named = members("snapshot", replace(learning, teacher=Path("models/large")))
+    assert {each.teacher for each in named} == {Path("models/large")}
+    assert {each.teacher for each in members("snapshot")} == {None}
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "count", "message"),
     [
@@ -84,7 +93,7 @@ def test_members_are_trained_once_and_judged_together(tmp_path: Path) -> None:
     runs = train_ensemble("snapshot", settings, tmp_path / "e", members=2, progress=quiet)
     assert [run.name for run in runs] == ["e-1", "e-2"]
     begun = [records.load(run) for run in runs]
-    assert [one.seed for one in begun] == [3, 3]  # that of the validation images
+    assert [(one.seed, one.split_seed) for one in begun] == [(3, 3), (4, 3)]
     assert begun[1].training is not None and begun[1].training.parent == str(runs[0])
     done = ensembles.ensemble(runs, progress=quiet)
     assert len(done.members) == 2 and set(done.accuracies) == {"mean", "logits", "vote"}

@@ -158,6 +158,7 @@ def test_a_preprocessing_out_of_range_is_refused(tmp_path: Path) -> None:
 
 def test_validation_images_are_those_of_the_split_where_it_has_a_seed() -> None:
     assert RECORD.training is not None
-    assert RECORD.seed == RECORD.training.seed
+    assert RECORD.seed == RECORD.split_seed == RECORD.training.seed
     training = dataclasses.replace(RECORD.training, seed=7, split_seed=3)
-    assert dataclasses.replace(RECORD, training=training).seed == 3
+    record = dataclasses.replace(RECORD, training=training)
+    assert (record.seed, record.split_seed) == (7, 3)  # members of an ensemble are told apart
