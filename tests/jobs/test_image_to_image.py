@@ -130,8 +130,8 @@ def test_a_bound_over_draws_is_that_at_the_mean_where_nothing_varies() -> None:
 def test_a_denoiser_is_quantized_and_proven_beside_its_noisy_images(tmp_path: Path) -> None:
     settings = TrainSettings(
         scheme=load_scheme("float"),
-        model="ds_unet_small",
-        model_options={"width": 2},
+        model="unet_small",
+        model_options={"width": 1},
         dataset=NOISY,
         epochs=1,
     )
