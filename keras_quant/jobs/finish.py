@@ -150,7 +150,8 @@ def _elbo_figures(scores: Values, whose: str) -> tuple[Figure, ...]:
     and not its mean over draws.
     """
     total = sum(values["loss"] for values in scores.values())
-    return _nats("negative ELBO", total, whose), *_of_outputs(scores, whose)
+    parts = (dataclasses.replace(one, unit="nats") for one in _of_outputs(scores, whose))
+    return _nats("negative ELBO", total, whose), *parts
 
 
 def _nats(name: str, value: float, whose: str) -> Figure:

@@ -58,6 +58,13 @@ def test_the_score_is_the_elbo_of_the_test_images(runs: tuple[Run, Run]) -> None
         assert run.score == pytest.approx((likelihood - divergence).mean(), rel=1e-5)
 
 
+def test_losses_are_in_nats_and_their_sum_is_the_negative_elbo(runs: tuple[Run, Run]) -> None:
+    for run in runs:
+        losses = [one for one in run.record.figures if one.notes.startswith("TFLite file, output")]
+        assert [(one.name, one.unit) for one in losses] == [("loss", "nats")] * 3
+        assert run.score == pytest.approx(-sum(one.value for one in losses))
+
+
 def test_where_a_posterior_is_largest_says_nothing(runs: tuple[Run, Run]) -> None:
     for run in runs:
         assert run.agreement is None
