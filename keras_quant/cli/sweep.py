@@ -69,8 +69,8 @@ class SweepError(KerasQuantError):
 )
 @click.option(
     "--resources",
-    help="With --engine ray: what of a node each point holds, as in cpu=2,gpu=0.5 [default: its "
-    "threads].",
+    help="With --engine ray: what of a node each point holds, as in cpu=2,gpu=0.5; it computes "
+    "with as many threads as processors [default: a share of this machine's, by --jobs].",
 )
 @click.option(
     "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."

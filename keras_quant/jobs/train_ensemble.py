@@ -18,9 +18,10 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_quant.errors import UsageError, close_names
+from keras_quant.errors import RunError, UsageError, close_names
 from keras_quant.jobs.train import finished, train
-from keras_quant.jobs.train_settings import TrainSettings
+from keras_quant.jobs.train_settings import TrainSettings, check
+from keras_quant.runs import records
 from keras_quant.runs.progress import Progress
 
 KINDS = ("independent", "bagging", "snapshot")
@@ -47,10 +48,20 @@ def train_ensemble(
     Returns: the runs.
     Raises:
         UsageError: no such kind, too few members, or fewer epochs than snapshots.
+        RunError: a member is there already, and neither overwrite nor resume is given.
         KerasQuantError: see `train`.
     """
+    planned = list(member_settings(kind, settings, path, members=members))
+    for _, each in planned:
+        check(each)
+    taken = [str(run) for run, _ in planned if (run / records.FILE_NAME).exists()]
+    if taken and not (overwrite or resume):
+        raise RunError(
+            f"{', '.join(taken)}: there already. Give --name NAME for others, --overwrite to "
+            "replace them, or --resume to go on"
+        )
     runs: list[Path] = []
-    for run, each in member_settings(kind, settings, path, members=members):
+    for run, each in planned:
         progress.say(f"member {len(runs) + 1} of {members}: {run}")
         if not (resume and finished(run, each)):
             train(

@@ -11,15 +11,16 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.errors import UsageError  # noqa: E402
+from keras_quant.errors import RunError, UsageError  # noqa: E402
 from keras_quant.jobs import ensembles  # noqa: E402
 from keras_quant.jobs.train import load_images  # noqa: E402
 from keras_quant.jobs.train_ensemble import member_settings, train_ensemble  # noqa: E402
-from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
+from keras_quant.jobs.train_settings import MAX_SEED, TrainSettings  # noqa: E402
 from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.training.optimizer_settings import OptimizerSettings  # noqa: E402
+from tests.fake_runs import make_run  # noqa: E402
 
 SETTINGS = TrainSettings(
     scheme=scheme_from_bits("4"), model="mlp", model_options={"units": 8}, epochs=5, seed=3
@@ -84,6 +85,17 @@ def test_what_makes_no_ensemble_is_told(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         members(kind, settings, count)
+
+
+def test_what_stops_the_last_member_is_told_before_the_first(tmp_path: Path) -> None:
+    quiet, path = Progress(quiet=True), tmp_path / "e"
+    last = replace(SETTINGS, seed=MAX_SEED - 1)
+    with pytest.raises(UsageError, match=f"--seed is {MAX_SEED + 1}"):
+        train_ensemble("bagging", last, path, members=3, progress=quiet)
+    make_run(tmp_path / "e-3")
+    with pytest.raises(RunError, match="e-3: there already. Give --name"):
+        train_ensemble("bagging", SETTINGS, path, members=3, progress=quiet)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["e-3"]
 
 
 @pytest.mark.slow
