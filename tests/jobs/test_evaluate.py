@@ -194,7 +194,7 @@ def with_pickle(folder: Path) -> Path:
 @pytest.mark.parametrize("make", [with_lambda, with_pickle])
 def test_file_that_could_run_code_is_loaded_only_when_trusted(tmp_path: Path, make) -> None:
     path = make(tmp_path)
-    with pytest.raises(ModelError, match="could run code from the file: .*--trust loads it"):
+    with pytest.raises(ModelError, match="could run code from the file: .*--trust load it"):
         evaluate(path, dataset="digits")
     assert evaluate(path, dataset="digits", trust=True)[0].images == 359
 
