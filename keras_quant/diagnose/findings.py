@@ -111,14 +111,27 @@ def start_db(key: str, contents: FileContents, sqnr_db: Mapping[str, float]) -> 
     return min([EXACT_DB, *found])
 
 
-def heals(key: str, contents: FileContents, sqnr_db: Mapping[str, float]) -> bool:
-    """Whether there are tensors behind one, and the nearest of them that are known are all well."""
+def heals(
+    key: str, contents: FileContents, sqnr_db: Mapping[str, float], layer_of: Mapping[str, str]
+) -> bool:
+    """Whether there are tensors behind one, and the nearest of them that are known are all well.
+
+    Those of its own layer that are not well may be steps on the way, as where codes become reals by
+    three operators: then what is behind these counts.
+
+    Args:
+        sqnr_db, layer_of: by key, of the tensors that were matched with layers.
+    """
     readers: dict[str, list[str]] = {}
     for one in contents.operators:
         for read in one.inputs:
             readers.setdefault(read, []).append(one.output)
     behind = nearest(key, readers, sqnr_db)
-    return bool(behind) and all(sqnr_db[other] >= LOW_DB for other in behind)
+    return bool(behind) and all(
+        sqnr_db[other] >= LOW_DB
+        or (layer_of[other] == layer_of.get(key) and heals(other, contents, sqnr_db, layer_of))
+        for other in behind
+    )
 
 
 def first_break(layers: Sequence[Layer]) -> Layer | None:

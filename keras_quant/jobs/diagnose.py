@@ -273,6 +273,7 @@ def _diagnosis(
         for key, error in seen.errors.items()
     }
     at_input = _in_front(contents)
+    layer_of = {key: one.layer for key, one in seen.matches.items()}
     layers = []
     for operator in contents.operators:
         key = operator.output
@@ -290,7 +291,7 @@ def _diagnosis(
                 start_db=start_db(key, contents, sqnr) if key in seen.errors else None,
                 codes=seen.codes.get(key),
                 is_input=key in at_input,
-                heals=heals(key, contents, sqnr),
+                heals=heals(key, contents, sqnr, layer_of),
             )
         )
     first = first_break(layers)

@@ -13,6 +13,7 @@ from keras_quant.search.harms import HARMS, MEASURED
 from keras_quant.search.record import Sensitivity
 
 _INCHES_A_LAYER = 0.2
+_LEAST_INCHES = 3.4  # for what is written along the bar
 _COLOURS = "cividis"  # grows lighter evenly, in grey and for colour-blind readers alike
 _DARK = 0.55  # of the colours; what is written on darker ones is white
 
@@ -29,9 +30,8 @@ def sensitivity_map(record: Sensitivity, *, title: str) -> Figure:
     if not record.entries:
         raise UsageError("nothing of the sensitivity was measured yet: kq sensitivity --resume")
     values = _values(record)
-    figure = Figure(
-        figsize=(WIDTH, 1.4 + _INCHES_A_LAYER * len(record.layers)), layout="constrained"
-    )
+    height = max(_LEAST_INCHES, 1.4 + _INCHES_A_LAYER * len(record.layers))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize="medium")
     shown = np.maximum(values, 0)
@@ -68,7 +68,7 @@ def _values(record: Sensitivity) -> NDArray[np.float64]:
 
 def _label(record: Sensitivity) -> str:
     if not record.metric:
-        return "distance from the float model's answers [% of their size]"
+        return "distance from the float model's answers\n[% of their size]"
     unit = "MSE" if record.metric == "PSNR" else "nats"
     return f"loss gained over the float model [{unit}]"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from keras_quant.diagnose.contents import (
+    FLOAT,
     INTEGER,
     FileContents,
     OperatorContents,
     TensorContents,
 )
-from keras_quant.diagnose.findings import RANGE, Layer, find
+from keras_quant.diagnose.findings import RANGE, Layer, find, heals
 from keras_quant.diagnose.measures import CodesSeen
 
 FEW = CodesSeen(used=0.06, at_ends=0.0, outliers=1.0, dead=0, channels=1, least=0.0, most=1.0)
@@ -40,3 +43,31 @@ def found_of(*, pooled_scale: float) -> list[tuple[str, str]]:
 def test_few_codes_are_told_where_their_grid_was_chosen() -> None:
     assert found_of(pooled_scale=0.5) == [("relu", RANGE)]
     assert found_of(pooled_scale=0.25) == [("relu", RANGE), ("pool", RANGE)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "last_db", "is_step"),
+    [
+        (("mean", "mean", "mean"), 40.0, True),  # codes become reals by a Cast, a Sub and a Mul
+        (("mean", "mean", "mean"), 10.0, False),
+        (("mean", "hidden", "hidden"), 40.0, False),  # another layer begins with what is broken
+    ],
+)
+def test_steps_on_the_way_to_a_layers_values_heal(
+    layers: tuple[str, ...], last_db: float, is_step: bool
+) -> None:
+    names = ("cast", "sub", "mul")
+    operators = tuple(
+        OperatorContents(op=name, computes=FLOAT, library="", inputs=(read,), output=name)
+        for read, name in zip(("codes", *names), names, strict=False)
+    )
+    contents = FileContents(
+        runtime="",
+        channels_first=True,
+        tensors={name: TensorContents(name=name, dtype="float32") for name in names},
+        operators=operators,
+        inputs=("codes",),
+        outputs=("mul",),
+    )
+    sqnr_db = dict(zip(names, (-52.0, -41.0, last_db), strict=True))
+    assert heals("cast", contents, sqnr_db, dict(zip(names, layers, strict=True))) == is_step

@@ -16,6 +16,7 @@ from keras_quant.jobs import plain
 from keras_quant.jobs.plain import PlainExport, export_plain
 from keras_quant.runs import locked
 from keras_quant.runs.progress import Progress
+from tests.fake_runs import make_run
 
 pytestmark = pytest.mark.tensorflow
 
@@ -135,18 +136,19 @@ def test_a_run_that_another_process_works_on_is_not_exported(folder: Path, tmp_p
 def test_a_run_is_held_until_its_files_are_written(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(folder / "net.keras", tmp_path / "model.keras")
+    run = make_run(tmp_path / "run")
+    shutil.copy(folder / "net.keras", run / "model.keras")
     write, refused = plain._write, []
 
     def watched(*arguments: Any) -> Any:
-        with pytest.raises(RunError, match="works on it"), locked(tmp_path):
+        with pytest.raises(RunError, match="works on it"), locked(run):
             pass
         refused.append(True)
         return write(*arguments)
 
     monkeypatch.setattr(plain, "_write", watched)
     export_plain(
-        tmp_path,
+        run,
         "fp16",
         ("tflite",),
         dataset=str(folder / "data.npz"),
@@ -156,7 +158,7 @@ def test_a_run_is_held_until_its_files_are_written(
         trust=False,
         progress=Progress(quiet=True),
     )
-    assert refused and (tmp_path / "export-fp16" / "model.tflite").is_file()
+    assert refused and (run / "export-fp16" / "model.tflite").is_file()
 
 
 @pytest.mark.slow

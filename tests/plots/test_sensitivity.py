@@ -32,6 +32,15 @@ def test_losses_are_in_their_units(metric: str, unit: str) -> None:
     assert figure.axes[1].get_ylabel() == f"loss gained over the float model [{unit}]"
 
 
+@pytest.mark.parametrize("metric", ["", "PSNR"])
+def test_the_label_of_the_bar_lies_within_the_picture(metric: str) -> None:
+    figure = sensitivity_map(record(metric=metric), title="run")
+    figure.draw_without_rendering()
+    label = figure.axes[1].yaxis.label.get_window_extent()
+    assert 0 <= label.y0 < label.y1 <= figure.bbox.height
+    assert label.x1 <= figure.bbox.width
+
+
 def test_a_record_without_entries_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing of the sensitivity was measured yet"):
         sensitivity_map(record(entries=()), title="run")
