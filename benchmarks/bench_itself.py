@@ -49,8 +49,10 @@ def main() -> None:
     settings = BenchSettings(timing=Settings(duration_s=arguments.seconds))
     results = []
     for file in arguments.files:
-        results += [_overhead(file), _repeated(file, settings)]
-        results += _copies(file, settings, arguments.tries)
+        found = [_overhead(file), _repeated(file, settings)]
+        found += _copies(file, settings, arguments.tries)
+        publish(str(file), found, None)
+        results += found
     publish("what can be believed of kq bench", results, arguments.json)
 
 

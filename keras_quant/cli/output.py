@@ -65,7 +65,10 @@ def as_score(metric: str, value: float | None) -> str | None:
     """What a metric of `model.metrics` came to, in its unit."""
     if value is None:
         return None
-    return f"{value:.2%}" if metric in ("accuracy", "top-5") else f"{value:.4g}"
+    if metric in ("accuracy", "top-5"):
+        return f"{value:.2%}"
+    unit = {"PSNR": " dB", "ELBO": " nats"}.get(metric, "")
+    return f"{value:.4g}{unit}"
 
 
 @contextlib.contextmanager

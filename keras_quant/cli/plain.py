@@ -24,13 +24,19 @@ def export_and_print(
         print_json(done)
         return
     metrics = list(dict.fromkeys(m for one in done[0].scores.values() for m in one))
+    several = len(done[0].scores) > 1
     print_table(
         (
             *("target", "kB", "images", "from Keras (rms)", "tolerance", "agreement"),
+            *(("output",) if several else ()),
             *(f"{metric}{which}" for metric in metrics for which in ("", ", Keras")),
             *("layers", "in float", "kernels"),
         ),
-        [_row(one, metrics) for one in done],
+        [
+            _row(one, output, metrics, several=several)
+            for one in done
+            for output in one.scores or ("",)
+        ],
         title=f"{done[0].path.parent}: {kind}",
     )
     for one in done:
@@ -38,10 +44,10 @@ def export_and_print(
             note(f"{one.format}: {name} stays in float: {why}")
 
 
-def _row(one: PlainExport, metrics: Sequence[str]) -> tuple[object, ...]:
-    first = next(iter(one.scores), None)
-    scores = one.scores.get(first, {}) if first else {}
-    keras_scores = one.keras_scores.get(first, {}) if first else {}
+def _row(
+    one: PlainExport, output: str, metrics: Sequence[str], *, several: bool
+) -> tuple[object, ...]:
+    scores, keras_scores = (of.get(output, {}) for of in (one.scores, one.keras_scores))
     return (
         one.format,
         f"{one.size_bytes / 1e3:,.1f}",
@@ -49,6 +55,7 @@ def _row(one: PlainExport, metrics: Sequence[str]) -> tuple[object, ...]:
         f"{one.rms:.3%}",
         as_share(one.tolerance),
         as_share(one.agreement),
+        *((output,) if several else ()),
         *(as_score(m, of.get(m)) for m in metrics for of in (scores, keras_scores)),
         one.changed,
         len(one.kept),

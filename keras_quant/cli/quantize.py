@@ -75,9 +75,10 @@ _FIELDS = (
 )
 @click.option(
     "--rounding",
+    default="nearest",
+    show_default=True,
     help="Of kernels: nearest; descent, for some seconds more; adaround, learned layer by layer; "
-    "or blocks, learned by residual blocks [default: descent where kernels have fewer than 8 "
-    "bits, else nearest].",
+    "or blocks, learned by residual blocks.",
 )
 @click.option(
     "--rounding-steps",
@@ -93,9 +94,8 @@ _FIELDS = (
 @click.option("--seed", default=0, show_default=True, help="Of what learned rounding draws.")
 @click.option(
     "--bias",
-    default="analytical",
-    show_default=True,
-    help="Correction: analytical or empirical, which a rounding other than nearest has.",
+    help="Correction: empirical, by what layers answer, which a rounding other than nearest has; "
+    "or analytical, which is faster [default: empirical, but for several inputs and --data none].",
 )
 @click.option(
     "--max-drop",
@@ -137,8 +137,8 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
     Images need no labels: then no accuracy is shown, but how near the float model's answers the
     quantized one's are.
 
-    What to try where it loses too much, in this order: --equalize activations --bias empirical for
-    nets with depthwise layers; --rounding adaround or blocks; --max-drop.
+    What to try where it loses too much, in this order: --rounding descent; --equalize activations
+    for nets with depthwise layers; --rounding adaround or blocks; --max-drop.
 
     Writes models/RUN/ as kq train does: run.json, scheme.yaml, statistics.npz, model.keras, and
     export/ with the files and their proofs.

@@ -61,8 +61,8 @@ def list_runs(
 ) -> None:
     """List runs and their main figures; models/ where no folder is named.
 
-    The score is the accuracy, or PSNR, on the test images, of the exported file. What was not
-    measured is a dash.
+    The score is the accuracy, the PSNR, or a variational autoencoder's ELBO, on the test images,
+    of the exported file. What was not measured is a dash.
 
     \b
     Example:
@@ -206,6 +206,9 @@ def row(run: Run) -> tuple[object, ...]:
 
 def score(run: Run) -> str | None:
     """What a run is worth, in its unit; None where that was not judged."""
+    from keras_quant.runs.index import UNITS
+
     if run.score is None:
         return None
-    return f"{run.score:.2f}%" if run.metric == "accuracy" else f"{run.score:.2f} dB"
+    unit = UNITS[run.metric]
+    return f"{run.score:.2f}{unit}" if unit == "%" else f"{run.score:.2f} {unit}"

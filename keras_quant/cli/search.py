@@ -34,7 +34,9 @@ _OF_ENGINES = {
     "bitops and energy; latency_ms=0.8. Several are all met.",
 )
 @click.option(
-    "--min-accuracy", metavar="SHARE", help="The least that is predicted: 0.91, or 91%; dB of PSNR."
+    "--min-accuracy",
+    metavar="SHARE",
+    help="The least that is predicted: 0.91, or 91%; dB of PSNR; nats of an ELBO, as -105.",
 )
 @click.option(
     "--by",

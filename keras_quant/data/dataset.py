@@ -53,7 +53,8 @@ def drawn_again(split: Split, *, seed: int) -> Split:
 
     The bootstrap of bagging, Breiman, "Bagging predictors", 1996.
     """
-    return split.at(np.sort(np.random.default_rng(seed).integers(len(split), size=len(split))))
+    places = np.sort(np.random.default_rng(seed).integers(len(split), size=len(split)))
+    return split.at(places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,7 +20,7 @@ MOST_NOISE = 255
 # Noise depends on nothing that a user chooses, as the test images of a set do not: runs of any seed
 # are judged on the same.
 NOISE_SEED = 0
-_NOISE = re.compile(r"noise(\d+)")
+_NOISE = re.compile(r"noise([1-9][0-9]{0,2})")  # one name alone for one deviation
 _AT_ONCE = 1000  # images whose noise is in memory as floats
 
 
@@ -43,20 +43,25 @@ def view_of(name: str) -> View:
     """Reads a name such as "cifar10+noise25" or "mnist+elbo"; a path that exists is taken as it is.
 
     Raises:
-        UsageError: what stands behind the last + cannot be read.
+        UsageError: what stands behind the last + cannot be read, or two things are asked for.
     """
     base, plus, asked = name.rpartition("+")
     if not plus or not base or Path(name).exists():
         return View(base=name)
-    if asked == "elbo":
-        return View(base=base, elbo=True)
     found = _NOISE.fullmatch(asked)
-    if not found or not 1 <= int(found[1]) <= MOST_NOISE:
+    if asked == "elbo":
+        view = View(base=base, elbo=True)
+    elif found and int(found[1]) <= MOST_NOISE:
+        view = View(base=base, noise=int(found[1]))
+    else:
         raise UsageError(
             f"dataset {name!r}: behind + stands noise and its standard deviation in pixels, 1 to "
             f"{MOST_NOISE}, as in {base}+noise25, or elbo, for a variational autoencoder"
         )
-    return View(base=base, noise=int(found[1]))
+    first, _, also = base.rpartition("+")
+    if first and (also == "elbo" or _NOISE.fullmatch(also)) and not Path(base).exists():
+        raise UsageError(f"dataset {name!r}: asks for +{also} and +{asked}; one of them is allowed")
+    return view
 
 
 def with_noise(arrays: Mapping[str, np.ndarray], view: View) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from keras_quant.graph.store import load_graph
 from keras_quant.jobs.begin import now
 from keras_quant.jobs.inspection import graph_of
 from keras_quant.runners.child import Child, limits_for
-from keras_quant.runs import RunFolder
+from keras_quant.runs import RunFolder, stages
 from keras_quant.runs.records import versions
 from keras_quant.targets.jetson import PRECISIONS, Board, PowerMode, find_board, find_mode
 from keras_quant.version import __version__
@@ -187,6 +187,11 @@ def _graph_beside(file: Path) -> Path:
     """
     if not file.is_file():
         raise ModelError(f"{file}: no such file")
+    if (file.parent / stages.FILE_NAME).is_file():
+        raise RunError(
+            f"{file}: is one stage of a net, and the graph beside it that of the whole net; kq "
+            "anytime simulate RUN --board estimates stages"
+        )
     graph = file.parent / RunFolder(file).graph.name
     if not graph.is_file():
         raise RunError(

@@ -20,7 +20,7 @@ from keras_quant.jobs.paths import dataset_of, keras_file_of
 from keras_quant.jobs.preprocess import declare
 from keras_quant.model.files import load_model
 from keras_quant.model.logits import AnswerFunction
-from keras_quant.model.tasks import CLASSIFICATION, task_of
+from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.runs import locked, model_of
 from keras_quant.runs import records as run_records
 from keras_quant.runs.progress import Progress
@@ -149,11 +149,8 @@ def _batches(
 
 
 def _is_classifier(model: keras.Model, dataset: Dataset) -> bool:
-    shape = tuple(model.outputs[0].shape[1:])
-    return (
-        dataset.has_labels
-        and task_of(shape, dataset.input_shape, dataset.num_classes) == CLASSIFICATION
-    )
+    tasks = find_tasks([tuple(output.shape[1:]) for output in model.outputs], dataset)
+    return dataset.has_labels and tasks[0] == CLASSIFICATION
 
 
 def _confusion(model: keras.Model, dataset: Dataset) -> np.ndarray:

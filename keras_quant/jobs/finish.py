@@ -9,6 +9,7 @@ from keras_quant.data import Dataset
 from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.costs.cost import cost
+from keras_quant.jobs.draws import elbo_over_draws
 from keras_quant.jobs.export import Exported, stored_limits
 from keras_quant.jobs.preprocess import guessing_warning, tried_on
 from keras_quant.lower import Snap, lower, lower_exactly
@@ -74,8 +75,12 @@ def finish(
     named = _elbo_figures if dataset.elbo else _of_outputs
     figures = _of_outputs(proven.keras.input_scores, "noisy images")
     figures += named(proven.keras.scores, "Keras model")
+    drawn = elbo_over_draws(model, dataset) if dataset.elbo else None
+    if drawn is not None:
+        figures += (_nats("negative ELBO over draws", -drawn, "Keras model"),)
     if beside_float:
-        figures += named(proven.keras.source_scores, "float model") + _beside_float(proven.keras)
+        figures += named(proven.keras.source_scores, "float model")
+        figures += _beside_float(proven.keras, ranked=not dataset.elbo)
     record = dataclasses.replace(
         record,
         status="trained" if record.training else "quantized",
@@ -83,7 +88,8 @@ def finish(
     )
     records.save(record, folder.path)
     exports = write_proven(proven, folder.export)
-    measured = [figure for export in exports for figure in _of_file(export, named)]
+    ranked = not dataset.elbo
+    measured = [figure for export in exports for figure in _of_file(export, named, ranked=ranked)]
     record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
     records.save(record, folder.path)
     return record, Exported(keras=proven.keras, files=exports)
@@ -100,25 +106,30 @@ def _others(evidence: Evidence) -> Callable[[Preprocessing], float] | None:
     )
 
 
-def _beside_float(keras: KerasAnswers) -> tuple[Figure, ...]:
-    """How far the quantized model is from the float one."""
+def _beside_float(keras: KerasAnswers, *, ranked: bool) -> tuple[Figure, ...]:
+    """How far the quantized model is from the float one.
+
+    Args:
+        ranked: whether the largest value of a vector says something, as it does of classes, and
+            not of a posterior.
+    """
     figures: tuple[Figure, ...] = ()
     for output in keras.quantization:
         whose = _named("float and quantized", output.name, len(keras.quantization))
-        if output.top1_agreement is not None:
+        if ranked and output.top1_agreement is not None:
             figures += (_percent("top-1 agreement", output.top1_agreement, whose),)
         figures += (_percent("root mean square difference", output.relative, whose),)
     return figures
 
 
 def _of_file(
-    export: Export, named: Callable[[Values, str], tuple[Figure, ...]]
+    export: Export, named: Callable[[Values, str], tuple[Figure, ...]], *, ranked: bool
 ) -> tuple[Figure, ...]:
     title = TITLES[export.format]
     agreement = export.parity.keras_top1_agreement
     size = Figure(name="size", value=export.size_bytes, unit="bytes", notes=f"integer {title} file")
     figures = named(export.scores, f"{title} file")
-    if agreement is not None:
+    if ranked and agreement is not None:
         figures += (_percent("top-1 agreement", agreement, f"Keras and {title}"),)
     return (*figures, size)
 
@@ -139,8 +150,12 @@ def _elbo_figures(scores: Values, whose: str) -> tuple[Figure, ...]:
     and not its mean over draws.
     """
     total = sum(values["loss"] for values in scores.values())
-    summed = Figure(name="negative ELBO", value=total, unit="nats", split="test", notes=whose)
-    return summed, *_of_outputs(scores, whose)
+    parts = (dataclasses.replace(one, unit="nats") for one in _of_outputs(scores, whose))
+    return _nats("negative ELBO", total, whose), *parts
+
+
+def _nats(name: str, value: float, whose: str) -> Figure:
+    return Figure(name=name, value=value, unit="nats", split="test", notes=whose)
 
 
 def _named(whose: str, output: str, outputs: int) -> str:

@@ -77,7 +77,7 @@ def last_logits(loaded: Loaded, images: np.ndarray, becomes: Preprocessing | Non
     outputs = np.asarray(last, np.float32)
     if outputs.ndim != 2 or not are_shares(outputs).all():
         return outputs
-    return np.log(np.maximum(outputs, SMALLEST_SHARE))
+    return np.asarray(np.log(np.maximum(outputs, SMALLEST_SHARE)))
 
 
 def check_takes(file: Path, model: keras.Model, data: Dataset) -> None:

@@ -122,6 +122,19 @@ def export_plain(
         model, data = load_with_data(
             path, dataset=dataset, preprocess=preprocess, trust=trust, say=progress.say
         )
+        return _export(model, data, kind, forms, folder=folder, images=images, progress=progress)
+
+
+def _export(
+    model: keras.Model,
+    data: Dataset,
+    kind: str,
+    forms: Sequence[Format],
+    *,
+    folder: Path,
+    images: int,
+    progress: Progress,
+) -> tuple[PlainExport, ...]:
     if _has_quantizers(model):
         progress.say("its quantizers are left out: the weights are those of the float model")
         model = without_quantizers(model)

@@ -31,7 +31,7 @@ from keras_quant.jobs.quantize_settings import RANDOM, QuantizeSettings
 from keras_quant.jobs.remedies import (
     Remedies,
     absorbed,
-    default_rounding,
+    default_bias,
     equalized,
     norms_measured,
     repaired,
@@ -103,9 +103,9 @@ def quantize_run(
     _check(settings, path)
     source, dataset = _load(settings, progress)
     planned = plan(source, settings.scheme)
-    if settings.rounding is None:
-        rounding = default_rounding(planned, has_images=settings.data != "none")
-        settings = replace(settings, rounding=rounding)
+    if settings.bias is None:
+        bias = default_bias(planned, has_images=settings.data != "none")
+        settings = replace(settings, bias=bias)
     if settings.data == "none":
         check_imaginable(planned, pixels_of(dataset))
     if settings.max_drop is not None:
@@ -294,7 +294,7 @@ def _begin(
             statistics=None if settings.statistics is None else str(settings.statistics),
             equalize=settings.equalize if settings.statistics is None else "as the statistics say",
             rounding=settings.remedies.rounding,
-            bias=settings.bias,
+            bias=settings.remedies.bias,
             learning=_learning(settings.remedies),
             data=settings.data,
             absorb=settings.absorb,

@@ -41,8 +41,7 @@ class QuantizeSettings:
         images: how many training images activations are calibrated on, at most.
         statistics: file of statistics that were collected earlier; None collects them.
         trust: load a Keras file that holds code.
-        equalize, rounding, bias: see `jobs.remedies`; a rounding of None means its
-            `default_rounding`.
+        equalize, rounding, bias: see `jobs.remedies`; a bias of None means its `default_bias`.
         rounding_steps: for each layer or block whose rounding is learned; None means the default.
         qdrop: see `drop` of `prepare.adjust.learn.Learning`.
         seed: of what learned rounding draws.
@@ -66,8 +65,8 @@ class QuantizeSettings:
     statistics: Path | None = None
     trust: bool = False
     equalize: str = DEFAULTS.equalize
-    rounding: str | None = None
-    bias: str = DEFAULTS.bias
+    rounding: str = DEFAULTS.rounding
+    bias: str | None = None
     rounding_steps: int | None = None
     qdrop: float = DEFAULTS.learning.drop
     seed: int = DEFAULTS.learning.seed
@@ -82,8 +81,8 @@ class QuantizeSettings:
         given = self.rounding_steps
         return Remedies(
             equalize=self.equalize,
-            rounding=self.rounding or DEFAULTS.rounding,
-            bias=self.bias,
+            rounding=self.rounding,
+            bias=self.bias or DEFAULTS.bias,
             learning=Learning(
                 steps=DEFAULTS.learning.steps if given is None else given,
                 drop=self.qdrop,
@@ -94,7 +93,7 @@ class QuantizeSettings:
     def _looking(self) -> list[tuple[str, bool]]:
         """Options that look at training images, and whether they are given."""
         return [
-            (f"--rounding {self.rounding}", self.rounding not in (None, DEFAULTS.rounding)),
+            (f"--rounding {self.rounding}", self.rounding != DEFAULTS.rounding),
             ("--bias empirical", self.bias == "empirical"),
             ("--equalize activations", self.equalize == "activations"),
             ("--max-drop", self.max_drop is not None),

@@ -91,7 +91,8 @@ def run_recipe(
     """Runs the steps of a recipe, each a process of its own, and writes its table.
 
     What a step printed is kept in FOLDER/steps/STEP.json, with its words; a recipe that was stopped
-    goes on behind the steps that are there with the same words.
+    goes on behind the steps that are there with the same words. What stands behind a step that is
+    done again is done again too: it may read what that step makes.
 
     Args:
         scale: one of the recipe's.
@@ -113,11 +114,15 @@ def run_recipe(
     with locked(folder):
         done: dict[str, StepRecord] = {}
         with progress.bar("steps", len(commands)) as show:
+            files = {name: make_folder(folder / "steps") / f"{name}.json" for name in commands}
             for number, (name, words) in enumerate(commands.items()):
                 show(number, name)
-                file = make_folder(folder / "steps") / f"{name}.json"
-                known = None if overwrite else _known(file, words, progress)
-                done[name] = known or _do(words, file, call or call_kq, progress)
+                known = None if overwrite else _known(files[name], words, progress)
+                if known is None:
+                    for stale in list(files.values())[number:]:
+                        stale.unlink(missing_ok=True)
+                    known = _do(words, files[name], call or call_kq, progress)
+                done[name] = known
             show(len(commands), "")
         results = _results(recipe, scale, done)
         for row, cells in recipe.rows.items():
@@ -288,4 +293,9 @@ def as_markdown(results: Results) -> str:
 def _table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
     lines += [[name, *cells] for name, cells in rows.items()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in lines)
+
+
+def _cell(text: str) -> str:
+    """What a cell of a Markdown table may hold: one line, and no bar that would end it."""
+    return " ".join(text.split()).replace("|", r"\|")

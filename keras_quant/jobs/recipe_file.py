@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 import string
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,9 @@ UNITS: dict[str, Callable[[float], float]] = {
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PART = re.compile(r"([^.\[\]]+)|\[([^\[\]]+)\]")
+_NAMED, _CHOSEN = r"[^.\[\]]+", r"\[\w+=[^\[\]]*\]"
+_PATH = re.compile(rf"(?:{_NAMED}|{_CHOSEN})(?:\.{_NAMED}|{_CHOSEN})*")
+_BETWEEN = re.compile(r",(?=\w+=)")  # values may have commas: "Keras model, output mean"
 _OWN_WORDS = ("runs",)
 
 
@@ -79,7 +83,7 @@ class Cell:
         found: Any = printed.get(self.step)
         for name, conditions in _PART.findall(self.path):
             if conditions:
-                wanted = [pair.partition("=")[::2] for pair in conditions.split(",")]
+                wanted = [pair.partition("=")[::2] for pair in _BETWEEN.split(conditions)]
                 entries = found if isinstance(found, list) else []
                 found = next((x for x in entries if _has(x, wanted)), None)
             elif isinstance(found, dict):
@@ -132,6 +136,19 @@ class Recipe:
         return [word.format_map(values) for word in self.steps[step]]
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses what plain YAML takes: a name that stands twice, of which the last would count."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, times in names.items():
+            if times > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} stands there {times} times", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_recipe(path: Path) -> Recipe:
     """Reads a recipe.
 
@@ -141,7 +158,7 @@ def load_recipe(path: Path) -> Recipe:
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give a recipe, as recipes/plain-kinds.yaml")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: no recipe that can be read ({error})") from error
     problems: list[str] = []
@@ -170,9 +187,15 @@ class _Reader:
         if not _NAME.fullmatch(name):
             self._say(f"name is {name!r}; small letters, digits, - and _ are allowed")
         scales = {
-            str(scale): {str(k): str(v) for k, v in self._mapping(one, f"scales.{scale}").items()}
+            str(scale): {
+                str(k): self._word(v, f"scales.{scale}.{k}")
+                for k, v in self._mapping(one, f"scales.{scale}").items()
+            }
             for scale, one in self._mapping(top.get("scales"), "scales").items()
         }
+        for scale, values in scales.items():
+            for word in sorted(values.keys() & set(_OWN_WORDS)):
+                self._say(f"scales.{scale}: {word} is the folder of runs; take another word")
         steps = dict(self._steps(top.get("steps"), scales))
         columns = {
             str(k): str(v) for k, v in self._mapping(table.get("columns"), "columns").items()
@@ -183,13 +206,27 @@ class _Reader:
                     f"table.columns.{heading}: unit {unit!r} is not known"
                     f"{close_names(unit, UNITS)}; units are {', '.join(UNITS)}"
                 )
-        for part in ("columns", "rows"):
-            if table.get(part) == {}:
-                self._say(f"table.{part}: at least one is needed")
+        for where, part in (
+            ("table.columns", table.get("columns")),
+            ("table.rows", table.get("rows")),
+            ("scales", top.get("scales")),
+        ):
+            if part == {}:
+                self._say(f"{where}: at least one is needed")
         rows = {
             str(row): dict(self._cells(cells, f"table.rows.{row}", steps, columns))
             for row, cells in self._mapping(table.get("rows"), "table.rows").items()
         }
+        published_columns = {
+            str(k): str(v)
+            for k, v in self._mapping(published.get("columns", {}), "published.columns").items()
+        }
+        published_rows = {
+            str(row): dict(self._published(cells, f"published.rows.{row}", published_columns))
+            for row, cells in self._mapping(published.get("rows", {}), "published.rows").items()
+        }
+        if published_rows and not published.get("source"):
+            self._say("published.source: say where they were published")
         differs = top.get("differs", [])
         if not isinstance(differs, list):
             self._say("differs: a list of sentences is needed")
@@ -204,14 +241,8 @@ class _Reader:
             columns=columns,
             rows=rows,
             source=str(published.get("source", "")),
-            published_columns={
-                str(k): str(v)
-                for k, v in self._mapping(published.get("columns", {}), "published.columns").items()
-            },
-            published={
-                str(row): dict(self._mapping(cells, f"published.rows.{row}"))
-                for row, cells in self._mapping(published.get("rows", {}), "published.rows").items()
-            },
+            published_columns=published_columns,
+            published=published_rows,
             differs=tuple(map(str, differs)),
         )
 
@@ -225,7 +256,7 @@ class _Reader:
             if not isinstance(words, list) or not words:
                 self._say(f"{where}: a list of words is needed, as in [evaluate, model.tflite]")
                 continue
-            texts = tuple(map(str, words))
+            texts = tuple(self._word(word, where) for word in words)
             if texts[0] not in COMMANDS:
                 self._say(
                     f"{where}: {texts[0]!r} is no command of recipes"
@@ -261,8 +292,32 @@ class _Reader:
                 self._say(f"{where}: no column {column!r}{close_names(str(column), columns)}")
             elif step not in steps:
                 self._say(f"{where}.{column}: no step {step!r}{close_names(step, steps)}")
+            elif not _PATH.fullmatch(path.strip()):
+                self._say(
+                    f"{where}.{column}: {text!r}: behind the step, a colon and a path are needed, "
+                    f"as in '{step}: record.figures[name=size].value'"
+                )
             else:
                 yield str(column), Cell(step=step, path=path.strip())
+
+    def _published(
+        self, content: Any, where: str, columns: Mapping[str, str]
+    ) -> Iterator[tuple[str, float | str]]:
+        for column, value in self._mapping(content, where).items():
+            if column not in columns:
+                self._say(f"{where}: no column {column!r}{close_names(str(column), columns)}")
+            elif isinstance(value, bool) or not isinstance(value, int | float | str):
+                self._say(f"{where}.{column}: a number or a text is needed; it is {shown(value)}")
+            else:
+                yield str(column), value
+
+    def _word(self, value: Any, where: str) -> str:
+        """A word as it was written: YAML makes truth values of yes, no, on and off."""
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            self._say(
+                f"{where}: a word is needed, in quotes where it is yes or no; it is {shown(value)}"
+            )
+        return str(value)
 
     def _mapping(
         self, content: Any, where: str, known: Sequence[str] | None = None

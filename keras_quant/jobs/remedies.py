@@ -44,10 +44,6 @@ EQUALIZATION_IMAGES = 256
 NORM_IMAGES, NORM_BATCH = 1024, 128
 
 
-# Of kernels: with so many bits the nearest codes are left, since others were seen to gain little.
-PLENTY_OF_BITS = 8
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedies:
     """What is done against the errors of rounding; each a name.
@@ -93,15 +89,18 @@ class Remedies:
         return found
 
 
-def default_rounding(plan: Plan, *, has_images: bool) -> str:
-    """The rounding where nobody asked for one: descent where kernels have few bits.
+def default_bias(plan: Plan, *, has_images: bool) -> str:
+    """The correction of biases where nobody asked for one.
+
+    The empirical one also knows what rounding activations does to means: a channel that is one
+    constant, as behind a ReLU that never answers and a batch norm, is off by the same everywhere.
 
     Args:
         has_images: whether training images may be looked at.
     """
-    is_walked = has_images and len(plan.operations.inputs) == 1
-    few = any(1 < spec.bits < PLENTY_OF_BITS for spec in plan.weights.values())
-    return "descent" if is_walked and few else Remedies().rounding
+    has_kernels = any(not spec.is_float for spec in plan.weights.values())
+    is_walked = has_images and has_kernels and len(plan.operations.inputs) == 1
+    return "empirical" if is_walked else Remedies().bias
 
 
 def equalized(

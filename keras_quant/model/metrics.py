@@ -80,8 +80,9 @@ def are_shares(outputs: np.ndarray) -> np.ndarray:
         outputs: (images, classes).
     Returns: bool (images, 1).
     """
-    positive: np.ndarray = (outputs >= 0).all(axis=-1, keepdims=True)
-    return positive & (np.abs(outputs.sum(axis=-1, keepdims=True) - 1) <= _SUM_OF_PROBABILITIES)
+    positive = np.all(outputs >= 0, axis=-1, keepdims=True)
+    sums = np.sum(outputs, axis=-1, keepdims=True)
+    return np.asarray(positive & (np.abs(sums - 1) <= _SUM_OF_PROBABILITIES))
 
 
 def squared_error(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:

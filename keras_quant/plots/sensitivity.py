@@ -69,7 +69,8 @@ def _values(record: Sensitivity) -> NDArray[np.float64]:
 def _label(record: Sensitivity) -> str:
     if not record.metric:
         return "distance from the float model's answers [% of their size]"
-    return f"loss gained over the float model [{'nats' if record.metric == 'accuracy' else 'MSE'}]"
+    unit = "MSE" if record.metric == "PSNR" else "nats"
+    return f"loss gained over the float model [{unit}]"
 
 
 def _text(record: Sensitivity, value: float) -> str:

@@ -14,7 +14,11 @@ from keras_quant.plots.labels import label_points
 from keras_quant.plots.style import FLOAT_COLOUR, FLOAT_LOOK, Look, looks, new_axes
 from keras_quant.runs.index import Run
 
-_SCORES = {"accuracy": "test accuracy [%]", "PSNR": "PSNR on test images [dB]"}
+_SCORES = {
+    "accuracy": "test accuracy [%]",
+    "PSNR": "PSNR on test images [dB]",
+    "ELBO": "ELBO on test images [nats]",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

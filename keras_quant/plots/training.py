@@ -12,7 +12,11 @@ from keras_quant.errors import UsageError
 from keras_quant.plots.style import COLOURS, HEIGHT, LINES, WIDTH
 from keras_quant.runs.history import Epoch
 
-_SCORES = {"accuracy": ("accuracy [%]", 100.0), "psnr_db": ("PSNR [dB]", 1.0)}
+_SCORES = {
+    "accuracy": ("accuracy [%]", 100.0),
+    "psnr_db": ("PSNR [dB]", 1.0),
+    "elbo": ("ELBO [nats]", 1.0),
+}
 
 
 def training_curves(histories: Mapping[str, Sequence[Epoch]], *, title: str) -> Figure:
@@ -21,16 +25,21 @@ def training_curves(histories: Mapping[str, Sequence[Epoch]], *, title: str) -> 
     Args:
         histories: by the name of each run; those without an epoch are left out.
     Raises:
-        UsageError: no run has an epoch.
+        UsageError: no run has an epoch, or their scores are of several metrics.
     """
     trained = {name: rows for name, rows in histories.items() if rows}
     if not trained:
         raise UsageError(f"none of the {len(histories)} runs was trained for an epoch")
+    metrics = sorted({rows[0].metric for rows in trained.values()})
+    if len(metrics) > 1:
+        raise UsageError(
+            f"runs whose scores are of several metrics ({', '.join(metrics)}) are not drawn in one "
+            "picture; choose with --where dataset=NAME"
+        )
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     losses, scores = figure.subplots(1, 2)
-    metric = next(iter(trained.values()))[0].metric
-    label, factor = _SCORES.get(metric, (metric, 1.0))
+    label, factor = _SCORES.get(metrics[0], (metrics[0], 1.0))
     for place, rows in enumerate(trained.values()):
         _draw(losses, rows, "loss", place, factor=1.0)
         _draw(scores, rows, "score", place, factor=factor)

@@ -15,7 +15,7 @@ from keras_quant.report.picture import Picture
 from keras_quant.report.speeds import estimates_table, speeds_table
 from keras_quant.report.table import Table, number, text
 from keras_quant.runs import RunFolder
-from keras_quant.runs.index import Run
+from keras_quant.runs.index import UNITS, Run
 
 NEAR_FLOAT = 0.5  # points of accuracy, or dB: what the summary calls as good as float
 
@@ -124,8 +124,7 @@ def _size(run: Run) -> int:
 
 
 def _scored(run: Run) -> str:
-    unit = " %" if run.metric == "accuracy" else " dB"
-    return f"{_score(run):.2f}{unit}"
+    return f"{_score(run):.2f} {UNITS[run.metric]}"
 
 
 def _pictures(runs: Sequence[Run]) -> Iterable[Picture]:
@@ -141,10 +140,9 @@ def _pictures(runs: Sequence[Run]) -> Iterable[Picture]:
 
 
 def _runs_table(runs: Sequence[Run]) -> Table:
-    units = {"accuracy": "accuracy [%]", "PSNR": "PSNR [dB]"}
     metric = next((run.metric for run in runs if run.metric), "")
     columns = (
-        *("run", "method", "bits", units.get(metric, "score")),
+        *("run", "method", "bits", f"{metric} [{UNITS[metric]}]" if metric else "score"),
         *("agreement [%]", "file [kB]", "kernels [kB]"),
         *("bit operations [M]", "energy, modelled [µJ]", "seed", "status", "Pareto"),
     )

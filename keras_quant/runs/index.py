@@ -20,6 +20,10 @@ POST_TRAINING = "ptq"
 # Whose answers count: those of the file that is shipped.
 _ANSWERING = ("TFLite file", "ONNX file", "TensorRT file", "Keras model")
 _METRICS = ("accuracy", "PSNR")
+_LOWER_IS_BETTER = {"negative ELBO": "ELBO"}  # figures by whose opposite runs are judged
+
+UNITS: Mapping[str, str] = {"accuracy": "%", "PSNR": "dB", "ELBO": "nats"}
+"""What scores are in, by metric; of all of them the higher is the better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,8 @@ class Run:
         scheme: its name.
         weight_bits, activation_bits: of most layers, FLOAT_BITS for float; None where rules by
             layer say different things.
-        metric: what `score` is: "accuracy" in %, or "PSNR" in dB; "" where nothing was judged.
+        metric: what `score` is, one of UNITS; "" where nothing was judged. The ELBO, in nats an
+            image, is what a variational autoencoder reaches at its posterior's mean.
         score: on the test images, of the first of TFLite, ONNX and TensorRT file and Keras model.
         judged: which of these it was.
         agreement: % of test images to which the file and the Keras model answer the same.
@@ -113,7 +118,7 @@ def read_run(folder: Path) -> Run:
     """
     record = records.load(folder)
     figures = {(figure.name, figure.notes): figure.value for figure in record.figures}
-    metric, judged = _judged(figures)
+    metric, judged, score = _judged(figures)
     weights, activations = _usual_bits(record.scheme)
     bits = figures.get(("logical size", "kernels at the scheme's widths"))
     return Run(
@@ -124,7 +129,7 @@ def read_run(folder: Path) -> Run:
         weight_bits=weights,
         activation_bits=activations,
         metric=metric,
-        score=figures.get((metric, judged)),
+        score=score,
         judged=judged,
         agreement=_agreement(figures),
         size_bytes=_whole(_file_size(figures)),
@@ -218,13 +223,15 @@ def _runs_within(path: Path) -> list[Path]:
     return sorted(file.parent for file in path.glob(f"*/{records.FILE_NAME}"))
 
 
-def _judged(figures: Mapping[tuple[str, str], float]) -> tuple[str, str]:
-    """The metric, and whose answers it is known of; "" where there is none."""
-    for metric in _METRICS:
+def _judged(figures: Mapping[tuple[str, str], float]) -> tuple[str, str, float | None]:
+    """The metric, whose answers it is known of, and what it is; "" and None without one."""
+    for name in (*_METRICS, *_LOWER_IS_BETTER):
         for whose in _ANSWERING:
-            if (metric, whose) in figures:
-                return metric, whose
-    return "", ""
+            value = figures.get((name, whose))
+            if value is not None:
+                lower = name in _LOWER_IS_BETTER
+                return _LOWER_IS_BETTER.get(name, name), whose, -value if lower else value
+    return "", "", None
 
 
 def _agreement(figures: Mapping[tuple[str, str], float]) -> float | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_quant.data import Dataset, Split
 from keras_quant.model.metrics import Scores, metrics_of
-from keras_quant.model.tasks import CLASSIFICATION, find_tasks
+from keras_quant.model.tasks import CLASSIFICATION, VARIATIONAL, find_tasks
 from keras_quant.proof.distance import Distance, furthest
 from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.search.record import Outcome
@@ -37,7 +37,8 @@ class Judge:
         judge = partial(metrics_of, num_classes=dataset.num_classes, span=dataset.span)
         self._metrics = {name: judge(task) for name, task in self._tasks.items()}
         known = {title for metrics in self._metrics.values() for title in metrics}
-        self.metric = next((title for title in _METRICS if title in known), "")
+        usual = next((title for title in _METRICS if title in known), "")
+        self.metric = "ELBO" if tuple(tasks) == VARIATIONAL else usual
         kept = iter(self._expected)
         self.baseline = self(lambda reals: next(kept))
 
@@ -61,9 +62,10 @@ class Judge:
         means = scores.means() if self._tasks else {}
         losses = [values["loss"] for values in means.values()]
         judged = (values[self.metric] for values in means.values() if self.metric in values)
+        loss = sum(losses) if losses else None
         return Outcome(
-            loss=sum(losses) if losses else None,
-            score=next(judged, None),
+            loss=loss,
+            score=-loss if self.metric == "ELBO" and loss is not None else next(judged, None),
             distance=furthest(distances),
         )
 

@@ -38,8 +38,8 @@ class Outcome:
 
     Attributes:
         loss: mean over the images, of several outputs their sum; None without labels.
-        score: share of right answers of the first classifier, or the first mean PSNR in dB;
-            None likewise.
+        score: share of right answers of the first classifier, or the first mean PSNR in dB, or a
+            variational autoencoder's ELBO in nats; None likewise.
         distance: root mean square of how far answers are from the float model's, as a share of
             that of these; of several outputs the largest.
     """
@@ -92,7 +92,7 @@ class Sensitivity:
 
     Attributes:
         layers: with a kernel, in the model's order.
-        metric: what a score is, "accuracy" or "PSNR"; "" without labels.
+        metric: what a score is, "accuracy", "PSNR" or "ELBO"; "" without labels.
         baseline: what the float model's answers are worth.
         entries: by layer, in the order of the settings' bits.
         traces: by layer; empty until they were estimated.

@@ -229,7 +229,7 @@ class _Outputs:
         weights = settings.loss_weights or (1.0,) * len(tasks)
         return cls(
             tasks=tasks,
-            objectives=objectives_of(model, tasks),
+            objectives=objectives_of(model, tasks, span=dataset.span),
             weights=weights,
             distill=settings.distill,
             softmax=are_probabilities(model),

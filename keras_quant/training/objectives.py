@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -73,9 +74,10 @@ def _measure_images(images: np.ndarray, outputs: np.ndarray) -> tuple[float, flo
     return error, error
 
 
-def _decibels(squared_error: float) -> float:
-    """The peak signal-to-noise ratio of values whose peak is 1; no more than float32 resolves."""
-    return -10 * math.log10(max(squared_error, float(np.finfo(np.float32).eps) ** 2))
+def _decibels(squared_error: float, *, span: float) -> float:
+    """The peak signal-to-noise ratio of values of a span; no more than float32 resolves."""
+    share = squared_error / span**2 if span else math.inf
+    return -10 * math.log10(max(share, float(np.finfo(np.float32).eps) ** 2))
 
 
 def _pixel_surprise(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -118,7 +120,7 @@ OBJECTIVES: Mapping[str, Objective] = {
         loss=_squared_error,
         score="psnr_db",
         part=_squared_error,
-        to_score=_decibels,
+        to_score=partial(_decibels, span=1.0),
         measure=_measure_images,
     ),
     POSTERIOR_MEAN: _of_nats(_mean_divergence, mean_divergence),
@@ -136,16 +138,26 @@ def _of_probabilities(objective: Objective) -> Objective:
     return dataclasses.replace(objective, loss=loss)
 
 
-def objectives_of(model: keras.Model, tasks: Sequence[str]) -> tuple[Objective, ...]:
+def _objective(task: str, *, probabilities: bool, span: float) -> Objective:
+    known = OBJECTIVES[task]
+    if task == CLASSIFICATION and probabilities:
+        return _of_probabilities(known)
+    if task == RECONSTRUCTION:
+        return dataclasses.replace(known, to_score=partial(_decibels, span=span))
+    return known
+
+
+def objectives_of(
+    model: keras.Model, tasks: Sequence[str], *, span: float = 1.0
+) -> tuple[Objective, ...]:
     """The objective of each output of a model.
 
     Args:
         tasks: what each output is for, see `model.tasks`. Classes are told apart by logits, or
             by probabilities where the model ends in a softmax.
+        span: distance of the least and the greatest value of an image, as the model takes it.
     """
     return tuple(
-        _of_probabilities(OBJECTIVES[task])
-        if task == CLASSIFICATION and probabilities
-        else OBJECTIVES[task]
+        _objective(task, probabilities=probabilities, span=span)
         for task, probabilities in zip(tasks, are_probabilities(model), strict=True)
     )

@@ -134,7 +134,7 @@ def test_without_the_extra_the_rules_are_still_checked(
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "helpful"),
     [
-        (["gone.onnx"], 1, "gone.onnx: not an ONNX file"),
+        (["gone.onnx"], 1, "gone.onnx: no such file"),
         (["gone.onnx", "--target", "tensor"], 2, "close names: tensorrt"),
     ],
 )

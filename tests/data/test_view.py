@@ -29,9 +29,18 @@ def test_a_name_says_what_is_asked(name: str, view: View) -> None:
     assert view_of(name) == view
 
 
-@pytest.mark.parametrize("asked", ["noise", "noise0", "noise256", "noise2.5", "Noise25", ""])
+@pytest.mark.parametrize(
+    "asked", ["noise", "noise0", "noise256", "noise2.5", "Noise25", "", "noise025", "noise\u0665"]
+)
 def test_what_cannot_be_asked_is_told(asked: str) -> None:
     with pytest.raises(UsageError, match=r"1 to 255, as in digits\+noise25, or elbo"):
+        load_dataset(f"digits+{asked}")
+
+
+@pytest.mark.parametrize("asked", ["noise25+elbo", "elbo+noise25", "noise25+noise5"])
+def test_one_thing_alone_is_asked(asked: str) -> None:
+    first, second = asked.split("+")
+    with pytest.raises(UsageError, match=rf"asks for \+{first} and \+{second}; one of them"):
         load_dataset(f"digits+{asked}")
 
 

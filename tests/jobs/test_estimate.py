@@ -108,6 +108,13 @@ def test_a_graph_its_tflite_file_and_a_bundle_are_estimated_alike(tmp_path: Path
     assert (record.board, record.power_mode, record.kind) == ("orin-nano", "MAXN_SUPER", "estimate")
 
 
+def test_a_stage_is_not_taken_for_its_whole_net(tmp_path: Path) -> None:
+    for name in ("stage1.tflite", "model.kqgraph", "stages.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(RunError, match=r"stage1\.tflite: is one stage of a net"):
+        estimate_latency([str(tmp_path / "stage1.tflite")], SETTINGS)
+
+
 def test_a_tflite_file_without_its_graph_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "theirs.tflite"
     path.write_bytes(b"")

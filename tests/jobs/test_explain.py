@@ -24,6 +24,7 @@ from keras_quant.runs import model_of, records  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.runs.records import QuantizationRecord  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
+from keras_quant.zoo import build  # noqa: E402
 from tests.jobs.test_sensitivity import make_float_run  # noqa: E402
 
 QUIET = Progress(quiet=True)
@@ -90,6 +91,16 @@ def test_what_was_seen_is_kept_and_not_replaced_unasked(runs, found: Explained) 
     assert explained_records.load(runs[1]).header == found.header
     with pytest.raises(RunError, match=r"explain\.npz: exists.*--overwrite"):
         explain(runs[1], SETTINGS, progress=QUIET)
+
+
+def test_a_posterior_of_as_many_dimensions_as_classes_is_no_classifier(tmp_path: Path) -> None:
+    base = make_float_run(tmp_path / "base")
+    record = records.load(base)
+    dataset = dataclasses.replace(record.dataset, name=f"{record.dataset.name}+elbo")
+    records.save(dataclasses.replace(record, dataset=dataset), base)
+    save_model(build("vae", (8, 8, 1), 10, units=4, latent=10), base / "model.keras")
+    seen = explain(make_quantized_run(tmp_path / "vae", base), SETTINGS, progress=QUIET)
+    assert seen.confusion is None and seen.maps is None
 
 
 @pytest.mark.slow

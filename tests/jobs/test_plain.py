@@ -132,6 +132,33 @@ def test_a_run_that_another_process_works_on_is_not_exported(folder: Path, tmp_p
         )
 
 
+def test_a_run_is_held_until_its_files_are_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "net.keras", tmp_path / "model.keras")
+    write, refused = plain._write, []
+
+    def watched(*arguments: Any) -> Any:
+        with pytest.raises(RunError, match="works on it"), locked(tmp_path):
+            pass
+        refused.append(True)
+        return write(*arguments)
+
+    monkeypatch.setattr(plain, "_write", watched)
+    export_plain(
+        tmp_path,
+        "fp16",
+        ("tflite",),
+        dataset=str(folder / "data.npz"),
+        out=None,
+        images=5,
+        overwrite=False,
+        trust=False,
+        progress=Progress(quiet=True),
+    )
+    assert refused and (tmp_path / "export-fp16" / "model.tflite").is_file()
+
+
 @pytest.mark.slow
 def test_a_quantized_model_gives_its_float_weights(folder: Path, tmp_path: Path) -> None:
     import keras_quant as kq

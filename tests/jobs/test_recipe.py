@@ -12,7 +12,7 @@ import pytest
 
 from keras_quant.cli.main import main
 from keras_quant.errors import RunError, UsageError
-from keras_quant.jobs.recipe import as_markdown, call_kq, run_recipe
+from keras_quant.jobs.recipe import Call, as_markdown, call_kq, run_recipe
 from keras_quant.jobs.recipe_file import Cell, load_recipe
 from keras_quant.plots.recipe import draw_results
 from keras_quant.runs.lock import locked
@@ -76,7 +76,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "sizes.yaml"
 
 
-def run(file: Path, calls: Calls, **more: Any) -> Any:
+def run(file: Path, calls: Call, **more: Any) -> Any:
     settings = {"scale": "small", "out": file.parent / "out", "progress": Progress(quiet=True)}
     return run_recipe(file, call=calls, **{**settings, **more})
 
@@ -125,15 +125,36 @@ def test_results_are_a_page_a_table_and_a_record(file: Path) -> None:
     assert record["commands"]["made"][0] == "quantize"
 
 
+def test_a_name_with_a_bar_or_a_line_break_stays_in_its_cell(file: Path) -> None:
+    file.write_text(RECIPE.replace("    ours:", '    "a|b\\nc":'))
+    results, _ = run(file, Calls())
+    assert r"| a\|b c | 12.35 | 10.00 |" in as_markdown(results).splitlines()
+
+
 def test_what_was_done_with_the_same_words_is_not_done_again(file: Path) -> None:
     run(file, Calls())
     again, other, anew = Calls(), Calls(), Calls()
     run(file, again)
     assert again.words == []
-    run(file, other, scale="full")  # the second step's words are the same
-    assert [words[0] for words in other.words] == ["quantize"]
+    run(file, other, scale="full")  # the second step's words are the same, but not what it reads
+    assert [words[0] for words in other.words] == ["quantize", "evaluate"]
     run(file, anew, scale="full", overwrite=True)
     assert len(anew.words) == 2
+
+
+def test_a_step_that_is_done_again_leaves_nothing_old_behind_it(file: Path) -> None:
+    run(file, Calls())
+
+    def stopped(words: Sequence[str]) -> Any:
+        if words[0] == "evaluate":
+            raise KeyboardInterrupt
+        return PRINTED[words[0]]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(file, stopped, scale="full")
+    resumed = Calls()
+    run(file, resumed, scale="full")
+    assert [words[0] for words in resumed.words] == ["evaluate"]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +238,18 @@ def test_a_command_that_kq_refuses_is_told_with_its_words(tmp_path: Path) -> Non
         ("differs: [another net]", "differs: 3", "differs: a list of sentences is needed"),
         ("steps:", "stepz:", "'stepz' is not known; close names: steps"),
         ("format: 1", "- 1", "no recipe that can be read"),
+        ("  asked:", "  made:", "'made' stands there 2 times"),
+        ("{bits: 4}", "{bits: 4, runs: x}", "scales.small: runs is the folder of runs"),
+        ("{bits: 4}", "{bits: no}", "scales.small.bits: a word is needed, in quotes"),
+        ('"{bits}", --out', "yes, --out", "steps.made: a word is needed, in quotes"),
+        ('"{bits}", --out', "[4], --out", "steps.made: a word is needed, in quotes"),
+        ("{size: 85.5}", "{sise: 85.5}", "published.rows.theirs: no column 'sise'; close names"),
+        ("{size: 85.5}", "{size: [1]}", "published.rows.theirs.size: a number or a text is needed"),
+        ("source: somewhere", "source: ''", "published.source: say where"),
+        ('"asked: 7.size"', "asked", "behind the step, a colon and a path are needed"),
+        ('"asked: 7.size"', '"asked: 7.size]"', "behind the step, a colon and a path are needed"),
+        ('"asked: 7.size"', '"asked: 7[0]"', "behind the step, a colon and a path are needed"),
+        ('"asked: 7.size"', '"asked: 7..size"', "behind the step, a colon and a path are needed"),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_told(file: Path, old: str, new: str, told: str) -> None:
@@ -255,11 +288,16 @@ def test_an_unknown_scale_is_refused(file: Path) -> None:
 
 def test_a_path_finds_numbers_only() -> None:
     printed = {"a": {"list": [1, {"name": "x", "value": True}, {"name": "y", "value": 2.5}]}}
+    printed["a"]["list"].append({"name": "z", "notes": "b, output c", "value": 3})
     for path, value in (
         ("list.0", 1),
         ("list[name=y].value", 2.5),
         ("list[name=x].value", None),  # a truth value is no figure
-        ("list[name=z].value", None),
+        ("list[name=w].value", None),
+        ("list[notes=b, output c].value", 3),
+        ("list[notes=b, output c,name=y].value", None),
+        ("list[name=z,notes=b, output c].value", 3),
+        ("list[name=y,notes=b].value", None),
         ("list.9", None),
         ("list.name", None),
         ("none.of.this", None),

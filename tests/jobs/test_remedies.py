@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.jobs.remedies import default_rounding  # noqa: E402
+from keras_quant.jobs.remedies import default_bias  # noqa: E402
 from keras_quant.prepare import plan  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
@@ -19,25 +19,11 @@ def net(inputs: int = 1) -> keras.Model:
     return keras.Model(given, L.Dense(2)(L.Dense(3, activation="relu")(x)))
 
 
-@pytest.mark.parametrize(
-    ("bits", "rounding"),
-    [
-        ("w8a8", "nearest"),
-        ("w8a4", "nearest"),
-        ("wfa8", "nearest"),
-        ("w7a8", "descent"),
-        ("w2a8", "descent"),
-        ("w1a8", "nearest"),
-    ],
-)
-def test_rounding_is_by_descent_where_kernels_have_few_bits_but_more_than_one(
-    bits: str, rounding: str
-) -> None:
-    planned = plan(net(), scheme_from_bits(bits, ends="same"))
-    assert default_rounding(planned, has_images=True) == rounding
-
-
-def test_rounding_is_the_nearest_where_descent_has_no_images_or_several_inputs() -> None:
-    scheme = scheme_from_bits("w4a8", ends="same")
-    assert default_rounding(plan(net(), scheme), has_images=False) == "nearest"
-    assert default_rounding(plan(net(inputs=2), scheme), has_images=True) == "nearest"
+def test_biases_are_corrected_by_answers_where_layers_can_be_walked() -> None:
+    planned = plan(net(), scheme_from_bits("w8a8", ends="same"))
+    assert default_bias(planned, has_images=True) == "empirical"
+    assert default_bias(planned, has_images=False) == "analytical"
+    in_float = plan(net(), scheme_from_bits("wfa8", ends="same"))
+    assert default_bias(in_float, has_images=True) == "analytical"
+    several = plan(net(inputs=2), scheme_from_bits("w8a8", ends="same"))
+    assert default_bias(several, has_images=True) == "analytical"

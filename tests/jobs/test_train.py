@@ -199,7 +199,6 @@ def test_run_stopped_before_its_first_epoch_starts_again(begun: Path, whole: Pat
         {"optimizer": OptimizerSettings(name="sgd", learning_rate=0.1, schedule="step")},
         {"optimizer": OptimizerSettings(weight_decay=0.1, warmup_epochs=1.5)},
         {"model": "vae", "dataset": "digits+elbo", "model_options": {"units": 8, "latent": 2}},
-        {"model": "unet_small", "dataset": "digits+noise50", "model_options": {"width": 2}},
     ],
     ids=str,
 )

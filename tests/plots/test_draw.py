@@ -82,3 +82,11 @@ def test_training_is_drawn_thin_and_validation_thick_in_percent() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()][0] == "a"
     with pytest.raises(UsageError, match="none of the 1 runs was trained"):
         training_curves({"b": []}, title="")
+
+
+def test_scores_of_several_metrics_are_not_drawn_in_one_picture() -> None:
+    histories = {"a": epochs("accuracy"), "b": epochs("elbo")}
+    with pytest.raises(UsageError, match="several metrics \\(accuracy, elbo\\) are not drawn"):
+        training_curves(histories, title="")
+    _, scores = training_curves({"b": epochs("elbo")}, title="").axes
+    assert scores.get_ylabel() == "ELBO [nats]"

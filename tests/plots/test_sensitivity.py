@@ -24,6 +24,14 @@ def test_without_labels_it_is_the_distance_in_percent() -> None:
     assert axes.texts[0].get_text() == "6" and "[% of their size]" in bar.get_ylabel()
 
 
+@pytest.mark.parametrize(
+    ("metric", "unit"), [("accuracy", "nats"), ("PSNR", "MSE"), ("ELBO", "nats")]
+)
+def test_losses_are_in_their_units(metric: str, unit: str) -> None:
+    figure = sensitivity_map(record(metric=metric), title="run")
+    assert figure.axes[1].get_ylabel() == f"loss gained over the float model [{unit}]"
+
+
 def test_a_record_without_entries_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing of the sensitivity was measured yet"):
         sensitivity_map(record(entries=()), title="run")

@@ -10,7 +10,7 @@ import pytest
 
 from keras_quant.errors import RunError, UsageError
 from keras_quant.runs import records
-from keras_quant.runs.index import Run, find_runs, read_run, sorted_by, to_csv, where
+from keras_quant.runs.index import UNITS, Run, find_runs, read_run, sorted_by, to_csv, where
 from keras_quant.runs.records import Figure, QuantizationRecord, RunRecord
 from keras_quant.schemes.bits import scheme_from_bits, with_overrides
 from keras_quant.schemes.file import load_scheme, scheme_to_dict
@@ -74,6 +74,18 @@ def test_psnr_is_the_score_of_what_is_no_classifier(make: Maker) -> None:
     figure = Figure(name="PSNR", value=30.5, unit="dB", split="test", notes="TFLite file")
     run = make("run", figures=(figure,))
     assert (run.metric, run.score) == ("PSNR", 30.5)
+
+
+def test_the_elbo_is_the_score_of_a_variational_autoencoder_the_higher_the_better(
+    make: Maker,
+) -> None:
+    good, bad = (
+        make(name, figures=(Figure(name="negative ELBO", value=value, notes="TFLite file"),))
+        for name, value in (("good", 101.5), ("bad", 140.0))
+    )
+    assert (good.metric, good.score, good.judged) == ("ELBO", -101.5, "TFLite file")
+    assert sorted_by([bad, good], "score") == [good, bad]
+    assert UNITS[good.metric] == "nats"
 
 
 @pytest.mark.parametrize(

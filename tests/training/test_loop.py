@@ -11,6 +11,7 @@ import pytest
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import RunError, TrainingError
 from keras_quant.methods.qkeras import twin as method
+from keras_quant.model.metrics import psnr
 from keras_quant.preprocessing import UNIT  # noqa: E402
 from keras_quant.qparams import unsigned
 from keras_quant.runs.history import Epoch
@@ -26,7 +27,7 @@ from keras_quant.methods import dorefa, lsq  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 from keras_quant.training import loop as module  # noqa: E402
 from keras_quant.training.loop import LoopSettings, train_epochs  # noqa: E402
-from keras_quant.training.objectives import OBJECTIVES  # noqa: E402
+from keras_quant.training.objectives import OBJECTIVES, objectives_of  # noqa: E402
 from keras_quant.zoo import build  # noqa: E402
 
 L = keras.layers
@@ -241,7 +242,7 @@ def scripted(monkeypatch, accuracies: list[float]) -> None:
     measured = dataclasses.replace(
         OBJECTIVES["classification"], measure=lambda labels, logits: (1.0, next(left))
     )
-    monkeypatch.setattr(module, "objectives_of", lambda model, tasks: (measured,))
+    monkeypatch.setattr(module, "objectives_of", lambda model, tasks, span: (measured,))
 
 
 @pytest.mark.slow
@@ -334,6 +335,15 @@ def test_an_autoencoder_is_judged_by_its_psnr(tmp_path: Path) -> None:
     header = (tmp_path / "history.csv").read_text().splitlines()[0]
     assert header == "epoch,loss,psnr_db,val_loss,val_psnr_db,learning_rate,seconds"
     assert history[-1].val_loss < history[0].val_loss
+
+
+def test_psnr_while_training_is_that_of_the_test_whatever_pixels_become() -> None:
+    rng = np.random.default_rng(0)
+    images, outputs = rng.uniform(0, 255, (2, 1, 4, 4, 1))
+    model = keras.Sequential([L.Dense(1, input_shape=(4, 4, 1))])
+    (objective,) = objectives_of(model, ["reconstruction"], span=255.0)
+    _, part = objective.measure(images, outputs)
+    assert objective.to_score(part) == pytest.approx(psnr(outputs, images, span=255.0)[0])
 
 
 @pytest.mark.slow
