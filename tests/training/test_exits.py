@@ -23,10 +23,11 @@ RATE = 0.5
 LOSS = OBJECTIVES["classification"].loss
 
 
-def two_exits(*, softmax: bool = False) -> keras.Model:
+def two_exits(*, softmax: bool = False, l2: float = 0.0) -> keras.Model:
     keras.utils.set_random_seed(0)
     x = keras.Input((4,))
-    hidden = keras.layers.Dense(3, activation="tanh", name="hidden")(x)
+    decay = keras.regularizers.L2(l2) if l2 else None
+    hidden = keras.layers.Dense(3, activation="tanh", kernel_regularizer=decay, name="hidden")(x)
     early = keras.layers.Dense(3, name="early")(hidden)
     late = keras.layers.Dense(3, activation="softmax" if softmax else None, name="late")(hidden)
     return keras.Model(x, [early, late])
@@ -90,15 +91,18 @@ def step(model: keras.Model, losses: object, *, orthogonal: bool) -> np.ndarray:
     return np.concatenate([np.ravel((old - new.numpy()) / RATE) for old, new in pairs])
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.1])
 @pytest.mark.parametrize("orthogonal", [False, True])
-def test_a_step_takes_the_gradient_of_the_formula(orthogonal: bool) -> None:
-    model, (x, y) = two_exits(), batch()
+def test_a_step_takes_the_gradient_of_the_formula(orthogonal: bool, l2: float) -> None:
+    model, (x, y) = two_exits(l2=l2), batch()
     each = []
     for number, weight in enumerate((0.5, 2.0)):
         with tf.GradientTape() as tape:
             loss = weight * tf.reduce_mean(LOSS(y, model(x)[number]))
         each.append(flat(tape.gradient(loss, model.trainable_variables), model))
     wanted = projected(each) if orthogonal else each[0] + each[1]
+    kernel = np.ravel(model.get_layer("hidden").kernel)
+    wanted[: kernel.size] += 2 * l2 * kernel  # of no output, and projected onto none
     found = step(model, weighted([LOSS, LOSS], (0.5, 2.0)), orthogonal=orthogonal)
     np.testing.assert_allclose(found, wanted, atol=FLOAT32_ROUNDING)
 
