@@ -44,8 +44,11 @@ def tasks_of(shapes: Sequence[Shape], asked: Asked, *, name: str) -> tuple[str, 
     found = find_tasks(shapes, asked)
     wrong = [str(tuple(shape)) for shape, task in zip(shapes, found, strict=True) if task is None]
     if wrong:
+        hint = ""
+        if not asked.elbo and _is_variational(shapes, asked):
+            hint = ". For a variational autoencoder, put +elbo behind the data's name"
         raise ModelError(
-            f"model {name} puts out {', '.join(wrong)}; the data need {_needed(asked)}"
+            f"model {name} puts out {', '.join(wrong)}; the data need {_needed(asked)}{hint}"
         )
     return tuple(task for task in found if task)
 
@@ -54,12 +57,16 @@ def find_tasks(shapes: Sequence[Shape], asked: Asked) -> tuple[str | None, ...]:
     """Says what each output is for, as `tasks_of`; None where it is nothing."""
     if not asked.elbo:
         return tuple(task_of(shape, asked.input_shape, asked.num_classes) for shape in shapes)
-    if len(shapes) == len(VARIATIONAL):
-        mean, variance, pixels = shapes
-        is_normal = len(mean) == 1 and tuple(mean) == tuple(variance)
-        if is_normal and _is_same(pixels, asked.input_shape):
-            return VARIATIONAL
-    return (None,) * len(shapes)
+    return VARIATIONAL if _is_variational(shapes, asked) else (None,) * len(shapes)
+
+
+def _is_variational(shapes: Sequence[Shape], asked: Asked) -> bool:
+    """Whether outputs are as large as those of a variational autoencoder are."""
+    if len(shapes) != len(VARIATIONAL):
+        return False
+    mean, variance, pixels = shapes
+    is_normal = len(mean) == 1 and tuple(mean) == tuple(variance)
+    return is_normal and _is_same(pixels, asked.input_shape)
 
 
 def task_of(shape: Shape, input_shape: Shape, num_classes: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from keras_quant.runners.batches import in_batches
 
 _PACKAGE = "ai-edge-litert"
 _DELEGATE = "DELEGATE"
+_COUNTED = re.compile(r"output_[0-9]{1,4}")
 
 
 class LiteRTRunner:
@@ -172,9 +174,11 @@ def _fixed_batch(inputs: Mapping[str, Any]) -> int | None:
 
 
 def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Details of inputs and of outputs by name, in the file's order.
+    """Details of inputs and of outputs by name, in the model's order.
 
-    A signature gives them in the order of their names; old files without one name tensors.
+    That is the file's, but where a signature counts them: TFLiteConverter writes outputs in an
+    order of its own, and calls them output_0, output_1, ... in the model's. A signature gives them
+    in the order of their names; old files without one name tensors.
     """
     given, found = interpreter.get_input_details(), interpreter.get_output_details()
     if not interpreter.get_signature_list():
@@ -184,6 +188,9 @@ def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def _ordered(named: Mapping[str, Any], tensors: list[Any]) -> dict[str, Any]:
+    counted = {name: _COUNTED.fullmatch(name) for name in named}
+    if all(counted.values()):
+        return dict(sorted(named.items(), key=lambda item: int(item[0].rpartition("_")[2])))
     place = {details["index"]: index for index, details in enumerate(tensors)}
     return dict(sorted(named.items(), key=lambda item: place[item[1]["index"]]))
 

@@ -37,6 +37,13 @@ def test_outputs_that_are_neither_are_all_told() -> None:
         tasks_of([(7,), (10,), (None, 4, 3)], Asked(), name="net")
 
 
+def test_a_variational_autoencoder_is_told_what_to_ask_for() -> None:
+    with pytest.raises(ModelError, match=r"put \+elbo behind the data's name"):
+        tasks_of([(2,), (2,), (48,)], Asked(), name="net")
+    with pytest.raises(ModelError, match="values again$"):
+        tasks_of([(2,), (3,), (48,)], Asked(), name="net")
+
+
 @pytest.mark.parametrize("latent", [2, 10])
 def test_an_elbo_is_asked_of_means_variances_and_pixels(latent: int) -> None:
     shapes = [(latent,), (latent,), (48,)]
