@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_quant import runs
 from keras_quant.data import Dataset
-from keras_quant.errors import DataError, RunError, UsageError
+from keras_quant.errors import DataError, RunError, UsageError, warn
 from keras_quant.jobs.loaded import fitting
 from keras_quant.jobs.preprocess import without_labels
 from keras_quant.model.applications import APPLICATIONS, build_application, load_weights
@@ -22,6 +22,8 @@ from keras_quant.runs import records
 from keras_quant.tf import keras
 from keras_quant.zoo import MODELS, build
 from keras_quant.zoo.exits import add_exits
+
+_FOLDED = ("bias", "gamma")  # what kq quantize adds where nothing else could be moved
 
 
 def is_file(name: str) -> bool:
@@ -113,5 +115,17 @@ def _take_weights(model: keras.Model, parent: Path) -> None:
         raise RunError(
             f"--from {parent}: that run's model ({given.name}) lacks these layers, or has them in "
             f"another shape: {', '.join(missing)}. Start from a run of the same model and classes"
+        )
+    own = {name: variables_by_name(layer) for name, layer in layers_by_name(model).items()}
+    left = [
+        f"{key} of {name}"
+        for name, variables in shapes.items()
+        for key in _FOLDED
+        if key in variables and key not in own.get(name, {key: None})
+    ]
+    if left:
+        warn(
+            f"--from {parent}: {', '.join(left)} are left out, which kq quantize added to that "
+            "run's model: this one has none there"
         )
     copy_weights(given, model)

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_quant.errors import DataError, ModelError, UsageError
+from keras_quant.errors import DataError, KerasQuantWarning, ModelError, UsageError
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.data import load_dataset  # noqa: E402
+from keras_quant.jobs import source  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings, check  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
@@ -107,3 +108,18 @@ def test_what_does_not_go_with_a_file_is_told(folder: Path, tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
     quantized = dataclasses.replace(settings_of(folder), distill=0.5, scheme=scheme_from_bits("8"))
     check(quantized)  # the file itself is the teacher
+
+
+def test_a_bias_that_the_model_has_not_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def net(*, bias: bool) -> keras.Model:
+        head = keras.layers.Dense(3, use_bias=bias, name="head")
+        return keras.Sequential([keras.layers.Input((4,)), head])
+
+    given, model = net(bias=True), net(bias=False)
+    save_model(given, tmp_path / "model.keras")
+    monkeypatch.setattr(source.runs, "model_of", lambda run: run / "model.keras")
+    with pytest.warns(KerasQuantWarning, match="bias of head are left out"):
+        source._take_weights(model, tmp_path)
+    np.testing.assert_array_equal(model.get_weights()[0], given.get_weights()[0])
