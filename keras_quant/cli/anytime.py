@@ -178,6 +178,8 @@ def run_command(
 
     if images is not None and dataset is not None:
         raise UsageError("IMAGES and --dataset both name images: give one of them")
+    if csv_path is not None and not csv_path.parent.is_dir():
+        raise UsageError(f"--csv {csv_path}: there is no folder {csv_path.parent}")
     done = run_anytime(
         run,
         deadline_ms=deadline_ms,
