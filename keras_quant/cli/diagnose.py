@@ -184,7 +184,8 @@ def _verdict(found: Diagnosis) -> str:
         return f"the file breaks at {found.breaks_at}"
     if found.float_model is None:
         return "findings: " + (f"{len(found.findings)}" if found.findings else "none")
-    dropped = [layer for layer in found.layers if layer.drop_db is not None]
+    # What is well again behind it is a step on the way to a layer's values, and no loss.
+    dropped = [one for one in found.layers if one.drop_db is not None and not one.heals]
     if not dropped:
         return "no layer could be compared with the float model"
     worst = max(dropped, key=lambda layer: layer.drop_db or 0)
