@@ -115,3 +115,8 @@ def test_an_elbo_needs_probabilities(tmp_path: Path) -> None:
     assert load_dataset(f"{save(tmp_path / 'unit.npz', x)}+elbo").elbo
     with pytest.raises(DataError, match="images are of -1 to 1; for an ELBO 0 to 1 is needed"):
         load_dataset(f"{save(tmp_path / 'signed.npz', 2 * x - 1)}+elbo")
+
+
+def test_a_name_that_is_too_long_for_a_file_is_no_path() -> None:
+    name = 5000 * "a"
+    assert view_of(f"{name}+noise25") == View(base=name, noise=25)
