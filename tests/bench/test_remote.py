@@ -83,9 +83,10 @@ class Board:
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                inside = os.readlink(entry.parent / "cwd").startswith(str(self.home))
             except OSError:
                 continue
-            if str(self.programs) in line or "run.sh" in line:
+            if str(self.programs) in line or inside:
                 found.append(line)
         return found
 
