@@ -12,10 +12,10 @@ from keras_quant.anytime.ensembles import FUSIONS, any_right, disagreement
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, RunError, UsageError, close_names
 from keras_quant.jobs.loaded import last_logits, load_file
-from keras_quant.jobs.paths import dataset_of
+from keras_quant.jobs.paths import dataset_of, exported_file
 from keras_quant.proof.formats import FORMATS
 from keras_quant.runners.batches import IMAGES_AT_ONCE
-from keras_quant.runs import RunFolder, records
+from keras_quant.runs import records
 from keras_quant.runs.progress import Progress
 
 
@@ -70,19 +70,14 @@ def ensemble(
         dataset: name or path; None means that of the first run.
     Raises:
         UsageError: there are fewer than two runs, or no such format.
-        RunError: one was not exported in it.
+        RunError: one was not exported in it, or has another file than was proven.
         DataError: members tell other classes apart, or the images have no labels.
     """
     if len(runs) < 2:
         raise UsageError(f"{len(runs)} run is given; an ensemble has two members or more")
     check_format(form)
-    files = [RunFolder(run).export / FORMATS[form].file_name for run in runs]
+    files = _files(runs, form)
     schemes = [str(records.load(run).scheme["name"]) for run in runs]
-    missing = [str(run) for run, file in zip(runs, files, strict=True) if not file.is_file()]
-    if missing:
-        raise RunError(
-            f"{', '.join(missing)}: no {form} file there. Export it: kq export RUN --to {form}"
-        )
     data = dataset_of(runs[0], dataset)
     if not data.has_labels:
         raise DataError(f"{data.name} has no labels: give images with labels, with --dataset")
@@ -112,6 +107,19 @@ def ensemble(
         disagreement=disagreement(labels),
         any_right=any_right(labels, truth),
     )
+
+
+def _files(runs: Sequence[Path], form: str) -> list[Path]:
+    """The file of each run; all that are wrong are told at once."""
+    files, problems = [], []
+    for run in runs:
+        try:
+            files.append(exported_file(run, form))
+        except RunError as error:
+            problems.append(str(error))
+    if problems:
+        raise RunError("\n".join(problems))
+    return files
 
 
 def check_format(form: str) -> None:

@@ -41,6 +41,27 @@ def files_of(path: Path) -> list[Path]:
     return [model, *(file for file in exported if file.exists())]
 
 
+def exported_file(run: Path, form: str) -> Path:
+    """The file of a run in a format.
+
+    Args:
+        form: a key of FORMATS.
+    Raises:
+        RunError: there is none, or another than was proven.
+    """
+    folder = RunFolder(run).export
+    file = folder / FORMATS[form].file_name
+    if not file.is_file():
+        raise RunError(f"{run}: no {form} file there. Export it: kq export {run} --to {form}")
+    record = read_records(folder).get(form)
+    if record is None or not is_recorded(folder, record):
+        raise RunError(
+            f"{file}: is not the file that {PARITY_NAME} beside it proved. Export it again: kq "
+            f"export {run} --to {form} --overwrite"
+        )
+    return file
+
+
 def keras_file_of(path: Path) -> Path:
     """The Keras model that a path stands for: itself, or that of a run.
 

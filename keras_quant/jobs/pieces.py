@@ -16,14 +16,14 @@ from keras_quant.bench.estimate.predict import estimate
 from keras_quant.bench.measure import Settings, measure
 from keras_quant.bench.records import BenchRecord, Measurement
 from keras_quant.data import Dataset, Split
-from keras_quant.errors import DataError, RunError, UsageError
+from keras_quant.errors import DataError, UsageError
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.stages import cut
 from keras_quant.graph.store import load_graph
 from keras_quant.jobs.anytime import RUNTIMES, open_stages
 from keras_quant.jobs.candidates import candidate
 from keras_quant.jobs.loaded import last_logits, load_file
-from keras_quant.proof.formats import FORMATS
+from keras_quant.jobs.paths import exported_file
 from keras_quant.proof.record import digest
 from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runs import RunFolder, records, stages
@@ -237,10 +237,8 @@ def _of_stages(run: Path, form: str, name: str) -> Net:
 
 
 def _of_file(run: Path, form: str, data: Dataset, name: str) -> Net:
-    file = RunFolder(run).export / FORMATS[form].file_name
+    file = exported_file(run, form)
     is_float = _is_float(run)
-    if not file.is_file():
-        raise RunError(f"{run}: no {form} file there. Export it: kq export {run} --to {form}")
     loaded = load_file(file, data, trust=False)
     becomes = loaded.recorded or data.preprocessing
 

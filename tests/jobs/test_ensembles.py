@@ -69,5 +69,8 @@ def test_runs_without_a_file_and_lone_ones_are_named(tmp_path: Path) -> None:
         ensemble(runs[:1], progress=QUIET)
     with pytest.raises(UsageError, match="--format 'tflit' is not known; close names: tflite"):
         ensemble(runs, form="tflit", progress=QUIET)
-    with pytest.raises(RunError, match=r"one, .*two: no onnx file there. Export it: kq export"):
+    with pytest.raises(
+        RunError,
+        match=r"one: no onnx file there. Export it: kq export [\s\S]*two: no onnx file",
+    ):
         ensemble(runs, form="onnx", progress=QUIET)

@@ -6,7 +6,7 @@ import pytest
 
 from keras_quant.errors import ModelError, RunError
 from keras_quant.files import write_bytes, write_json
-from keras_quant.jobs.paths import files_of
+from keras_quant.jobs.paths import exported_file, files_of
 from keras_quant.proof.record import digest
 from keras_quant.runs import RunFolder
 from tests.fake_runs import make_run
@@ -57,3 +57,12 @@ def test_a_folder_in_place_of_a_file_is_told_from_none(tmp_path: Path) -> None:
         files_of(tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"gone\.onnx: no such file"):
         files_of(tmp_path / "gone.onnx")
+
+
+def test_an_exported_file_is_the_one_that_was_proven(run: RunFolder) -> None:
+    assert exported_file(run.path, "onnx") == run.export / "model.onnx"
+    write_bytes(run.export / "model.onnx", b"another")
+    with pytest.raises(RunError, match=r"model\.onnx: is not the file that parity\.json"):
+        exported_file(run.path, "onnx")
+    with pytest.raises(RunError, match="no tensorrt file there. Export it: kq export"):
+        exported_file(run.path, "tensorrt")
