@@ -10,8 +10,9 @@ less than a thousandth; where no batch norm follows, the channel's kernel (`gain
 A layer that is called more than once has one bias for all its calls. Each channel is moved as the
 call wants it that asks for the longest move, until no call asks for more: where the grids of the
 calls differ by powers of two, what the coarsest can say the others can say too. Their gain is never
-moved. What does not come to rest stays at the place, of the last ones, that integers say best, and
-is then treated as if it could not be moved.
+moved. What goes to and fro is put beside where it is to go, by a few of float32's steps. What then
+does not come to rest stays at the place, of the last ones, that integers say best, and is treated
+as if it could not be moved.
 
 All of this is computed on the lowered graph; the model gets its new biases at the end, once
 integers for all of them are found.
@@ -37,7 +38,10 @@ from keras_quant.tf import keras
 
 # A moved bias is rounded to float32, and may come near a tie again. Seen to settle in 3 to 5, of
 # which the first takes nearly all the time.
-MAX_ROUNDS = 12
+MAX_ROUNDS = 24
+# A gain's target is so sharp that float32 may miss it by too much, and lead to another target, from
+# which the way leads back. From this round on, what moves still is put beside its target.
+BESIDE_FROM = 4
 # What has not come to rest by then goes round in circles, mostly between two places.
 WEIGHED = 4
 
@@ -160,12 +164,15 @@ def _settle(
     place = functools.partial(place_nodes, stored_max=stored_max, fixed_gain=fixed_gain)
     ideal, values, placed = trained, dict(before), None
     held: list[dict[_Owner, _Values]] = []
-    for _ in range(MAX_ROUNDS):
+    for turn in range(MAX_ROUNDS):
         placed = place(ideal, immovable=immovable, known=placed)
         _check_immovable(placed)
         wanted = _wanted_values(ideal, values, placed)
         if not wanted:
             return _Settled(ideal=ideal, placed=placed, values=values)
+        if turn >= BESIDE_FROM:
+            steps = turn - BESIDE_FROM + 1
+            wanted = {owner: _beside(values[owner], to, steps) for owner, to in wanted.items()}
         values = values | wanted
         held.append(values)
         ideal = _with_values(ideal, wanted)
@@ -176,6 +183,21 @@ def _settle(
     placed = place(ideal)
     _check_immovable(placed, restless)
     return _Settled(ideal=ideal, placed=placed, values=values)
+
+
+def _beside(held: _Values, wanted: _Values, turn: int) -> _Values:
+    """Puts the gains of channels that move beside what is wanted, by 1, -1, 2, -2 ... float32 steps.
+
+    Args:
+        turn: 1 or more; which of these it is.
+    """
+    if wanted.gamma is None:
+        return wanted
+    end = np.float32(np.inf if turn % 2 else -np.inf)
+    gamma = wanted.gamma
+    for _ in range((turn + 1) // 2):
+        gamma = np.nextafter(gamma, end)
+    return replace(wanted, gamma=np.where(_changed(held, wanted), gamma, wanted.gamma))
 
 
 def _best_said(
