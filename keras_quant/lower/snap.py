@@ -186,7 +186,7 @@ def _settle(
 
 
 def _beside(held: _Values, wanted: _Values, turn: int) -> _Values:
-    """Puts the gains of channels that move beside what is wanted, by 1, -1, 2, -2 ... float32 steps.
+    """Puts gains of channels that move beside what is wanted, by 1, -1, 2, -2 ... float32 steps.
 
     Args:
         turn: 1 or more; which of these it is.
