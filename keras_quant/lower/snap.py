@@ -172,7 +172,7 @@ def _settle(
             return _Settled(ideal=ideal, placed=placed, values=values)
         if turn >= BESIDE_FROM:
             steps = turn - BESIDE_FROM + 1
-            wanted = {owner: _beside(values[owner], to, steps) for owner, to in wanted.items()}
+            wanted |= {o: _beside(values[o], wanted[o], steps) for o in wanted if o.has_free_gain}
         values = values | wanted
         held.append(values)
         ideal = _with_values(ideal, wanted)
@@ -191,8 +191,7 @@ def _beside(held: _Values, wanted: _Values, turn: int) -> _Values:
     Args:
         turn: 1 or more; which of these it is.
     """
-    if wanted.gamma is None:
-        return wanted
+    assert wanted.gamma is not None
     end = np.float32(np.inf if turn % 2 else -np.inf)
     gamma = wanted.gamma
     for _ in range((turn + 1) // 2):
