@@ -43,9 +43,10 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # for what runs on the nodes
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        arguments = {"num_cpus": 1, "include_dashboard": False}
-        two = Cluster(initialize_head=True, head_node_args=arguments)
-        two.add_node(num_cpus=1)
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # other tests may need all memory
+        node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+        two = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        two.add_node(**node)
         yield two
         ray.shutdown()
         two.shutdown()
