@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_quant.errors import close_names
+
 NEVER = 2.0
 """A threshold that no answer reaches: sureness is 1 at most."""
+
+_SMALLEST_SHARE = np.float32(1e-30)  # a softmax may round to 0, which has no logarithm
+
+
+def as_logits(shares: np.ndarray) -> np.ndarray:
+    """The logarithms of probabilities, (..., classes): logits that have the same softmax."""
+    return np.asarray(np.log(np.maximum(shares, _SMALLEST_SHARE)))
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -45,6 +54,13 @@ RULES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "margin": _by_margin,
 }
 """What measures how sure an answer is: of (..., classes) probabilities, 0 to 1."""
+
+
+def unknown_rule(name: str) -> list[str]:
+    """What is wrong with `--rule NAME`: nothing where it is one of RULES."""
+    if name in RULES:
+        return []
+    return [f"--rule {name!r} is not known{close_names(name, RULES)}; rules are {', '.join(RULES)}"]
 
 
 def sureness(logits: np.ndarray, rule: str) -> np.ndarray:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_quant.anytime.rules import NEVER, sureness
+from keras_quant.anytime.rules import NEVER, as_logits, sureness
 from keras_quant.errors import UsageError
 from keras_quant.runners import Runner
 from keras_quant.runs.stages import Port, StageFile
 
 MS = 1e3
-SMALLEST_SHARE = np.float32(1e-30)  # a softmax may round to 0, which has no logarithm
 SURE, DEADLINE, INTERRUPTED, LAST = "sure", "deadline", "interrupted", "last"
 
 Clock = Callable[[], float]
@@ -65,7 +64,7 @@ class LoadedStage:
         if answer.scale is not None:
             values = (values - np.float32(answer.zero_point or 0)) * np.float32(answer.scale)
         if self.probabilities:
-            values = np.log(np.maximum(values, SMALLEST_SHARE))
+            values = as_logits(values)
         return values
 
 

@@ -13,6 +13,7 @@ import click
 
 from keras_quant.cli.ensembles import print_ensemble
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
+from keras_quant.cli.pictures import check_picture, write_picture
 from keras_quant.cli.simulate import simulate
 from keras_quant.cli.train_ensemble import train_ensemble
 
@@ -103,10 +104,7 @@ def thresholds(
     from keras_quant.jobs.anytime import choose_thresholds
     from keras_quant.runs.progress import Progress
 
-    if picture is not None:
-        from keras_quant.plots.draw import check_name
-
-        check_name(picture)  # before the work
+    check_picture(picture)
     record = choose_thresholds(
         run,
         form=form,
@@ -119,10 +117,9 @@ def thresholds(
     )
     if picture is not None:
         from keras_quant.plots.anytime import exits_picture
-        from keras_quant.plots.draw import save
 
-        save(exits_picture(record, title=f"{run.name}, {record.format}, {record.rule}"), picture)
-        note(f"drew {picture}")
+        title = f"{run.name}, {record.format}, {record.rule}"
+        write_picture(exits_picture(record, title=title), picture)
     if as_json:
         print_json(record)
         return

@@ -9,6 +9,7 @@ import click
 
 from keras_quant.cli.options import preprocess_option, typed
 from keras_quant.cli.output import json_option, note, print_json, print_table
+from keras_quant.cli.pictures import write_picture
 
 if TYPE_CHECKING:
     from keras_quant.diagnose.findings import Layer
@@ -143,12 +144,10 @@ def _write(found: Diagnosis, folder: Path) -> None:
     if found.float_model is None:
         note("no picture: it is of the error from a float model, --float MODEL")
         return
-    from keras_quant.plots.draw import save
     from keras_quant.plots.sqnr import sqnr_by_layer
 
-    picture = folder / _PLOT
-    save(sqnr_by_layer(found.layers, title=f"{found.file.name} from {found.float_model}"), picture)
-    note(f"drew {picture}")
+    title = f"{found.file.name} from {found.float_model}"
+    write_picture(sqnr_by_layer(found.layers, title=title), folder / _PLOT)
 
 
 def _print(found: Diagnosis) -> None:

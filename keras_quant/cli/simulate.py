@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
+from keras_quant.cli.output import as_share, json_option, print_json, print_table
+from keras_quant.cli.pictures import check_picture, write_picture
 
 if TYPE_CHECKING:
     from keras_quant.jobs.simulate import Simulated, Simulation
@@ -108,17 +109,13 @@ def simulate(
         looks=looks,
         fuse=fuse,
     )
-    if picture is not None:
-        from keras_quant.plots.draw import check_name
-
-        check_name(picture)  # before the work
+    check_picture(picture)
     done = job(runs, settings, progress=Progress())
     if picture is not None:
         from keras_quant.plots.controller import controller_picture
-        from keras_quant.plots.draw import save
 
-        save(controller_picture(done, title=f"{done.dataset}, rule {done.rule}"), picture)
-        note(f"drew {picture}")
+        title = f"{done.dataset}, rule {done.rule}"
+        write_picture(controller_picture(done, title=title), picture)
     if as_json:
         print_json(done)
         return

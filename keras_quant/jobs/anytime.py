@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_quant.anytime.rules import RULES, exits_taken, outcome, sureness
+from keras_quant.anytime.rules import exits_taken, outcome, sureness, unknown_rule
 from keras_quant.anytime.runner import (
     LoadedStage,
     all_answers,
@@ -186,10 +186,7 @@ def choose_thresholds(
 
 
 def _check_asked(rule: str, accuracy: float | None, budget: float | None, cost: str) -> None:
-    problems = []
-    if rule not in RULES:
-        names = close_names(rule, RULES)
-        problems.append(f"--rule {rule!r} is not known{names}; rules are {', '.join(RULES)}")
+    problems = unknown_rule(rule)
     if cost not in COSTS:
         problems.append(f"--cost {cost!r} is not known; costs are {', '.join(COSTS)}")
     if accuracy is not None and budget is not None:

@@ -7,10 +7,9 @@ import numpy as np
 from keras_quant.data import Dataset
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.metrics import mean_divergence, pixel_surprise, variance_divergence
+from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.tf import keras
 from keras_quant.zoo.sampling import Sample
-
-IMAGES_AT_ONCE = 250
 
 
 def elbo_over_draws(model: keras.Model, dataset: Dataset, *, seed: int = 0) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_quant.anytime.runner import SMALLEST_SHARE
+from keras_quant.anytime.rules import as_logits
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError, ModelError
 from keras_quant.jobs.paths import dataset_of, keras_file_of, record_around
@@ -77,7 +77,7 @@ def last_logits(loaded: Loaded, images: np.ndarray, becomes: Preprocessing | Non
     outputs = np.asarray(last, np.float32)
     if outputs.ndim != 2 or not are_shares(outputs).all():
         return outputs
-    return np.asarray(np.log(np.maximum(outputs, SMALLEST_SHARE)))
+    return as_logits(outputs)
 
 
 def check_takes(file: Path, model: keras.Model, data: Dataset) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keras_quant.jobs.train import TrainResult, finished, train
+from keras_quant.jobs.train import TrainResult, train_unfinished
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.runs.progress import Progress
 from keras_quant.schemes.scheme import Scheme
@@ -39,21 +39,15 @@ def train_progressively(
     """
     first = Path(settings.model) if settings.is_file else None
     teacher = settings.teacher or ((settings.parent or first) if settings.distill else None)
-    results, parent = [], settings.parent
+    results: list[TrainResult] = []
+    parent = settings.parent
     for scheme in schemes:
         path = path_of(scheme)
         each = dataclasses.replace(settings, scheme=scheme, parent=parent, teacher=teacher)
         progress.say(f"{scheme.name}: {path}")
-        if not (resume and finished(path, each)):
-            results.append(
-                train(
-                    each,
-                    path,
-                    command=command,
-                    overwrite=overwrite,
-                    resume=resume and path.exists(),
-                    progress=progress,
-                )
-            )
+        result = train_unfinished(
+            each, path, command=command, overwrite=overwrite, resume=resume, progress=progress
+        )
+        results += [result] if result else []
         parent = path
     return results

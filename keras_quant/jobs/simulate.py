@@ -26,10 +26,9 @@ from keras_quant.anytime.controller import (
     play,
 )
 from keras_quant.anytime.ensembles import FUSIONS
-from keras_quant.anytime.rules import RULES, sureness
-from keras_quant.anytime.runner import SMALLEST_SHARE
+from keras_quant.anytime.rules import as_logits, sureness, unknown_rule
 from keras_quant.data import Dataset, Split
-from keras_quant.errors import DataError, RunError, UsageError, close_names
+from keras_quant.errors import DataError, RunError, UsageError
 from keras_quant.jobs.ensembles import check_format
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.jobs.pieces import (
@@ -328,7 +327,7 @@ def _options(
         ends = np.cumsum([len(net.pieces) for net in nets])
         for count in range(2, len(nets) + 1):
             together = FUSIONS["mean"](np.stack([one[-1] for one in logits[:count]]))
-            answers.append(np.log(np.maximum(together, SMALLEST_SHARE)))
+            answers.append(as_logits(together))
             needs = np.vstack([needs, np.arange(needs.shape[1]) < ends[count - 1]])
             names.append(f"first {count} together")
     table = np.stack(answers)
@@ -382,12 +381,7 @@ def _data(runs: Sequence[Path]) -> Dataset:
 
 
 def _check(runs: Sequence[Path], settings: SimulationSettings) -> None:
-    problems = []
-    if settings.rule not in RULES:
-        names = close_names(settings.rule, RULES)
-        problems.append(
-            f"--rule {settings.rule!r} is not known{names}; rules are {', '.join(RULES)}"
-        )
+    problems = unknown_rule(settings.rule)
     if settings.unit not in UNITS:
         problems.append(f"--cost {settings.unit!r} is not known; costs are {', '.join(UNITS)}")
     if settings.accuracy is not None and settings.budget is not None:

@@ -189,6 +189,32 @@ def _recorded(settings: TrainSettings) -> Preprocessing | None:
     return None if run is None else run.dataset.preprocess
 
 
+def train_unfinished(
+    settings: TrainSettings,
+    path: Path,
+    *,
+    command: tuple[str, ...],
+    overwrite: bool,
+    resume: bool,
+    progress: Progress,
+) -> TrainResult | None:
+    """Trains one run of several: with resume, one that is finished is kept, others go on or begin.
+
+    Returns: None where it was kept.
+    Raises: as `train` and `finished`.
+    """
+    if resume and finished(path, settings):
+        return None
+    return train(
+        settings,
+        path,
+        command=command,
+        overwrite=overwrite,
+        resume=resume and path.exists(),
+        progress=progress,
+    )
+
+
 def finished(path: Path, settings: TrainSettings) -> bool:
     """Whether a folder holds a run of some settings that has come to its end.
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_quant.errors import RunError, UsageError, close_names
-from keras_quant.jobs.train import finished, train
+from keras_quant.jobs.train import train_unfinished
 from keras_quant.jobs.train_settings import TrainSettings, check
 from keras_quant.runs import records
 from keras_quant.runs.progress import Progress
@@ -63,15 +63,9 @@ def train_ensemble(
     runs: list[Path] = []
     for run, each in planned:
         progress.say(f"member {len(runs) + 1} of {members}: {run}")
-        if not (resume and finished(run, each)):
-            train(
-                each,
-                run,
-                command=command,
-                overwrite=overwrite,
-                resume=resume and run.exists(),
-                progress=progress,
-            )
+        train_unfinished(
+            each, run, command=command, overwrite=overwrite, resume=resume, progress=progress
+        )
         runs.append(run)
     return runs
 

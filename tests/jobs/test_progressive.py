@@ -16,7 +16,7 @@ pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.data import load_dataset  # noqa: E402
-from keras_quant.jobs import progressive as module  # noqa: E402
+from keras_quant.jobs import train as module  # noqa: E402
 from keras_quant.jobs.progressive import train_progressively  # noqa: E402
 from keras_quant.jobs.teacher import load_teacher  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
