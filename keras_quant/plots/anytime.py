@@ -44,15 +44,7 @@ def _draw_curve(axes: Axes, record: ExitsRecord) -> None:
         marker="s",
         label="all images at one exit",
     )
-    axes.plot(
-        [record.test.mean_cost],
-        [100 * record.test.accuracy],
-        color=COLOURS[1],
-        marker="D",
-        markersize=9,
-        linestyle="none",
-        label="chosen",
-    )
+    mark_chosen(axes, record.test.mean_cost, record.test.accuracy)
     unit = "MACs" if record.cost == "MACs" else "ms, measured"
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel(f"mean cost of an image [{unit}]")
@@ -60,6 +52,19 @@ def _draw_curve(axes: Axes, record: ExitsRecord) -> None:
     axes.grid(True, alpha=0.3)
     axes.set_axisbelow(True)
     axes.legend(fontsize="small")
+
+
+def mark_chosen(axes: Axes, cost: float, accuracy: float) -> None:
+    """Marks what was chosen among points of accuracy against mean cost."""
+    axes.plot(
+        [cost],
+        [100 * accuracy],
+        color=COLOURS[1],
+        marker="D",
+        markersize=9,
+        linestyle="none",
+        label="chosen",
+    )
 
 
 def _draw_shares(axes: Axes, exit_shares: Sequence[float]) -> None:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from keras_quant.jobs.simulate import Simulated, Simulation
+from keras_quant.plots.anytime import mark_chosen
 from keras_quant.plots.estimated import MARK
 from keras_quant.plots.labels import label_points
 from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH
@@ -52,15 +53,7 @@ def _draw_curve(axes: Axes, place: Simulated) -> None:
     )
     axes.plot(*_scaled(place.front, scale), "-", color=COLOURS[0], marker=".", label="controllers")
     axes.plot(*_scaled(place.oracle, scale), "--", color=COLOURS[2], label="oracle")
-    axes.plot(
-        [scale * place.test.mean_cost],
-        [100 * place.test.accuracy],
-        color=COLOURS[1],
-        marker="D",
-        markersize=9,
-        linestyle="none",
-        label="chosen",
-    )
+    mark_chosen(axes, scale * place.test.mean_cost, place.test.accuracy)
     axes.set_title(place.place, fontsize="small")
     axes.xaxis.set_major_formatter(EngFormatter(unit=unit))
     what = "latency" if place.unit == "ms" else "energy"
