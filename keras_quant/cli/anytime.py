@@ -205,11 +205,14 @@ def run_command(
 def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool) -> None:
     """Judge the exported files of several runs as one net, beside each by itself.
 
-    Their answers are put together by the mean of probabilities, the mean of logits, and by votes.
+    RUNS are runs, or the folder of one ensemble that kq anytime train-ensemble made. Their answers
+    are put together by the mean of probabilities, the mean of logits, and by votes; those of
+    boosted members by their weighted sum, too.
 
     \b
-    Example:
+    Examples:
       kq anytime ensemble models/seed0 models/seed1 models/seed2
+      kq anytime ensemble models/boosted
     """
     from keras_quant.jobs.ensembles import ensemble as judge
     from keras_quant.runs.progress import Progress

@@ -47,7 +47,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     """
     from keras_quant.jobs.train_settings import TrainSettings
 
-    teacher, share = parse_distill(options["distill"], options["distill_share"])
+    teachers, share = parse_distill(options["distill"], options["distill_share"])
     widths = options["progressive"]
     scheme = choose_scheme(
         bits=widths.split(",")[0] if widths else options["bits"],
@@ -70,7 +70,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         loss_weights=parse_weights(options["loss_weights"]),
         exits=parse_exits(options["exits"]),
         distill=share,
-        teacher=teacher,
+        teachers=teachers,
         **{name: options[name] for name in _FIELDS},
     )
 
@@ -160,23 +160,24 @@ def _both_bits(text: str) -> tuple[int, int]:
     return weight.bits, activation.bits
 
 
-def parse_distill(text: str | None, share: float | None) -> tuple[Path | None, float]:
-    """Reads what stands behind --distill: a share of the parent's answers, or a teacher.
+def parse_distill(text: str | None, share: float | None) -> tuple[tuple[Path, ...], float]:
+    """Reads what stands behind --distill: a share of the parent's answers, or teachers.
 
-    Returns: the teacher, None for the parent; and the share of its answers.
+    Returns: the teachers, none for the parent; and the share of their answers.
     Raises:
         UsageError: --distill-share without a teacher.
     """
     try:
         own = float(text) if text is not None else 0.0
     except ValueError:
-        return Path(str(text)), DEFAULT_SHARE if share is None else share
+        names = [str(text)] if Path(str(text)).exists() else str(text).split(",")
+        return tuple(map(Path, names)), DEFAULT_SHARE if share is None else share
     if share is not None:
         raise UsageError(
             "--distill-share goes with a teacher that --distill names; of the parent's answers "
             "--distill gives the share itself, as in --distill 0.9"
         )
-    return None, own
+    return (), own
 
 
 def parse_weights(text: str | None) -> tuple[float, ...]:

@@ -68,7 +68,7 @@ def finish(
     )
     proven = prove_formats(snap, formats, evidence, progress=progress)
     is_classifier = bool(len(proven.best))
-    if is_classifier:
+    if is_classifier and _answers_alone(record):
         others = _others(evidence)
         if warning := guessing_warning(proven.best, evidence.labels, dataset, others):
             progress.say(f"warning: {warning}")
@@ -93,6 +93,12 @@ def finish(
     record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
     records.save(record, folder.path)
     return record, Exported(keras=proven.keras, files=exports)
+
+
+def _answers_alone(record: RunRecord) -> bool:
+    """Whether a run is to be right by itself, and not only together with other members."""
+    training = record.training
+    return training is None or not (training.boosts or training.together)
 
 
 def _others(evidence: Evidence) -> Callable[[Preprocessing], float] | None:

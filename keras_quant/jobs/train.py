@@ -28,7 +28,7 @@ from keras_quant.jobs.finish import finish
 from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.source import build_float, tasks_of_model
-from keras_quant.jobs.teacher import Teacher, load_teacher
+from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.model.files import save_model
@@ -44,6 +44,7 @@ from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
+from keras_quant.training.boosting import none_before
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
@@ -81,33 +82,20 @@ def train(
         ParityError: the exported file does not answer as the reference does.
     """
     check(settings)
+    if settings.together:
+        raise UsageError(f"{path}: is trained at once with others, by kq anytime train-ensemble")
     if settings.parent is not None and settings.parent.resolve() == path.resolve():
         raise UsageError(f"{path}: a run cannot start --from itself; give --name NAME for another")
     if settings.is_file and path.resolve() in Path(settings.model).resolve().parents:
         raise UsageError(
             f"{settings.model} lies in the run that would be replaced; give --name NAME for another"
         )
-    dataset = load_images(settings)
-    use_threads(settings.threads)
-    keras.utils.set_random_seed(settings.seed)
-    source = _source(settings, dataset)
-    _check_outputs(source, settings, dataset)
-    dataset = declare(
-        dataset,
-        asked=settings.preprocess,
-        recorded=_recorded(settings),
-        model=source,
-        say=progress.say,
-    )
-    if settings.keep_zeros:
-        check_zeros(source, pruned_kernels(source))  # before there is a folder
-    planned = plan(source, settings.scheme)
-    record = begin_record(settings, dataset, planned.float_layers, command)
-    with _open(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
-        teacher = _teacher(settings, source, dataset)
-        statistics = _collected(planned, source, dataset, settings, folder, progress)
-        model = _quantized(source, settings, statistics)
-        lower(model)  # what cannot be lowered is said before training, not after
+    start = begin(settings, load_images(settings), progress)
+    source, dataset = start.source, start.dataset
+    record = begin_record(settings, dataset, start.planned.float_layers, command)
+    with open_run(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
+        teacher = teacher_of(settings, source, dataset)
+        model, statistics = quantized_model(start, settings, folder, progress)
         _train(
             model,
             source,
@@ -119,12 +107,73 @@ def train(
             resume=resume,
             progress=progress,
         )
+        reestimate(model, dataset, settings, progress)
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
         # Last, so that no kill costs the epochs that are done.
         (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return TrainResult(folder=folder, record=record, export=exported.files[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Start:
+    """What a training begins with.
+
+    Attributes:
+        source: the float model.
+        dataset: declared.
+        planned: what of the model is quantized.
+    """
+
+    source: keras.Model
+    dataset: Dataset
+    planned: Plan
+
+
+def begin(settings: TrainSettings, images: Dataset, progress: Progress) -> Start:
+    """Builds what a training begins with; nothing is written.
+
+    Args:
+        images: of the settings, see `load_images`.
+    Raises:
+        KerasQuantError: settings do not fit the images, or each other.
+    """
+    use_threads(settings.threads)
+    keras.utils.set_random_seed(settings.seed)
+    source = _source(settings, images)
+    _check_outputs(source, settings, images)
+    dataset = declare(
+        images,
+        asked=settings.preprocess,
+        recorded=_recorded(settings),
+        model=source,
+        say=progress.say,
+    )
+    if settings.keep_zeros:
+        check_zeros(source, pruned_kernels(source))  # before there is a folder
+    return Start(source=source, dataset=dataset, planned=plan(source, settings.scheme))
+
+
+def quantized_model(
+    start: Start, settings: TrainSettings, folder: RunFolder, progress: Progress
+) -> tuple[keras.Model, Statistics | None]:
+    """The model that is trained, and the statistics that its scales were chosen by.
+
+    Returns: the source itself, and None, for a float run.
+    Raises:
+        LoweringError: it cannot become integers; said before training, not after.
+        UsageError: it has no codes that could be frozen.
+    """
+    statistics = _collected(start.planned, start.source, start.dataset, settings, folder, progress)
+    model = _quantized(start.source, settings, statistics)
+    lower(model)
+    if settings.freeze_oscillations and not freezable(model):
+        raise UsageError(
+            "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
+            "scheme has one: give --method lsq"
+        )
+    return model, statistics
 
 
 def load_images(settings: TrainSettings) -> Dataset:
@@ -167,6 +216,11 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
         raise UsageError(
             f"{option} is for models whose outputs are all of classes; {settings.model} has "
             f"{', '.join(tasks)}"
+        )
+    if (settings.boosts is not None or settings.together) and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            "members that are boosted, or trained at once, have one output, of classes; "
+            f"{settings.model} has {', '.join(tasks)}"
         )
     if (settings.self_distill or settings.orthogonal) and len(tasks) < 2:
         option = "--orthogonal" if settings.orthogonal else "--self-distill"
@@ -238,7 +292,7 @@ def finished(path: Path, settings: TrainSettings) -> bool:
 
 
 @contextlib.contextmanager
-def _open(
+def open_run(
     path: Path, record: RunRecord, settings: TrainSettings, *, overwrite: bool, resume: bool
 ) -> Iterator[tuple[RunFolder, RunRecord]]:
     """Makes the run's folder, or opens a stopped run's and gives the record that it began with."""
@@ -296,34 +350,12 @@ def _train(
     progress: Progress,
 ) -> None:
     """Trains; on a NaN loss the last good weights are saved before the error goes on."""
-    if settings.freeze_oscillations and not freezable(model):
-        raise UsageError(
-            "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
-            "scheme has one: give --method lsq"
-        )
     if settings.keep_zeros:
         pruned = pruned_kernels(model)
         check_zeros(model, pruned)
         held = sum(int((~each.kept).sum()) for each in pruned)
         total = sum(each.kept.size for each in pruned)
         progress.say(f"holding {held:,} of {total:,} weights of {len(pruned)} kernels at 0")
-    augment = dataset.augment if settings.augment is None else settings.augment
-    loop_settings = LoopSettings(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        augment=augment,
-        optimizer=settings.optimizer,
-        patience=settings.patience,
-        tensorboard=folder.tensorboard if settings.tensorboard else None,
-        distill=settings.distill,
-        accumulate=settings.accumulate,
-        freeze_oscillations=settings.freeze_oscillations,
-        keep_zeros=settings.keep_zeros,
-        loss_weights=settings.loss_weights,
-        self_distill=settings.self_distill,
-        orthogonal=settings.orthogonal,
-    )
     trained = model
     if settings.precision == "bf16":
         with _bfloat16():
@@ -336,7 +368,7 @@ def _train(
             model,
             trained,
             dataset,
-            loop_settings,
+            loop_settings(settings, dataset, folder),
             teacher=teacher,
             folder=folder.path,
             resume=resume,
@@ -345,6 +377,33 @@ def _train(
     except TrainingError:
         save_model(model, folder.model)
         raise
+
+
+def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) -> LoopSettings:
+    """How the loop is to train what settings ask for."""
+    return LoopSettings(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augment=dataset.augment if settings.augment is None else settings.augment,
+        optimizer=settings.optimizer,
+        patience=settings.patience,
+        tensorboard=folder.tensorboard if settings.tensorboard else None,
+        distill=settings.distill,
+        accumulate=settings.accumulate,
+        freeze_oscillations=settings.freeze_oscillations,
+        keep_zeros=settings.keep_zeros,
+        loss_weights=settings.loss_weights,
+        self_distill=settings.self_distill,
+        orthogonal=settings.orthogonal,
+        boosted=0.0 if settings.boosts is None else settings.shrinkage,
+    )
+
+
+def reestimate(
+    model: keras.Model, dataset: Dataset, settings: TrainSettings, progress: Progress
+) -> None:
+    """Measures the statistics of batch norms again, where settings ask for it."""
     if settings.reestimate_norms:
         count = reestimate_norms(model, _norm_batches(dataset, settings.batch_size))
         progress.say(f"measured the statistics of {count} batch norms again")
@@ -360,11 +419,18 @@ def _norm_batches(dataset: Dataset, batch_size: int) -> Iterator[np.ndarray]:
         yield dataset.reals(dataset.train.x[order[start::count]])
 
 
-def _teacher(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
-    """Whose answers are learned: those of the model named, or of the float model."""
+def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
+    """Whose answers are learned: those of the models named, or of the float model.
+
+    Of a boosted member: what the answers of those before it leave.
+    """
+    if settings.boosts is not None:
+        if not settings.boosts:
+            return none_before(dataset.num_classes)
+        return load_sum(settings.boosts, settings.shrinkage, dataset)
     if not settings.distill:
         return None
-    return source if settings.teacher is None else load_teacher(settings.teacher, dataset)
+    return load_teacher(settings.teachers, dataset) if settings.teachers else source
 
 
 @contextlib.contextmanager
