@@ -48,7 +48,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     from keras_quant.jobs.train_settings import TrainSettings
 
     teacher, share = parse_distill(options["distill"], options["distill_share"])
-    widths = options["progressive"]
+    widths = options["progressive"] or options["nested"]
     scheme = choose_scheme(
         bits=widths.split(",")[0] if widths else options["bits"],
         scheme=options["scheme"],
@@ -107,21 +107,28 @@ def choose_scheme(
     return freed(chosen) if method in methods.WITH_ZERO_POINTS else chosen
 
 
-def progressive_schemes(options: Mapping[str, Any]) -> list[Scheme]:
-    """The schemes of --progressive, in order; none where it is not given.
+def schemes_of_widths(options: Mapping[str, Any], option: str) -> list[Scheme]:
+    """The schemes of --progressive or --nested, in order; none where it is not given.
 
+    Args:
+        option: "progressive" or "nested".
     Raises:
         UsageError: it is given with other bits, or widths rise.
         SchemeError: a width cannot be read.
     """
-    if not options["progressive"]:
+    if not options[option]:
         return []
     if options["bits"] is not None or options["scheme"] is not None:
-        raise UsageError("--progressive names bits itself: leave out --bits and --scheme")
+        raise UsageError(f"--{option} names bits itself: leave out --bits and --scheme")
+    if options["progressive"] and options["nested"]:
+        raise UsageError(
+            "--progressive trains widths one after the other, and --nested all at once: give one "
+            "of them"
+        )
     if options["method"] == "float":
-        raise UsageError("--method float has no bits: leave out --progressive")
-    texts = options["progressive"].split(",")
-    check_falling(texts)
+        raise UsageError(f"--method float has no bits: leave out --{option}")
+    texts = options[option].split(",")
+    check_falling(texts, option)
     return [
         choose_scheme(
             bits=text,
@@ -134,17 +141,17 @@ def progressive_schemes(options: Mapping[str, Any]) -> list[Scheme]:
     ]
 
 
-def check_falling(texts: Sequence[str]) -> None:
+def check_falling(texts: Sequence[str], option: str) -> None:
     """Checks widths such as "4", "w3a3", "2".
 
     Raises:
         UsageError: there are fewer than two, or one is not fewer bits than the one before.
         SchemeError: one cannot be read.
     """
-    given = f"--progressive {','.join(texts)}"
+    given = f"--{option} {','.join(texts)}"
     if len(texts) < 2:
         raise UsageError(f"{given}: give two widths or more, as in 4,3,2; --bits takes one")
-    bits = [_both_bits(text) for text in texts]
+    bits = [_both_bits(text, option) for text in texts]
     for before, after, text in zip(bits, bits[1:], texts[1:], strict=False):
         if after == before or any(b > a for a, b in zip(before, after, strict=True)):
             raise UsageError(
@@ -153,10 +160,10 @@ def check_falling(texts: Sequence[str]) -> None:
             )
 
 
-def _both_bits(text: str) -> tuple[int, int]:
+def _both_bits(text: str, option: str) -> tuple[int, int]:
     weight, activation = parse_bits(text)
     if weight is None or activation is None:
-        raise SchemeError(f"--progressive: {text!r} names only one of weights and activations")
+        raise SchemeError(f"--{option}: {text!r} names only one of weights and activations")
     return weight.bits, activation.bits
 
 
@@ -243,8 +250,8 @@ def run_path(
         name = f"{name}-{stage.name}"
     if name is None:
         model = settings.model.rpartition(":")[0] or settings.model
-        parts = (Path(settings.dataset).stem, Path(model).stem, scheme.name)
-        name = "-".join(parts)
+        bits = "nested" if options["nested"] else scheme.name
+        name = "-".join((Path(settings.dataset).stem, Path(model).stem, bits))
     return plain_path(options["out"], name)
 
 

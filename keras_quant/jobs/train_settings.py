@@ -22,6 +22,7 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
+NESTABLE = ("nested", "lsq", "pact", "dorefa")  # methods whose kernels widths can share
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 
 
@@ -53,6 +54,8 @@ class TrainSettings:
         orthogonal: keep the gradients of several outputs apart; likewise.
         split_seed: chooses the validation images; None means the seed.
         bootstrap: train on images drawn with replacement, as many as there are.
+        nested: names of the schemes of several widths that are trained as one, the widest first,
+            which is `scheme`; see `jobs.nested`.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
@@ -86,6 +89,7 @@ class TrainSettings:
     orthogonal: bool = False
     split_seed: int | None = None
     bootstrap: bool = False
+    nested: tuple[str, ...] = ()
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
@@ -146,6 +150,13 @@ class TrainSettings:
                 break
         if (":" in self.model or self.is_file) and self.model_options:
             found.append(f"--option is for models of the zoo; {self.model} takes none")
+        if self.nested and self.method not in NESTABLE:
+            found.append(
+                f"--nested shares one set of kernels, which --method {self.method} has no way to; "
+                f"allowed: {', '.join(NESTABLE)}"
+            )
+        if self.nested and self.freeze_oscillations:
+            found.append("--freeze-oscillations holds codes of one width; leave out --nested")
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
         return [*found, *self.optimizer.problems()]
@@ -205,6 +216,7 @@ def begin_record(
             bootstrap=settings.bootstrap,
             self_distill=settings.self_distill,
             orthogonal=settings.orthogonal,
+            nested=settings.nested,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,

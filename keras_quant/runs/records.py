@@ -126,6 +126,7 @@ class TrainingRecord:
         bootstrap: whether training images were drawn with replacement.
         self_distill: share of the last output's answers that earlier ones learned.
         orthogonal: whether gradients of outputs were kept apart.
+        nested: names of the widths that were trained as one, the widest first; () for one alone.
     """
 
     method: str
@@ -150,6 +151,7 @@ class TrainingRecord:
     bootstrap: bool = False
     self_distill: float = 0.0
     orthogonal: bool = False
+    nested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

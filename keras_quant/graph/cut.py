@@ -1,0 +1,32 @@
+"""Kernels of fewer bits that are cut from one stored kernel of 8.
+
+A net whose widths are nested keeps each kernel once, in 8 bits; what a narrower width computes with
+is the upper bits of that. Yu et al., "Any-precision deep neural networks" (2021), section 3.2, and
+Jin et al., "AdaBits" (2020), section 3.3, shift with a floor, whose codes lie off 0 by half a step:
+DoReFa's levels, none of which is 0, can have it so. Here half of what is cut off is added before
+the shift, so that codes have 0 among them and no offset: what all kernels of integers take.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+STORED_BITS = 8
+STORED_MAX = 127  # of either sign, as int8 kernels have it
+
+
+def cut_codes(stored: np.ndarray, *, bits: int, qmin: int, qmax: int) -> np.ndarray:
+    """The codes of a narrower width: clip((stored + half) >> shift, qmin, qmax).
+
+    shift is STORED_BITS - bits, and half is 2**(shift - 1), 0 without a shift. A narrower code's
+    step is 2**shift steps of the stored ones.
+
+    Args:
+        stored: whole numbers of any shape, in -STORED_MAX .. STORED_MAX.
+        bits: 2 to STORED_BITS.
+        qmin, qmax: the lowest and the highest code of so many bits.
+    Returns: int8 codes of the same shape.
+    """
+    shift = STORED_BITS - bits
+    wide = np.asarray(stored, np.int32)
+    return np.clip((wide + (1 << shift >> 1)) >> shift, qmin, qmax).astype(np.int8)

@@ -1,0 +1,119 @@
+"""Widths that are trained as one share their kernels, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.errors import UsageError  # noqa: E402
+from keras_quant.graph.cut import cut_codes  # noqa: E402
+from keras_quant.methods import load_method  # noqa: E402
+from keras_quant.methods.readers import read_kernel, tuned_variables  # noqa: E402
+from keras_quant.methods.twins import kernel_codes  # noqa: E402
+from keras_quant.model.topology import layers_by_name  # noqa: E402
+from keras_quant.prepare import plan, wrap  # noqa: E402
+from keras_quant.qparams import unsigned  # noqa: E402
+from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
+from keras_quant.tf import keras, tf  # noqa: E402
+from keras_quant.training.nested import copy_width, join_widths  # noqa: E402
+
+L = keras.layers
+BITS = ("8", "4", "2")
+NAMES = ("w8a8", "w4a4", "w2a2")
+FLOAT32_ROUNDING = 1e-5
+
+
+def net() -> keras.Model:
+    """A batch norm behind a kernel, a layer that is called twice, a bias."""
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((6, 6, 3), name="image")
+    x = L.ReLU(name="relu0")(L.BatchNormalization(name="bn0")(L.Conv2D(4, 3, name="conv0")(x)))
+    shared = L.Conv2D(4, 3, padding="same", name="shared")
+    x = L.ReLU(name="relu1")(shared(x))
+    x = L.ReLU(name="relu2")(shared(x))
+    x = L.GlobalAveragePooling2D(name="gap")(x)
+    return keras.Model(inputs, L.Dense(3, name="logits")(x), name="net")
+
+
+def widths(method: str = "nested") -> dict[str, keras.Model]:
+    source = net()
+    return {
+        name: wrap(
+            plan(source, scheme_from_bits(bits)), source, load_method(method), unsigned(8, 1 / 255)
+        )
+        for name, bits in zip(NAMES, BITS, strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[keras.Model, dict[str, keras.Model]]:
+    """A joint model after some steps, and its widths as models of their own."""
+    joint = join_widths(widths())
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(size=(32, 6, 6, 3)).astype(np.float32), rng.integers(0, 3, 32)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    joint.compile(keras.optimizers.Adam(0.02), loss=[loss] * 3)
+    joint.fit(x, [y] * 3, epochs=2, batch_size=8, verbose=0)
+    own = widths()
+    for name, model in own.items():
+        copy_width(joint, name, model)
+    return joint, own
+
+
+def test_outputs_are_those_of_the_widths_the_widest_last(trained) -> None:
+    joint, own = trained
+    x = np.random.default_rng(1).uniform(size=(4, 6, 6, 3)).astype(np.float32)
+    for answers, name in zip(joint(x), reversed(NAMES), strict=True):
+        np.testing.assert_allclose(answers, own[name](x), atol=FLOAT32_ROUNDING)
+
+
+def test_kernels_and_their_steps_are_there_once(trained) -> None:
+    joint, _ = trained
+    names = [v.name.rpartition("/")[2] for v in joint.trainable_variables]
+    assert names.count("kernel:0") == names.count("stored_scale:0") == 3
+    assert names.count("gamma:0") == 3
+    assert names.count("bias:0") == 9
+    found = [v.name for v, _ in tuned_variables(layers_by_name(joint).values())]
+    assert sum("stored_scale" in name for name in found) == 3
+    assert len({v.ref() for v in joint.weights}) == len(joint.weights)
+
+
+def test_trained_kernels_are_cut_from_those_of_the_widest(trained) -> None:
+    _, own = trained
+    widest = layers_by_name(own["w8a8"])
+    for name, bits in (("w4a4", 4), ("w2a2", 2)):
+        narrow = layers_by_name(own[name])
+        stored, found = (read_kernel(layers["shared"]) for layers in (widest, narrow))
+        qmin, qmax = kernel_codes(bits, narrow_range=bits > 2)
+        expected = cut_codes(stored.values, bits=bits, qmin=qmin, qmax=qmax)
+        np.testing.assert_array_equal(found.values, expected)
+        assert len(np.unique(expected)) > 2
+
+
+def test_norms_are_those_of_each_width(trained) -> None:
+    _, own = trained
+    means = [layers_by_name(model)["bn0"].moving_mean.numpy() for model in own.values()]
+    assert not np.array_equal(means[0], means[2])
+
+
+def test_gradient_of_a_kernel_is_the_sum_over_widths() -> None:
+    models, apart = widths(), widths()
+    x = tf.constant(np.random.default_rng(2).uniform(size=(4, 6, 6, 3)), tf.float32)
+
+    def of(model: keras.Model, variable) -> np.ndarray:
+        with tf.GradientTape() as tape:
+            total = tf.add_n([tf.reduce_sum(out**2) for out in tf.nest.flatten(model(x))])
+        return tape.gradient(total, variable).numpy()
+
+    joint = join_widths(models)
+    shared = of(joint, layers_by_name(models["w2a2"])["conv0"].raw_kernel)
+    each = [of(model, layers_by_name(model)["conv0"].raw_kernel) for model in apart.values()]
+    np.testing.assert_allclose(shared, sum(each), rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_of_a_method_that_cannot_share_are_told() -> None:
+    with pytest.raises(UsageError, match=r"kernels of conv0, shared, logits cannot be shared"):
+        join_widths(widths("qkeras"))
