@@ -1,10 +1,10 @@
 """Several widths of one set of weights, beside a net of its own for each.
 
-python benchmarks/nested.py                                   # small: resnet8, Fashion-MNIST, a part
+python benchmarks/nested.py                                # small: resnet8, a part of Fashion-MNIST
 python benchmarks/nested.py --scale full --out runs/nested    # ResNet-20, CIFAR-10
 
-A float run first. From its weights `kq train --nested 8,4,2` trains all widths at once, and for each
-width a run by LSQ, with as many epochs and the same optimizer, trains that alone: so that one
+A float run first. From its weights `kq train --nested 8,4,2` trains all widths at once, and a run
+by LSQ for each width, with as many epochs and the same optimizer, trains that alone: so that one
 training stands beside three. What is printed is the accuracy of the TFLite file on the whole test
 set, and the bytes: of the graphs of all widths in one file, and of the dedicated runs' graphs.
 
@@ -23,7 +23,7 @@ from results import Result, argument_parser, publish
 from trainings import file_accuracy, finished_run
 
 from keras_quant.data import load_dataset
-from keras_quant.jobs.nested import FILE_NAME, train_nested, width_path
+from keras_quant.jobs.nested import FILE_NAME, train_nested, width_path, widths_of_bits
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
@@ -115,16 +115,14 @@ def _results(scale: Scale, given: Any, folder: Path) -> list[Result]:
     nested = replace(further, method="nested", self_distill=given.self_distill)
     joint = folder / "nested"
     resume = joint.exists()
-    train_nested(nested, schemes, joint, resume=resume, progress=Progress())
+    train_nested(nested, widths_of_bits(schemes), joint, resume=resume, progress=Progress())
     results = [Result(figure="accuracy, float", value=file_accuracy(floats), unit="%")]
     alone_bytes = 0
     for scheme in schemes:
         path = folder / f"alone-{scheme.name}"
-        alone = file_accuracy(
-            finished_run(replace(further, method="lsq", scheme=scheme), path)
-        )
+        alone = file_accuracy(finished_run(replace(further, method="lsq", scheme=scheme), path))
         alone_bytes += RunFolder(path).graph.stat().st_size
-        shared = file_accuracy(records.load(width_path(joint, scheme)))
+        shared = file_accuracy(records.load(width_path(joint, scheme.name)))
         results.append(
             Result(
                 figure=f"accuracy, {scheme.name} of the nested net",
@@ -136,7 +134,10 @@ def _results(scale: Scale, given: Any, folder: Path) -> list[Result]:
         )
     size = (joint / FILE_NAME).stat().st_size
     peer = f"dedicated graphs, a file each: {alone_bytes / 1e3:.1f} kB"
-    return [*results, Result(figure="all widths in one file", value=size / 1e3, unit="kB", peer=peer)]
+    return [
+        *results,
+        Result(figure="all widths in one file", value=size / 1e3, unit="kB", peer=peer),
+    ]
 
 
 def _data(scale: Scale, folder: Path) -> str:

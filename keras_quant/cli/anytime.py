@@ -16,6 +16,7 @@ from keras_quant.cli.output import as_share, json_option, note, print_json, prin
 from keras_quant.cli.pictures import check_picture, write_picture
 from keras_quant.cli.simulate import simulate
 from keras_quant.cli.train_ensemble import train_ensemble
+from keras_quant.cli.unpack import unpack
 
 if TYPE_CHECKING:
     from keras_quant.jobs.answer_in_time import AnytimeAnswers, ImageAnswer
@@ -223,6 +224,7 @@ def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool
 
 anytime.add_command(simulate)
 anytime.add_command(train_ensemble)
+anytime.add_command(unpack)
 
 
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:

@@ -88,6 +88,12 @@ if TYPE_CHECKING:
     "and a run for each, as in 8,4,2.",
 )
 @click.option(
+    "--slim",
+    metavar="SHARE,SHARE,...",
+    help="One training of nets of the first channels of each layer, and a run for each, as in "
+    "0.25,0.5,1.",
+)
+@click.option(
     "--accumulate",
     default=1,
     show_default=True,
@@ -148,18 +154,24 @@ def train(as_json: bool, **options: Any) -> None:
       kq train --model lenet5 --dataset mnist --exits pool1 --bits w4a8
       kq train --bits 8 --model unet_small --dataset cifar10+noise25
       kq train --method lsq --progressive 4,3,2 --from models/float --distill 0.9
+      kq train --slim 0.25,0.5,1 --bits 8 --model resnet20 --dataset cifar10
       kq train --nested 8,4,2 --self-distill 0.5 --model resnet20 --dataset cifar10
     """
-    from keras_quant.cli.train_options import run_path, schemes_of_widths, settings_from
+    from keras_quant.cli.train_options import (
+        parse_shares,
+        run_path,
+        schemes_of_widths,
+        settings_from,
+    )
 
     source = click.get_current_context().get_parameter_source("method")
-    if options["nested"] and source is ParameterSource.DEFAULT:
+    if (options["nested"] or options["slim"]) and source is ParameterSource.DEFAULT:
         options["method"] = NESTED_METHOD
     schemes = schemes_of_widths(options, "progressive")
-    nested = schemes_of_widths(options, "nested")
+    bits, shares = schemes_of_widths(options, "nested"), parse_shares(options)
     settings = settings_from(options)
     path = run_path(options, settings)
-    from keras_quant.jobs.nested import train_nested
+    from keras_quant.jobs.nested import train_nested, widths_of_bits, widths_of_channels
     from keras_quant.jobs.progressive import train_progressively
     from keras_quant.jobs.train import train as train_run
     from keras_quant.runs.progress import Progress
@@ -170,8 +182,9 @@ def train(as_json: bool, **options: Any) -> None:
         "resume": options["resume"],
         "progress": Progress(),
     }
-    if nested:
-        _print_nested(train_nested(settings, nested, path, **same), path, as_json=as_json)
+    if bits or shares:
+        widths = widths_of_bits(bits) or widths_of_channels(settings.scheme, shares)
+        _print_nested(train_nested(settings, widths, path, **same), path, as_json=as_json)
         return
     if schemes:
         results = train_progressively(

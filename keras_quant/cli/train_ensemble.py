@@ -37,7 +37,7 @@ def train_ensemble(kind: str, members: int, training: Sequence[str], as_json: bo
     from keras_quant.runs.progress import Progress
 
     options = _options(training)
-    for option in ("progressive", "nested"):
+    for option in ("progressive", "nested", "slim"):
         if options[option]:
             raise UsageError(f"--{option} trains several runs by itself: give --bits")
     settings = settings_from(options)

@@ -67,7 +67,8 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
             schedule=options["schedule"],
             warmup_epochs=options["warmup"],
         ),
-        loss_weights=parse_weights(options["loss_weights"]),
+        # Shares rise, and widths are given the widest first.
+        loss_weights=parse_weights(options["loss_weights"])[:: -1 if options["slim"] else 1],
         exits=parse_exits(options["exits"]),
         distill=share,
         teacher=teacher,
@@ -167,6 +168,29 @@ def _both_bits(text: str, option: str) -> tuple[int, int]:
     return weight.bits, activation.bits
 
 
+def parse_shares(options: Mapping[str, Any]) -> tuple[float, ...]:
+    """Reads what stands behind --slim, "0.25,0.5,1"; () where nothing was given.
+
+    Raises:
+        UsageError: a part is no share, shares do not rise to 1, or another option makes several
+            runs.
+    """
+    text = options["slim"]
+    if text is None:
+        return ()
+    given = f"--slim {text}"
+    if options["nested"] or options["progressive"]:
+        raise UsageError(f"{given} makes several runs by itself: give --bits")
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{given}: write shares of the channels, as in 0.25,0.5,1") from error
+    rise = all(0 < less < more for less, more in zip(shares, shares[1:], strict=False))
+    if len(shares) < 2 or not rise or shares[-1] != 1:
+        raise UsageError(f"{given}: give two shares or more, that rise to 1, as in 0.25,0.5,1")
+    return shares
+
+
 def parse_distill(text: str | None, share: float | None) -> tuple[Path | None, float]:
     """Reads what stands behind --distill: a share of the parent's answers, or a teacher.
 
@@ -251,6 +275,7 @@ def run_path(
     if name is None:
         model = settings.model.rpartition(":")[0] or settings.model
         bits = "nested" if options["nested"] else scheme.name
+        bits += "-slim" if options["slim"] else ""
         name = "-".join((Path(settings.dataset).stem, Path(model).stem, bits))
     return plain_path(options["out"], name)
 

@@ -15,18 +15,21 @@ STORED_BITS = 8
 STORED_MAX = 127  # of either sign, as int8 kernels have it
 
 
-def cut_codes(stored: np.ndarray, *, bits: int, qmin: int, qmax: int) -> np.ndarray:
+def cut_codes(
+    stored: np.ndarray, *, bits: int, qmin: int, qmax: int, of: int = STORED_BITS
+) -> np.ndarray:
     """The codes of a narrower width: clip((stored + half) >> shift, qmin, qmax).
 
-    shift is STORED_BITS - bits, and half is 2**(shift - 1), 0 without a shift. A narrower code's
-    step is 2**shift steps of the stored ones.
+    shift is the stored codes' bits less these, and half is 2**(shift - 1), 0 without a shift. A
+    narrower code's step is 2**shift steps of the stored ones.
 
     Args:
         stored: whole numbers of any shape, in -STORED_MAX .. STORED_MAX.
-        bits: 2 to STORED_BITS.
+        bits: 1 to those of the stored ones.
         qmin, qmax: the lowest and the highest code of so many bits.
+        of: the stored ones' bits.
     Returns: int8 codes of the same shape.
     """
-    shift = STORED_BITS - bits
+    shift = of - bits
     wide = np.asarray(stored, np.int32)
     return np.clip((wide + (1 << shift >> 1)) >> shift, qmin, qmax).astype(np.int8)

@@ -1,9 +1,10 @@
-"""Graphs of several widths in one file, which keeps each kernel once, in 8 bits.
+"""Graphs of several widths in one file, which keeps each kernel once: the widest's.
 
-What a narrower width computes with are the upper bits of that (`cut.cut_codes`), times what each of
-its channels has of its own: the sign that its batch norm gave it, and the factor that a realized
-graph multiplies codes by. Norms, steps and biases are each width's, and small. Every graph comes
-back as it was, to the byte. Like a graph's file it is a zip of JSON and .npy files.
+What a narrower width computes with are the first channels of that, or the upper bits
+(`cut.cut_codes`), times what each channel has of its own: the sign that its batch norm gave it, and
+the factor that a realized graph multiplies codes by. Norms, steps and biases are each width's, and
+small. Every graph comes back as it was, to the byte. Like a graph's file it is a zip of JSON and
+.npy files.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant.errors import GraphError
-from keras_quant.graph.cut import STORED_BITS, cut_codes
+from keras_quant.graph.cut import cut_codes
 from keras_quant.graph.ir import Graph, Weight
 from keras_quant.graph.store import (
     checked,
@@ -32,6 +33,7 @@ from keras_quant.graph.store import (
 
 FORMAT_VERSION = 1
 SUFFIX = ".kqnested"
+_NUMBERS = ("bits", "qmin", "qmax", "of")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,17 +41,22 @@ class _Cut:
     """How a kernel's codes come of stored ones.
 
     Attributes:
-        bits, qmin, qmax: see `cut_codes`.
+        bits, qmin, qmax, of: see `cut_codes`.
+        shape: of the kernel, whose values are the first ones along each axis.
         factor: int16 (channels,), what the codes of each are multiplied by.
     """
 
     bits: int
     qmin: int
     qmax: int
+    of: int
+    shape: tuple[int, ...]
     factor: np.ndarray
 
-    def of(self, stored: np.ndarray) -> np.ndarray:
-        codes = cut_codes(stored, bits=self.bits, qmin=self.qmin, qmax=self.qmax)
+    def codes(self, stored: np.ndarray) -> np.ndarray:
+        """int8, in the kernel's shape."""
+        part = _first(stored, self.shape)
+        codes = cut_codes(part, bits=self.bits, qmin=self.qmin, qmax=self.qmax, of=self.of)
         return (codes * self.factor).astype(np.int8)
 
 
@@ -57,9 +64,9 @@ def pack_nested(graphs: Mapping[str, Graph]) -> bytes:
     """Gives the bytes of a file of graphs; equal graphs give equal bytes.
 
     Args:
-        graphs: by the names of widths, the widest first, whose kernels have 8 bits.
+        graphs: by the names of widths, the widest first.
     Raises:
-        GraphError: a kernel of codes is not cut from the widest's, with the names of all.
+        GraphError: a kernel of codes is no part of the widest's, with the names of all.
     """
     widest, *others = graphs.values()
     stored: dict[str, np.ndarray] = {}
@@ -79,8 +86,8 @@ def pack_nested(graphs: Mapping[str, Graph]) -> bytes:
     if refused or not stored:
         names = ", ".join(dict.fromkeys(refused)) or "any layer"
         raise GraphError(
-            f"kernels of {names} are not cut from 8-bit ones of {next(iter(graphs))}: train with "
-            "--nested and its own method"
+            f"the codes of kernels of {names} are no part of those of {next(iter(graphs))}; with "
+            "--method nested they are"
         )
     return _written(graphs, stored, cuts)
 
@@ -100,8 +107,9 @@ def _written(
             if id(array) not in cuts:
                 return write_array(archive, array)
             node, cut = cuts[id(array)]
-            numbers = {"bits": cut.bits, "qmin": cut.qmin, "qmax": cut.qmax}
-            return {"stored": places[node], **numbers, "factor": write_array(archive, cut.factor)}
+            factor = write_array(archive, cut.factor)
+            numbers = {name: getattr(cut, name) for name in (*_NUMBERS, "shape")}
+            return {"stored": places[node], **numbers, "factor": factor}
 
         contents = {name: graph_to_json(graph, store) for name, graph in graphs.items()}
         write_json(archive, {"format_version": FORMAT_VERSION, "graphs": contents})
@@ -122,9 +130,10 @@ def load_nested(path: str | Path) -> dict[str, Graph]:
                 return None if place is None else read_array(archive, place)
             cut = _Cut(
                 factor=read_array(archive, place["factor"]),
-                **{name: int(place[name]) for name in ("bits", "qmin", "qmax")},
+                shape=tuple(int(size) for size in place["shape"]),
+                **{name: int(place[name]) for name in _NUMBERS},
             )
-            return cut.of(read_array(archive, place["stored"]))
+            return cut.codes(read_array(archive, place["stored"]))
 
         return {
             name: checked(graph_from_json(graph, fetch), path)
@@ -142,35 +151,55 @@ def _kernels(graph: Graph) -> dict[str, Weight]:
 
 
 def _common(family: Sequence[Weight]) -> tuple[np.ndarray, list[_Cut]] | None:
-    """The stored codes that all kernels of a layer are cut from, the first of which has 8 bits.
+    """The stored codes that all kernels of a layer are parts of, the first of which is whole.
 
     They are the first one's, but for the sign of each channel, which its batch norm may have
     turned: the one with which the others are cut from them. None where there is none.
     """
-    first = family[0]
-    if first.bits != STORED_BITS or any(one.values.shape != first.values.shape for one in family):
+    codes, whole = [_logical(one) for one in family], family[0].bits
+    if any(not _holds(codes[0], own) for own in codes):
         return None
-    codes = [_logical(one) for one in family]
-    turned = np.ones(first.values.shape[-1], bool)
-    kept = np.ones_like(turned)
+    kept = np.ones(codes[0].shape[-1], bool)
+    turned = np.ones_like(kept)
     for one, own in zip(family[1:], codes[1:], strict=True):
-        kept &= _signs(codes[0], own, one.bits) != 0
-        turned &= _signs(-codes[0], own, one.bits) != 0
+        channels = own.shape[-1]
+        part = _first(codes[0], own.shape)
+        kept[:channels] &= _signs(part, own, one.bits, whole) != 0
+        turned[:channels] &= _signs(-part, own, one.bits, whole) != 0
     if not (kept | turned).all():
         return None
     stored = (codes[0] * np.where(kept, 1, -1)).astype(np.int8)
     cuts = []
     for one, own in zip(family, codes, strict=True):
-        qmin, qmax = _range(stored, own, one.bits)
-        cut = cut_codes(stored, bits=one.bits, qmin=qmin, qmax=qmax)
+        part = _first(stored, own.shape)
+        qmin, qmax = _range(part, own, one.bits, whole)
+        cut = cut_codes(part, bits=one.bits, qmin=qmin, qmax=qmax, of=whole)
         factor = _sign_between(cut, own)
         if one.multiplier is not None:
             factor = factor * one.multiplier
-        cuts.append(_Cut(bits=one.bits, qmin=qmin, qmax=qmax, factor=factor.astype(np.int16)))
+        cuts.append(
+            _Cut(
+                bits=one.bits,
+                qmin=qmin,
+                qmax=qmax,
+                of=whole,
+                shape=own.shape,
+                factor=factor.astype(np.int16),
+            )
+        )
     exact = all(
-        np.array_equal(cut.of(stored), one.values) for cut, one in zip(cuts, family, strict=True)
+        np.array_equal(cut.codes(stored), one.values) for cut, one in zip(cuts, family, strict=True)
     )
     return (stored, cuts) if exact else None
+
+
+def _first(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return values[tuple(slice(0, size) for size in shape)]
+
+
+def _holds(whole: np.ndarray, part: np.ndarray) -> bool:
+    sizes = zip(whole.shape, part.shape, strict=False)
+    return whole.ndim == part.ndim and all(size >= less for size, less in sizes)
 
 
 def _logical(weight: Weight) -> np.ndarray:
@@ -181,21 +210,23 @@ def _logical(weight: Weight) -> np.ndarray:
 
 def _ranges(bits: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """The codes of so many bits, narrow and full."""
-    highest = 2 ** (bits - 1) - 1
+    highest = max(1, 2 ** (bits - 1) - 1)
     return (-highest, highest), (-highest - 1, highest)
 
 
-def _range(stored: np.ndarray, own: np.ndarray, bits: int) -> tuple[int, int]:
+def _range(stored: np.ndarray, own: np.ndarray, bits: int, of: int) -> tuple[int, int]:
     """Of the two the one that a width has cut its codes to."""
     narrow, full = _ranges(bits)
-    cut = cut_codes(stored, bits=bits, qmin=narrow[0], qmax=narrow[1])
+    cut = cut_codes(stored, bits=bits, qmin=narrow[0], qmax=narrow[1], of=of)
     return narrow if (_sign_between(cut, own) != 0).all() else full
 
 
-def _signs(stored: np.ndarray, own: np.ndarray, bits: int) -> np.ndarray:
+def _signs(stored: np.ndarray, own: np.ndarray, bits: int, of: int) -> np.ndarray:
     """(channels,): 1 or -1 where a width's codes are those cut from stored ones, times it; or 0."""
+    if bits > of:
+        return np.zeros(own.shape[-1], int)
     found = [
-        _sign_between(cut_codes(stored, bits=bits, qmin=qmin, qmax=qmax), own)
+        _sign_between(cut_codes(stored, bits=bits, qmin=qmin, qmax=qmax, of=of), own)
         for qmin, qmax in _ranges(bits)
     ]
     return np.where(found[0] != 0, found[0], found[1])

@@ -2,7 +2,7 @@
 
 Each step runs all widths (`training.nested`). Afterwards each is a run as any other, evaluated,
 exported and proven by itself. The run that trained them has the history of the training, the float
-net of their kernels with the norms of the widest, and, where all kernels are cut from stored ones,
+net of their kernels with the norms of the widest, and, where all codes are parts of the widest's,
 `widths.kqnested`: the graphs of all in one file, each kernel once (`graph.nested`).
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_quant import runs
@@ -45,8 +45,37 @@ from keras_quant.schemes.scheme import Scheme
 from keras_quant.tf import keras
 from keras_quant.training import checkpoint
 from keras_quant.training.nested import copy_width, float_twin, join_widths
+from keras_quant.training.slim import narrow_net
 
 FILE_NAME = f"widths{SUFFIX}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Width:
+    """One of the nets that are trained as one.
+
+    Attributes:
+        name: follows that of the run that trains all.
+        scheme: which layer has how many bits.
+        share: of the channels, the first ones of each layer; see `training.slim`.
+    """
+
+    name: str
+    scheme: Scheme
+    share: float = 1.0
+
+
+def widths_of_bits(schemes: Sequence[Scheme]) -> tuple[Width, ...]:
+    """A width for each of several schemes, the widest first."""
+    return tuple(Width(name=scheme.name, scheme=scheme) for scheme in schemes)
+
+
+def widths_of_channels(scheme: Scheme, shares: Sequence[float]) -> tuple[Width, ...]:
+    """A width for each of several shares of the channels, the widest first, which is 1."""
+    return tuple(
+        Width(name=f"x{share:g}", scheme=scheme, share=share)
+        for share in sorted(shares, reverse=True)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +85,7 @@ class NestedResult:
     Attributes:
         joint: the run that trained them.
         widths: the run of each, the widest first.
-        file: the graphs of all, each kernel once; None where not all are cut from stored ones.
+        file: the graphs of all, each kernel once; None where they have no codes in common.
         file_bytes: its size.
         graph_bytes: of the same graphs, a file each.
     """
@@ -70,7 +99,7 @@ class NestedResult:
 
 def train_nested(
     settings: TrainSettings,
-    schemes: Sequence[Scheme],
+    widths: Sequence[Width],
     path: Path,
     *,
     command: tuple[str, ...] = (),
@@ -81,8 +110,8 @@ def train_nested(
     """Trains several widths as one, then evaluates, exports and proves each.
 
     Args:
-        settings: of all widths, but for the scheme.
-        schemes: of the widths, the widest first.
+        settings: of all widths, but for scheme and share; weights of losses are in their order.
+        widths: the widest first, with all channels.
         path: the folder of the run that trains them; that of a width has its name behind.
         resume: go on after the last epoch that is done; after all of them, the widths are made
             anew.
@@ -93,32 +122,32 @@ def train_nested(
         KerasQuantError, ParityError: as `train`.
     """
     joint = dataclasses.replace(
-        settings, scheme=schemes[0], nested=tuple(scheme.name for scheme in schemes)
+        settings, scheme=widths[0].scheme, nested=tuple(width.name for width in widths)
     )
-    folders = {scheme.name: width_path(path, scheme) for scheme in schemes}
+    folders = [width_path(path, width.name) for width in widths]
     check(joint)
-    for folder in (path, *folders.values()):
-        check_starts_elsewhere(joint, folder)
+    for each in (path, *folders):
+        check_starts_elsewhere(joint, each)
     described = dataclasses.replace(joint, scheme=load_scheme("float"))
     if resume and finished(path, described):
         return None
-    _make_room(path, folders.values(), overwrite=overwrite, resume=resume)
+    _make_room(path, folders, overwrite=overwrite, resume=resume)
     resume = resume and path.exists()
     source, dataset = prepare(joint, progress)
-    plans = [plan(source, scheme) for scheme in schemes]
+    nets = _Nets.planned(widths, joint.method, source)
     record = begin_record(described, dataset, (), command)
     with opened(path, record, described.scheme, overwrite=overwrite, resume=resume) as (
         folder,
         record,
     ):
         teacher = teacher_of(joint, source, dataset)
-        statistics = collected(_together(plans), source, dataset, joint, folder, progress)
-        fresh = _Widths(schemes, joint.method, statistics)
-        model = join_widths(_lowered(fresh.of(source)))
+        for file, planned, net in nets.observed(folder, source):
+            nets.statistics[file] = collected(planned, net, dataset, joint, file, progress)
+        model = join_widths(_lowered(nets.fresh(source)))
         train_model(
             model,
             source,
-            lambda source: join_widths(fresh.of(source)),
+            lambda source: join_widths(nets.fresh(source)),
             teacher,
             dataset,
             _from_narrow(joint),
@@ -127,22 +156,29 @@ def train_nested(
             progress=progress,
         )
         results = []
-        for scheme, planned in zip(schemes, plans, strict=True):
-            own = dataclasses.replace(joint, scheme=scheme, parent=path)
-            progress.say(f"{scheme.name}: {folders[scheme.name]}")
-            result = _finish_width(
-                fresh.trained(model, source, scheme),
-                source,
-                dataset,
-                folders[scheme.name],
-                begin_record(own, dataset, planned.float_layers, command),
-                scheme,
-                folder.statistics,
-                progress=progress,
+        for width, own in zip(widths, folders, strict=True):
+            progress.say(f"{width.name}: {own}")
+            settings = dataclasses.replace(
+                joint, scheme=width.scheme, share=width.share, parent=path
             )
-            results.append(result)
-        figures, file = _packed([result.folder for result in results], folders, folder, progress)
-        float_net = float_twin(model, schemes[0].name, source)
+            began = begin_record(settings, dataset, nets.plans[width.name].float_layers, command)
+            net = nets.source(source, width)
+            trained = nets.one(net, width)
+            copy_width(model, width.name, trained)
+            results.append(
+                _finish_width(
+                    trained,
+                    net,
+                    dataset,
+                    own,
+                    began,
+                    width.scheme,
+                    nets.file(folder, width),
+                    progress=progress,
+                )
+            )
+        figures, file = _packed(widths, [result.folder for result in results], folder, progress)
+        float_net = float_twin(model, widths[0].name, source)
         record, _ = finish(
             float_net, float_net, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
@@ -155,9 +191,9 @@ def train_nested(
     )
 
 
-def width_path(path: Path, scheme: Scheme) -> Path:
+def width_path(path: Path, name: str) -> Path:
     """The folder of a width's run."""
-    return path.with_name(f"{path.name}-{scheme.name}")
+    return path.with_name(f"{path.name}-{name}")
 
 
 def _make_room(path: Path, widths: Collection[Path], *, overwrite: bool, resume: bool) -> None:
@@ -179,33 +215,62 @@ def _make_room(path: Path, widths: Collection[Path], *, overwrite: bool, resume:
             runs.delete(width)
 
 
-def _together(plans: Sequence[Plan]) -> Plan:
-    """A plan with all places at which one of several rounds, for their statistics."""
-    points = {point.after: point for each in plans for point in each.points}
-    return dataclasses.replace(plans[0], points=tuple(points.values()))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Nets:
+    """How the model of each width is made of the float one.
 
+    Attributes:
+        plans: by the names of widths.
+        statistics: by their files; those of widths with as many channels are the same.
+    """
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Widths:
-    """How the quantized model of each width is made."""
-
-    schemes: Sequence[Scheme]
+    widths: Sequence[Width]
     method: str
-    statistics: Statistics | None
+    plans: Mapping[str, Plan]
+    statistics: dict[Path, Statistics | None] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
 
-    def of(self, source: keras.Model) -> dict[str, keras.Model]:
-        """All of them, by the names of their schemes."""
-        return {scheme.name: self.one(source, scheme) for scheme in self.schemes}
+    @classmethod
+    def planned(cls, widths: Sequence[Width], method: str, source: keras.Model) -> _Nets:
+        """Applies the schemes of all widths, before there is a folder."""
+        plans = {width.name: plan(cls.source(source, width), width.scheme) for width in widths}
+        return cls(widths=widths, method=method, plans=plans)
 
-    def one(self, source: keras.Model, scheme: Scheme) -> keras.Model:
-        assert self.statistics is not None, scheme.name
-        return quantize(source, scheme, self.statistics, self.method)
+    @staticmethod
+    def source(source: keras.Model, width: Width) -> keras.Model:
+        """The float model of a width."""
+        return source if width.share == 1 else narrow_net(source, width.share)
 
-    def trained(self, joint: keras.Model, source: keras.Model, scheme: Scheme) -> keras.Model:
-        """One of them, with what it became in training."""
-        model = self.one(source, scheme)
-        copy_width(joint, scheme.name, model)
-        return model
+    @staticmethod
+    def file(folder: RunFolder, width: Width) -> Path:
+        """Where the statistics of a width are."""
+        if width.share == 1:
+            return folder.statistics
+        return folder.path / f"statistics-{width.name}.npz"
+
+    def observed(
+        self, folder: RunFolder, source: keras.Model
+    ) -> Iterator[tuple[Path, Plan, keras.Model]]:
+        """What statistics are collected of: for each share all places where a width rounds."""
+        shares = {width.share: width for width in self.widths}
+        for share, width in shares.items():
+            plans = [self.plans[each.name] for each in self.widths if each.share == share]
+            points = {point.after: point for each in plans for point in each.points}
+            places = dataclasses.replace(plans[0], points=tuple(points.values()))
+            file = self.file(folder, width)
+            self.files.update({w.name: file for w in self.widths if w.share == share})
+            yield file, places, self.source(source, width)
+
+    def fresh(self, source: keras.Model) -> dict[str, keras.Model]:
+        """A model for each width, by its name, with variables of its own."""
+        return {width.name: self.one(self.source(source, width), width) for width in self.widths}
+
+    def one(self, net: keras.Model, width: Width) -> keras.Model:
+        """The quantized model of a width's float one; of no bits, another float one."""
+        statistics = self.statistics[self.files[width.name]]
+        if statistics is None:
+            return narrow_net(net, 1.0)
+        return quantize(net, width.scheme, statistics, self.method)
 
 
 def _lowered(models: Mapping[str, keras.Model]) -> Mapping[str, keras.Model]:
@@ -233,7 +298,8 @@ def _finish_width(
 ) -> TrainResult:
     """Evaluates, exports and proves a width; begins anew where it was stopped."""
     with opened(path, record, scheme, overwrite=True, resume=False) as (folder, record):
-        shutil.copyfile(statistics, folder.statistics)
+        if statistics.exists():  # of a float net there are none
+            shutil.copyfile(statistics, folder.statistics)
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
@@ -241,22 +307,20 @@ def _finish_width(
 
 
 def _packed(
-    widths: Sequence[RunFolder],
-    names: Mapping[str, Path],
-    folder: RunFolder,
-    progress: Progress,
+    widths: Sequence[Width], folders: Sequence[RunFolder], joint: RunFolder, progress: Progress
 ) -> tuple[tuple[Figure, ...], Path | None]:
-    """Writes the graphs of all widths into one file; says why where they share no kernels."""
-    graphs = {name: load_graph(width.graph) for name, width in zip(names, widths, strict=True)}
+    """Writes the graphs of all widths into one file; says why where codes are not shared."""
+    pairs = zip(widths, folders, strict=True)
+    graphs = {width.name: load_graph(folder.graph) for width, folder in pairs}
     try:
         content = pack_nested(graphs)
     except GraphError as error:
         progress.say(f"no {FILE_NAME}: {error}")
         return (), None
-    file = folder.path / FILE_NAME
+    file = joint.path / FILE_NAME
     with atomic_write(file, "wb") as stream:
         stream.write(content)
-    apart = sum(width.graph.stat().st_size for width in widths)
+    apart = sum(folder.graph.stat().st_size for folder in folders)
     figures = (
         Figure(name="size", value=len(content), unit="bytes", notes="graphs of all widths, in one"),
         Figure(name="size", value=apart, unit="bytes", notes="graphs of all widths, a file each"),

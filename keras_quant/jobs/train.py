@@ -88,7 +88,7 @@ def train(
     scheme = settings.scheme
     with opened(path, record, scheme, overwrite=overwrite, resume=resume) as (folder, record):
         teacher = teacher_of(settings, source, dataset)
-        statistics = collected(planned, source, dataset, settings, folder, progress)
+        statistics = collected(planned, source, dataset, settings, folder.statistics, progress)
 
         def make(source: keras.Model) -> keras.Model:
             return _quantized(source, settings, statistics)
@@ -195,7 +195,7 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
         )
     if settings.nested and tasks != (CLASSIFICATION,):
         raise UsageError(
-            f"--nested is for models with one output, of classes; {settings.model} has "
+            f"--nested and --slim are for models with one output, of classes; {settings.model} has "
             f"{', '.join(tasks)}"
         )
     outputs = settings.nested or model.output_names
@@ -288,19 +288,19 @@ def collected(
     source: keras.Model,
     dataset: Dataset,
     settings: TrainSettings,
-    folder: RunFolder,
+    file: Path,
     progress: Progress,
 ) -> Statistics | None:
     """Collects statistics, or reads those of an earlier start of the run; a float run has none."""
     if is_float(settings.scheme):
         return None
-    if folder.statistics.exists():
-        return read_statistics(folder.statistics, planned, source, dataset)
+    if file.exists():
+        return read_statistics(file, planned, source, dataset)
     return collect_statistics(
         planned,
         source,
         dataset,
-        folder.statistics,
+        file,
         fresh=not settings.has_weights,
         progress=progress,
     )

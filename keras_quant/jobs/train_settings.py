@@ -54,8 +54,9 @@ class TrainSettings:
         orthogonal: keep the gradients of several outputs apart; likewise.
         split_seed: chooses the validation images; None means the seed.
         bootstrap: train on images drawn with replacement, as many as there are.
-        nested: names of the schemes of several widths that are trained as one, the widest first,
-            which is `scheme`; see `jobs.nested`.
+        nested: names of several widths that are trained as one, the widest first, whose scheme is
+            `scheme`; see `jobs.nested`.
+        share: of the channels of the model, the first ones of each layer, where it is such a width.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
@@ -90,6 +91,7 @@ class TrainSettings:
     split_seed: int | None = None
     bootstrap: bool = False
     nested: tuple[str, ...] = ()
+    share: float = 1.0
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
@@ -150,13 +152,15 @@ class TrainSettings:
                 break
         if (":" in self.model or self.is_file) and self.model_options:
             found.append(f"--option is for models of the zoo; {self.model} takes none")
-        if self.nested and self.method not in NESTABLE:
+        if self.nested and self.method not in NESTABLE and not is_float(self.scheme):
             found.append(
-                f"--nested shares one set of kernels, which --method {self.method} has no way to; "
-                f"allowed: {', '.join(NESTABLE)}"
+                "--nested and --slim share one set of kernels, which --method "
+                f"{self.method} has no way to; allowed: {', '.join(NESTABLE)}"
             )
         if self.nested and self.freeze_oscillations:
-            found.append("--freeze-oscillations holds codes of one width; leave out --nested")
+            found.append(
+                "--freeze-oscillations holds codes of one width: leave out --nested and --slim"
+            )
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
         return [*found, *self.optimizer.problems()]
@@ -190,7 +194,10 @@ def begin_record(
         created=now(),
         kq_version=__version__,
         model=ModelRecord(
-            name=settings.model, options=dict(settings.model_options), exits=settings.exits
+            name=settings.model,
+            options=dict(settings.model_options),
+            exits=settings.exits,
+            share=settings.share,
         ),
         dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(

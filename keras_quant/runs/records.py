@@ -69,11 +69,13 @@ class ModelRecord:
         name: a name of the zoo, or "file.py:function".
         options: the options it was built with.
         exits: names of the layers that early exits were hung on.
+        share: of the channels, the first ones of each layer, where it is a net within a net.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     exits: tuple[str, ...] = ()
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

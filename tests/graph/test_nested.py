@@ -75,6 +75,41 @@ def test_a_kernel_is_stored_once(widths: dict[str, Graph], tmp_path: Path) -> No
             assert [place["bits"] for place in places] == [8, 4, 2]
 
 
+def test_a_narrower_net_is_cut_from_the_first_channels(
+    widths: dict[str, Graph], tmp_path: Path
+) -> None:
+    whole = widths["w4"]
+    tensors = {
+        name: replace(tensor, shape=(*tensor.shape[:-1], 2)) if tensor.shape[-1] == 4 else tensor
+        for name, tensor in whole.tensors.items()
+    }
+
+    def part(weight: Weight) -> Weight:
+        values = weight.values
+        kept = values[:2] if values.ndim == 2 else values[..., :2]
+        channels = kept.shape[-1]
+        return replace(
+            weight,
+            values=kept * np.array([-1, 1, 1][:channels], np.int8),
+            scale=weight.scale[:channels],
+            multiplier=weight.multiplier[:channels],
+        )
+
+    nodes = tuple(
+        replace(
+            node, weight=part(node.weight), bias=node.bias[: part(node.weight).values.shape[-1]]
+        )
+        if node.weight
+        else node
+        for node in whole.nodes
+    )
+    graphs = {"x1": whole, "x0.5": replace(whole, tensors=tensors, nodes=nodes)}
+    file = tmp_path / "widths.kqnested"
+    file.write_bytes(pack_nested(graphs))
+    for name, graph in load_nested(file).items():
+        assert pack_graph(graph) == pack_graph(graphs[name])
+
+
 def test_one_code_off_is_refused_with_the_layer(widths: dict[str, Graph]) -> None:
     graph = widths["w4"]
     name, weight = next((n.name, n.weight) for n in graph.nodes if n.weight and n.weight.bits == 4)
@@ -82,7 +117,9 @@ def test_one_code_off_is_refused_with_the_layer(widths: dict[str, Graph]) -> Non
     values.flat[0] = -values.flat[0] + (values.flat[0] == 0) * weight.multiplier[0]
     odd = replace(weight, values=values)
     nodes = tuple(replace(n, weight=odd) if n.name == name else n for n in graph.nodes)
-    with pytest.raises(GraphError, match=f"kernels of {name} are not cut from 8-bit ones of w8"):
+    with pytest.raises(
+        GraphError, match=f"the codes of kernels of {name} are no part of those of w8"
+    ):
         pack_nested({**widths, "w4": replace(graph, nodes=nodes)})
 
 

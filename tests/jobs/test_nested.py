@@ -16,7 +16,13 @@ from keras_quant.graph.cut import cut_codes  # noqa: E402
 from keras_quant.graph.nested import load_nested  # noqa: E402
 from keras_quant.graph.store import pack_graph  # noqa: E402
 from keras_quant.jobs.ensembles import ensemble  # noqa: E402
-from keras_quant.jobs.nested import FILE_NAME, NestedResult, train_nested  # noqa: E402
+from keras_quant.jobs.nested import (  # noqa: E402
+    FILE_NAME,
+    NestedResult,
+    train_nested,
+    widths_of_bits,
+    widths_of_channels,
+)
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.methods.readers import is_quantized, read_kernel  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
@@ -29,6 +35,7 @@ from tests.fake_runs import make_run  # noqa: E402
 QUIET = Progress(quiet=True)
 SCHEMES = [scheme_from_bits(bits) for bits in ("8", "4", "2")]
 NAMES = ["w8a8", "w4a4", "w2a2"]
+WIDTHS = widths_of_bits(SCHEMES)
 SETTINGS = TrainSettings(
     scheme=SCHEMES[0],
     method="nested",
@@ -43,7 +50,7 @@ SETTINGS = TrainSettings(
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> NestedResult:
     path = tmp_path_factory.mktemp("nested") / "n"
-    result = train_nested(SETTINGS, SCHEMES, path, progress=QUIET)
+    result = train_nested(SETTINGS, WIDTHS, path, progress=QUIET)
     assert result is not None
     return result
 
@@ -93,17 +100,17 @@ def test_one_file_holds_the_graphs_of_all(made: NestedResult) -> None:
 
 @pytest.mark.slow
 def test_finished_widths_are_kept_and_stand_as_members(made: NestedResult) -> None:
-    assert train_nested(SETTINGS, SCHEMES, made.joint, resume=True, progress=QUIET) is None
+    assert train_nested(SETTINGS, WIDTHS, made.joint, resume=True, progress=QUIET) is None
     done = ensemble([width.folder.path for width in made.widths], progress=QUIET)
     assert len(done.members) == 3
     with pytest.raises(RunError, match="there already"):
-        train_nested(SETTINGS, SCHEMES, made.joint, progress=QUIET)
+        train_nested(SETTINGS, WIDTHS, made.joint, progress=QUIET)
 
 
 def test_widths_of_another_training_are_not_replaced_unasked(tmp_path: Path) -> None:
     make_run(tmp_path / "n-w4a4")
     with pytest.raises(RunError, match="n-w4a4: there already, and not of an unfinished"):
-        train_nested(SETTINGS, SCHEMES, tmp_path / "n", progress=QUIET)
+        train_nested(SETTINGS, WIDTHS, tmp_path / "n", progress=QUIET)
     assert (tmp_path / "n-w4a4" / records.FILE_NAME).exists()
 
 
@@ -113,11 +120,52 @@ def test_widths_of_another_training_are_not_replaced_unasked(tmp_path: Path) -> 
         ({"method": "qkeras"}, "--method qkeras has no way to; allowed: nested, lsq"),
         ({"freeze_oscillations": True}, "--freeze-oscillations holds codes of one width"),
         ({"loss_weights": (1.0,)}, "has 1 numbers; mlp has 3 outputs: w8a8, w4a4, w2a2"),
-        ({"exits": ("relu1",), "loss_weights": ()}, "--nested is for models with one output"),
+        (
+            {"exits": ("relu1",), "loss_weights": ()},
+            "are for models with one output, of classes; mlp has",
+        ),
     ],
 )
 def test_what_cannot_be_nested_is_told(tmp_path: Path, changes: dict, message: str) -> None:
     settings = dataclasses.replace(SETTINGS, **changes)
     with pytest.raises(UsageError, match=message):
-        train_nested(settings, SCHEMES, tmp_path / "n", progress=QUIET)
+        train_nested(settings, WIDTHS, tmp_path / "n", progress=QUIET)
     assert not list(tmp_path.iterdir())
+
+
+NET = """
+from keras_quant.tf import keras
+
+L = keras.layers
+
+def build(input_shape, num_classes):
+    x = inputs = keras.Input(input_shape, name="image")
+    x = L.ReLU(name="relu0")(L.BatchNormalization(name="bn0")(L.Conv2D(8, 3, name="conv0")(x)))
+    a = L.BatchNormalization(name="bn1")(L.Conv2D(8, 3, padding="same", name="conv1")(x))
+    x = L.ReLU(name="relu1")(L.Add(name="add")([x, a]))
+    x = L.GlobalAveragePooling2D(name="gap")(x)
+    return keras.Model(inputs, L.Dense(num_classes, name="logits")(x))
+"""
+
+
+@pytest.mark.slow
+def test_nets_of_the_first_channels_are_proven_and_share_one_file(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    scheme = scheme_from_bits("4")
+    settings = TrainSettings(
+        scheme=scheme, method="nested", model=f"{tmp_path / 'net.py'}:build", epochs=1
+    )
+    widths = widths_of_channels(scheme, (0.5, 1.0))
+    made = train_nested(settings, widths, tmp_path / "s", progress=QUIET)
+    assert made is not None and made.file is not None
+    whole, narrow = made.widths
+    assert [one.folder.path.name for one in made.widths] == ["s-x1", "s-x0.5"]
+    assert whole.export.parity.passed and narrow.export.parity.passed
+    assert records.load(narrow.folder.path).model.share == 0.5
+    kernels = [
+        load_model(one.folder.model).get_layer("conv1").get_weights()[0] for one in (whole, narrow)
+    ]
+    np.testing.assert_array_equal(kernels[1], kernels[0][:, :, :4, :4])
+    again = load_nested(made.file)
+    for one, name in zip(made.widths, ("x1", "x0.5"), strict=True):
+        assert pack_graph(again[name]) == one.folder.graph.read_bytes()
