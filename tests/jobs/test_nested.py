@@ -15,6 +15,7 @@ from keras_quant.errors import RunError, UsageError  # noqa: E402
 from keras_quant.graph.cut import cut_codes  # noqa: E402
 from keras_quant.graph.nested import load_nested  # noqa: E402
 from keras_quant.graph.store import pack_graph  # noqa: E402
+from keras_quant.jobs import nested as module  # noqa: E402
 from keras_quant.jobs.ensembles import ensemble  # noqa: E402
 from keras_quant.jobs.nested import (  # noqa: E402
     FILE_NAME,
@@ -122,7 +123,7 @@ def test_widths_of_another_training_are_not_replaced_unasked(tmp_path: Path) -> 
         ({"loss_weights": (1.0,)}, "has 1 numbers; mlp has 3 outputs: w8a8, w4a4, w2a2"),
         (
             {"exits": ("relu1",), "loss_weights": ()},
-            "are for models with one output, of classes; mlp has",
+            "are for models with one output, of classes",
         ),
     ],
 )
@@ -131,6 +132,28 @@ def test_what_cannot_be_nested_is_told(tmp_path: Path, changes: dict, message: s
     with pytest.raises(UsageError, match=message):
         train_nested(settings, WIDTHS, tmp_path / "n", progress=QUIET)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_after_its_last_epoch(tmp_path: Path, monkeypatch) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=1, loss_weights=())
+    finish, done = module.finish, []
+
+    def stopped(*given, **named):
+        if len(done) == 1:
+            raise RunError("stopped")
+        done.append(finish(*given, **named))
+        return done[-1]
+
+    monkeypatch.setattr(module, "finish", stopped)
+    with pytest.raises(RunError, match="stopped"):
+        train_nested(settings, WIDTHS[:2], tmp_path / "n", progress=QUIET)
+    first = (tmp_path / "n-w8a8" / "export" / "model.kqgraph").read_bytes()
+    monkeypatch.setattr(module, "finish", finish)
+    made = train_nested(settings, WIDTHS[:2], tmp_path / "n", resume=True, progress=QUIET)
+    assert made is not None and made.file is not None
+    assert made.widths[0].folder.graph.read_bytes() == first
+    assert len((tmp_path / "n" / "history.csv").read_text().splitlines()) == 2
 
 
 NET = """
