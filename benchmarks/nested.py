@@ -1,6 +1,6 @@
 """Several widths of one set of weights, beside a net of its own for each.
 
-python benchmarks/nested.py                                # small: resnet8, a part of Fashion-MNIST
+python benchmarks/nested.py                                # small: resnet8, 1,797 digits
 python benchmarks/nested.py --scale full --out runs/nested    # ResNet-20, CIFAR-10
 
 A float run first. From its weights `kq train --nested 8,4,2` trains all widths at once, and a run
@@ -18,11 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from results import Result, argument_parser, publish
 from trainings import file_accuracy, finished_run
 
-from keras_quant.data import load_dataset
 from keras_quant.jobs.nested import FILE_NAME, train_nested, width_path, widths_of_bits
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.runs import RunFolder, records
@@ -41,14 +39,12 @@ class Scale:
     """How large the experiment is.
 
     Attributes:
-        images: of the training set; 0 takes all.
         epochs: of the float run.
         more_epochs: of each run from its weights, nested or dedicated.
     """
 
     dataset: str
     model: str
-    images: int
     epochs: int
     more_epochs: int
     optimizer: OptimizerSettings
@@ -60,7 +56,6 @@ SCALES = {
     "full": Scale(
         dataset="cifar10",
         model="resnet20",
-        images=0,
         epochs=60,
         more_epochs=60,
         optimizer=OptimizerSettings(
@@ -70,13 +65,12 @@ SCALES = {
         has_goals=True,
     ),
     "small": Scale(
-        dataset="fashion_mnist",
+        dataset="digits",
         model="resnet8",
-        images=8000,
-        epochs=3,
-        more_epochs=3,
+        epochs=12,
+        more_epochs=12,
         optimizer=OptimizerSettings(learning_rate=3e-3),
-        further=OptimizerSettings(learning_rate=2e-3),
+        further=OptimizerSettings(learning_rate=3e-3),
     ),
 }
 
@@ -98,12 +92,11 @@ def main() -> None:
 
 
 def _results(scale: Scale, given: Any, folder: Path) -> list[Result]:
-    folder.mkdir(parents=True, exist_ok=True)
     schemes = [scheme_from_bits(bits) for bits in WIDTHS]
     settings = TrainSettings(
         scheme=load_scheme("float"),
         model=scale.model,
-        dataset=_data(scale, folder),
+        dataset=scale.dataset,
         epochs=scale.epochs,
         optimizer=scale.optimizer,
         threads=1,
@@ -138,24 +131,6 @@ def _results(scale: Scale, given: Any, folder: Path) -> list[Result]:
         *results,
         Result(figure="all widths in one file", value=size / 1e3, unit="kB", peer=peer),
     ]
-
-
-def _data(scale: Scale, folder: Path) -> str:
-    """The dataset's name, or a file of a part of its training images and all test images."""
-    if not scale.images:
-        return scale.dataset
-    file = folder / f"{scale.dataset}-{scale.images}.npz"
-    if not file.exists():
-        whole = load_dataset(scale.dataset)
-        part = whole.train.spread(scale.images)
-        np.savez(
-            file,
-            x_train=part.x,
-            y_train=part.y,
-            x_test=whole.test.x,
-            y_test=whole.test.y,
-        )
-    return str(file)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant import runs
@@ -39,7 +39,7 @@ from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import FORMATS
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
-from keras_quant.runs.records import Figure, RunRecord
+from keras_quant.runs.records import Figure
 from keras_quant.schemes.file import load_scheme
 from keras_quant.schemes.scheme import Scheme
 from keras_quant.tf import keras
@@ -134,15 +134,15 @@ def train_nested(
     _make_room(path, folders, overwrite=overwrite, resume=resume)
     resume = resume and path.exists()
     source, dataset = prepare(joint, progress)
-    nets = _Nets.planned(widths, joint.method, source)
+    plans = {width.name: plan(_source_of(source, width), width.scheme) for width in widths}
     record = begin_record(described, dataset, (), command)
     with opened(path, record, described.scheme, overwrite=overwrite, resume=resume) as (
         folder,
         record,
     ):
         teacher = teacher_of(joint, source, dataset)
-        for file, planned, net in nets.observed(folder, source):
-            nets.statistics[file] = collected(planned, net, dataset, joint, file, progress)
+        statistics = _statistics(widths, plans, joint, source, dataset, folder, progress)
+        nets = _Nets(widths=widths, method=joint.method, statistics=statistics)
         model = join_widths(_lowered(nets.fresh(source)))
         train_model(
             model,
@@ -157,26 +157,19 @@ def train_nested(
         )
         results = []
         for width, own in zip(widths, folders, strict=True):
-            progress.say(f"{width.name}: {own}")
             settings = dataclasses.replace(
                 joint, scheme=width.scheme, share=width.share, parent=path
             )
-            began = begin_record(settings, dataset, nets.plans[width.name].float_layers, command)
-            net = nets.source(source, width)
-            trained = nets.one(net, width)
-            copy_width(model, width.name, trained)
-            results.append(
-                _finish_width(
-                    trained,
-                    net,
-                    dataset,
-                    own,
-                    began,
-                    width.scheme,
-                    nets.file(folder, width),
-                    progress=progress,
+            began = begin_record(settings, dataset, plans[width.name].float_layers, command)
+            trained, net = nets.trained(model, source, width), _source_of(source, width)
+            progress.say(f"{width.name}: {own}")
+            with opened(own, began, width.scheme, overwrite=True, resume=False) as (run, began):
+                if (observed := _statistics_file(folder, width)).exists():  # not of a float net
+                    shutil.copyfile(observed, run.statistics)
+                result = finish(
+                    trained, net, dataset, run, began, [FORMATS["tflite"]], progress=progress
                 )
-            )
+            results.append(TrainResult(folder=run, record=result[0], export=result[1].files[0]))
         figures, file = _packed(widths, [result.folder for result in results], folder, progress)
         float_net = float_twin(model, widths[0].name, source)
         record, _ = finish(
@@ -215,61 +208,64 @@ def _make_room(path: Path, widths: Collection[Path], *, overwrite: bool, resume:
             runs.delete(width)
 
 
+def _source_of(source: keras.Model, width: Width) -> keras.Model:
+    """The float model of a width."""
+    return source if width.share == 1 else narrow_net(source, width.share)
+
+
+def _statistics_file(folder: RunFolder, width: Width) -> Path:
+    """Where the statistics of a width are; those with as many channels have the same."""
+    if width.share == 1:
+        return folder.statistics
+    return folder.path / f"statistics-{width.name}.npz"
+
+
+def _statistics(
+    widths: Sequence[Width],
+    plans: Mapping[str, Plan],
+    settings: TrainSettings,
+    source: keras.Model,
+    dataset: Dataset,
+    folder: RunFolder,
+    progress: Progress,
+) -> dict[float, Statistics | None]:
+    """Collects statistics for each share of the channels, wherever a width rounds."""
+    found = {}
+    for share, width in {width.share: width for width in widths}.items():
+        alike = [plans[each.name] for each in widths if each.share == share]
+        points = {point.after: point for each in alike for point in each.points}
+        places = dataclasses.replace(alike[0], points=tuple(points.values()))
+        net, file = _source_of(source, width), _statistics_file(folder, width)
+        found[share] = collected(places, net, dataset, settings, file, progress)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Nets:
     """How the model of each width is made of the float one.
 
     Attributes:
-        plans: by the names of widths.
-        statistics: by their files; those of widths with as many channels are the same.
+        statistics: by the share of the channels; None for nets in float.
     """
 
     widths: Sequence[Width]
     method: str
-    plans: Mapping[str, Plan]
-    statistics: dict[Path, Statistics | None] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
-
-    @classmethod
-    def planned(cls, widths: Sequence[Width], method: str, source: keras.Model) -> _Nets:
-        """Applies the schemes of all widths, before there is a folder."""
-        plans = {width.name: plan(cls.source(source, width), width.scheme) for width in widths}
-        return cls(widths=widths, method=method, plans=plans)
-
-    @staticmethod
-    def source(source: keras.Model, width: Width) -> keras.Model:
-        """The float model of a width."""
-        return source if width.share == 1 else narrow_net(source, width.share)
-
-    @staticmethod
-    def file(folder: RunFolder, width: Width) -> Path:
-        """Where the statistics of a width are."""
-        if width.share == 1:
-            return folder.statistics
-        return folder.path / f"statistics-{width.name}.npz"
-
-    def observed(
-        self, folder: RunFolder, source: keras.Model
-    ) -> Iterator[tuple[Path, Plan, keras.Model]]:
-        """What statistics are collected of: for each share all places where a width rounds."""
-        shares = {width.share: width for width in self.widths}
-        for share, width in shares.items():
-            plans = [self.plans[each.name] for each in self.widths if each.share == share]
-            points = {point.after: point for each in plans for point in each.points}
-            places = dataclasses.replace(plans[0], points=tuple(points.values()))
-            file = self.file(folder, width)
-            self.files.update({w.name: file for w in self.widths if w.share == share})
-            yield file, places, self.source(source, width)
+    statistics: Mapping[float, Statistics | None]
 
     def fresh(self, source: keras.Model) -> dict[str, keras.Model]:
         """A model for each width, by its name, with variables of its own."""
-        return {width.name: self.one(self.source(source, width), width) for width in self.widths}
+        return {width.name: self._one(source, width) for width in self.widths}
 
-    def one(self, net: keras.Model, width: Width) -> keras.Model:
-        """The quantized model of a width's float one; of no bits, another float one."""
-        statistics = self.statistics[self.files[width.name]]
+    def trained(self, joint: keras.Model, source: keras.Model, width: Width) -> keras.Model:
+        """The model of a width, with what it became in training."""
+        model = self._one(source, width)
+        copy_width(joint, width.name, model)
+        return model
+
+    def _one(self, source: keras.Model, width: Width) -> keras.Model:
+        net, statistics = _source_of(source, width), self.statistics[width.share]
         if statistics is None:
-            return narrow_net(net, 1.0)
+            return narrow_net(net, 1.0)  # another one, as quantizing gives
         return quantize(net, width.scheme, statistics, self.method)
 
 
@@ -283,27 +279,6 @@ def _lowered(models: Mapping[str, keras.Model]) -> Mapping[str, keras.Model]:
 def _from_narrow(settings: TrainSettings) -> TrainSettings:
     """Weights of losses in the order of the outputs, of which the widest is the last."""
     return dataclasses.replace(settings, loss_weights=settings.loss_weights[::-1])
-
-
-def _finish_width(
-    model: keras.Model,
-    source: keras.Model,
-    dataset: Dataset,
-    path: Path,
-    record: RunRecord,
-    scheme: Scheme,
-    statistics: Path,
-    *,
-    progress: Progress,
-) -> TrainResult:
-    """Evaluates, exports and proves a width; begins anew where it was stopped."""
-    with opened(path, record, scheme, overwrite=True, resume=False) as (folder, record):
-        if statistics.exists():  # of a float net there are none
-            shutil.copyfile(statistics, folder.statistics)
-        record, exported = finish(
-            model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
-        )
-    return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
 def _packed(
