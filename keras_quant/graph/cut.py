@@ -1,4 +1,4 @@
-"""Kernels of fewer bits that are cut from one stored kernel of 8.
+"""Kernels of fewer bits that are cut from a base kernel of 8.
 
 A net whose widths are nested keeps each kernel once, in 8 bits; what a narrower width computes with
 is the upper bits of that. Yu et al., "Any-precision deep neural networks" (2021), section 3.2, and
@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import numpy as np
 
-STORED_BITS = 8
-STORED_MAX = 127  # of either sign, as int8 kernels have it
+BASE_BITS = 8
+BASE_MAX = 127  # of either sign, as int8 kernels have it
 
 
 def cut_codes(
-    stored: np.ndarray, *, bits: int, qmin: int, qmax: int, of: int = STORED_BITS
+    base: np.ndarray, *, bits: int, qmin: int, qmax: int, of: int = BASE_BITS
 ) -> np.ndarray:
-    """The codes of a narrower width: clip((stored + half) >> shift, qmin, qmax).
+    """The codes of a narrower width: clip((base + half) >> shift, qmin, qmax).
 
-    shift is the stored codes' bits less these, and half is 2**(shift - 1), 0 without a shift. A
-    narrower code's step is 2**shift steps of the stored ones.
+    shift is bits of the base codes less these, and half is 2**(shift - 1), 0 without a shift. A
+    narrower code's step is 2**shift steps of the base codes.
 
     Args:
-        stored: whole numbers of any shape, in -STORED_MAX .. STORED_MAX.
-        bits: 1 to those of the stored ones.
+        base: whole numbers of any shape, in -BASE_MAX .. BASE_MAX.
+        bits: 1 to those of the base codes.
         qmin, qmax: the lowest and the highest code of so many bits.
-        of: the stored ones' bits.
+        of: bits of the base codes.
     Returns: int8 codes of the same shape.
     """
     shift = of - bits
-    wide = np.asarray(stored, np.int32)
+    wide = np.asarray(base, np.int32)
     return np.clip((wide + (1 << shift >> 1)) >> shift, qmin, qmax).astype(np.int8)

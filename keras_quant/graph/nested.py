@@ -38,7 +38,7 @@ _NUMBERS = ("bits", "qmin", "qmax", "of")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Cut:
-    """How a kernel's codes come of stored ones.
+    """How a kernel's codes come of base codes.
 
     Attributes:
         bits, qmin, qmax, of: see `cut_codes`.
@@ -53,9 +53,9 @@ class _Cut:
     shape: tuple[int, ...]
     factor: np.ndarray
 
-    def codes(self, stored: np.ndarray) -> np.ndarray:
+    def codes(self, base: np.ndarray) -> np.ndarray:
         """int8, in the kernel's shape."""
-        part = _first(stored, self.shape)
+        part = _first(base, self.shape)
         codes = cut_codes(part, bits=self.bits, qmin=self.qmin, qmax=self.qmax, of=self.of)
         return (codes * self.factor).astype(np.int8)
 
@@ -69,7 +69,7 @@ def pack_nested(graphs: Mapping[str, Graph]) -> bytes:
         GraphError: a kernel of codes is no part of the widest's, with the names of all.
     """
     widest, *others = graphs.values()
-    stored: dict[str, np.ndarray] = {}
+    base: dict[str, np.ndarray] = {}
     cuts: dict[int, tuple[str, _Cut]] = {}  # by the identity of a kernel's array
     refused = []
     for node, weight in _kernels(widest).items():
@@ -78,28 +78,28 @@ def pack_nested(graphs: Mapping[str, Graph]) -> bytes:
         if found is None:
             refused.append(node)
             continue
-        stored[node] = found[0]
+        base[node] = found[0]
         for one, cut in zip(family, found[1], strict=True):
             assert one is not None
             cuts[id(one.values)] = node, cut
-    refused += [node for other in others for node in _kernels(other) if node not in stored]
-    if refused or not stored:
+    refused += [node for other in others for node in _kernels(other) if node not in base]
+    if refused or not base:
         names = ", ".join(dict.fromkeys(refused)) or "any layer"
         raise GraphError(
             f"the codes of kernels of {names} are no part of those of {next(iter(graphs))}; with "
             "--method nested they are"
         )
-    return _written(graphs, stored, cuts)
+    return _written(graphs, base, cuts)
 
 
 def _written(
     graphs: Mapping[str, Graph],
-    stored: Mapping[str, np.ndarray],
+    base: Mapping[str, np.ndarray],
     cuts: Mapping[int, tuple[str, _Cut]],
 ) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        places = {node: write_array(archive, codes) for node, codes in stored.items()}
+        places = {node: write_array(archive, codes) for node, codes in base.items()}
 
         def store(array: np.ndarray | None) -> Any:
             if array is None:
@@ -109,7 +109,7 @@ def _written(
             node, cut = cuts[id(array)]
             factor = write_array(archive, cut.factor)
             numbers = {name: getattr(cut, name) for name in (*_NUMBERS, "shape")}
-            return {"stored": places[node], **numbers, "factor": factor}
+            return {"base": places[node], **numbers, "factor": factor}
 
         contents = {name: graph_to_json(graph, store) for name, graph in graphs.items()}
         write_json(archive, {"format_version": FORMAT_VERSION, "graphs": contents})
@@ -133,7 +133,7 @@ def load_nested(path: str | Path) -> dict[str, Graph]:
                 shape=tuple(int(size) for size in place["shape"]),
                 **{name: int(place[name]) for name in _NUMBERS},
             )
-            return cut.codes(read_array(archive, place["stored"]))
+            return cut.codes(read_array(archive, place["base"]))
 
         return {
             name: checked(graph_from_json(graph, fetch), path)
@@ -151,7 +151,7 @@ def _kernels(graph: Graph) -> dict[str, Weight]:
 
 
 def _common(family: Sequence[Weight]) -> tuple[np.ndarray, list[_Cut]] | None:
-    """The stored codes that all kernels of a layer are parts of, the first of which is whole.
+    """The base codes that all kernels of a layer are parts of, the first of which is whole.
 
     They are the first one's, but for the sign of each channel, which its batch norm may have
     turned: the one with which the others are cut from them. None where there is none.
@@ -168,10 +168,10 @@ def _common(family: Sequence[Weight]) -> tuple[np.ndarray, list[_Cut]] | None:
         turned[:channels] &= _signs(-part, own, one.bits, whole) != 0
     if not (kept | turned).all():
         return None
-    stored = (codes[0] * np.where(kept, 1, -1)).astype(np.int8)
+    base = (codes[0] * np.where(kept, 1, -1)).astype(np.int8)
     cuts = []
     for one, own in zip(family, codes, strict=True):
-        part = _first(stored, own.shape)
+        part = _first(base, own.shape)
         qmin, qmax = _range(part, own, one.bits, whole)
         cut = cut_codes(part, bits=one.bits, qmin=qmin, qmax=qmax, of=whole)
         factor = _sign_between(cut, own)
@@ -188,9 +188,9 @@ def _common(family: Sequence[Weight]) -> tuple[np.ndarray, list[_Cut]] | None:
             )
         )
     exact = all(
-        np.array_equal(cut.codes(stored), one.values) for cut, one in zip(cuts, family, strict=True)
+        np.array_equal(cut.codes(base), one.values) for cut, one in zip(cuts, family, strict=True)
     )
-    return (stored, cuts) if exact else None
+    return (base, cuts) if exact else None
 
 
 def _first(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -214,19 +214,19 @@ def _ranges(bits: int) -> tuple[tuple[int, int], tuple[int, int]]:
     return (-highest, highest), (-highest - 1, highest)
 
 
-def _range(stored: np.ndarray, own: np.ndarray, bits: int, of: int) -> tuple[int, int]:
+def _range(base: np.ndarray, own: np.ndarray, bits: int, of: int) -> tuple[int, int]:
     """Of the two the one that a width has cut its codes to."""
     narrow, full = _ranges(bits)
-    cut = cut_codes(stored, bits=bits, qmin=narrow[0], qmax=narrow[1], of=of)
+    cut = cut_codes(base, bits=bits, qmin=narrow[0], qmax=narrow[1], of=of)
     return narrow if (_sign_between(cut, own) != 0).all() else full
 
 
-def _signs(stored: np.ndarray, own: np.ndarray, bits: int, of: int) -> np.ndarray:
-    """(channels,): 1 or -1 where a width's codes are those cut from stored ones, times it; or 0."""
+def _signs(base: np.ndarray, own: np.ndarray, bits: int, of: int) -> np.ndarray:
+    """(channels,): 1 or -1 where a width's codes are those cut from base codes, times it; or 0."""
     if bits > of:
         return np.zeros(own.shape[-1], int)
     found = [
-        _sign_between(cut_codes(stored, bits=bits, qmin=qmin, qmax=qmax, of=of), own)
+        _sign_between(cut_codes(base, bits=bits, qmin=qmin, qmax=qmax, of=of), own)
         for qmin, qmax in _ranges(bits)
     ]
     return np.where(found[0] != 0, found[0], found[1])

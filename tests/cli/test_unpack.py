@@ -16,7 +16,7 @@ from keras_quant.graph.nested import pack_nested
 from keras_quant.graph.store import pack_graph
 from keras_quant.qparams import unsigned
 
-STORED = np.random.default_rng(0).integers(-127, 128, (6, 3))
+BASE = np.random.default_rng(0).integers(-127, 128, (6, 3))
 
 
 def graph(bits: int, codes: np.ndarray) -> Graph:
@@ -47,8 +47,8 @@ def graph(bits: int, codes: np.ndarray) -> Graph:
 
 
 GRAPHS = {
-    "w8a8": graph(8, STORED),
-    "w4a4": graph(4, cut_codes(STORED, bits=4, qmin=-7, qmax=7)),
+    "w8a8": graph(8, BASE),
+    "w4a4": graph(4, cut_codes(BASE, bits=4, qmin=-7, qmax=7)),
 }
 
 

@@ -1,24 +1,24 @@
-"""Codes of fewer bits are the upper bits of stored ones."""
+"""Codes of fewer bits are the upper bits of base codes."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from keras_quant.graph.cut import STORED_MAX, cut_codes
+from keras_quant.graph.cut import BASE_MAX, cut_codes
 
-EVERY = np.arange(-STORED_MAX, STORED_MAX + 1)
+EVERY = np.arange(-BASE_MAX, BASE_MAX + 1)
 
 
 def test_codes_are_those_of_the_hand() -> None:
-    stored = np.array([-127, -121, -120, -9, -8, -7, 0, 7, 8, 24, 119, 120, 127])
+    base = np.array([-127, -121, -120, -9, -8, -7, 0, 7, 8, 24, 119, 120, 127])
     expected = [-7, -7, -7, -1, 0, 0, 0, 0, 1, 2, 7, 7, 7]
-    np.testing.assert_array_equal(cut_codes(stored, bits=4, qmin=-7, qmax=7), expected)
+    np.testing.assert_array_equal(cut_codes(base, bits=4, qmin=-7, qmax=7), expected)
     full = [-8, -8, -7, -1, 0, 0, 0, 0, 1, 2, 7, 7, 7]
-    np.testing.assert_array_equal(cut_codes(stored, bits=4, qmin=-8, qmax=7), full)
-    stored = np.array([-127, -97, -96, -33, -32, 31, 32, 127])
+    np.testing.assert_array_equal(cut_codes(base, bits=4, qmin=-8, qmax=7), full)
+    base = np.array([-127, -97, -96, -33, -32, 31, 32, 127])
     np.testing.assert_array_equal(
-        cut_codes(stored, bits=2, qmin=-2, qmax=1), [-2, -2, -1, -1, 0, 0, 1, 1]
+        cut_codes(base, bits=2, qmin=-2, qmax=1), [-2, -2, -1, -1, 0, 0, 1, 1]
     )
 
 

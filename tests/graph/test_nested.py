@@ -24,19 +24,19 @@ RANGES = {8: (-127, 127), 4: (-7, 7), 2: (-2, 1)}
 def widths(graph: Graph) -> dict[str, Graph]:
     """A graph at 8, 4 and 2 bits; channels are turned and multiplied as each likes."""
     rng = np.random.default_rng(0)
-    stored = {
+    base = {
         node.name: rng.integers(-127, 128, node.weight.values.shape)
         for node in graph.nodes
         if node.weight is not None and node.weight.scale is not None
     }
-    assert stored
+    assert base
 
     def of(bits: int) -> Graph:
         nodes = []
         for node in graph.nodes:
-            if node.name in stored:
+            if node.name in base:
                 qmin, qmax = RANGES[bits]
-                codes = cut_codes(stored[node.name], bits=bits, qmin=qmin, qmax=qmax)
+                codes = cut_codes(base[node.name], bits=bits, qmin=qmin, qmax=qmax)
                 channels = codes.shape[-1]
                 signs = rng.choice([-1, 1], channels)
                 times = np.full(channels, 127 // max(-qmin, qmax), np.int32)
@@ -71,7 +71,7 @@ def test_a_kernel_is_stored_once(widths: dict[str, Graph], tmp_path: Path) -> No
     for nodes in zip(*(graph["nodes"] for graph in graphs.values()), strict=True):
         places = [node["weight"]["values"] for node in nodes if node["weight"]]
         if isinstance(places[0] if places else None, dict):
-            assert len({place["stored"] for place in places}) == 1
+            assert len({place["base"] for place in places}) == 1
             assert [place["bits"] for place in places] == [8, 4, 2]
 
 

@@ -79,12 +79,12 @@ def test_codes_of_narrow_widths_are_bits_of_the_widest(made: NestedResult) -> No
     assert quantized
     for layers, (bits, qmin, qmax) in zip(narrow, [(4, -7, 7), (2, -2, 1)], strict=True):
         for name in quantized:
-            stored, found = read_kernel(widest[name]), read_kernel(layers[name])
+            base, found = read_kernel(widest[name]), read_kernel(layers[name])
             if found.bits == bits:
-                expected = cut_codes(stored.values, bits=bits, qmin=qmin, qmax=qmax)
+                expected = cut_codes(base.values, bits=bits, qmin=qmin, qmax=qmax)
             else:
                 assert found.bits == 8  # the first and the last layer
-                expected = stored.values
+                expected = base.values
             np.testing.assert_array_equal(found.values, expected)
 
 

@@ -38,26 +38,26 @@ def made(spec: QuantSpec) -> keras.layers.Layer:
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_codes_are_the_upper_bits_of_the_stored_ones(spec: QuantSpec) -> None:
-    stored, narrow = (METHOD.reader.kernel(made(each)) for each in (QuantSpec(bits=8), spec))
+    base, narrow = (METHOD.reader.kernel(made(each)) for each in (QuantSpec(bits=8), spec))
     qmin, qmax = kernel_codes(spec.bits, spec.narrow_range)
-    expected = cut_codes(stored.values, bits=spec.bits, qmin=qmin, qmax=qmax)
+    expected = cut_codes(base.values, bits=spec.bits, qmin=qmin, qmax=qmax)
     np.testing.assert_array_equal(narrow.values, expected)
-    np.testing.assert_array_equal(narrow.scale, stored.scale * 2 ** (8 - spec.bits))
+    np.testing.assert_array_equal(narrow.scale, base.scale * 2 ** (8 - spec.bits))
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_gradients_are_those_of_lsq_with_the_wider_step(bits: int) -> None:
-    # A tenth above a stored code: rounding twice ends where rounding once does.
+    # A tenth above a base code: rounding twice ends where rounding once does.
     levels = np.arange(-140, 140).reshape(70, 4) + 0.1
-    stored = tf.constant([[0.004, 0.005, 0.006, 0.008]])
-    kernel = tf.constant(levels, tf.float32) * stored
-    factor, (qmin, qmax) = 2.0 ** (8 - bits), kernel_codes(bits, bits > 2)
+    base = tf.constant([[0.004, 0.005, 0.006, 0.008]])
+    kernel = tf.constant(levels, tf.float32) * base
+    ratio, (qmin, qmax) = 2.0 ** (8 - bits), kernel_codes(bits, bits > 2)
     with tf.GradientTape(persistent=True) as tape:
-        tape.watch([kernel, stored])
-        cut = cut_to_step(kernel, stored, bits=bits, codes=(qmin, qmax), gradient_scale=0.5)
-        lsq = round_to_step(kernel, stored * factor, qmin=qmin, qmax=qmax, gradient_scale=0.5)
+        tape.watch([kernel, base])
+        cut = cut_to_step(kernel, base, bits=bits, codes=(qmin, qmax), gradient_scale=0.5)
+        lsq = round_to_step(kernel, base * ratio, qmin=qmin, qmax=qmax, gradient_scale=0.5)
     np.testing.assert_allclose(cut, lsq, rtol=FLOAT32_ROUNDING)
-    for variable in (kernel, stored):
+    for variable in (kernel, base):
         np.testing.assert_allclose(
             tape.gradient(cut, variable), tape.gradient(lsq, variable), rtol=1e-3, atol=1e-5
         )

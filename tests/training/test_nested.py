@@ -88,11 +88,11 @@ def test_outputs_are_those_of_the_widths_the_widest_last(trained) -> None:
 def test_kernels_and_their_steps_are_there_once(trained) -> None:
     joint, _ = trained
     names = [v.name.rpartition("/")[2] for v in joint.trainable_variables]
-    assert names.count("kernel:0") == names.count("stored_scale:0") == 3
+    assert names.count("kernel:0") == names.count("base_scale:0") == 3
     assert names.count("gamma:0") == 3
     assert names.count("bias:0") == 9
     found = [v.name for v, _ in tuned_variables(layers_by_name(joint).values())]
-    assert sum("stored_scale" in name for name in found) == 3
+    assert sum("base_scale" in name for name in found) == 3
     assert len({v.ref() for v in joint.weights}) == len(joint.weights)
 
 
@@ -101,9 +101,9 @@ def test_trained_kernels_are_cut_from_those_of_the_widest(trained) -> None:
     widest = layers_by_name(own["w8a8"])
     for name, bits in (("w4a4", 4), ("w2a2", 2)):
         narrow = layers_by_name(own[name])
-        stored, found = (read_kernel(layers["shared"]) for layers in (widest, narrow))
+        base, found = (read_kernel(layers["shared"]) for layers in (widest, narrow))
         qmin, qmax = kernel_codes(bits, narrow_range=bits > 2)
-        expected = cut_codes(stored.values, bits=bits, qmin=qmin, qmax=qmax)
+        expected = cut_codes(base.values, bits=bits, qmin=qmin, qmax=qmax)
         np.testing.assert_array_equal(found.values, expected)
         assert len(np.unique(expected)) > 2
 
