@@ -1,10 +1,10 @@
 """Kernels of fewer bits that are cut from a base kernel of 8.
 
 A net whose widths are nested keeps each kernel once, in 8 bits; what a narrower width computes with
-is the upper bits of that. Yu et al., "Any-precision deep neural networks" (2021), section 3.2, and
-Jin et al., "AdaBits" (2020), section 3.3, shift with a floor, whose codes lie off 0 by half a step:
-DoReFa's levels, none of which is 0, can have it so. Here half of what is cut off is added before
-the shift, so that codes have 0 among them and no offset: what all kernels of integers take.
+is the upper bits of that. Yu et al., "Any-precision deep neural networks" (2021), and Jin et al.,
+"AdaBits" (2020), cut with a floor, whose codes lie off 0 by half a step: levels none of which is 0
+can have it so. Here half of what is cut off is added before the shift, so that codes have 0 among
+them and no offset: what all kernels of integers take.
 """
 
 from __future__ import annotations

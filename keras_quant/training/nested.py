@@ -5,7 +5,7 @@ of one set of weights and learn from the sum of their losses; each width has bat
 since the statistics of its values are its own, and steps of its own. Here that is one Keras model
 with an output for each width, the widest last, so that what is there for several outputs goes for
 widths too: weights of their losses, orthogonal gradients, and answers of the last that the others
-learn (Yu et al. 2021, section 3.3).
+learn, as in Yu et al. 2021.
 """
 
 from __future__ import annotations
