@@ -2,8 +2,8 @@
 
 Yu et al., "Any-precision deep neural networks" (2021), and Jin et al., "AdaBits" (2020): one set of
 weights for several widths, of which `kq train --nested` trains all at once. A kernel is rounded to
-8 bits of a learned step, the base; the codes of k bits are the upper k of these (`graph.cut`), and their step
-is 2**(8 - k) of the base step. Steps and activations are LSQ's.
+base codes of 8 bits and a learned step; the codes of k bits are cut from these (`graph.cut`), and
+their step is 2**(8 - k) of the base step. Steps and activations are LSQ's.
 
 What differs: both papers squeeze weights by tanh and have levels without 0, cut by a floor; here
 the base step is learned, from all widths at once, and codes are cut to the nearest, so that
