@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_quant import runs
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset
@@ -38,8 +37,9 @@ from keras_quant.lower import lower
 from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import FORMATS
 from keras_quant.runs import RunFolder, records
+from keras_quant.runs.folder import delete
 from keras_quant.runs.progress import Progress
-from keras_quant.runs.records import Figure
+from keras_quant.runs.records import Figure, RunRecord
 from keras_quant.schemes.file import load_scheme
 from keras_quant.schemes.scheme import Scheme
 from keras_quant.tf import keras
@@ -131,7 +131,7 @@ def train_nested(
     described = dataclasses.replace(joint, scheme=load_scheme("float"))
     if resume and finished(path, described):
         return None
-    _make_room(path, folders, overwrite=overwrite, resume=resume)
+    replaced = _earlier(path, folders, overwrite=overwrite, resume=resume)
     resume = resume and path.exists()
     source, dataset = prepare(joint, progress)
     plans = {width.name: plan(_source_of(source, width), width.scheme) for width in widths}
@@ -140,6 +140,8 @@ def train_nested(
         folder,
         record,
     ):
+        for earlier in replaced:
+            delete(earlier)
         teacher = teacher_of(joint, source, dataset)
         statistics = _statistics(widths, plans, joint, source, dataset, folder, progress)
         nets = _Nets(widths=widths, method=joint.method, statistics=statistics)
@@ -161,15 +163,14 @@ def train_nested(
                 joint, scheme=width.scheme, share=width.share, parent=path
             )
             began = begin_record(settings, dataset, plans[width.name].float_layers, command)
-            trained, net = nets.trained(model, source, width), _source_of(source, width)
+            trained = _Trained(
+                model=nets.trained(model, source, width),
+                source=_source_of(source, width),
+                statistics=_statistics_file(folder, width),
+                record=began,
+            )
             progress.say(f"{width.name}: {own}")
-            with opened(own, began, width.scheme, overwrite=True, resume=False) as (run, began):
-                if (observed := _statistics_file(folder, width)).exists():  # not of a float net
-                    shutil.copyfile(observed, run.statistics)
-                result = finish(
-                    trained, net, dataset, run, began, [FORMATS["tflite"]], progress=progress
-                )
-            results.append(TrainResult(folder=run, record=result[0], export=result[1].files[0]))
+            results.append(_finish_width(trained, width.scheme, dataset, own, progress))
         figures, file = _packed(widths, [result.folder for result in results], folder, progress)
         float_net = float_twin(model, widths[0].name, source)
         record, _ = finish(
@@ -189,23 +190,21 @@ def width_path(path: Path, name: str) -> Path:
     return path.with_name(f"{path.name}-{name}")
 
 
-def _make_room(path: Path, widths: Collection[Path], *, overwrite: bool, resume: bool) -> None:
-    """Removes the runs of widths of an earlier training, which --overwrite replaces.
+def _earlier(path: Path, widths: Collection[Path], *, overwrite: bool, resume: bool) -> list[Path]:
+    """The runs of widths of an earlier training, which this one replaces.
 
     Raises:
         RunError: there are such runs, and nobody said so.
     """
-    there = [width for width in widths if (width / records.FILE_NAME).exists()]
     if resume and path.exists():
-        return
+        return []
+    there = [width for width in widths if (width / records.FILE_NAME).exists()]
     if there and not overwrite:
         raise RunError(
             f"{', '.join(map(str, there))}: there already, and not of an unfinished {path}. Give "
             "--name NAME for others, or --overwrite to replace them"
         )
-    if not (path.exists() and not overwrite):  # which then is refused, and nothing is lost
-        for width in there:
-            runs.delete(width)
+    return there
 
 
 def _source_of(source: keras.Model, width: Width) -> keras.Model:
@@ -279,6 +278,36 @@ def _lowered(models: Mapping[str, keras.Model]) -> Mapping[str, keras.Model]:
 def _from_narrow(settings: TrainSettings) -> TrainSettings:
     """Weights of losses in the order of the outputs, of which the widest is the last."""
     return dataclasses.replace(settings, loss_weights=settings.loss_weights[::-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Trained:
+    """What a width's run begins with: its model, the float one, a file of statistics, its record."""
+
+    model: keras.Model
+    source: keras.Model
+    statistics: Path
+    record: RunRecord
+
+
+def _finish_width(
+    trained: _Trained, scheme: Scheme, dataset: Dataset, path: Path, progress: Progress
+) -> TrainResult:
+    """Evaluates, exports and proves a width; begins anew where it was stopped."""
+    began = opened(path, trained.record, scheme, overwrite=True, resume=False)
+    with began as (folder, record):
+        if trained.statistics.exists():  # of a float net there are none
+            shutil.copyfile(trained.statistics, folder.statistics)
+        record, exported = finish(
+            trained.model,
+            trained.source,
+            dataset,
+            folder,
+            record,
+            [FORMATS["tflite"]],
+            progress=progress,
+        )
+    return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
 def _packed(

@@ -115,6 +115,14 @@ def test_widths_of_another_training_are_not_replaced_unasked(tmp_path: Path) -> 
     assert (tmp_path / "n-w4a4" / records.FILE_NAME).exists()
 
 
+def test_widths_that_would_be_replaced_are_kept_where_training_cannot_begin(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "n-w4a4")
+    odd = dataclasses.replace(SETTINGS, loss_weights=(1.0,))
+    with pytest.raises(UsageError, match="has 1 numbers"):
+        train_nested(odd, WIDTHS, tmp_path / "n", overwrite=True, progress=QUIET)
+    assert (run / records.FILE_NAME).exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -146,8 +154,9 @@ def test_a_stopped_run_goes_on_after_its_last_epoch(tmp_path: Path, monkeypatch)
         return done[-1]
 
     monkeypatch.setattr(module, "finish", stopped)
+    make_run(tmp_path / "n-w8a8")  # of an earlier training, with its graph
     with pytest.raises(RunError, match="stopped"):
-        train_nested(settings, WIDTHS[:2], tmp_path / "n", progress=QUIET)
+        train_nested(settings, WIDTHS[:2], tmp_path / "n", overwrite=True, progress=QUIET)
     first = (tmp_path / "n-w8a8" / "export" / "model.kqgraph").read_bytes()
     monkeypatch.setattr(module, "finish", finish)
     made = train_nested(settings, WIDTHS[:2], tmp_path / "n", resume=True, progress=QUIET)
