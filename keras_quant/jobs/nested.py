@@ -282,7 +282,7 @@ def _from_narrow(settings: TrainSettings) -> TrainSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Trained:
-    """What a width's run begins with: its model, the float one, a file of statistics, its record."""
+    """What the run of a width begins with, and where the statistics are."""
 
     model: keras.Model
     source: keras.Model
