@@ -81,6 +81,11 @@ def unpack(packed: np.ndarray, ports: Sequence[Port]) -> dict[str, np.ndarray]:
     return {port.name: _unpacked(part, port) for part, port in zip(parts, ports, strict=True)}
 
 
+def blank(ports: Sequence[Port]) -> dict[str, np.ndarray]:
+    """One image of the lowest codes, and of zeros, by the names of ports."""
+    return unpack(np.zeros((1, packed_bytes(ports)), np.uint8), ports)
+
+
 def _bytes_of(port: Port) -> int:
     return -(-math.prod(port.shape) * bits_of(port) // BYTE)
 

@@ -59,6 +59,7 @@ class Peer:
         timeout_s: float = TIMEOUT_S,
         retry_s: float = RETRY_S,
         trip: Trip | None = None,
+        first: int | None = None,
     ) -> None:
         """Takes where it is; it is looked for when it is needed, or by `connect`.
 
@@ -69,13 +70,14 @@ class Peer:
             timeout_s: the longest that is waited for it.
             retry_s: how long it stays lost.
             trip: how long it takes, where that is known.
+            first: the stage that it has to go on with, from 1 on; None for any.
         """
         self.address, self.timeout_s, self.trip = address, timeout_s, trip or Trip()
         self._form, self._files, self._ending = form, tuple(files), ending
         self._retry_s, self._lost_until = retry_s, 0.0
         self._why_lost = ""
         self._connection: Connection | None = None
-        self._first: int | None = None
+        self._first = first
         self._number = 0
         answer = self._files[-1].answer
         (self._classes,) = next(p.shape for p in self._files[-1].outputs if p.name == answer)
@@ -87,7 +89,7 @@ class Peer:
 
     @property
     def first(self) -> int:
-        """The stage that it goes on with, from 1 on; known when it was connected once."""
+        """The stage that it goes on with, from 1 on; known when it was connected."""
         assert self._first is not None
         return self._first
 
@@ -100,8 +102,8 @@ class Peer:
         """Connects, where it is not connected, and compares the nets.
 
         Raises:
-            PeerError: it cannot be reached, or has another net, or begins with another stage than
-                it did before.
+            PeerError: it cannot be reached, or has another net, or goes on with another stage than
+                it has to, or did before.
         """
         if self._connection is not None:
             return self._connection
@@ -114,7 +116,7 @@ class Peer:
             first = read_welcome(header, who=str(self.address), stages=len(self._files))
             if self._first not in (None, first):
                 raise PeerError(
-                    f"{self.address}: goes on with stage {first} now, and with {self._first} before"
+                    f"{self.address}: goes on with stage {first}; stage {self._first} is needed"
                 )
         except PeerError:
             made.close()

@@ -64,6 +64,13 @@ class Served:
     next_trip: Trip | None = None
     timeout_s: float = TIMEOUT_S
 
+    @property
+    def title(self) -> str:
+        """Which stages these are."""
+        first, last = self.first + 1, self.first + len(self.stages)
+        which = f"stage {first}" if first == last else f"stages {first} to {last}"
+        return f"{which} of {len(self.files)}"
+
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
@@ -238,6 +245,7 @@ class _Handler(socketserver.BaseRequestHandler):
             ending,
             timeout_s=served.timeout_s,
             trip=served.next_trip,
+            first=served.first + len(served.stages) + 1,
         )
 
     def _answer_one(self, connection: Connection, runner: AnytimeRunner) -> None:

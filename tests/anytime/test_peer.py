@@ -74,7 +74,7 @@ def test_bytes_are_counted_on_each_way() -> None:
         peer = a_peer(edge.address)
         runner = a_runner(peer)
         answers = [runner.run(IMAGE) for _ in range(3)]
-        peer.close()
+        _wait_for(lambda: edge.counts.asked == cloud.counts.asked == 3)
     assert peer.view_bytes == 3  # five codes of 4 bits
     to_edge, to_cloud = zip(*(answer.sent_bytes for answer in answers), strict=True)
     assert edge.counts.received_bytes == sum(to_edge)
@@ -104,6 +104,7 @@ def test_several_views_become_one_answer(how: str, wanted: list[float]) -> None:
     with serving(served(1, 2)) as server:
         peer = a_peer(server.address, replace(NEVER_EARLY, aggregate=how))
         answer = a_runner(peer, aggregate=how).run(views)
+        _wait_for(lambda: server.counts.asked == 1)
         assert server.counts.asked == 1
     assert answer.logits.tolist() == wanted
 
@@ -175,6 +176,7 @@ def test_a_peer_without_time_gives_its_first_answer() -> None:
         known = dict(IMAGE)
         stages()[0].run(known)
         peer.profile(known, calls=5)
+        _wait_for(lambda: server.counts.asked == 5)
         assert set(server.counts.endings) == {(1, "deadline")}
 
 
