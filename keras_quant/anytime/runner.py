@@ -11,6 +11,7 @@ deadline passes before it comes, or they are lost, the best answer from here is 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,12 +43,14 @@ class LoadedStage:
         runner: takes and gives codes as the file stores them.
         inputs: names of what it takes.
         answer: the output that holds one number a class.
-        probabilities: whether these are; their logarithms are logits of the same softmax.
+        handed: the other outputs, which later stages take.
+        probabilities: whether the answer's are; their logarithms are logits of the same softmax.
     """
 
     runner: Runner
     inputs: tuple[str, ...]
     answer: Port
+    handed: tuple[Port, ...] = ()
     probabilities: bool = False
 
     @classmethod
@@ -58,6 +61,7 @@ class LoadedStage:
             runner=runner,
             inputs=tuple(port.name for port in file.inputs),
             answer=answer,
+            handed=tuple(port for port in file.outputs if port.name != file.answer),
             probabilities=file.probabilities,
         )
 
@@ -74,6 +78,21 @@ class LoadedStage:
         if self.probabilities:
             values = as_logits(values)
         return values
+
+    def zeros(self, known: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The share of zeros in what the stage handed on, (images,); None where it is nothing.
+
+        Args:
+            known: with what `run` put there.
+        """
+        if not self.handed:
+            return None
+        count = sum(math.prod(port.shape) for port in self.handed)
+        found = sum(
+            (known[port.name].reshape(len(known[port.name]), -1) == (port.zero_point or 0)).sum(1)
+            for port in self.handed
+        )
+        return np.asarray(found / count, np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

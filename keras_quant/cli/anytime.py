@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.anytime_run import run_command
+from keras_quant.cli.control import control
 from keras_quant.cli.ensembles import print_ensemble
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, write_picture
@@ -29,7 +30,9 @@ def anytime() -> None:
     Examples:
       kq anytime thresholds models/mnist-b_lenet-w4a8
       kq anytime run models/mnist-b_lenet-w4a8 --deadline-ms 5
-      kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --board orin-nano
+      kq anytime serve models/mnist-b_lenet-w4a8 --listen 127.0.0.1:9000
+      kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --save controller.json
+      kq anytime control controller.json my_images/
       kq anytime train-ensemble bagging --members 5 --model lenet5 --dataset cifar10 --bits 4
     """
 
@@ -143,6 +146,7 @@ def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool
 anytime.add_command(run_command)
 anytime.add_command(serve)
 anytime.add_command(simulate)
+anytime.add_command(control)
 anytime.add_command(train_ensemble)
 
 

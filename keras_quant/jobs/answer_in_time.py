@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,11 @@ from keras_quant.anytime.protocol import MOST_VIEWS, Ending
 from keras_quant.anytime.rules import NEVER, RULES
 from keras_quant.anytime.runner import Answer, AnytimeRunner, LoadedStage, StageTimes, profile
 from keras_quant.anytime.views import AGGREGATIONS, AVERAGE
-from keras_quant.data.catalog import DATASETS
 from keras_quant.data.dataset import NO_LABEL
-from keras_quant.data.every import NamedImages, read_every
-from keras_quant.data.view import view_of
+from keras_quant.data.every import NamedImages
 from keras_quant.errors import DataError, RunError, UsageError, close_names
-from keras_quant.jobs.anytime import Opened, Recorded, check_shape, open_stages, recorded_stages
-from keras_quant.jobs.paths import dataset_of, record_around
+from keras_quant.jobs.anytime import Opened, Recorded, open_stages, recorded_stages
+from keras_quant.jobs.named_images import images_to_answer
 from keras_quant.runs import exits
 from keras_quant.runs.exits import ExitsRecord
 from keras_quant.runs.progress import Progress
@@ -273,10 +271,11 @@ def _all_views(
     Raises:
         DataError: there are none, or stages take others; or views differ in number or labels.
     """
-    first = _images(run, images, opened, progress)
+    shape, classes = opened.files[0].inputs[0].shape, opened.classes
+    first = images_to_answer(run, images, shape=shape, classes=classes, progress=progress)
     views = [first.x]
     for name in settings.views:
-        other = _images(run, name, opened, progress)
+        other = images_to_answer(run, name, shape=shape, classes=classes, progress=progress)
         unlike = _unlike(first, other)
         if unlike:
             raise DataError(
@@ -306,47 +305,6 @@ def _inputs(opened: Opened, views: Sequence[np.ndarray], place: int) -> dict[str
 
 def _thresholds_of(run: Path) -> ExitsRecord | None:
     return exits.load(run) if (run / exits.FILE_NAME).exists() else None
-
-
-def _images(run: Path, images: str | None, opened: Opened, progress: Progress) -> NamedImages:
-    """The images to answer, with labels where these are of the classes that the stages tell apart.
-
-    Raises:
-        DataError: there are none, or stages take others.
-    """
-    shape = opened.files[0].inputs[0].shape
-    if images is None or view_of(images).base in DATASETS:
-        data = dataset_of(run, images)
-        found = NamedImages(
-            names=tuple(f"test[{place}]" for place in range(len(data.test))),
-            x=data.test.x,
-            y=data.test.y,
-            class_names=data.class_names,
-            num_classes=data.num_classes,
-        )
-    else:
-        size = (shape[0], shape[1]) if len(shape) == 3 else None
-        found = read_every(Path(images), image_size=size, say=progress.say)
-    where = images or "the run's data"
-    check_shape(opened, found.x.shape[1:], where)
-    if not len(found.x):
-        raise DataError(f"{where}: there are no images to answer")
-    classes = opened.classes
-    if found.num_classes not in (0, classes):
-        progress.say(
-            f"{where}: has {found.num_classes} classes, and the net tells {classes} apart: what is "
-            "right is not told"
-        )
-    if found.num_classes == classes:
-        return found
-    return replace(found, y=np.full(len(found.x), NO_LABEL), class_names=_known_classes(run))
-
-
-def _known_classes(run: Path) -> tuple[str, ...]:
-    """What the classes of a run are called, where its data are known by name."""
-    record = record_around(run)
-    known = None if record is None else DATASETS.get(view_of(record.dataset.name).base)
-    return () if known is None else known.class_names
 
 
 def _image_answer(answer: Answer, shown: NamedImages, place: int) -> ImageAnswer:
