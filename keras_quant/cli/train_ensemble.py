@@ -60,8 +60,9 @@ def train_ensemble(members: int, shrinkage: float, words: Sequence[str], as_json
     from keras_quant.runs.progress import Progress
 
     kind, options, typed = _options(words)
-    if options["progressive"]:
-        raise UsageError("--progressive trains several runs by itself: give --bits")
+    for option in ("progressive", "nested", "slim"):
+        if options[option]:
+            raise UsageError(f"--{option} trains several runs by itself: give --bits")
     wanted = KINDS[kind].schedule if kind in KINDS else ""
     if wanted and "schedule" in typed and options["schedule"] != wanted:
         raise UsageError(

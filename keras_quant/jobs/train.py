@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
 from keras_quant.schemes.file import scheme_to_yaml
-from keras_quant.schemes.scheme import is_float
+from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
 from keras_quant.training.boosting import none_before
@@ -84,30 +84,31 @@ def train(
     check(settings)
     if settings.together:
         raise UsageError(f"{path}: is trained at once with others, by kq anytime train-ensemble")
-    if settings.parent is not None and settings.parent.resolve() == path.resolve():
-        raise UsageError(f"{path}: a run cannot start --from itself; give --name NAME for another")
-    if settings.is_file and path.resolve() in Path(settings.model).resolve().parents:
-        raise UsageError(
-            f"{settings.model} lies in the run that would be replaced; give --name NAME for another"
-        )
-    start = begin(settings, load_images(settings), progress)
-    source, dataset = start.source, start.dataset
-    record = begin_record(settings, dataset, start.planned.float_layers, command)
-    with open_run(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
+    check_starts_elsewhere(settings, path)
+    source, dataset = prepare(settings, progress)
+    planned = plan(source, settings.scheme)
+    record = begin_record(settings, dataset, planned.float_layers, command)
+    scheme = settings.scheme
+    with opened(path, record, scheme, overwrite=overwrite, resume=resume) as (folder, record):
         teacher = teacher_of(settings, source, dataset)
-        model, statistics = quantized_model(start, settings, folder, progress)
-        _train(
+        statistics = collected(planned, source, dataset, settings, folder.statistics, progress)
+
+        def make(source: keras.Model) -> keras.Model:
+            return _quantized(source, settings, statistics)
+
+        model = make(source)
+        lower(model)  # what cannot be lowered is said before training, not after
+        train_model(
             model,
             source,
+            make,
             teacher,
-            statistics,
             dataset,
             settings,
             folder,
             resume=resume,
             progress=progress,
         )
-        reestimate(model, dataset, settings, progress)
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
@@ -116,35 +117,34 @@ def train(
     return TrainResult(folder=folder, record=record, export=exported.files[0])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Start:
-    """What a training begins with.
+def check_starts_elsewhere(settings: TrainSettings, path: Path) -> None:
+    """Checks that training does not start from what lies in the folder of its own run.
 
-    Attributes:
-        source: the float model.
-        dataset: declared.
-        planned: what of the model is quantized.
-    """
-
-    source: keras.Model
-    dataset: Dataset
-    planned: Plan
-
-
-def begin(settings: TrainSettings, images: Dataset, progress: Progress) -> Start:
-    """Builds what a training begins with; nothing is written.
-
-    Args:
-        images: of the settings, see `load_images`.
     Raises:
-        KerasQuantError: settings do not fit the images, or each other.
+        UsageError: it does.
     """
+    if settings.parent is not None and settings.parent.resolve() == path.resolve():
+        raise UsageError(f"{path}: a run cannot start --from itself; give --name NAME for another")
+    if settings.is_file and path.resolve() in Path(settings.model).resolve().parents:
+        raise UsageError(
+            f"{settings.model} lies in the run that would be replaced; give --name NAME for another"
+        )
+
+
+def prepare(settings: TrainSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
+    """Loads the images, seeds, and builds the float model that training starts from.
+
+    Returns: that, and the images with what their pixels become.
+    Raises:
+        KerasQuantError: a subclass says what does not fit.
+    """
+    dataset = load_images(settings)
     use_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
-    source = _source(settings, images)
-    _check_outputs(source, settings, images)
+    source = _source(settings, dataset)
+    _check_outputs(source, settings, dataset)
     dataset = declare(
-        images,
+        dataset,
         asked=settings.preprocess,
         recorded=_recorded(settings),
         model=source,
@@ -152,28 +152,7 @@ def begin(settings: TrainSettings, images: Dataset, progress: Progress) -> Start
     )
     if settings.keep_zeros:
         check_zeros(source, pruned_kernels(source))  # before there is a folder
-    return Start(source=source, dataset=dataset, planned=plan(source, settings.scheme))
-
-
-def quantized_model(
-    start: Start, settings: TrainSettings, folder: RunFolder, progress: Progress
-) -> tuple[keras.Model, Statistics | None]:
-    """The model that is trained, and the statistics that its scales were chosen by.
-
-    Returns: the source itself, and None, for a float run.
-    Raises:
-        LoweringError: it cannot become integers; said before training, not after.
-        UsageError: it has no codes that could be frozen.
-    """
-    statistics = _collected(start.planned, start.source, start.dataset, settings, folder, progress)
-    model = _quantized(start.source, settings, statistics)
-    lower(model)
-    if settings.freeze_oscillations and not freezable(model):
-        raise UsageError(
-            "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
-            "scheme has one: give --method lsq"
-        )
-    return model, statistics
+    return source, dataset
 
 
 def load_images(settings: TrainSettings) -> Dataset:
@@ -217,21 +196,27 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
             f"{option} is for models whose outputs are all of classes; {settings.model} has "
             f"{', '.join(tasks)}"
         )
+    if settings.nested and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            f"--nested and --slim are for models with one output, of classes; {settings.model} has "
+            f"{', '.join(tasks)}"
+        )
     if (settings.boosts is not None or settings.together) and tasks != (CLASSIFICATION,):
         raise UsageError(
             "members that are boosted, or trained at once, have one output, of classes; "
             f"{settings.model} has {', '.join(tasks)}"
         )
-    if (settings.self_distill or settings.orthogonal) and len(tasks) < 2:
+    outputs = settings.nested or model.output_names
+    if (settings.self_distill or settings.orthogonal) and len(outputs) < 2:
         option = "--orthogonal" if settings.orthogonal else "--self-distill"
         raise UsageError(
             f"{option} is for models of several outputs; {settings.model} has one. Give it exits "
             "with --exits LAYER,LAYER"
         )
-    if len(settings.loss_weights) not in (0, len(tasks)):
+    if len(settings.loss_weights) not in (0, len(outputs)):
         raise UsageError(
             f"--loss-weights has {len(settings.loss_weights)} numbers; {settings.model} has "
-            f"{len(tasks)} outputs: {', '.join(model.output_names)}"
+            f"{len(outputs)} outputs: {', '.join(outputs)}"
         )
 
 
@@ -292,38 +277,38 @@ def finished(path: Path, settings: TrainSettings) -> bool:
 
 
 @contextlib.contextmanager
-def open_run(
-    path: Path, record: RunRecord, settings: TrainSettings, *, overwrite: bool, resume: bool
+def opened(
+    path: Path, record: RunRecord, scheme: Scheme, *, overwrite: bool, resume: bool
 ) -> Iterator[tuple[RunFolder, RunRecord]]:
     """Makes the run's folder, or opens a stopped run's and gives the record that it began with."""
-    opened = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
-    with opened as folder:
+    found = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
+    with found as folder:
         if resume:
             record = begun(path, record, again="trains")
         else:
             records.save(record, folder.path)  # first: without it a folder is no run
-        write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+        write_text(folder.scheme, scheme_to_yaml(scheme))
         yield folder, record
 
 
-def _collected(
+def collected(
     planned: Plan,
     source: keras.Model,
     dataset: Dataset,
     settings: TrainSettings,
-    folder: RunFolder,
+    file: Path,
     progress: Progress,
 ) -> Statistics | None:
     """Collects statistics, or reads those of an earlier start of the run; a float run has none."""
     if is_float(settings.scheme):
         return None
-    if folder.statistics.exists():
-        return read_statistics(folder.statistics, planned, source, dataset)
+    if file.exists():
+        return read_statistics(file, planned, source, dataset)
     return collect_statistics(
         planned,
         source,
         dataset,
-        folder.statistics,
+        file,
         fresh=not settings.has_weights,
         progress=progress,
     )
@@ -337,11 +322,11 @@ def _quantized(
     return quantize(source, settings.scheme, statistics, settings.method)
 
 
-def _train(
+def train_model(
     model: keras.Model,
     source: keras.Model,
+    make: Callable[[keras.Model], keras.Model],
     teacher: Teacher | None,
-    statistics: Statistics | None,
     dataset: Dataset,
     settings: TrainSettings,
     folder: RunFolder,
@@ -349,19 +334,22 @@ def _train(
     resume: bool,
     progress: Progress,
 ) -> None:
-    """Trains; on a NaN loss the last good weights are saved before the error goes on."""
-    if settings.keep_zeros:
-        pruned = pruned_kernels(model)
-        check_zeros(model, pruned)
-        held = sum(int((~each.kept).sum()) for each in pruned)
-        total = sum(each.kept.size for each in pruned)
-        progress.say(f"holding {held:,} of {total:,} weights of {len(pruned)} kernels at 0")
+    """Trains; on a NaN loss the last good weights are saved before the error goes on.
+
+    Args:
+        source: the float model that it was made of.
+        make: makes it of a float one; of another, that computes in bfloat16, too.
+        teacher: see `teacher_of`.
+    Raises:
+        TrainingError: see `train_epochs`.
+    """
+    check_held(model, settings, progress)
     trained = model
     if settings.precision == "bf16":
         with _bfloat16():
             narrow = _source(settings, dataset)
             narrow.set_weights(source.get_weights())
-            trained = _quantized(narrow, settings, statistics)
+            trained = make(narrow)
         trained.set_weights(model.get_weights())
     try:
         train_epochs(
@@ -377,6 +365,26 @@ def _train(
     except TrainingError:
         save_model(model, folder.model)
         raise
+    reestimate(model, dataset, settings, progress)
+
+
+def check_held(model: keras.Model, settings: TrainSettings, progress: Progress) -> None:
+    """Checks that a model has what settings ask to be held.
+
+    Raises:
+        UsageError: it has no codes that could be frozen, or no zeros.
+    """
+    if settings.freeze_oscillations and not freezable(model):
+        raise UsageError(
+            "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
+            "scheme has one: give --method lsq"
+        )
+    if settings.keep_zeros:
+        pruned = pruned_kernels(model)
+        check_zeros(model, pruned)
+        held = sum(int((~each.kept).sum()) for each in pruned)
+        total = sum(each.kept.size for each in pruned)
+        progress.say(f"holding {held:,} of {total:,} weights of {len(pruned)} kernels at 0")
 
 
 def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) -> LoopSettings:
@@ -422,7 +430,7 @@ def _norm_batches(dataset: Dataset, batch_size: int) -> Iterator[np.ndarray]:
 def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
     """Whose answers are learned: those of the models named, or of the float model.
 
-    Of a boosted member: what the answers of those before it leave.
+    Of a boosted member: those of the members before it, of which it learns the rest.
     """
     if settings.boosts is not None:
         if not settings.boosts:

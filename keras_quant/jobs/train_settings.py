@@ -24,6 +24,7 @@ from keras_quant.version import __version__
 PRECISIONS = ("float32", "bf16")
 TOGETHER = ("fusion", "soft-boosting")
 """How members may be trained at once, see `jobs.train_together`."""
+NESTABLE = ("nested", "lsq", "pact", "dorefa")  # methods whose kernels widths can share
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 
 
@@ -61,6 +62,9 @@ class TrainSettings:
         shrinkage: of each member in a boosted sum, above 0, to 1.
         together: one of TOGETHER, for a member that is trained at once with others; "" for others.
         members: the runs that are trained at once.
+        nested: names of several widths that are trained as one, the widest first, whose scheme is
+            `scheme`; see `jobs.nested`.
+        share: of the channels of the model, the first ones of each layer, where it is such a width.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
@@ -98,6 +102,8 @@ class TrainSettings:
     shrinkage: float = 1.0
     together: str = ""
     members: tuple[Path, ...] = ()
+    nested: tuple[str, ...] = ()
+    share: float = 1.0
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
@@ -160,6 +166,15 @@ class TrainSettings:
                 break
         if (":" in self.model or self.is_file) and self.model_options:
             found.append(f"--option is for models of the zoo; {self.model} takes none")
+        if self.nested and self.method not in NESTABLE and not is_float(self.scheme):
+            found.append(
+                "--nested and --slim share one set of kernels, which --method "
+                f"{self.method} has no way to; allowed: {', '.join(NESTABLE)}"
+            )
+        if self.nested and self.freeze_oscillations:
+            found.append(
+                "--freeze-oscillations holds codes of one width: leave out --nested and --slim"
+            )
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
         return [*found, *self.optimizer.problems()]
@@ -193,7 +208,10 @@ def begin_record(
         created=now(),
         kq_version=__version__,
         model=ModelRecord(
-            name=settings.model, options=dict(settings.model_options), exits=settings.exits
+            name=settings.model,
+            options=dict(settings.model_options),
+            exits=settings.exits,
+            share=settings.share,
         ),
         dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(
@@ -223,6 +241,7 @@ def begin_record(
             shrinkage=settings.shrinkage,
             together=settings.together,
             members=tuple(map(str, settings.members)),
+            nested=settings.nested,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,

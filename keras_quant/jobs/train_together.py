@@ -13,30 +13,32 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset
 from keras_quant.errors import RunError, TrainingError, UsageError
 from keras_quant.files import write_text
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.train import (
-    Start,
-    begin,
+    check_held,
+    collected,
     finished,
-    load_images,
     loop_settings,
-    open_run,
-    quantized_model,
+    opened,
+    prepare,
     reestimate,
     teacher_of,
 )
 from keras_quant.jobs.train_settings import TrainSettings, begin_record
+from keras_quant.lower import lower
 from keras_quant.model.files import save_model
 from keras_quant.model.probabilities import are_probabilities
+from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import FORMATS
 from keras_quant.runs import RunFolder, history
 from keras_quant.runs.progress import Progress
-from keras_quant.runs.records import RunRecord
 from keras_quant.tf import keras
 from keras_quant.training import checkpoint
 from keras_quant.training.loop import LoopSettings, train_epochs
@@ -73,70 +75,82 @@ def train_together(
             f"{', '.join(map(str, kept))}: finished, but not trained with the other members, of "
             f"which {first} holds no {checkpoint.FILE_NAME}; --overwrite trains all anew"
         )
-    images = load_images(leading)
-    starts = [_begin(each, images, progress) for _, each in planned]
-    dataset = _same_pixels(planned, starts)
+    starts = [_start(each, progress) for _, each in planned]
+    _check_same_pixels(planned, starts)
+    dataset = starts[0].dataset
     with contextlib.ExitStack() as stack:
-        opened: list[tuple[RunFolder, RunRecord] | None] = []
+        runs = []
         for (path, each), start in zip(planned, starts, strict=True):
             record = begin_record(each, dataset, start.planned.float_layers, command)
-            go_on = resume and path.exists()
-            opened.append(
-                None
-                if path in kept
-                else stack.enter_context(
-                    open_run(path, record, each, overwrite=overwrite, resume=go_on)
-                )
-            )
+            again = resume and path.exists()
+            if path not in kept:
+                run = opened(path, record, each.scheme, overwrite=overwrite, resume=again)
+                runs.append(stack.enter_context(run))
         models = [
-            quantized_model(start, each, RunFolder(path), progress)[0]
+            _quantized(start, each, RunFolder(path), progress)
             for (path, each), start in zip(planned, starts, strict=True)
         ]
         progress.say(f"training {len(models)} members at once, {leading.together}")
         _train(models, planned, starts[0], resume=resume, progress=progress)
         rows = checkpoint.load(first)
         assert rows is not None
-        for model, (_, each), start, run in zip(models, planned, starts, opened, strict=True):
-            if run is None:
-                continue
-            folder, record = run
-            progress.say(f"{folder.path}: finishing")
+        left = [place for place, (path, _) in enumerate(planned) if path not in kept]
+        for place, (folder, record) in zip(left, runs, strict=True):
+            progress.say(f"member {place + 1} of {len(planned)}: {folder.path}")
             write_text(folder.path / history.FILE_NAME, history.to_csv(rows.history))
-            reestimate(model, dataset, each, progress)
+            model, source = models[place], starts[place].source
+            reestimate(model, dataset, planned[place][1], progress)
             formats = [FORMATS["tflite"]]
-            finish(model, start.source, dataset, folder, record, formats, progress=progress)
+            finish(model, source, dataset, folder, record, formats, progress=progress)
         (first / checkpoint.FILE_NAME).unlink(missing_ok=True)
 
 
-def _begin(settings: TrainSettings, images: Dataset, progress: Progress) -> Start:
-    start = begin(settings, images, progress)
-    if any(are_probabilities(start.source)):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Start:
+    """What a member begins with: its float model, the images, declared, and what is quantized."""
+
+    source: keras.Model
+    dataset: Dataset
+    planned: Plan
+
+
+def _start(settings: TrainSettings, progress: Progress) -> _Start:
+    source, dataset = prepare(settings, progress)
+    if any(are_probabilities(source)):
         raise UsageError(
             f"{settings.model} ends in a softmax; members that are trained at once end in logits"
         )
-    return start
+    return _Start(source=source, dataset=dataset, planned=plan(source, settings.scheme))
 
 
-def _same_pixels(planned: Sequence[Planned], starts: Sequence[Start]) -> Dataset:
-    """The images, declared.
+def _quantized(
+    start: _Start, settings: TrainSettings, folder: RunFolder, progress: Progress
+) -> keras.Model:
+    statistics = collected(
+        start.planned, start.source, start.dataset, settings, folder.statistics, progress
+    )
+    model = start.source
+    if statistics is not None:
+        model = quantize(model, settings.scheme, statistics, settings.method)
+    lower(model)  # what cannot be lowered is said before training, not after
+    check_held(model, settings, progress)
+    return model
 
-    Raises:
-        UsageError: members take other pixels.
-    """
-    dataset = starts[0].dataset
+
+def _check_same_pixels(planned: Sequence[Planned], starts: Sequence[_Start]) -> None:
+    """Raises: UsageError: members take other pixels."""
     for (_, each), start in zip(planned, starts, strict=True):
-        if start.dataset.preprocessing != dataset.preprocessing:
+        if start.dataset.preprocessing != starts[0].dataset.preprocessing:
             raise UsageError(
                 f"{planned[0][1].model} and {each.model} take other pixels; members that are "
                 "trained at once get the same: give --preprocess"
             )
-    return dataset
 
 
 def _train(
     models: Sequence[keras.Model],
     planned: Sequence[Planned],
-    start: Start,
+    start: _Start,
     *,
     resume: bool,
     progress: Progress,

@@ -69,11 +69,13 @@ class ModelRecord:
         name: a name of the zoo, or "file.py:function".
         options: the options it was built with.
         exits: names of the layers that early exits were hung on.
+        share: of the channels, the first ones of each layer, where it is a net within a net.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     exits: tuple[str, ...] = ()
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +129,13 @@ class TrainingRecord:
         bootstrap: whether training images were drawn with replacement.
         self_distill: share of the last output's answers that earlier ones learned.
         orthogonal: whether gradients of outputs were kept apart.
-        boosts: the runs what whose sum left of the labels was learned; None for the labels
-            themselves.
+        boosts: the runs whose sum leaves a rest of the labels, which was learned; () for a first
+            member, None where labels themselves were learned.
         shrinkage: of each member in a boosted sum.
         together: how it was trained at once with others, one of `train_settings.TOGETHER`; "" for
             a run that was trained alone.
         members: the runs that were trained at once, in their order.
+        nested: names of the widths that were trained as one, the widest first; () for one alone.
     """
 
     method: str
@@ -161,6 +164,7 @@ class TrainingRecord:
     shrinkage: float = 1.0
     together: str = ""
     members: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

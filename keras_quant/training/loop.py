@@ -312,8 +312,9 @@ def _named(part: Any) -> keras.metrics.Metric:
 
 def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
     """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone."""
-    inside = [layer for layer in layers_by_name(model).values() if layer not in model.layers]
-    for number, layer in enumerate([*model.layers, *inside]):
+    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    layers = [*model.layers, *(one for each in inside for one in layers_by_name(each).values())]
+    for number, layer in enumerate(layers):
         random = getattr(layer, "_random_generator", None)
         if random is not None:
             drawn = np.random.SeedSequence([seed, epoch, number]).generate_state(1)
