@@ -29,7 +29,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
 EACH = [name for name in MODELS if name not in LARGE]
 SLOW_TO_BUILD = ("resnet32", "resnet56", "resnet34", "resnet50", "b_resnet")
 SMALL = [name for name in EACH if name not in SLOW_TO_BUILD]
-EARLY_EXITS = {"b_lenet": 1, "b_alexnet": 2, "b_resnet": 2}
+EARLY_EXITS = {"b_lenet": 1, "b_alexnet": 2, "b_resnet": 2, "msdnet": 3}
 CIFAR = ((32, 32, 3), 10)
 IMAGE_TO_IMAGE = [name for name, info in MODELS.items() if not info.needs_labels]
 # What the papers that count parameters count them at; large ones are built for small images.
