@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_quant.cli.cut import cut
 from keras_quant.cli.ensembles import print_ensemble
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, write_picture
+from keras_quant.cli.ponder import ponder
+from keras_quant.cli.resolution import resolution
 from keras_quant.cli.simulate import simulate
 from keras_quant.cli.train_ensemble import train_ensemble
 
@@ -223,6 +226,9 @@ def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool
 
 anytime.add_command(simulate)
 anytime.add_command(train_ensemble)
+anytime.add_command(ponder)
+anytime.add_command(cut)
+anytime.add_command(resolution)
 
 
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:

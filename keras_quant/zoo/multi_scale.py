@@ -1,10 +1,11 @@
 """MSDNet: features of several scales at every depth, so that an exit anywhere has coarse ones.
 
-Huang et al. 2018, "Multi-Scale Dense Networks for Resource Efficient Image Classification", with the
-layers of the authors' code (gaohuang/MSDNet). Every layer reads all earlier features of its scale
-and of the next finer one, and its own are concatenated to them; exits read the coarsest scale.
-Where we differ: an exit's last pooling is a global one, which at 32x32 pixels is the same; and what no
-exit reads is not computed at all (section 4, "lazy evaluation"), as no model of Keras holds it.
+Huang et al. 2018, "Multi-Scale Dense Networks for Resource Efficient Image Classification", with
+the layers of kalviny/MSDNet-PyTorch, to which the authors refer. Every layer reads all earlier
+features of its scale and of the next finer one, and its own are concatenated to them; exits read
+the coarsest scale. Where we differ: an exit's last pooling is a global one, which at 32x32 pixels
+is the same, and its width grows with the net's; and what no exit reads is not computed at all
+(section 4, "lazy evaluation"), as a model of Keras does not hold it.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def msdnet(
 ) -> keras.Model:
     """MSDNet with an exit behind each of its blocks.
 
-    The finest scale left is dropped after each of as many equal parts as there are scales, and a 1x1
-    convolution then halves the channels of the others (section 4, "network reduction").
+    The finest scale left is dropped after each of as many equal parts as there are scales, and a
+    1x1 convolution then halves the channels of the others (section 4, "network reduction").
 
     Args:
         blocks: exits, of which the last is the model's end.
