@@ -73,7 +73,7 @@ def _score(x: Any, prefix: str) -> Any:
         name=f"{prefix}score_conv",
     )(x)
     whole = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}score_pool")(x)
-    whole = keras.layers.Conv2D(1, 1, use_bias=False, name=f"{prefix}score_whole")(whole)
+    whole = keras.layers.Conv2D(1, 1, name=f"{prefix}score_whole")(whole)
     logit = keras.layers.Add(name=f"{prefix}score_add")([around, whole])
     return keras.layers.Activation("sigmoid", name=f"{prefix}score")(logit)
 

@@ -21,9 +21,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from keras_quant.graph.pointwise import HALTED
 from keras_quant.tf import keras, tf
 
-EPSILON = 0.01  # lets a position halt behind the first unit; eps of the authors' code
+EPSILON = 1 - HALTED  # lets a position halt behind the first unit; eps of the authors' code
 
 # What model files may name of this module.
 CLASSES = frozenset({"PonderCost"})
@@ -69,7 +70,7 @@ SPANS = {
 
 
 def _goes_on(total: tf.Tensor) -> tf.Tensor:
-    return total < 1 - EPSILON
+    return total < HALTED
 
 
 @keras.utils.register_keras_serializable("keras_quant")

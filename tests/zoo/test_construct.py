@@ -21,7 +21,8 @@ from keras_quant.tf import keras, tf  # noqa: E402
 SUPPORTED_LAYERS = {
     "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Dense",
     "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer",
-    "MaxPooling2D", "ReLU", "Reshape", "Sample", "Softmax", "UpSampling2D", "ZeroPadding2D",
+    "MaxPooling2D", "Multiply", "PonderCost", "ReLU", "Reshape", "Sample", "Softmax",
+    "UpSampling2D", "ZeroPadding2D",
 }  # fmt: skip
 # They hold up to 144 million weights, or take seconds to build.
 LARGE = ("resnet101", "alexnet", "vgg11", "vgg16", "vgg19", "densenet121")
