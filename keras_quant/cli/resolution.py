@@ -55,7 +55,8 @@ def resolution(
       kq anytime resolution models/resnet20 models/resnet20-w4a4 --plot resolution.png
       kq anytime resolution models/resnet20 --sizes 28,24,20 --ways resized,crop
     """
-    from keras_quant.jobs.resolution import WAYS, scale_inputs
+    from keras_quant.anytime.smaller import WAYS
+    from keras_quant.jobs.resolution import scale_inputs
     from keras_quant.runs.progress import Progress
 
     check_picture(picture)

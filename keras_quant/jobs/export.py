@@ -164,7 +164,7 @@ def _export(
     )
     for line in _unfit(evidence, data):
         progress.say(line)
-    say_masked_dense(model, snap, evidence, progress)
+    say_masked_dense(model, evidence, progress)
     moved = {MOVED_NAME: partial(save_model, model)} if snap.moved else {}
     if stages:
         return _export_stages(
@@ -211,12 +211,10 @@ def _export_stages(
     return Exported(keras=found.proven.keras, files=files)
 
 
-def say_masked_dense(
-    model: keras.Model, snap: Snap, evidence: Evidence, progress: Progress
-) -> None:
+def say_masked_dense(model: keras.Model, evidence: Evidence, progress: Progress) -> None:
     """Says what files of a model do not save whose positions halt; nothing of other models."""
     reals = normalize(evidence.images, evidence.preprocessing)
-    if note := masked_dense_note(model, snap.graph, reals):
+    if note := masked_dense_note(model, reals):
         progress.say(note)
 
 

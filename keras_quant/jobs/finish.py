@@ -66,7 +66,7 @@ def finish(
         before=before if snap.moved else None,
         source=source if beside_float else None,
     )
-    say_masked_dense(model, snap, evidence, progress)
+    say_masked_dense(model, evidence, progress)
     proven = prove_formats(snap, formats, evidence, progress=progress)
     is_classifier = bool(len(proven.best))
     if is_classifier:

@@ -15,7 +15,6 @@ from keras_quant.data.every import read_every
 from keras_quant.data.view import view_of
 from keras_quant.errors import DataError, UsageError
 from keras_quant.graph.costs.cost import cost
-from keras_quant.graph.ir import Graph
 from keras_quant.jobs.loaded import load_with_data
 from keras_quant.lower import lower
 from keras_quant.model.adaptive import HaltingUnit, halting_units, with_masks
@@ -130,17 +129,16 @@ def ponder(
     return found, looked.maps(names, part.x, maps)
 
 
-def masked_dense_note(model: keras.Model, graph: Graph, reals: np.ndarray) -> str:
+def masked_dense_note(model: keras.Model, reals: np.ndarray) -> str:
     """What a file of a model does not save that has positions that halt; "" for other models.
 
     Args:
-        graph: of the model.
         reals: float32 images, as the model takes them.
     """
     units = halting_units(model)
     if not units:
         return ""
-    looked = _Looked(model, units, graph)
+    looked = _Looked(model, units)
     for start in range(0, len(reals), IMAGES_AT_ONCE):
         looked.add(reals[start : start + IMAGES_AT_ONCE])
     needed = float(looked.needed().mean())
@@ -176,13 +174,10 @@ class _Looked:
         macs: that the whole net computes for an image.
     """
 
-    def __init__(
-        self, model: keras.Model, units: tuple[HaltingUnit, ...], graph: Graph | None = None
-    ) -> None:
+    def __init__(self, model: keras.Model, units: tuple[HaltingUnit, ...]) -> None:
         self._units, self._outputs = units, len(model.outputs)
         self._ask = with_masks(model, units)
-        nodes = cost(lower(model) if graph is None else graph).nodes
-        self._macs = {node.name: node.macs for node in nodes}
+        self._macs = {node.name: node.macs for node in cost(lower(model)).nodes}
         self.macs = sum(self._macs.values())
         self._masks: list[list[np.ndarray]] = [[] for _ in units]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from keras_quant.anytime.smaller import WAYS, Size
 from keras_quant.data import Dataset, Split
-from keras_quant.data.resize import middle, resized
 from keras_quant.errors import DataError, KerasQuantError, UsageError, close_names
 from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.accuracy import load_classifier, right_answers
@@ -20,39 +18,7 @@ from keras_quant.model.rebuild import rebuild
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
-Size = tuple[int, int]
 DEFAULT_SHARES = (7 / 8, 3 / 4, 5 / 8, 1 / 2)  # of each side, where no sizes are asked for
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """A way to give a model less.
-
-    Attributes:
-        title: what it is called in tables.
-        make: of images and a size what the model is given.
-        rebuilt: whether the model is built for that size; else it gets its own.
-    """
-
-    title: str
-    make: Callable[[np.ndarray, Size], np.ndarray]
-    rebuilt: bool
-
-
-def _restored(x: np.ndarray, size: Size) -> np.ndarray:
-    return resized(resized(x, size), (x.shape[1], x.shape[2]))
-
-
-def _enlarged(x: np.ndarray, size: Size) -> np.ndarray:
-    return resized(middle(x, size), (x.shape[1], x.shape[2]))
-
-
-WAYS = {
-    "resized": Way(title="resized, net for that size", make=resized, rebuilt=True),
-    "restored": Way(title="resized, and back", make=_restored, rebuilt=False),
-    "crop": Way(title="middle, net for that size", make=middle, rebuilt=True),
-    "crop-enlarged": Way(title="middle, enlarged", make=_enlarged, rebuilt=False),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

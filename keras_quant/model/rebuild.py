@@ -67,6 +67,6 @@ def _attempt(layer: keras.layers.Layer, arguments: Any, settings: Any) -> Any:
 
 
 def _shapes(layer: keras.layers.Layer) -> str:
-    shapes = layer.input_shape
+    shapes = layer.get_input_shape_at(0)  # it may have been called on other sizes since
     listed = shapes if isinstance(shapes, list) else [shapes]
     return ", ".join(str(tuple(shape[1:])) for shape in listed)

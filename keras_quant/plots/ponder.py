@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_quant.jobs.ponder import PonderMaps
 from keras_quant.plots.style import WIDTH
 
+if TYPE_CHECKING:
+    from keras_quant.jobs.ponder import PonderMaps
+
 _COLOURS = "cividis"  # grows lighter evenly, in grey and for colour-blind readers alike
-_VEIL = 0.55  # how much of the picture on the right is the map
+_VEIL = 0.65  # how much of the lower picture is the map
 _COLUMNS = 4
 _SIDE = 1.45  # inches of a picture
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from keras_quant.jobs.cut import CutStudy
-from keras_quant.jobs.resolution import WAYS, ResolutionStudy
+from keras_quant.anytime.smaller import WAYS
 from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, LINES, MARKERS, WIDTH
+
+if TYPE_CHECKING:
+    from keras_quant.jobs.cut import CutStudy
+    from keras_quant.jobs.resolution import ResolutionStudy
 
 _SPANS = (
     ("alone", "this one"),
@@ -35,6 +39,7 @@ def cut_picture(study: CutStudy, *, title: str) -> Figure:
             axes.axhline(100 * run.accuracy, linestyle=line, color=colour, linewidth=0.8, alpha=0.6)
         axes.set_title(f"cut: {name}", fontsize="small")
         axes.set_xlabel("residual block")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _grid(axes)
     panels[0].set_ylabel("test accuracy [%]")
     handles, labels = panels[0].get_legend_handles_labels()

@@ -51,9 +51,9 @@ def test_what_is_needed_lies_between_the_first_units_and_all(nets: dict[str, Pat
         nets["sact_resnet"], images="digits", count=20, maps=3, progress=Progress()
     )
     assert [stage.units for stage in found.stages] == [2, 2, 2]
-    # Untrained, with a first bias of -3, no position halts.
-    assert found.needed_macs == found.macs == found.least_macs
-    assert maps.units.shape == (3, 8, 8) and (maps.units == 6).all()
+    assert found.least_macs <= found.needed_macs <= found.most_macs <= found.macs
+    assert maps.units.shape == (3, 8, 8) and 3 <= maps.units.min() and maps.units.max() <= 6
+    assert (maps.fewest, maps.most) == (3, 6)
     assert found.images == 20 and found.accuracy is not None
 
 
@@ -122,7 +122,7 @@ def test_a_net_that_flattens_is_asked_for_images_of_its_own_size_alone(
 ) -> None:
     shown = kq("resolution", nets["lenet5"], "--sizes", "4", "--ways", "resized,restored", *DIGITS)
     assert shown.exit_code == 0, shown.output
-    assert "resized, and back" in shown.stdout and "(Dense) does not take" in shown.stderr
+    assert "resized, and back" in shown.stdout and "(Dense) does not take" in shown.output
     study = scale_inputs(
         [nets["lenet5"]], sizes=[4], dataset="digits", images=10, progress=Progress()
     )
@@ -143,9 +143,9 @@ def test_a_net_that_flattens_is_asked_for_images_of_its_own_size_alone(
 )
 def test_wrong_words_are_told(nets: dict[str, Path], words: tuple[str, ...], message: str) -> None:
     shown = kq(words[0], nets[words[1]], *words[2:])
-    assert shown.exit_code == 2 and message in shown.stderr, shown.output
+    assert shown.exit_code == 2 and message in shown.output, shown.output
 
 
-def test_models_of_unlike_data_are_not_compared(nets: dict[str, Path]) -> None:
+def test_a_lone_file_is_asked_for_images_that_are_named(nets: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match="belongs to no run: say which data with --dataset"):
         cut_residuals([nets["resnet8"]], progress=Progress())

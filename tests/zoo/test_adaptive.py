@@ -36,8 +36,8 @@ def net() -> keras.Model:
     return small()
 
 
-def graves(scores: np.ndarray) -> tuple[float, np.ndarray]:
-    """N + R and p_1 to p_L of one position, step by step: Graves 2016, equations 6 to 8.
+def graves(scores: np.ndarray) -> tuple[int, np.ndarray]:
+    """N and p_1 to p_L of one position, step by step: Graves 2016, equations 6 to 8.
 
     Args:
         scores: h_1 to h_{L-1}; the last unit halts whatever its score would be.
@@ -50,13 +50,13 @@ def graves(scores: np.ndarray) -> tuple[float, np.ndarray]:
     else:
         place = len(scores)
     shares[place] = 1 - total
-    return place + 1 + 1 - total, shares
+    return place + 1, shares
 
 
 def scores_of(positions: int, count: int) -> np.ndarray:
-    """Halting scores, few and many, that never come near the end by rounding."""
+    """Halting scores, few and many, whose sums are exact and never as near as rounding to 0.99."""
     drawn = np.random.default_rng(1).random((positions, count)) ** 3
-    return np.round(drawn, 3).astype(np.float32)
+    return (np.rint(64 * drawn) / 64).astype(np.float32)
 
 
 def totals_of(scores: np.ndarray) -> list[tf.Tensor]:
@@ -80,15 +80,15 @@ def test_shares_and_ponder_cost_are_those_of_graves_at_every_position() -> None:
         atol=FLOAT32_ROUNDING,
     )
     costs = halting.ponder_cost(totals).numpy()[:, 0]
-    np.testing.assert_allclose(costs, [cost for cost, _ in expected], rtol=FLOAT32_ROUNDING)
-    assert {int(round(cost)) for cost, _ in expected} >= {2, 3, 4, 5}
+    wanted = [units + found[units - 1] for units, found in expected]
+    np.testing.assert_allclose(costs, wanted, rtol=FLOAT32_ROUNDING)
+    assert {units for units, _ in expected} == {1, 2, 3, 4, 5}
 
 
 def test_ponder_cost_falls_by_what_scores_in_front_of_the_last_unit_rise() -> None:
     scores = tf.Variable([[0.2, 0.3, 0.9, 0.5]])  # N is 3
     with tf.GradientTape() as tape:
-        total = totals = scores[:, :1]
-        totals = [total]
+        totals = [scores[:, :1]]
         for column in range(1, 4):
             totals.append(halting.halted_share(totals[-1]) + scores[:, column : column + 1])
         cost = tf.reduce_sum(halting.ponder_cost(totals))
