@@ -20,7 +20,9 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 
 @click.command()
 @click.option(
-    "--model", default="cnn", show_default=True, help="Zoo name, FILE.py:FUNCTION, or Keras file."
+    "--model",
+    help="Zoo name, FILE.py:FUNCTION, or Keras file [default: that of --from, with its options and "
+    "exits; else cnn].",
 )
 @model_options_option
 @click.option(
@@ -30,9 +32,8 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 )
 @click.option(
     "--dataset",
-    default="digits",
-    show_default=True,
-    help="Name, .npz file or image folder; +noise25 or +elbo behind it, see kq datasets.",
+    help="Name, .npz file or image folder; +noise25 or +elbo behind it, see kq datasets [default: "
+    "that of --from, else digits].",
 )
 @preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
@@ -133,7 +134,8 @@ def train(as_json: bool, **options: Any) -> None:
     \b
     Examples:
       kq train --bits 4
-      kq train --bits w2a4 --model resnet20 --dataset cifar10 --from models/float
+      kq train --model resnet20 --dataset cifar10 --method float --name float
+      kq train --bits w2a4 --from models/float
       kq train --bits 4 --model net.keras --dataset photos/ --learning-rate 1e-4
       kq train --model lenet5 --dataset mnist --exits pool1 --bits w4a8
       kq train --bits 8 --model unet_small --dataset cifar10+noise25

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keras_quant import methods
 from keras_quant.errors import SchemeError, UsageError
 from keras_quant.methods import DEFAULT_METHOD
+from keras_quant.runs import records
 from keras_quant.schemes.bits import freed, parse_bits, scheme_from_bits, with_overrides
 from keras_quant.schemes.file import load_scheme
 from keras_quant.schemes.scheme import Scheme, is_float
@@ -17,10 +18,11 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 if TYPE_CHECKING:
     from keras_quant.jobs.train_settings import TrainSettings
 
+DEFAULT_MODEL, DEFAULT_DATASET = "cnn", "digits"
 DEFAULT_BITS = "4"
 # Options that are fields of TrainSettings as they are.
 _FIELDS = (
-    *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
+    *("validation_fraction", "epochs", "batch_size", "seed"),
     *("augment", "patience", "precision", "parent", "tensorboard", "trust"),
     *(
         "preprocess",
@@ -44,6 +46,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     Raises:
         UsageError: options that contradict each other, or cannot be read.
         SchemeError: bits or a scheme that cannot be read.
+        RunError: the run of --from has no record that can be read.
     """
     from keras_quant.jobs.train_settings import TrainSettings
 
@@ -59,7 +62,6 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     return TrainSettings(
         scheme=scheme,
         method=DEFAULT_METHOD if is_float(scheme) else options["method"],
-        model_options=parse_options(options["model_options"]),
         optimizer=OptimizerSettings(
             name=options["optimizer"],
             learning_rate=options["learning_rate"],
@@ -68,11 +70,33 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
             warmup_epochs=options["warmup"],
         ),
         loss_weights=parse_weights(options["loss_weights"]),
-        exits=parse_exits(options["exits"]),
         distill=share,
         teacher=teacher,
+        **_model_and_dataset(options),
         **{name: options[name] for name in _FIELDS},
     )
+
+
+def _model_and_dataset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is trained, on what: as given, else as the run of --from had it."""
+    given_options, given_exits = (
+        parse_options(options["model_options"]),
+        parse_exits(options["exits"]),
+    )
+    model, dataset = options["model"], options["dataset"]
+    if options["parent"] is not None and (model is None or dataset is None):
+        parent = records.load(options["parent"])
+        dataset = dataset or parent.dataset.name
+        if model is None:
+            model = parent.model.name
+            given_options = {**parent.model.options, **given_options}
+            given_exits = given_exits or tuple(parent.model.exits)
+    return {
+        "model": model or DEFAULT_MODEL,
+        "model_options": given_options,
+        "exits": given_exits,
+        "dataset": dataset or DEFAULT_DATASET,
+    }
 
 
 def choose_scheme(
