@@ -82,6 +82,15 @@ def test_ponder_prints_and_draws(nets: dict[str, Path], tmp_path: Path) -> None:
     assert "masked-dense" in shown.stdout and "stage3" in shown.stdout and picture.exists()
 
 
+@pytest.mark.slow
+def test_an_export_says_that_files_save_no_time(nets: dict[str, Path], tmp_path: Path) -> None:
+    words = ("export", str(nets["sact_resnet"]), "--out", str(tmp_path / "out"), *DIGITS)
+    shown = CliRunner().invoke(main, [*words, "--to", "tflite,onnx"])
+    assert shown.exit_code == 0, shown.output
+    assert "masked-dense: files compute all units at all positions" in shown.output
+    assert "on average of 30 test images" in shown.output
+
+
 def test_cuts_are_measured_alone_and_from_both_ends(nets: dict[str, Path], tmp_path: Path) -> None:
     picture = tmp_path / "cut.png"
     done = parsed(kq("cut", nets["resnet8"], *DIGITS, "--plot", picture, "--json"))
