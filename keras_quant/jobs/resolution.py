@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_quant.anytime.smaller import WAYS, Size
+from keras_quant.anytime.smaller import WAYS
 from keras_quant.data import Dataset, Split
+from keras_quant.data.images import Size
 from keras_quant.errors import DataError, KerasQuantError, UsageError, close_names
 from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.accuracy import load_classifier, right_answers

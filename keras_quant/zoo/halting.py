@@ -99,7 +99,7 @@ class PonderCost(keras.layers.Layer):  # type: ignore[misc]
         return input_shape[0] if is_list else input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"tau": self.tau}
+        return {**super().get_config(), "tau": self.tau}
 
 
 def ponder_cost(totals: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -50,7 +50,8 @@ def msdnet(
     inputs = keras.Input(input_shape, name="image")
     features = _first_layer(inputs, channels, scales)
     exits = [base + step * number for number in range(blocks)]
-    count, outputs = exits[-1], []
+    count = exits[-1]
+    outputs: list[Any] = []
     part = -(-count // scales)
     for layer in range(1, count + 1):
         finest = (layer - 1) // part
