@@ -10,9 +10,12 @@ import click
 
 from keras_quant.cli.anytime_run import run_command
 from keras_quant.cli.control import control
+from keras_quant.cli.cut import cut
 from keras_quant.cli.ensembles import print_ensemble
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, write_picture
+from keras_quant.cli.ponder import ponder
+from keras_quant.cli.resolution import resolution
 from keras_quant.cli.serve import serve
 from keras_quant.cli.simulate import simulate
 from keras_quant.cli.stage_options import run_argument, stage_format_option
@@ -153,6 +156,9 @@ anytime.add_command(simulate)
 anytime.add_command(control)
 anytime.add_command(train_ensemble)
 anytime.add_command(unpack)
+anytime.add_command(ponder)
+anytime.add_command(cut)
+anytime.add_command(resolution)
 
 
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:

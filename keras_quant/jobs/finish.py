@@ -10,7 +10,7 @@ from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.draws import elbo_over_draws
-from keras_quant.jobs.export import Exported, stored_limits
+from keras_quant.jobs.export import Exported, say_masked_dense, stored_limits
 from keras_quant.jobs.preprocess import guessing_warning, tried_on
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.model.files import save_model
@@ -66,6 +66,7 @@ def finish(
         before=before if snap.moved else None,
         source=source if beside_float else None,
     )
+    say_masked_dense(model, evidence, progress)
     proven = prove_formats(snap, formats, evidence, progress=progress)
     is_classifier = bool(len(proven.best))
     if is_classifier and _answers_alone(record):
