@@ -156,7 +156,7 @@ def _fitting(kind: str, done: Ensemble, size_bytes: int) -> Fitting:
     data = dataset_of(members[0].run, None)
     weights = [member.weight for member in members]
     accuracies = []
-    for part, split in (("validation", data.validation), ("test", data.test)):
+    for split in (data.validation, data.test):
         logits = [logits_of(one.file, data, split, Progress()) for one in members]
         answers = combine(np.stack(logits), done.combination, weights).argmax(axis=-1)
         accuracies.append(100 * float(np.mean(answers == split.y)))
