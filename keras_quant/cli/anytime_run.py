@@ -55,6 +55,11 @@ _ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wro
     help="How the scores of views become one answer: average, or max.",
 )
 @click.option(
+    "--realtime",
+    is_flag=True,
+    help="Run before all other processes (SCHED_FIFO), where the system allows it.",
+)
+@click.option(
     "--csv",
     "csv_path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -73,6 +78,7 @@ def run_command(
     timeout_ms: float,
     views: Sequence[str],
     aggregate: str,
+    realtime: bool,
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -109,6 +115,7 @@ def run_command(
         timeout_ms=timeout_ms,
         views=tuple(views),
         aggregate=aggregate,
+        realtime=realtime,
     )
     done = run_anytime(run, settings, images=images or dataset, progress=Progress())
     if csv_path is not None:
