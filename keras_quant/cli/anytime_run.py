@@ -14,6 +14,7 @@ import click
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.stage_options import (
     next_option,
+    realtime_option,
     run_argument,
     stage_format_option,
     timeout_option,
@@ -54,11 +55,7 @@ _ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wro
     show_default=True,
     help="How the scores of views become one answer: average, or max.",
 )
-@click.option(
-    "--realtime",
-    is_flag=True,
-    help="Run before all other processes (SCHED_FIFO), where the system allows it.",
-)
+@realtime_option
 @click.option(
     "--csv",
     "csv_path",
