@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from keras_quant.jobs.finish import finish
 from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.source import build_float, tasks_of_model
-from keras_quant.jobs.teacher import Teacher, load_teacher
+from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.model.files import save_model
@@ -41,9 +41,10 @@ from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
 from keras_quant.schemes.file import scheme_to_yaml
-from keras_quant.schemes.scheme import is_float
+from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
+from keras_quant.training.boosting import none_before
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
@@ -81,12 +82,62 @@ def train(
         ParityError: the exported file does not answer as the reference does.
     """
     check(settings)
+    if settings.together:
+        raise UsageError(f"{path}: is trained at once with others, by kq anytime train-ensemble")
+    check_starts_elsewhere(settings, path)
+    source, dataset = prepare(settings, progress)
+    planned = plan(source, settings.scheme)
+    record = begin_record(settings, dataset, planned.float_layers, command)
+    scheme = settings.scheme
+    with opened(path, record, scheme, overwrite=overwrite, resume=resume) as (folder, record):
+        teacher = teacher_of(settings, source, dataset)
+        statistics = collected(planned, source, dataset, settings, folder.statistics, progress)
+
+        def make(source: keras.Model) -> keras.Model:
+            return _quantized(source, settings, statistics)
+
+        model = make(source)
+        lower(model)  # what cannot be lowered is said before training, not after
+        train_model(
+            model,
+            source,
+            make,
+            teacher,
+            dataset,
+            settings,
+            folder,
+            resume=resume,
+            progress=progress,
+        )
+        record, exported = finish(
+            model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
+        )
+        # Last, so that no kill costs the epochs that are done.
+        (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    return TrainResult(folder=folder, record=record, export=exported.files[0])
+
+
+def check_starts_elsewhere(settings: TrainSettings, path: Path) -> None:
+    """Checks that training does not start from what lies in the folder of its own run.
+
+    Raises:
+        UsageError: it does.
+    """
     if settings.parent is not None and settings.parent.resolve() == path.resolve():
         raise UsageError(f"{path}: a run cannot start --from itself; give --name NAME for another")
     if settings.is_file and path.resolve() in Path(settings.model).resolve().parents:
         raise UsageError(
             f"{settings.model} lies in the run that would be replaced; give --name NAME for another"
         )
+
+
+def prepare(settings: TrainSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
+    """Loads the images, seeds, and builds the float model that training starts from.
+
+    Returns: that, and the images with what their pixels become.
+    Raises:
+        KerasQuantError: a subclass says what does not fit.
+    """
     dataset = load_images(settings)
     use_threads(settings.threads)
     keras.utils.set_random_seed(settings.seed)
@@ -101,30 +152,7 @@ def train(
     )
     if settings.keep_zeros:
         check_zeros(source, pruned_kernels(source))  # before there is a folder
-    planned = plan(source, settings.scheme)
-    record = begin_record(settings, dataset, planned.float_layers, command)
-    with _open(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
-        teacher = _teacher(settings, source, dataset)
-        statistics = _collected(planned, source, dataset, settings, folder, progress)
-        model = _quantized(source, settings, statistics)
-        lower(model)  # what cannot be lowered is said before training, not after
-        _train(
-            model,
-            source,
-            teacher,
-            statistics,
-            dataset,
-            settings,
-            folder,
-            resume=resume,
-            progress=progress,
-        )
-        record, exported = finish(
-            model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
-        )
-        # Last, so that no kill costs the epochs that are done.
-        (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
-    return TrainResult(folder=folder, record=record, export=exported.files[0])
+    return source, dataset
 
 
 def load_images(settings: TrainSettings) -> Dataset:
@@ -168,16 +196,27 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
             f"{option} is for models whose outputs are all of classes; {settings.model} has "
             f"{', '.join(tasks)}"
         )
-    if (settings.self_distill or settings.orthogonal) and len(tasks) < 2:
+    if settings.nested and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            f"--nested and --slim are for models with one output, of classes; {settings.model} has "
+            f"{', '.join(tasks)}"
+        )
+    if (settings.boosts is not None or settings.together) and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            "members that are boosted, or trained at once, have one output, of classes; "
+            f"{settings.model} has {', '.join(tasks)}"
+        )
+    outputs = settings.nested or model.output_names
+    if (settings.self_distill or settings.orthogonal) and len(outputs) < 2:
         option = "--orthogonal" if settings.orthogonal else "--self-distill"
         raise UsageError(
             f"{option} is for models of several outputs; {settings.model} has one. Give it exits "
             "with --exits LAYER,LAYER"
         )
-    if len(settings.loss_weights) not in (0, len(tasks)):
+    if len(settings.loss_weights) not in (0, len(outputs)):
         raise UsageError(
             f"--loss-weights has {len(settings.loss_weights)} numbers; {settings.model} has "
-            f"{len(tasks)} outputs: {', '.join(model.output_names)}"
+            f"{len(outputs)} outputs: {', '.join(outputs)}"
         )
 
 
@@ -238,38 +277,38 @@ def finished(path: Path, settings: TrainSettings) -> bool:
 
 
 @contextlib.contextmanager
-def _open(
-    path: Path, record: RunRecord, settings: TrainSettings, *, overwrite: bool, resume: bool
+def opened(
+    path: Path, record: RunRecord, scheme: Scheme, *, overwrite: bool, resume: bool
 ) -> Iterator[tuple[RunFolder, RunRecord]]:
     """Makes the run's folder, or opens a stopped run's and gives the record that it began with."""
-    opened = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
-    with opened as folder:
+    found = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
+    with found as folder:
         if resume:
             record = begun(path, record, again="trains")
         else:
             records.save(record, folder.path)  # first: without it a folder is no run
-        write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+        write_text(folder.scheme, scheme_to_yaml(scheme))
         yield folder, record
 
 
-def _collected(
+def collected(
     planned: Plan,
     source: keras.Model,
     dataset: Dataset,
     settings: TrainSettings,
-    folder: RunFolder,
+    file: Path,
     progress: Progress,
 ) -> Statistics | None:
     """Collects statistics, or reads those of an earlier start of the run; a float run has none."""
     if is_float(settings.scheme):
         return None
-    if folder.statistics.exists():
-        return read_statistics(folder.statistics, planned, source, dataset)
+    if file.exists():
+        return read_statistics(file, planned, source, dataset)
     return collect_statistics(
         planned,
         source,
         dataset,
-        folder.statistics,
+        file,
         fresh=not settings.has_weights,
         progress=progress,
     )
@@ -283,11 +322,11 @@ def _quantized(
     return quantize(source, settings.scheme, statistics, settings.method)
 
 
-def _train(
+def train_model(
     model: keras.Model,
     source: keras.Model,
+    make: Callable[[keras.Model], keras.Model],
     teacher: Teacher | None,
-    statistics: Statistics | None,
     dataset: Dataset,
     settings: TrainSettings,
     folder: RunFolder,
@@ -295,7 +334,46 @@ def _train(
     resume: bool,
     progress: Progress,
 ) -> None:
-    """Trains; on a NaN loss the last good weights are saved before the error goes on."""
+    """Trains; on a NaN loss the last good weights are saved before the error goes on.
+
+    Args:
+        source: the float model that it was made of.
+        make: makes it of a float one; of another, that computes in bfloat16, too.
+        teacher: see `teacher_of`.
+    Raises:
+        TrainingError: see `train_epochs`.
+    """
+    check_held(model, settings, progress)
+    trained = model
+    if settings.precision == "bf16":
+        with _bfloat16():
+            narrow = _source(settings, dataset)
+            narrow.set_weights(source.get_weights())
+            trained = make(narrow)
+        trained.set_weights(model.get_weights())
+    try:
+        train_epochs(
+            model,
+            trained,
+            dataset,
+            loop_settings(settings, dataset, folder),
+            teacher=teacher,
+            folder=folder.path,
+            resume=resume,
+            progress=progress,
+        )
+    except TrainingError:
+        save_model(model, folder.model)
+        raise
+    reestimate(model, dataset, settings, progress)
+
+
+def check_held(model: keras.Model, settings: TrainSettings, progress: Progress) -> None:
+    """Checks that a model has what settings ask to be held.
+
+    Raises:
+        UsageError: it has no codes that could be frozen, or no zeros.
+    """
     if settings.freeze_oscillations and not freezable(model):
         raise UsageError(
             "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
@@ -307,12 +385,15 @@ def _train(
         held = sum(int((~each.kept).sum()) for each in pruned)
         total = sum(each.kept.size for each in pruned)
         progress.say(f"holding {held:,} of {total:,} weights of {len(pruned)} kernels at 0")
-    augment = dataset.augment if settings.augment is None else settings.augment
-    loop_settings = LoopSettings(
+
+
+def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) -> LoopSettings:
+    """How the loop is to train what settings ask for."""
+    return LoopSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        augment=augment,
+        augment=dataset.augment if settings.augment is None else settings.augment,
         optimizer=settings.optimizer,
         patience=settings.patience,
         tensorboard=folder.tensorboard if settings.tensorboard else None,
@@ -323,28 +404,14 @@ def _train(
         loss_weights=settings.loss_weights,
         self_distill=settings.self_distill,
         orthogonal=settings.orthogonal,
+        boosted=0.0 if settings.boosts is None else settings.shrinkage,
     )
-    trained = model
-    if settings.precision == "bf16":
-        with _bfloat16():
-            narrow = _source(settings, dataset)
-            narrow.set_weights(source.get_weights())
-            trained = _quantized(narrow, settings, statistics)
-        trained.set_weights(model.get_weights())
-    try:
-        train_epochs(
-            model,
-            trained,
-            dataset,
-            loop_settings,
-            teacher=teacher,
-            folder=folder.path,
-            resume=resume,
-            progress=progress,
-        )
-    except TrainingError:
-        save_model(model, folder.model)
-        raise
+
+
+def reestimate(
+    model: keras.Model, dataset: Dataset, settings: TrainSettings, progress: Progress
+) -> None:
+    """Measures the statistics of batch norms again, where settings ask for it."""
     if settings.reestimate_norms:
         count = reestimate_norms(model, _norm_batches(dataset, settings.batch_size))
         progress.say(f"measured the statistics of {count} batch norms again")
@@ -360,11 +427,18 @@ def _norm_batches(dataset: Dataset, batch_size: int) -> Iterator[np.ndarray]:
         yield dataset.reals(dataset.train.x[order[start::count]])
 
 
-def _teacher(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
-    """Whose answers are learned: those of the model named, or of the float model."""
+def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
+    """Whose answers are learned: those of the models named, or of the float model.
+
+    Of a boosted member: those of the members before it, of which it learns the rest.
+    """
+    if settings.boosts is not None:
+        if not settings.boosts:
+            return none_before(dataset.num_classes)
+        return load_sum(settings.boosts, settings.shrinkage, dataset)
     if not settings.distill:
         return None
-    return source if settings.teacher is None else load_teacher(settings.teacher, dataset)
+    return load_teacher(settings.teachers, dataset) if settings.teachers else source
 
 
 @contextlib.contextmanager

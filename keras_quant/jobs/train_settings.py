@@ -22,6 +22,9 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
+TOGETHER = ("fusion", "soft-boosting")
+"""How members may be trained at once, see `jobs.train_together`."""
+NESTABLE = ("nested", "lsq", "pact", "dorefa")  # methods whose kernels widths can share
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 
 
@@ -43,7 +46,8 @@ class TrainSettings:
         precision: of the arithmetic of training; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
         distill: share of the teacher's answers in the loss, 0 to 1; see `distill`.
-        teacher: a run's folder or a Keras file; None means the parent.
+        teachers: runs' folders, Keras files, or one ensemble's folder, see `load_teacher`; ()
+            means the parent.
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often; needs learned steps.
         keep_zeros: hold weights that are 0 before training; needs some.
@@ -53,6 +57,14 @@ class TrainSettings:
         orthogonal: keep the gradients of several outputs apart; likewise.
         split_seed: chooses the validation images; None means the seed.
         bootstrap: train on images drawn with replacement, as many as there are.
+        boosts: runs; what their sum leaves of the labels is learned, see `training.boosting`; ()
+            for the first member, None means the labels themselves.
+        shrinkage: of each member in a boosted sum, above 0, to 1.
+        together: one of TOGETHER, for a member that is trained at once with others; "" for others.
+        members: the runs that are trained at once.
+        nested: names of several widths that are trained as one, the widest first, whose scheme is
+            `scheme`; see `jobs.nested`.
+        share: of the channels of the model, the first ones of each layer, where it is such a width.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
@@ -77,7 +89,7 @@ class TrainSettings:
     precision: str = "float32"
     parent: Path | None = None
     distill: float = 0.0
-    teacher: Path | None = None
+    teachers: tuple[Path, ...] = ()
     accumulate: int = 1
     freeze_oscillations: bool = False
     keep_zeros: bool = False
@@ -86,6 +98,12 @@ class TrainSettings:
     orthogonal: bool = False
     split_seed: int | None = None
     bootstrap: bool = False
+    boosts: tuple[Path, ...] | None = None
+    shrinkage: float = 1.0
+    together: str = ""
+    members: tuple[Path, ...] = ()
+    nested: tuple[str, ...] = ()
+    share: float = 1.0
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
@@ -129,15 +147,17 @@ class TrainSettings:
             )
         if not 0 <= self.distill <= 1:
             found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
-        if self.distill and (not (self.has_weights or self.teacher) or is_float(self.scheme)):
+        if self.distill and not self.teachers and (not self.has_weights or is_float(self.scheme)):
             found.append(
-                "--distill needs a parent, given with --from RUN or as a Keras file, or a "
-                "teacher, --distill FILE or RUN, and a scheme with bits"
+                "--distill needs a parent, given with --from RUN or as a Keras file, and a scheme "
+                "with bits, or a teacher, --distill FILE or RUN"
             )
         if not 0 <= self.self_distill <= 1:
             found.append(f"--self-distill is {self.self_distill}; 0 (labels alone) to 1 is allowed")
         if self.self_distill and self.distill:
             found.append("--self-distill and --distill both say whose answers are learned")
+        if not 0 < self.shrinkage <= 1:
+            found.append(f"--shrinkage is {self.shrinkage}; above 0, up to 1 is allowed")
         if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
             found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
         for option, seed in (("--seed", self.seed), ("--split-seed", self.chooses_validation)):
@@ -146,6 +166,15 @@ class TrainSettings:
                 break
         if (":" in self.model or self.is_file) and self.model_options:
             found.append(f"--option is for models of the zoo; {self.model} takes none")
+        if self.nested and self.method not in NESTABLE and not is_float(self.scheme):
+            found.append(
+                "--nested and --slim share one set of kernels, which --method "
+                f"{self.method} has no way to; allowed: {', '.join(NESTABLE)}"
+            )
+        if self.nested and self.freeze_oscillations:
+            found.append(
+                "--freeze-oscillations holds codes of one width: leave out --nested and --slim"
+            )
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
         return [*found, *self.optimizer.problems()]
@@ -179,7 +208,10 @@ def begin_record(
         created=now(),
         kq_version=__version__,
         model=ModelRecord(
-            name=settings.model, options=dict(settings.model_options), exits=settings.exits
+            name=settings.model,
+            options=dict(settings.model_options),
+            exits=settings.exits,
+            share=settings.share,
         ),
         dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(
@@ -194,7 +226,7 @@ def begin_record(
             patience=settings.patience,
             parent=None if settings.parent is None else str(settings.parent),
             distill=settings.distill,
-            teacher=None if settings.teacher is None else str(settings.teacher),
+            teacher=",".join(map(str, settings.teachers)) or None,
             accumulate=settings.accumulate,
             freeze_oscillations=settings.freeze_oscillations,
             keep_zeros=settings.keep_zeros,
@@ -205,6 +237,11 @@ def begin_record(
             bootstrap=settings.bootstrap,
             self_distill=settings.self_distill,
             orthogonal=settings.orthogonal,
+            boosts=None if settings.boosts is None else tuple(map(str, settings.boosts)),
+            shrinkage=settings.shrinkage,
+            together=settings.together,
+            members=tuple(map(str, settings.members)),
+            nested=settings.nested,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,
