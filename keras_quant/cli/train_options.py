@@ -33,6 +33,8 @@ _FIELDS = (
         "orthogonal",
         "split_seed",
         "bootstrap",
+        "worker",
+        "worker_timeout_seconds",
     ),
 )
 DEFAULT_SHARE = 0.9
@@ -69,6 +71,8 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         ),
         loss_weights=parse_weights(options["loss_weights"]),
         exits=parse_exits(options["exits"]),
+        strategy=options["strategy"] or "",
+        workers=parse_workers(options["workers"]),
         distill=share,
         teacher=teacher,
         **{name: options[name] for name in _FIELDS},
@@ -120,6 +124,11 @@ def progressive_schemes(options: Mapping[str, Any]) -> list[Scheme]:
         raise UsageError("--progressive names bits itself: leave out --bits and --scheme")
     if options["method"] == "float":
         raise UsageError("--method float has no bits: leave out --progressive")
+    if options["strategy"] == "multiworker":
+        raise UsageError(
+            "--progressive trains one run after the other, which workers cannot follow: give each "
+            "width a command of its own, --from the last"
+        )
     texts = options["progressive"].split(",")
     check_falling(texts)
     return [
@@ -201,6 +210,11 @@ def parse_exits(text: str | None) -> tuple[str, ...]:
     if "" in names:
         raise UsageError(f"--exits {text!r}: write names of layers, as in pool1,relu2")
     return names
+
+
+def parse_workers(text: str | None) -> tuple[str, ...]:
+    """Reads "a:2222,b:2222"; () where nothing was given. What an address is, is checked later."""
+    return () if text is None else tuple(part.strip() for part in text.split(","))
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, int | float | str]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
+from keras_quant.jobs.replicas import shared_folder, start_replicas
 from keras_quant.jobs.source import build_float, tasks_of_model
 from keras_quant.jobs.teacher import Teacher, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
@@ -47,6 +50,7 @@ from keras_quant.training import checkpoint
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
+from keras_quant.training.replicas import Replicas, weights_of_chief
 from keras_quant.training.sparsity import check_zeros, pruned_kernels
 
 NORM_IMAGES = 4096  # of which statistics of batch norms are measured again: 32 batches of 128
@@ -69,13 +73,14 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress,
-) -> TrainResult:
+) -> TrainResult | None:
     """Trains a model, moves its biases to exact integers, evaluates, exports and proves it.
 
     Args:
         path: the run's folder; must not hold a run unless overwrite or resume is given.
         command: the process's arguments, for the record.
         resume: go on with a run that was stopped; settings must be those it was begun with.
+    Returns: None in a process that helps another one to train, which writes the run.
     Raises:
         KerasQuantError: a subclass says what is wrong with the input, or what failed.
         ParityError: the exported file does not answer as the reference does.
@@ -89,6 +94,7 @@ def train(
         )
     dataset = load_images(settings)
     use_threads(settings.threads)
+    replicas = start_replicas(settings, dataset)
     keras.utils.set_random_seed(settings.seed)
     source = _source(settings, dataset)
     _check_outputs(source, settings, dataset)
@@ -102,8 +108,15 @@ def train(
     if settings.keep_zeros:
         check_zeros(source, pruned_kernels(source))  # before there is a folder
     planned = plan(source, settings.scheme)
-    record = begin_record(settings, dataset, planned.float_layers, command)
-    with _open(path, record, settings, overwrite=overwrite, resume=resume) as (folder, record):
+    record = begin_record(
+        settings,
+        dataset,
+        planned.float_layers,
+        command,
+        replicas=1 if replicas is None else replicas.count,
+    )
+    opened = functools.partial(_open, path, record, settings, overwrite=overwrite, resume=resume)
+    with shared_folder(opened, record, replicas) as (folder, record):
         teacher = _teacher(settings, source, dataset)
         statistics = _collected(planned, source, dataset, settings, folder, progress)
         model = _quantized(source, settings, statistics)
@@ -116,9 +129,12 @@ def train(
             dataset,
             settings,
             folder,
+            replicas,
             resume=resume,
             progress=progress,
         )
+        if replicas is not None and not replicas.is_chief:
+            return None
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
@@ -144,7 +160,8 @@ def load_images(settings: TrainSettings) -> Dataset:
 
 
 def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
-    """The float model that training starts from."""
+    """The float model that training starts from; layers without a name get the same each time."""
+    keras.backend.reset_uids()
     return build_float(
         settings.model,
         settings.model_options,
@@ -291,6 +308,7 @@ def _train(
     dataset: Dataset,
     settings: TrainSettings,
     folder: RunFolder,
+    replicas: Replicas | None,
     *,
     resume: bool,
     progress: Progress,
@@ -325,12 +343,14 @@ def _train(
         orthogonal=settings.orthogonal,
     )
     trained = model
-    if settings.precision == "bf16":
-        with _bfloat16():
-            narrow = _source(settings, dataset)
-            narrow.set_weights(source.get_weights())
-            trained = _quantized(narrow, settings, statistics)
+    if settings.precision == "bf16" or replicas is not None:
+        with _bfloat16(settings), replicas.strategy.scope() if replicas else nullcontext():
+            twin = _source(settings, dataset)
+            twin.set_weights(source.get_weights())
+            trained = _quantized(twin, settings, statistics)
         trained.set_weights(model.get_weights())
+    if replicas is not None:
+        weights_of_chief(trained, replicas)
     try:
         train_epochs(
             model,
@@ -338,6 +358,7 @@ def _train(
             dataset,
             loop_settings,
             teacher=teacher,
+            replicas=replicas,
             folder=folder.path,
             resume=resume,
             progress=progress,
@@ -368,10 +389,11 @@ def _teacher(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> 
 
 
 @contextlib.contextmanager
-def _bfloat16() -> Iterator[None]:
-    """Lets layers made within compute in bfloat16, with float32 weights."""
+def _bfloat16(settings: TrainSettings) -> Iterator[None]:
+    """Lets layers made within compute in bfloat16 where it is asked for, with float32 weights."""
     before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    if settings.precision == "bf16":
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         yield
     finally:
