@@ -59,12 +59,12 @@ def weights(file: Path) -> list[np.ndarray]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which one process, a mirrored one and two workers have trained all cases."""
     folder = tmp_path_factory.mktemp("replicas")
-    one = start(SCRIPT, folder, "one", cwd=folder)
+    one = start(SCRIPT, folder, ",".join(CASES), "one", cwd=folder)
     _, errors = one.communicate(timeout=LIMIT_SECONDS)
     assert one.returncode == 0, errors
     workers = addresses()
     hows = [("mirrored",), ("0", workers), ("1", workers)]
-    processes = [start(SCRIPT, folder, *how, cwd=folder) for how in hows]
+    processes = [start(SCRIPT, folder, ",".join(CASES), *how, cwd=folder) for how in hows]
     for process in processes:
         said, errors = process.communicate(timeout=LIMIT_SECONDS)
         assert process.returncode == 0, errors
