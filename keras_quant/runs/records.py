@@ -340,8 +340,13 @@ def differing_rounding(a: RunRecord, b: RunRecord) -> list[str]:
         names.append("cores")
     pairs = [(name, a.environment.get(name), b.environment.get(name)) for name in names]
     if a.training and b.training:
-        pairs += [(name, *(str(getattr(r.training, name)) for r in (a, b))) for name in ROUNDING]
+        both = (a.training, b.training)
+        pairs += [(name, *(_worded(getattr(t, name)) for t in both)) for name in ROUNDING]
     return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
+
+
+def _worded(setting: int | str) -> str:
+    return "none" if setting == "" else str(setting)
 
 
 def versions() -> dict[str, str]:
