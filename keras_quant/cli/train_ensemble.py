@@ -40,6 +40,11 @@ def train_ensemble(kind: str, members: int, training: Sequence[str], as_json: bo
     if progressive_schemes(options):
         raise UsageError("--progressive trains several runs by itself: give --bits")
     settings = settings_from(options)
+    if settings.strategy == "multiworker":
+        raise UsageError(
+            "--strategy multiworker: members are trained one after the other, which workers cannot "
+            "follow; mirrored is for several devices of this machine"
+        )
     runs = job(
         kind,
         settings,

@@ -25,6 +25,9 @@ from keras_quant.tf import keras, tf
 from keras_quant.training.rendezvous import Cluster
 
 
+_TELLING = ("aborted by", "unhealthy", "GRPC error")  # words of TensorFlow for a lost worker
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Replicas:
     """Where a model is trained.
@@ -83,14 +86,15 @@ def multiworker(cluster: Cluster) -> Replicas:
             "worker as a process of its own"
         ) from error
     except tf.errors.OpError as error:
-        raise RunError(f"TensorFlow cannot connect the workers: {first_line(error)}") from error
+        raise RunError(f"TensorFlow cannot connect the workers: {reason(error)}") from error
     return Replicas(strategy=strategy, cluster=cluster)
 
 
-def first_line(error: Exception) -> str:
-    """What TensorFlow says first."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def reason(error: Exception) -> str:
+    """The line of what TensorFlow says that tells most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if any(word in line for word in _TELLING)]
+    return (telling or lines or [type(error).__name__])[0]
 
 
 def check_divides(batch_size: int, replicas: Replicas) -> None:
@@ -283,6 +287,6 @@ def lost_workers_named(replicas: Replicas | None) -> Iterator[None]:
         cluster = replicas.cluster
         others = [cluster.named(k) for k in range(len(cluster.workers)) if k != cluster.worker]
         raise RunError(
-            f"one of {', '.join(others)} is gone, or no longer answers ({first_line(error)}). "
+            f"one of {', '.join(others)} is gone, or no longer answers ({reason(error)}). "
             "The last whole epoch is in the run's folder: start all workers again with --resume"
         ) from error

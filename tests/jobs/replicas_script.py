@@ -28,6 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     "float": {"scheme": load_scheme("float")},
     "qkeras": {"method": "qkeras"},
     "lsq": {"method": "lsq", "freeze_oscillations": True, "distill": 0.5, "parent": "float"},
+    "bf16": {"method": "lsq", "precision": "bf16"},
     "tfmot": {"method": "tfmot", "scheme": freed(scheme_from_bits("8"))},
 }
 
