@@ -24,7 +24,6 @@ from keras_quant.model.topology import layers_by_name
 from keras_quant.tf import keras, tf
 from keras_quant.training.rendezvous import Cluster
 
-
 _TELLING = ("aborted by", "unhealthy", "GRPC error")  # words of TensorFlow for a lost worker
 
 
