@@ -62,9 +62,16 @@ def port(graph: Graph, name: str) -> Port:
     tensor = graph.tensors[name]
     if tensor.qparams is None:
         return Port(name=name, dtype="float32", shape=tensor.shape)
-    zero_point = tensor.qparams.zero_point + TFLITE.stored_shift(tensor.qparams)
-    scale = tensor.qparams.scale
-    return Port(name=name, dtype="int8", shape=tensor.shape, scale=scale, zero_point=zero_point)
+    shift = TFLITE.stored_shift(tensor.qparams)
+    return Port(
+        name=name,
+        dtype="int8",
+        shape=tensor.shape,
+        scale=tensor.qparams.scale,
+        zero_point=tensor.qparams.zero_point + shift,
+        lowest=tensor.qparams.qmin + shift,
+        highest=tensor.qparams.qmax + shift,
+    )
 
 
 def written(stage: Stage, path: Path) -> StageFile:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from keras_quant.cli.options import (
     first_last_option,
@@ -15,12 +16,17 @@ from keras_quant.cli.options import (
     preprocess_option,
 )
 from keras_quant.cli.output import json_option, note, print_json, print_table
-from keras_quant.methods import DEFAULT_METHOD, METHODS
+from keras_quant.methods import DEFAULT_METHOD, METHODS, NESTED_METHOD
+
+if TYPE_CHECKING:
+    from keras_quant.jobs.nested import NestedResult
 
 
 @click.command()
 @click.option(
-    "--model", default="cnn", show_default=True, help="Zoo name, FILE.py:FUNCTION, or Keras file."
+    "--model",
+    help="Zoo name, FILE.py:FUNCTION, or Keras file [default: that of --from, with its options and "
+    "exits; else cnn].",
 )
 @model_options_option
 @click.option(
@@ -30,9 +36,8 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
 )
 @click.option(
     "--dataset",
-    default="digits",
-    show_default=True,
-    help="Name, .npz file or image folder; +noise25 or +elbo behind it, see kq datasets.",
+    help="Name, .npz file or image folder; +noise25 or +elbo behind it, see kq datasets [default: "
+    "that of --from, else digits].",
 )
 @preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
@@ -76,6 +81,18 @@ from keras_quant.methods import DEFAULT_METHOD, METHODS
     "--progressive",
     metavar="BITS,BITS,...",
     help="In place of --bits: a run for each, from the weights of the last, as in 4,3,2.",
+)
+@click.option(
+    "--nested",
+    metavar="BITS,BITS,...",
+    help="In place of --bits: one training of these widths, whose kernels are cut from 8-bit ones, "
+    "and a run for each, as in 8,4,2.",
+)
+@click.option(
+    "--slim",
+    metavar="SHARE,SHARE,...",
+    help="One training of nets of the first channels of each layer, and a run for each, as in "
+    "0.25,0.5,1.",
 )
 @click.option(
     "--accumulate",
@@ -152,18 +169,31 @@ def train(as_json: bool, **options: Any) -> None:
     \b
     Examples:
       kq train --bits 4
-      kq train --bits w2a4 --model resnet20 --dataset cifar10 --from models/float
+      kq train --model resnet20 --dataset cifar10 --method float --name float
+      kq train --bits w2a4 --from models/float
       kq train --bits 4 --model net.keras --dataset photos/ --learning-rate 1e-4
       kq train --model lenet5 --dataset mnist --exits pool1 --bits w4a8
       kq train --bits 8 --model unet_small --dataset cifar10+noise25
       kq train --method lsq --progressive 4,3,2 --from models/float --distill 0.9
+      kq train --slim 0.25,0.5,1 --bits 8 --model resnet20 --dataset cifar10
+      kq train --nested 8,4,2 --self-distill 0.5 --model resnet20 --dataset cifar10
       kq train --strategy multiworker --workers a:2222,b:2222 --worker 0
     """
-    from keras_quant.cli.train_options import progressive_schemes, run_path, settings_from
+    from keras_quant.cli.train_options import (
+        parse_shares,
+        run_path,
+        schemes_of_widths,
+        settings_from,
+    )
 
-    schemes = progressive_schemes(options)
+    source = click.get_current_context().get_parameter_source("method")
+    if (options["nested"] or options["slim"]) and source is ParameterSource.DEFAULT:
+        options["method"] = NESTED_METHOD
+    schemes = schemes_of_widths(options, "progressive")
+    bits, shares = schemes_of_widths(options, "nested"), parse_shares(options)
     settings = settings_from(options)
     path = run_path(options, settings)
+    from keras_quant.jobs.nested import train_nested, widths_of_bits, widths_of_channels
     from keras_quant.jobs.progressive import train_progressively
     from keras_quant.jobs.train import train as train_run
     from keras_quant.runs.progress import Progress
@@ -174,6 +204,10 @@ def train(as_json: bool, **options: Any) -> None:
         "resume": options["resume"],
         "progress": Progress(),
     }
+    if bits or shares:
+        widths = widths_of_bits(bits) or widths_of_channels(settings.scheme, shares)
+        _print_nested(train_nested(settings, widths, path, **same), path, as_json=as_json)
+        return
     if schemes:
         results = train_progressively(
             settings, schemes, lambda scheme: run_path(options, settings, stage=scheme), **same
@@ -192,6 +226,26 @@ def train(as_json: bool, **options: Any) -> None:
         print_json(_as_dict(result))
         return
     _print(result)
+
+
+def _print_nested(result: NestedResult | None, path: Path, *, as_json: bool) -> None:
+    if result is None:
+        if as_json:
+            print_json(None)
+        note(f"{path}: is finished, and so is each width")
+        return
+    if as_json:
+        widths = [_as_dict(width) for width in result.widths]
+        sizes = {name: getattr(result, name) for name in ("file", "file_bytes", "graph_bytes")}
+        print_json({"run": result.joint, "widths": widths, **sizes})
+        return
+    for width in result.widths:
+        _print(width)
+    if result.file is not None:
+        note(
+            f"{result.file}: all widths in {result.file_bytes / 1e3:,.1f} kB, each kernel once; "
+            f"their graphs apart take {result.graph_bytes / 1e3:,.1f} kB"
+        )
 
 
 def _as_dict(result: Any) -> dict[str, Any]:

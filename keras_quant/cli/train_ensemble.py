@@ -30,15 +30,16 @@ def train_ensemble(kind: str, members: int, training: Sequence[str], as_json: bo
       kq anytime train-ensemble bagging --members 5 --model lenet5 --dataset cifar10 --bits 4
       kq anytime train-ensemble snapshot --members 5 --bits 4 --epochs 50 --name snapshots --resume
     """
-    from keras_quant.cli.train_options import progressive_schemes, run_path, settings_from
+    from keras_quant.cli.train_options import run_path, settings_from
     from keras_quant.errors import UsageError
     from keras_quant.jobs.ensembles import ensemble
     from keras_quant.jobs.train_ensemble import train_ensemble as job
     from keras_quant.runs.progress import Progress
 
     options = _options(training)
-    if progressive_schemes(options):
-        raise UsageError("--progressive trains several runs by itself: give --bits")
+    for option in ("progressive", "nested", "slim"):
+        if options[option]:
+            raise UsageError(f"--{option} trains several runs by itself: give --bits")
     settings = settings_from(options)
     if settings.strategy == "multiworker":
         raise UsageError(

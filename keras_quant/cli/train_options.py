@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keras_quant import methods
 from keras_quant.errors import SchemeError, UsageError
 from keras_quant.methods import DEFAULT_METHOD
+from keras_quant.runs import records
 from keras_quant.schemes.bits import freed, parse_bits, scheme_from_bits, with_overrides
 from keras_quant.schemes.file import load_scheme
 from keras_quant.schemes.scheme import Scheme, is_float
@@ -17,10 +18,11 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 if TYPE_CHECKING:
     from keras_quant.jobs.train_settings import TrainSettings
 
+DEFAULT_MODEL, DEFAULT_DATASET = "cnn", "digits"
 DEFAULT_BITS = "4"
 # Options that are fields of TrainSettings as they are.
 _FIELDS = (
-    *("model", "dataset", "validation_fraction", "epochs", "batch_size", "seed"),
+    *("validation_fraction", "epochs", "batch_size", "seed"),
     *("augment", "patience", "precision", "parent", "tensorboard", "trust"),
     *(
         "preprocess",
@@ -46,11 +48,12 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     Raises:
         UsageError: options that contradict each other, or cannot be read.
         SchemeError: bits or a scheme that cannot be read.
+        RunError: the run of --from has no record that can be read.
     """
     from keras_quant.jobs.train_settings import TrainSettings
 
     teacher, share = parse_distill(options["distill"], options["distill_share"])
-    widths = options["progressive"]
+    widths = options["progressive"] or options["nested"]
     scheme = choose_scheme(
         bits=widths.split(",")[0] if widths else options["bits"],
         scheme=options["scheme"],
@@ -61,7 +64,6 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     return TrainSettings(
         scheme=scheme,
         method=DEFAULT_METHOD if is_float(scheme) else options["method"],
-        model_options=parse_options(options["model_options"]),
         optimizer=OptimizerSettings(
             name=options["optimizer"],
             learning_rate=options["learning_rate"],
@@ -69,14 +71,37 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
             schedule=options["schedule"],
             warmup_epochs=options["warmup"],
         ),
-        loss_weights=parse_weights(options["loss_weights"]),
-        exits=parse_exits(options["exits"]),
+        # Shares rise, and widths are given the widest first.
+        loss_weights=parse_weights(options["loss_weights"])[:: -1 if options["slim"] else 1],
         strategy=options["strategy"] or "",
         workers=parse_workers(options["workers"]),
         distill=share,
         teacher=teacher,
+        **_model_and_dataset(options),
         **{name: options[name] for name in _FIELDS},
     )
+
+
+def _model_and_dataset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is trained, on what: as given, else as the run of --from had it."""
+    given_options, given_exits = (
+        parse_options(options["model_options"]),
+        parse_exits(options["exits"]),
+    )
+    model, dataset = options["model"], options["dataset"]
+    if options["parent"] is not None and (model is None or dataset is None):
+        parent = records.load(options["parent"])
+        dataset = dataset or parent.dataset.name
+        if model is None:
+            model = parent.model.name
+            given_options = {**parent.model.options, **given_options}
+            given_exits = given_exits or tuple(parent.model.exits)
+    return {
+        "model": model or DEFAULT_MODEL,
+        "model_options": given_options,
+        "exits": given_exits,
+        "dataset": dataset or DEFAULT_DATASET,
+    }
 
 
 def choose_scheme(
@@ -111,26 +136,33 @@ def choose_scheme(
     return freed(chosen) if method in methods.WITH_ZERO_POINTS else chosen
 
 
-def progressive_schemes(options: Mapping[str, Any]) -> list[Scheme]:
-    """The schemes of --progressive, in order; none where it is not given.
+def schemes_of_widths(options: Mapping[str, Any], option: str) -> list[Scheme]:
+    """The schemes of --progressive or --nested, in order; none where it is not given.
 
+    Args:
+        option: "progressive" or "nested".
     Raises:
         UsageError: it is given with other bits, or widths rise.
         SchemeError: a width cannot be read.
     """
-    if not options["progressive"]:
+    if not options[option]:
         return []
     if options["bits"] is not None or options["scheme"] is not None:
-        raise UsageError("--progressive names bits itself: leave out --bits and --scheme")
+        raise UsageError(f"--{option} names bits itself: leave out --bits and --scheme")
+    if options["progressive"] and options["nested"]:
+        raise UsageError(
+            "--progressive trains widths one after the other, and --nested all at once: give one "
+            "of them"
+        )
     if options["method"] == "float":
-        raise UsageError("--method float has no bits: leave out --progressive")
-    if options["strategy"] == "multiworker":
+        raise UsageError(f"--method float has no bits: leave out --{option}")
+    if options["progressive"] and options["strategy"] == "multiworker":
         raise UsageError(
             "--progressive trains one run after the other, which workers cannot follow: give each "
             "width a command of its own, --from the last"
         )
-    texts = options["progressive"].split(",")
-    check_falling(texts)
+    texts = options[option].split(",")
+    check_falling(texts, option)
     return [
         choose_scheme(
             bits=text,
@@ -143,17 +175,17 @@ def progressive_schemes(options: Mapping[str, Any]) -> list[Scheme]:
     ]
 
 
-def check_falling(texts: Sequence[str]) -> None:
+def check_falling(texts: Sequence[str], option: str) -> None:
     """Checks widths such as "4", "w3a3", "2".
 
     Raises:
         UsageError: there are fewer than two, or one is not fewer bits than the one before.
         SchemeError: one cannot be read.
     """
-    given = f"--progressive {','.join(texts)}"
+    given = f"--{option} {','.join(texts)}"
     if len(texts) < 2:
         raise UsageError(f"{given}: give two widths or more, as in 4,3,2; --bits takes one")
-    bits = [_both_bits(text) for text in texts]
+    bits = [_both_bits(text, option) for text in texts]
     for before, after, text in zip(bits, bits[1:], texts[1:], strict=False):
         if after == before or any(b > a for a, b in zip(before, after, strict=True)):
             raise UsageError(
@@ -162,11 +194,34 @@ def check_falling(texts: Sequence[str]) -> None:
             )
 
 
-def _both_bits(text: str) -> tuple[int, int]:
+def _both_bits(text: str, option: str) -> tuple[int, int]:
     weight, activation = parse_bits(text)
     if weight is None or activation is None:
-        raise SchemeError(f"--progressive: {text!r} names only one of weights and activations")
+        raise SchemeError(f"--{option}: {text!r} names only one of weights and activations")
     return weight.bits, activation.bits
+
+
+def parse_shares(options: Mapping[str, Any]) -> tuple[float, ...]:
+    """Reads what stands behind --slim, "0.25,0.5,1"; () where nothing was given.
+
+    Raises:
+        UsageError: a part is no share, shares do not rise to 1, or another option makes several
+            runs.
+    """
+    text = options["slim"]
+    if text is None:
+        return ()
+    given = f"--slim {text}"
+    if options["nested"] or options["progressive"]:
+        raise UsageError(f"{given} makes several runs by itself: give --bits")
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{given}: write shares of the channels, as in 0.25,0.5,1") from error
+    rise = all(0 < less < more for less, more in zip(shares, shares[1:], strict=False))
+    if len(shares) < 2 or not rise or shares[-1] != 1:
+        raise UsageError(f"{given}: give two shares or more, that rise to 1, as in 0.25,0.5,1")
+    return shares
 
 
 def parse_distill(text: str | None, share: float | None) -> tuple[Path | None, float]:
@@ -257,8 +312,9 @@ def run_path(
         name = f"{name}-{stage.name}"
     if name is None:
         model = settings.model.rpartition(":")[0] or settings.model
-        parts = (Path(settings.dataset).stem, Path(model).stem, scheme.name)
-        name = "-".join(parts)
+        bits = "nested" if options["nested"] else scheme.name
+        bits += "-slim" if options["slim"] else ""
+        name = "-".join((Path(settings.dataset).stem, Path(model).stem, bits))
     return plain_path(options["out"], name)
 
 

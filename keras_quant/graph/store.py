@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ VALUES = 2**26
 _STRUCTURE = "graph.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's first date: equal graphs give equal files
 
-_Store = Callable[[np.ndarray | None], str | None]
-_Fetch = Callable[[str | None], np.ndarray | None]
+Store = Callable[[np.ndarray | None], Any]
+"""Keeps an array, and gives what JSON says of where it is; None for None."""
+
+Fetch = Callable[[Any], np.ndarray | None]
+"""Gives back what a Store kept."""
 
 
 def pack_graph(graph: Graph) -> bytes:
@@ -38,15 +42,10 @@ def pack_graph(graph: Graph) -> bytes:
     with zipfile.ZipFile(packed, "w") as archive:
 
         def store(array: np.ndarray | None) -> str | None:
-            if array is None:
-                return None
-            name = f"{len(archive.namelist())}.npy"
-            content = io.BytesIO()
-            np.save(content, array, allow_pickle=False)
-            _write(archive, name, content.getvalue())
-            return name
+            return None if array is None else write_array(archive, array)
 
-        _write(archive, _STRUCTURE, _encode(_graph_to_json(graph, store)))
+        structure = {"format_version": FORMAT_VERSION, **graph_to_json(graph, store)}
+        write_json(archive, structure)
     return packed.getvalue()
 
 
@@ -56,21 +55,30 @@ def load_graph(path: str | Path) -> Graph:
     Raises:
         GraphError: the file is missing, broken, newer than this package, or breaks a rule.
     """
+    with opened(path, version=FORMAT_VERSION) as (archive, content):
+
+        def fetch(name: str | None) -> np.ndarray | None:
+            return None if name is None else read_array(archive, name)
+
+        return checked(graph_from_json(content, fetch), path)
+
+
+@contextlib.contextmanager
+def opened(path: str | Path, *, version: int) -> Iterator[tuple[zipfile.ZipFile, dict[str, Any]]]:
+    """Opens a zip of JSON and arrays, and makes one error of whatever is wrong with it.
+
+    Args:
+        version: of its format, the newest that is known.
+    Returns: the archive, and what its JSON says.
+    Raises:
+        GraphError: as `load_graph`; also for what goes wrong in the block.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             _check_size(archive, path)
-
-            def fetch(name: str | None) -> np.ndarray | None:
-                if name is None:
-                    return None
-                array: np.ndarray = np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
-                return array
-
             content = json.loads(archive.read(_STRUCTURE))
-            _check_version(content["format_version"], path)
-            graph = _graph_from_json(content, fetch)
-            _check_tensors(graph, path)
-            verify(graph)
+            _check_version(content["format_version"], version, path)
+            yield archive, content
     except GraphError:
         raise
     except OSError as error:
@@ -78,16 +86,42 @@ def load_graph(path: str | Path) -> Graph:
     except Exception as error:  # broken bytes can end in any error of zipfile, json or numpy
         reason = f"{type(error).__name__}: {error}"
         raise GraphError(f"{path}: not a whole graph file ({reason}). Export it again.") from error
+
+
+def checked(graph: Graph, path: str | Path) -> Graph:
+    """A graph that was read, if it breaks no rule.
+
+    Raises:
+        GraphError: it does.
+    """
+    _check_tensors(graph, path)
+    verify(graph)
     return graph
+
+
+def write_array(archive: zipfile.ZipFile, array: np.ndarray) -> str:
+    """Adds an array to a file; gives the name by which it is read."""
+    name = f"{len(archive.namelist())}.npy"
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    _write(archive, name, content.getvalue())
+    return name
+
+
+def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Reads an array of a file."""
+    array: np.ndarray = np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
+    return array
+
+
+def write_json(archive: zipfile.ZipFile, content: Mapping[str, Any]) -> None:
+    """Adds what says what is where: JSON that gives back each float exactly."""
+    text = json.dumps(content, default=lambda scalar: scalar.item())  # numpy's become plain
+    _write(archive, _STRUCTURE, text.encode())
 
 
 def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
-
-
-def _encode(content: dict[str, Any]) -> bytes:
-    """JSON that gives back each float exactly; numpy scalars become plain numbers."""
-    return json.dumps(content, default=lambda scalar: scalar.item()).encode()
 
 
 def _check_size(archive: zipfile.ZipFile, path: str | Path) -> None:
@@ -110,17 +144,17 @@ def _check_tensors(graph: Graph, path: str | Path) -> None:
             )
 
 
-def _check_version(version: int, path: str | Path) -> None:
-    if version > FORMAT_VERSION:
+def _check_version(version: int, known: int, path: str | Path) -> None:
+    if version > known:
         raise GraphError(
             f"{path}: written by a newer keras_quant (format {version}; this one reads up to "
-            f"{FORMAT_VERSION}). Upgrade keras_quant."
+            f"{known}). Upgrade keras_quant."
         )
 
 
-def _graph_to_json(graph: Graph, store: _Store) -> dict[str, Any]:
+def graph_to_json(graph: Graph, store: Store) -> dict[str, Any]:
+    """What JSON says of a graph, whose arrays are kept elsewhere."""
     return {
-        "format_version": FORMAT_VERSION,
         "name": graph.name,
         "inputs": graph.inputs,
         "outputs": graph.outputs,
@@ -129,7 +163,8 @@ def _graph_to_json(graph: Graph, store: _Store) -> dict[str, Any]:
     }
 
 
-def _graph_from_json(content: dict[str, Any], fetch: _Fetch) -> Graph:
+def graph_from_json(content: dict[str, Any], fetch: Fetch) -> Graph:
+    """The graph of which JSON says so; it is not verified."""
     tensors = [_tensor_from_json(item) for item in content["tensors"]]
     return Graph(
         name=content["name"],
@@ -154,7 +189,7 @@ def _tensor_from_json(item: dict[str, Any]) -> Tensor:
     )
 
 
-def _node_to_json(node: Node, store: _Store) -> dict[str, Any]:
+def _node_to_json(node: Node, store: Store) -> dict[str, Any]:
     return {
         "name": node.name,
         "op": node.op,
@@ -168,7 +203,7 @@ def _node_to_json(node: Node, store: _Store) -> dict[str, Any]:
     }
 
 
-def _weight_to_json(weight: Weight, store: _Store) -> dict[str, Any]:
+def _weight_to_json(weight: Weight, store: Store) -> dict[str, Any]:
     return {
         "values": store(weight.values),
         "scale": store(weight.scale),
@@ -177,7 +212,7 @@ def _weight_to_json(weight: Weight, store: _Store) -> dict[str, Any]:
     }
 
 
-def _node_from_json(item: dict[str, Any], fetch: _Fetch) -> Node:
+def _node_from_json(item: dict[str, Any], fetch: Fetch) -> Node:
     weight = item["weight"]
     return Node(
         name=item["name"],
@@ -192,7 +227,7 @@ def _node_from_json(item: dict[str, Any], fetch: _Fetch) -> Node:
     )
 
 
-def _weight_from_json(item: dict[str, Any], fetch: _Fetch) -> Weight:
+def _weight_from_json(item: dict[str, Any], fetch: Fetch) -> Weight:
     values = fetch(item["values"])
     if values is None:
         raise ValueError("a weight without values")

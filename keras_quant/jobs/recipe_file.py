@@ -38,7 +38,10 @@ import yaml
 from keras_quant.errors import UsageError, close_names, shown
 
 FORMAT = 1
-COMMANDS = ("train", "quantize", "export", "evaluate", "bench", "compare", "inspect", "diagnose")
+COMMANDS = (
+    *("train", "quantize", "export", "evaluate", "bench", "compare", "inspect", "diagnose"),
+    "anytime",
+)
 """What a step may call: commands that print one JSON document."""
 
 UNITS: dict[str, Callable[[float], float]] = {

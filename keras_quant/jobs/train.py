@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
 from keras_quant.schemes.file import scheme_to_yaml
-from keras_quant.schemes.scheme import is_float
+from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
 from keras_quant.training.loop import LoopSettings, train_epochs
@@ -86,12 +86,68 @@ def train(
         ParityError: the exported file does not answer as the reference does.
     """
     check(settings)
+    check_starts_elsewhere(settings, path)
+    source, dataset, replicas = prepare(settings, progress)
+    planned = plan(source, settings.scheme)
+    count = 1 if replicas is None else replicas.count
+    record = begin_record(settings, dataset, planned.float_layers, command, replicas=count)
+    own = functools.partial(
+        opened, path, record, settings.scheme, overwrite=overwrite, resume=resume
+    )
+    with shared_folder(own, record, replicas) as (folder, record):
+        teacher = teacher_of(settings, source, dataset)
+        statistics = collected(planned, source, dataset, settings, folder.statistics, progress)
+
+        def make(source: keras.Model) -> keras.Model:
+            return _quantized(source, settings, statistics)
+
+        model = make(source)
+        lower(model)  # what cannot be lowered is said before training, not after
+        train_model(
+            model,
+            source,
+            make,
+            teacher,
+            dataset,
+            settings,
+            folder,
+            replicas=replicas,
+            resume=resume,
+            progress=progress,
+        )
+        if replicas is not None and not replicas.is_chief:
+            return None
+        record, exported = finish(
+            model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
+        )
+        # Last, so that no kill costs the epochs that are done.
+        (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    return TrainResult(folder=folder, record=record, export=exported.files[0])
+
+
+def check_starts_elsewhere(settings: TrainSettings, path: Path) -> None:
+    """Checks that training does not start from what lies in the folder of its own run.
+
+    Raises:
+        UsageError: it does.
+    """
     if settings.parent is not None and settings.parent.resolve() == path.resolve():
         raise UsageError(f"{path}: a run cannot start --from itself; give --name NAME for another")
     if settings.is_file and path.resolve() in Path(settings.model).resolve().parents:
         raise UsageError(
             f"{settings.model} lies in the run that would be replaced; give --name NAME for another"
         )
+
+
+def prepare(
+    settings: TrainSettings, progress: Progress
+) -> tuple[keras.Model, Dataset, Replicas | None]:
+    """Loads the images, seeds, and builds the float model that training starts from.
+
+    Returns: that, the images with what their pixels become, and the replicas that settings ask for.
+    Raises:
+        KerasQuantError: a subclass says what does not fit.
+    """
     dataset = load_images(settings)
     use_threads(settings.threads)
     replicas = start_replicas(settings, dataset)
@@ -107,40 +163,7 @@ def train(
     )
     if settings.keep_zeros:
         check_zeros(source, pruned_kernels(source))  # before there is a folder
-    planned = plan(source, settings.scheme)
-    record = begin_record(
-        settings,
-        dataset,
-        planned.float_layers,
-        command,
-        replicas=1 if replicas is None else replicas.count,
-    )
-    opened = functools.partial(_open, path, record, settings, overwrite=overwrite, resume=resume)
-    with shared_folder(opened, record, replicas) as (folder, record):
-        teacher = _teacher(settings, source, dataset)
-        statistics = _collected(planned, source, dataset, settings, folder, progress)
-        model = _quantized(source, settings, statistics)
-        lower(model)  # what cannot be lowered is said before training, not after
-        _train(
-            model,
-            source,
-            teacher,
-            statistics,
-            dataset,
-            settings,
-            folder,
-            replicas,
-            resume=resume,
-            progress=progress,
-        )
-        if replicas is not None and not replicas.is_chief:
-            return None
-        record, exported = finish(
-            model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
-        )
-        # Last, so that no kill costs the epochs that are done.
-        (folder.path / checkpoint.FILE_NAME).unlink(missing_ok=True)
-    return TrainResult(folder=folder, record=record, export=exported.files[0])
+    return source, dataset, replicas
 
 
 def load_images(settings: TrainSettings) -> Dataset:
@@ -185,16 +208,22 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
             f"{option} is for models whose outputs are all of classes; {settings.model} has "
             f"{', '.join(tasks)}"
         )
-    if (settings.self_distill or settings.orthogonal) and len(tasks) < 2:
+    if settings.nested and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            f"--nested and --slim are for models with one output, of classes; {settings.model} has "
+            f"{', '.join(tasks)}"
+        )
+    outputs = settings.nested or model.output_names
+    if (settings.self_distill or settings.orthogonal) and len(outputs) < 2:
         option = "--orthogonal" if settings.orthogonal else "--self-distill"
         raise UsageError(
             f"{option} is for models of several outputs; {settings.model} has one. Give it exits "
             "with --exits LAYER,LAYER"
         )
-    if len(settings.loss_weights) not in (0, len(tasks)):
+    if len(settings.loss_weights) not in (0, len(outputs)):
         raise UsageError(
             f"--loss-weights has {len(settings.loss_weights)} numbers; {settings.model} has "
-            f"{len(tasks)} outputs: {', '.join(model.output_names)}"
+            f"{len(outputs)} outputs: {', '.join(outputs)}"
         )
 
 
@@ -255,38 +284,38 @@ def finished(path: Path, settings: TrainSettings) -> bool:
 
 
 @contextlib.contextmanager
-def _open(
-    path: Path, record: RunRecord, settings: TrainSettings, *, overwrite: bool, resume: bool
+def opened(
+    path: Path, record: RunRecord, scheme: Scheme, *, overwrite: bool, resume: bool
 ) -> Iterator[tuple[RunFolder, RunRecord]]:
     """Makes the run's folder, or opens a stopped run's and gives the record that it began with."""
-    opened = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
-    with opened as folder:
+    found = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
+    with found as folder:
         if resume:
             record = begun(path, record, again="trains")
         else:
             records.save(record, folder.path)  # first: without it a folder is no run
-        write_text(folder.scheme, scheme_to_yaml(settings.scheme))
+        write_text(folder.scheme, scheme_to_yaml(scheme))
         yield folder, record
 
 
-def _collected(
+def collected(
     planned: Plan,
     source: keras.Model,
     dataset: Dataset,
     settings: TrainSettings,
-    folder: RunFolder,
+    file: Path,
     progress: Progress,
 ) -> Statistics | None:
     """Collects statistics, or reads those of an earlier start of the run; a float run has none."""
     if is_float(settings.scheme):
         return None
-    if folder.statistics.exists():
-        return read_statistics(folder.statistics, planned, source, dataset)
+    if file.exists():
+        return read_statistics(file, planned, source, dataset)
     return collect_statistics(
         planned,
         source,
         dataset,
-        folder.statistics,
+        file,
         fresh=not settings.has_weights,
         progress=progress,
     )
@@ -300,20 +329,30 @@ def _quantized(
     return quantize(source, settings.scheme, statistics, settings.method)
 
 
-def _train(
+def train_model(
     model: keras.Model,
     source: keras.Model,
+    make: Callable[[keras.Model], keras.Model],
     teacher: Teacher | None,
-    statistics: Statistics | None,
     dataset: Dataset,
     settings: TrainSettings,
     folder: RunFolder,
-    replicas: Replicas | None,
     *,
+    replicas: Replicas | None = None,
     resume: bool,
     progress: Progress,
 ) -> None:
-    """Trains; on a NaN loss the last good weights are saved before the error goes on."""
+    """Trains; on a NaN loss the last good weights are saved before the error goes on.
+
+    Args:
+        source: the float model that it was made of.
+        make: makes it of a float one; of another, that computes in bfloat16 or belongs to replicas,
+            too.
+        teacher: see `teacher_of`.
+        replicas: that train together; None for one.
+    Raises:
+        TrainingError: see `train_epochs`.
+    """
     if settings.freeze_oscillations and not freezable(model):
         raise UsageError(
             "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
@@ -347,7 +386,7 @@ def _train(
         with _bfloat16(settings), replicas.strategy.scope() if replicas else nullcontext():
             twin = _source(settings, dataset)
             twin.set_weights(source.get_weights())
-            trained = _quantized(twin, settings, statistics)
+            trained = make(twin)
         trained.set_weights(model.get_weights())
     if replicas is not None:
         weights_of_chief(trained, replicas)
@@ -381,7 +420,7 @@ def _norm_batches(dataset: Dataset, batch_size: int) -> Iterator[np.ndarray]:
         yield dataset.reals(dataset.train.x[order[start::count]])
 
 
-def _teacher(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
+def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
     """Whose answers are learned: those of the model named, or of the float model."""
     if not settings.distill:
         return None

@@ -23,6 +23,7 @@ from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
 STRATEGIES = ("mirrored", "multiworker")
+NESTABLE = ("nested", "lsq", "pact", "dorefa")  # methods whose kernels widths can share
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 
 
@@ -54,6 +55,9 @@ class TrainSettings:
         orthogonal: keep the gradients of several outputs apart; likewise.
         split_seed: chooses the validation images; None means the seed.
         bootstrap: train on images drawn with replacement, as many as there are.
+        nested: names of several widths that are trained as one, the widest first, whose scheme is
+            `scheme`; see `jobs.nested`.
+        share: of the channels of the model, the first ones of each layer, where it is such a width.
         preprocess: what pixels become in front of the model, see `parse_preprocessing`; None
             means as the parent, or the model's first layers, say.
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
@@ -91,6 +95,8 @@ class TrainSettings:
     orthogonal: bool = False
     split_seed: int | None = None
     bootstrap: bool = False
+    nested: tuple[str, ...] = ()
+    share: float = 1.0
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
@@ -155,6 +161,15 @@ class TrainSettings:
                 break
         if (":" in self.model or self.is_file) and self.model_options:
             found.append(f"--option is for models of the zoo; {self.model} takes none")
+        if self.nested and self.method not in NESTABLE and not is_float(self.scheme):
+            found.append(
+                "--nested and --slim share one set of kernels, which --method "
+                f"{self.method} has no way to; allowed: {', '.join(NESTABLE)}"
+            )
+        if self.nested and self.freeze_oscillations:
+            found.append(
+                "--freeze-oscillations holds codes of one width: leave out --nested and --slim"
+            )
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
         return [*found, *self._problems_of_strategy(), *self.optimizer.problems()]
@@ -173,6 +188,7 @@ class TrainSettings:
             "--accumulate": self.accumulate > 1,
             "--self-distill": bool(self.self_distill),
             "--orthogonal": self.orthogonal,
+            "--nested and --slim": bool(self.nested),
         }
         if self.strategy and (given := [option for option, on in alone.items() if on]):
             found.append(
@@ -216,7 +232,10 @@ def begin_record(
         created=now(),
         kq_version=__version__,
         model=ModelRecord(
-            name=settings.model, options=dict(settings.model_options), exits=settings.exits
+            name=settings.model,
+            options=dict(settings.model_options),
+            exits=settings.exits,
+            share=settings.share,
         ),
         dataset=describe_data(dataset, settings.validation_fraction),
         training=TrainingRecord(
@@ -244,6 +263,7 @@ def begin_record(
             orthogonal=settings.orthogonal,
             strategy=settings.strategy,
             replicas=replicas,
+            nested=settings.nested,
         ),
         scheme=scheme_to_dict(settings.scheme),
         float_layers=float_layers,

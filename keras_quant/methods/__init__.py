@@ -21,10 +21,14 @@ METHODS = {
     "pact": "keras_quant.methods.pact:METHOD",
     "dorefa": "keras_quant.methods.dorefa:METHOD",
     "bnn": "keras_quant.methods.bnn:METHOD",
+    "nested": "keras_quant.methods.nested:METHOD",
 }
 """By the name of each method the module that makes it, and what it is called there."""
 
 DEFAULT_METHOD = "qkeras"
+
+NESTED_METHOD = "nested"
+"""What `kq train --nested` takes where nobody says another: it cuts kernels from 8-bit ones."""
 
 DEFAULT_BITS = {"tfmot": "8"}
 """What `kq train` gives a method where nobody says bits; others get 4."""

@@ -62,7 +62,7 @@ def round_to_step(
             within, below, above = sums(upstream)
             of_step = low * below + high * above
             if rounding_counts:
-                of_step += _summed(within * (y - x), step) / positive
+                of_step += sum_shared(within * (y - x), step) / positive
             of_zero = -positive * (below + above) * gradient_scale if learns_zero_point else None
             return within, of_step * gradient_scale, of_zero
 
@@ -81,7 +81,7 @@ def _exact(x: tf.Tensor, step: tf.Tensor, low: Any, high: Any) -> tuple[tf.Tenso
         below, above = levels <= low, levels >= high
         zero = tf.zeros_like(upstream)
         within = tf.where(below | above, zero, upstream)
-        outside = [_summed(tf.where(where, upstream, zero), step) for where in (below, above)]
+        outside = [sum_shared(tf.where(where, upstream, zero), step) for where in (below, above)]
         return within, outside[0], outside[1]
 
     return y, sums
@@ -100,7 +100,7 @@ def _fused(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int) -> tuple[tf
     return y, sums
 
 
-def _summed(values: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+def sum_shared(values: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
     """Sums over all values that share a step, in its shape."""
     if step.shape.rank == 0:
         return tf.reduce_sum(values)

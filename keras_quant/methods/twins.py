@@ -33,6 +33,8 @@ class Twin:
     """
 
     kind: str
+    shared: tuple[str, ...] = ("raw_kernel",)
+    # Attributes that hold what nets of several widths have in common, see `training.nested`.
     first: Mapping[str, np.ndarray]
     # What to begin with, by name of a variable of the method's own, in a twin of float weights.
 

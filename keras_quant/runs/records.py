@@ -71,11 +71,13 @@ class ModelRecord:
         name: a name of the zoo, or "file.py:function".
         options: the options it was built with.
         exits: names of the layers that early exits were hung on.
+        share: of the channels, the first ones of each layer, where it is a net within a net.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     exits: tuple[str, ...] = ()
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ class TrainingRecord:
         bootstrap: whether training images were drawn with replacement.
         self_distill: share of the last output's answers that earlier ones learned.
         orthogonal: whether gradients of outputs were kept apart.
+        nested: names of the widths that were trained as one, the widest first; () for one alone.
         strategy: "mirrored" or "multiworker" where several replicas trained it; "" for one device.
         replicas: how many; each had an equal share of every batch.
     """
@@ -154,6 +157,7 @@ class TrainingRecord:
     bootstrap: bool = False
     self_distill: float = 0.0
     orthogonal: bool = False
+    nested: tuple[str, ...] = ()
     strategy: str = ""
     replicas: int = 1
 

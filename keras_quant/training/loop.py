@@ -313,7 +313,9 @@ def _restart_random_layers(
     model: keras.Model, replicas: Replicas | None, *, seed: int, epoch: int
 ) -> None:
     """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone."""
-    for number, layer in enumerate(model.layers):
+    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    layers = [*model.layers, *(one for each in inside for one in layers_by_name(each).values())]
+    for number, layer in enumerate(layers):
         random = getattr(layer, "_random_generator", None)
         if random is not None and replicas is not None:
             restart_generator(random._generator, [seed, epoch, number], replicas)

@@ -41,14 +41,15 @@ def pruned_kernels(model: keras.Model) -> list[Pruned]:
     Args:
         model: as it is before training, quantized or not.
     """
-    found = []
+    found: dict[str, Pruned] = {}
     for name, layer in layers_by_name(model).items():
         trained = {variable._unique_id for variable in layer.trainable_weights}
         for variable in variables_by_name(layer).values():
             values = variable.numpy()
             if variable._unique_id in trained and values.ndim >= _LEAST_AXES and not values.all():
-                found.append(Pruned(layer=name, variable=variable, kept=values != 0))
-    return found
+                one = Pruned(layer=name, variable=variable, kept=values != 0)
+                found.setdefault(variable._unique_id, one)  # once, where widths share it
+    return list(found.values())
 
 
 def check_zeros(model: keras.Model, pruned: list[Pruned]) -> None:

@@ -34,11 +34,16 @@ def b_lenet(input_shape: Shape, num_classes: int, *, exits: int = 1) -> keras.Mo
     return keras.Model(inputs, [*outputs, logits(x, num_classes)], name="b_lenet")
 
 
-def b_alexnet(input_shape: Shape, num_classes: int, *, dropout: float = 0.5) -> keras.Model:
+def b_alexnet(
+    input_shape: Shape, num_classes: int, *, dropout: float = 0.5, exits: int = 2
+) -> keras.Model:
     """AlexNet for small images, with exits behind its second and third convolution.
 
     networks/alex_cifar10.py, where the exits read what lies in front of the ReLU, and begin with
     one, and normalization, of their own: ours read what lies behind it.
+
+    Args:
+        exits: 0 for the same net without them.
     """
     inputs = keras.Input(input_shape, name="image")
     x = _conv_bn_relu(inputs, 32, 5, number=1)
@@ -53,25 +58,29 @@ def b_alexnet(input_shape: Shape, num_classes: int, *, dropout: float = 0.5) -> 
     for number, units in ((6, 256), (7, 128)):
         x = _dense_relu(x, units, number=number)
         x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
-    outputs = [
-        logits(_alexnet_exit(first, 1, convs=2), num_classes, name="exit1_logits"),
-        logits(_alexnet_exit(second, 2, convs=1), num_classes, name="exit2_logits"),
-        logits(x, num_classes),
+    early = [
+        logits(_alexnet_exit(source, number, convs=convs), num_classes, name=f"exit{number}_logits")
+        for source, number, convs in ((first, 1, 2), (second, 2, 1))[:exits]
     ]
-    return keras.Model(inputs, outputs, name="b_alexnet")
+    return keras.Model(inputs, [*early, logits(x, num_classes)], name="b_alexnet")
 
 
-def b_resnet(input_shape: Shape, num_classes: int, *, blocks: int = 18) -> keras.Model:
+def b_resnet(
+    input_shape: Shape, num_classes: int, *, blocks: int = 18, exits: int = 2
+) -> keras.Model:
     """ResNet of depth 6 * blocks + 2, with exits in the first and at the end of the first stage.
 
     networks/resnet_cifar10.py, whose 18 blocks a stage make a ResNet-110; its exits have two
     convolutions and a residual block, ours are those of `exits.exit_head`.
+
+    Args:
+        exits: 0 for the same net without them.
     """
     model = cifar_resnet(
         input_shape, num_classes, blocks=blocks, widths=RESNET_WIDTHS, name="b_resnet"
     )
-    places = dict.fromkeys(f"stage1_block{block}_relu2" for block in (1, blocks))
-    return add_exits(model, tuple(places))
+    places = dict.fromkeys(f"stage1_block{block}_relu2" for block in (1, blocks)[:exits])
+    return add_exits(model, tuple(places)) if places else model
 
 
 def _lenet_exit(x: Any, num_classes: int) -> Any:

@@ -153,13 +153,19 @@ MODELS: dict[str, ModelInfo] = {
     "b_alexnet": ModelInfo(
         builder=f"{_BRANCHY}:b_alexnet",
         description="BranchyNet's AlexNet for small images, with two exits",
-        options={"dropout": Option(default=0.5, low=0.0, high=0.9)},
+        options={
+            "dropout": Option(default=0.5, low=0.0, high=0.9),
+            "exits": Option(default=2, low=0, high=2),
+        },
         min_size=8,
     ),
     "b_resnet": ModelInfo(
         builder=f"{_BRANCHY}:b_resnet",
         description="BranchyNet's ResNet-110 (blocks=18) with two exits",
-        options={"blocks": Option(default=18, low=2, high=32)},
+        options={
+            "blocks": Option(default=18, low=2, high=32),
+            "exits": Option(default=2, low=0, high=2),
+        },
     ),
     "mobilenet_v1": ModelInfo(
         builder=f"{_DEPTHWISE}:mobilenet_v1",

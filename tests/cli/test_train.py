@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,16 @@ pytestmark = [
 
 from keras_quant import __version__  # noqa: E402
 from keras_quant.cli.main import main  # noqa: E402
+from keras_quant.cli.train import train as train_command  # noqa: E402
+from keras_quant.cli.train_options import settings_from  # noqa: E402
+from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
+from keras_quant.runs import records  # noqa: E402
+from keras_quant.runs.records import ModelRecord  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.schemes.file import load_scheme, scheme_to_dict  # noqa: E402
 from keras_quant.schemes.scheme import FLOAT, QuantSpec  # noqa: E402
+from tests.fake_runs import RECORD, make_run  # noqa: E402
 
 QUICK = ("--model", "mlp", "--option", "units=16", "--epochs", "1")
 FILES = {
@@ -54,6 +61,12 @@ def odd(input_shape, num_classes):
 
 def kq(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def settings_of(*arguments: object) -> TrainSettings:
+    """What `kq train` is asked for."""
+    with train_command.make_context("kq train", [str(argument) for argument in arguments]) as made:
+        return settings_from(made.params)
 
 
 def train(out: Path, name: str, *arguments: object) -> Path:
@@ -209,6 +222,22 @@ def test_run_starts_from_the_weights_of_its_parent(tmp_path: Path, float_run: Pa
     for layer in ("dense1", "dense2", "logits"):
         kernel, start = new.get_layer(layer).kernel, old.get_layer(layer).kernel
         np.testing.assert_allclose(kernel, start, atol=1e-6)
+
+
+def test_model_options_and_dataset_are_the_parents_unless_given(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "parent")
+    model = ModelRecord(name="resnet8", options={"width": 4}, exits=("relu1",))
+    dataset = replace(RECORD.dataset, name="mnist")
+    records.save(replace(RECORD, model=model, dataset=dataset), path)
+    inherited = settings_of("--from", path)
+    assert (inherited.model, inherited.exits, inherited.dataset) == ("resnet8", ("relu1",), "mnist")
+    assert inherited.model_options == {"width": 4}
+    other = settings_of("--from", path, "--model", "mlp", "--dataset", "digits")
+    assert (other.model, other.model_options, other.exits) == ("mlp", {}, ())
+    assert other.dataset == "digits"
+    assert settings_of("--from", path, "--option", "width=8").model_options == {"width": 8}
+    alone = settings_of()
+    assert (alone.model, alone.dataset) == ("cnn", "digits")
 
 
 @pytest.mark.slow
@@ -476,6 +505,17 @@ def test_diverging_loss_ends_with_advice_and_the_last_good_weights(tmp_path: Pat
         (("--progressive", "4"), "give two widths or more, as in 4,3,2"),
         (("--progressive", "4,2", "--bits", "4"), "leave out --bits"),
         (("--progressive", "4,9"), "bits '9' are not understood"),
+        (("--nested", "4,8"), "--nested 4,8: 8 is not fewer bits than what comes before it"),
+        (("--nested", "8,8"), "--nested 8,8: 8 is not fewer bits"),
+        (("--nested", "8"), "--nested 8: give two widths or more"),
+        (("--nested", "8,4", "--scheme", "w4a4"), "--nested names bits itself"),
+        (("--nested", "8,4", "--progressive", "4,3"), "give one of them"),
+        (("--nested", "8,4", "--method", "qkeras"), "which --method qkeras has no way to"),
+        (("--slim", "1,0.5"), "--slim 1,0.5: give two shares or more, that rise to 1"),
+        (("--slim", "0.5,0.75"), "that rise to 1"),
+        (("--slim", "half,1"), "write shares of the channels"),
+        (("--slim", "0.5,1", "--nested", "8,4"), "makes several runs by itself"),
+        (("--nested", "8,w1a1"), "layer dense2: weights of 1 bit: nested cuts 2 to 8"),
         (("--distill", "0.5", "--distill-share", "0.5"), "goes with a teacher"),
         (("--distill", "nothing"), "--distill nothing: no such run or model"),
         (("--accumulate", "0"), "--accumulate is 0; 1 or more is allowed"),

@@ -155,6 +155,10 @@ def test_a_lost_worker_is_told_and_the_run_goes_on_from_its_last_epoch(tmp_path:
         ({"strategy": "mirrored", "accumulate": 2}, "--accumulate: not with --strategy"),
         ({"strategy": "mirrored", "orthogonal": True}, "--orthogonal: not with --strategy"),
         ({"strategy": "mirrored", "self_distill": 0.5}, "--self-distill: not with --strategy"),
+        (
+            {"strategy": "mirrored", "nested": ("w4a4",), "method": "lsq"},
+            "--nested and --slim: not",
+        ),
         ({"strategy": "mirrored", "worker_timeout_seconds": 0}, "--worker-timeout is 0"),
     ],
 )

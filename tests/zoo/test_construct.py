@@ -69,6 +69,14 @@ def model(request: pytest.FixtureRequest) -> keras.Model:
     return built(request.param)
 
 
+@pytest.mark.parametrize("name", ["b_lenet", "b_alexnet"])
+def test_nets_of_branchynet_are_there_without_their_exits(name: str) -> None:
+    whole, alone = build(name, (28, 28, 1), 7), build(name, (28, 28, 1), 7, exits=0)
+    assert [output.shape[-1] for output in alone.outputs] == [7]
+    without = [layer.name for layer in whole.layers if not layer.name.startswith("exit")]
+    assert sorted(without) == sorted(layer.name for layer in alone.layers)
+
+
 def test_every_model_that_needs_labels_maps_images_to_logits(model: keras.Model) -> None:
     assert model.name in MODELS
     if model.name in IMAGE_TO_IMAGE:
