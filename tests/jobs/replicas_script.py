@@ -29,17 +29,28 @@ CASES: dict[str, dict[str, Any]] = {
     "qkeras": {"method": "qkeras"},
     "lsq": {"method": "lsq", "freeze_oscillations": True, "distill": 0.5, "parent": "float"},
     "bf16": {"method": "lsq", "precision": "bf16"},
+    "dropout": {"model": f"{FILE}:dropping"},
     "tfmot": {"method": "tfmot", "scheme": freed(scheme_from_bits("8"))},
 }
 
 
 def net(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """A convolution with a batch norm, and a head."""
+    return _net(input_shape, num_classes, dropout=0.0)
+
+
+def dropping(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """That net, with a layer that draws at random."""
+    return _net(input_shape, num_classes, dropout=0.5)
+
+
+def _net(input_shape: tuple[int, int, int], num_classes: int, *, dropout: float) -> keras.Model:
     image = keras.Input(input_shape)
     x = keras.layers.Conv2D(6, 3, strides=2, use_bias=False, name="conv")(image)
     x = keras.layers.BatchNormalization(name="norm")(x)
     x = keras.layers.ReLU(name="relu")(x)
     x = keras.layers.Flatten(name="flat")(x)
+    x = keras.layers.Dropout(dropout, name="dropout")(x) if dropout else x
     return keras.Model(image, keras.layers.Dense(num_classes, name="logits")(x), name="net")
 
 

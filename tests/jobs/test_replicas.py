@@ -24,7 +24,7 @@ from keras_quant.schemes.bits import scheme_from_bits
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("replicas_script.py")
 CASES = ("float", "qkeras", "lsq", "tfmot")
-NARROW = "bf16"  # sums of few bits: that it goes, not to which bits
+UNLIKE = ("bf16", "dropout")  # sums of few bits, and other draws: that it goes, not to which bits
 # Of a variable's largest value, after 16 steps: sums of halves of a batch round otherwise.
 SUM_ORDER = 1e-4
 LIMIT_SECONDS = 240
@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert one.returncode == 0, errors
     workers = addresses()
     hows = [("mirrored",), ("0", workers), ("1", workers)]
-    cases = ",".join((*CASES, NARROW))
+    cases = ",".join((*CASES, *UNLIKE))
     processes = [start(SCRIPT, folder, cases, *how, cwd=folder) for how in hows]
     for process in processes:
         said, errors = process.communicate(timeout=LIMIT_SECONDS)
@@ -96,7 +96,7 @@ def test_replicas_train_what_one_trains_up_to_the_order_of_sums(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [*CASES, NARROW])
+@pytest.mark.parametrize("case", [*CASES, *UNLIKE])
 def test_all_workers_end_with_the_same_weights(trained: Path, case: str) -> None:
     pairs = zip(*(weights(trained / how / f"{case}.npz") for how in "01"), strict=True)
     assert all(np.array_equal(first, second) for first, second in pairs)
@@ -106,7 +106,7 @@ def test_all_workers_end_with_the_same_weights(trained: Path, case: str) -> None
 def test_only_the_chief_writes_a_run(trained: Path) -> None:
     assert {path.parent.name for path in (trained / "0").rglob(records.FILE_NAME)} == {
         *CASES,
-        NARROW,
+        *UNLIKE,
     }
     assert list((trained / "1").rglob(records.FILE_NAME)) == []
     training = records.load(trained / "0" / "lsq").training
