@@ -41,7 +41,6 @@ from keras_quant.training.replicas import (
     check_divides,
     from_chief,
     lost_workers_named,
-    restart_generator,
     shares,
     together,
 )
@@ -149,7 +148,7 @@ def train_epochs(
         while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
             before = trained.get_weights()
             try:
-                _restart_random_layers(trained, replicas, seed=settings.seed, epoch=len(history))
+                _restart_random_layers(trained, seed=settings.seed, epoch=len(history))
                 with lost_workers_named(replicas):
                     row = _epoch(
                         trained,
@@ -309,17 +308,11 @@ def _named(part: Any) -> keras.metrics.Metric:
     return keras.metrics.MeanMetricWrapper(part, name=_PART)
 
 
-def _restart_random_layers(
-    model: keras.Model, replicas: Replicas | None, *, seed: int, epoch: int
-) -> None:
+def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
     """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone."""
-    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    layers = [*model.layers, *(one for each in inside for one in layers_by_name(each).values())]
-    for number, layer in enumerate(layers):
+    for number, layer in enumerate(model.layers):
         random = getattr(layer, "_random_generator", None)
-        if random is not None and replicas is not None:
-            restart_generator(random._generator, [seed, epoch, number], replicas)
-        elif random is not None:
+        if random is not None:
             drawn = np.random.SeedSequence([seed, epoch, number]).generate_state(1)
             random._generator.reset_from_seed(int(drawn[0]))
 

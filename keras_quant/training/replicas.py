@@ -5,7 +5,7 @@ weights alike. So a training of N replicas is that of one, up to the order of fl
 their order and the schedule are the same, statistics of batch norms are those of the whole batch,
 and what is reported are means over it.
 
-What layers draw at random differs: each replica draws its own numbers for its share.
+What layers draw at random differs: TensorFlow mixes a replica's number into what it draws.
 """
 
 from __future__ import annotations
@@ -197,20 +197,6 @@ class _Norm:
 def _mean_of_all(value: tf.Tensor, context: Any) -> tf.Tensor:
     total = context.all_reduce(tf.distribute.ReduceOp.SUM, value)
     return total / context.num_replicas_in_sync
-
-
-def restart_generator(generator: Any, entropy: Sequence[int], replicas: Replicas) -> None:
-    """Lets each replica draw numbers of its own.
-
-    Args:
-        generator: a tf.random.Generator that was made in the strategy's scope.
-        entropy: what the numbers are a function of, beside the replica.
-    """
-    copies = generator._state_var.values
-    first = 0 if replicas.cluster is None else replicas.cluster.worker * len(copies)
-    for place, copy in enumerate(copies, first):
-        (drawn,) = np.random.SeedSequence([*entropy, place]).generate_state(1)
-        copy.assign(tf.random.Generator.from_seed(int(drawn), alg=generator.algorithm).state)
 
 
 def from_chief(files: Mapping[str, bytes] | None, replicas: Replicas) -> Mapping[str, bytes]:
