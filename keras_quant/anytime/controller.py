@@ -236,12 +236,13 @@ def choose(
     *,
     accuracy: float | None = None,
     budget: float | None = None,
-) -> Controller:
+) -> tuple[Controller, Played]:
     """The cheapest that reaches an accuracy, or the most accurate within a mean cost.
 
     Args:
         known: controllers, and what they come to on the images that choose.
         accuracy, budget: one of them.
+    Returns: one of those that are known.
     Raises:
         BudgetError: none does.
     """
@@ -253,7 +254,7 @@ def choose(
                 f"an accuracy of {accuracy:.2%} is asked for; on the validation images controllers "
                 f"reach {most:.2%} at most"
             )
-        return min(enough, key=lambda pair: (pair[1].mean_cost, -pair[1].accuracy))[0]
+        return min(enough, key=lambda pair: (pair[1].mean_cost, -pair[1].accuracy))
     assert budget is not None
     within = [pair for pair in known if pair[1].mean_cost <= budget * (1 + _NOTHING)]
     if not within:
@@ -261,7 +262,7 @@ def choose(
         raise BudgetError(
             f"a mean cost of {budget:g} is asked for; the cheapest option alone takes {least:g}"
         )
-    return max(within, key=lambda pair: (pair[1].accuracy, -pair[1].mean_cost))[0]
+    return max(within, key=lambda pair: (pair[1].accuracy, -pair[1].mean_cost))
 
 
 def oracle(options: Options, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

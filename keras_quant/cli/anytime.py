@@ -10,9 +10,12 @@ import click
 
 from keras_quant.cli.anytime_run import run_command
 from keras_quant.cli.control import control
+from keras_quant.cli.cut import cut
 from keras_quant.cli.ensembles import print_ensemble
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, write_picture
+from keras_quant.cli.ponder import ponder
+from keras_quant.cli.resolution import resolution
 from keras_quant.cli.serve import serve
 from keras_quant.cli.simulate import simulate
 from keras_quant.cli.stage_options import run_argument, stage_format_option
@@ -128,11 +131,14 @@ def thresholds(
 def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool) -> None:
     """Judge the exported files of several runs as one net, beside each by itself.
 
-    Their answers are put together by the mean of probabilities, the mean of logits, and by votes.
+    RUNS are runs, or the folder of one ensemble that kq anytime train-ensemble made. Their answers
+    are put together by the mean of probabilities, the mean of logits, and by votes; those of
+    boosted members by their weighted sum, too.
 
     \b
-    Example:
+    Examples:
       kq anytime ensemble models/seed0 models/seed1 models/seed2
+      kq anytime ensemble models/boosted
     """
     from keras_quant.jobs.ensembles import ensemble as judge
     from keras_quant.runs.progress import Progress
@@ -150,6 +156,9 @@ anytime.add_command(simulate)
 anytime.add_command(control)
 anytime.add_command(train_ensemble)
 anytime.add_command(unpack)
+anytime.add_command(ponder)
+anytime.add_command(cut)
+anytime.add_command(resolution)
 
 
 def _print_thresholds(run: Path, record: ExitsRecord) -> None:

@@ -57,7 +57,9 @@ if TYPE_CHECKING:
     "--learning-rate", default=1e-3, show_default=True, help="The highest of the schedule."
 )
 @click.option("--weight-decay", default=0.0, show_default=True, help="Decoupled; kernels only.")
-@click.option("--schedule", default="cosine", show_default=True, help="cosine, step or constant.")
+@click.option(
+    "--schedule", default="cosine", show_default=True, help="cosine, step, constant or triangle."
+)
 @click.option("--warmup", default=0.0, show_default=True, help="Epochs of linear warm-up.")
 @click.option("--early-stopping", "patience", default=0, help="Epochs without gain; 0 is off.")
 @click.option(
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
     "--distill",
     metavar="SHARE|RUN|FILE",
     help="Learn a teacher's answers beside the labels: the parent's with a share of 0 to 1, or "
-    "those of a run or Keras file.",
+    "those of a run or Keras file, of several (RUN,RUN,...) or of an ensemble.",
 )
 @click.option(
     "--distill-share", type=float, help="Of a named teacher's answers in the loss [default: 0.9]."

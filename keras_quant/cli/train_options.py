@@ -52,7 +52,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     """
     from keras_quant.jobs.train_settings import TrainSettings
 
-    teacher, share = parse_distill(options["distill"], options["distill_share"])
+    teachers, share = parse_distill(options["distill"], options["distill_share"])
     widths = options["progressive"] or options["nested"]
     scheme = choose_scheme(
         bits=widths.split(",")[0] if widths else options["bits"],
@@ -76,7 +76,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         strategy=options["strategy"] or "",
         workers=parse_workers(options["workers"]),
         distill=share,
-        teacher=teacher,
+        teachers=teachers,
         **_model_and_dataset(options),
         **{name: options[name] for name in _FIELDS},
     )
@@ -224,23 +224,24 @@ def parse_shares(options: Mapping[str, Any]) -> tuple[float, ...]:
     return shares
 
 
-def parse_distill(text: str | None, share: float | None) -> tuple[Path | None, float]:
-    """Reads what stands behind --distill: a share of the parent's answers, or a teacher.
+def parse_distill(text: str | None, share: float | None) -> tuple[tuple[Path, ...], float]:
+    """Reads what stands behind --distill: a share of the parent's answers, or teachers.
 
-    Returns: the teacher, None for the parent; and the share of its answers.
+    Returns: the teachers, none for the parent; and the share of their answers.
     Raises:
         UsageError: --distill-share without a teacher.
     """
     try:
         own = float(text) if text is not None else 0.0
     except ValueError:
-        return Path(str(text)), DEFAULT_SHARE if share is None else share
+        names = [str(text)] if Path(str(text)).exists() else str(text).split(",")
+        return tuple(map(Path, names)), DEFAULT_SHARE if share is None else share
     if share is not None:
         raise UsageError(
             "--distill-share goes with a teacher that --distill names; of the parent's answers "
             "--distill gives the share itself, as in --distill 0.9"
         )
-    return None, own
+    return (), own
 
 
 def parse_weights(text: str | None) -> tuple[float, ...]:

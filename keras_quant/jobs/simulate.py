@@ -281,7 +281,7 @@ def _simulated(
         )
     played = [(one, play(one, validation, costs.each)) for one in found]
     dearest = float(test.own_costs(costs.each).max())
-    chosen = choose(
+    chosen, on_validation = choose(
         played,
         accuracy=_wanted(validation, settings),
         budget=None if settings.budget is None else settings.budget * dearest,
@@ -296,7 +296,7 @@ def _simulated(
         is_estimate=costs.is_estimate,
         unit=UNITS[settings.unit],
         options=options,
-        validation=play(chosen, validation, costs.each),
+        validation=on_validation,
         test=result,
         steps=tuple(_steps(chosen, test.names)),
         front=_front(played, test, costs.each),

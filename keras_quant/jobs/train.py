@@ -31,7 +31,7 @@ from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.replicas import shared_folder, start_replicas
 from keras_quant.jobs.source import build_float, tasks_of_model
-from keras_quant.jobs.teacher import Teacher, load_teacher
+from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.model.files import save_model
@@ -47,6 +47,7 @@ from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
+from keras_quant.training.boosting import none_before
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
@@ -86,6 +87,8 @@ def train(
         ParityError: the exported file does not answer as the reference does.
     """
     check(settings)
+    if settings.together:
+        raise UsageError(f"{path}: is trained at once with others, by kq anytime train-ensemble")
     check_starts_elsewhere(settings, path)
     source, dataset, replicas = prepare(settings, progress)
     planned = plan(source, settings.scheme)
@@ -212,6 +215,11 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
         raise UsageError(
             f"--nested and --slim are for models with one output, of classes; {settings.model} has "
             f"{', '.join(tasks)}"
+        )
+    if (settings.boosts is not None or settings.together) and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            "members that are boosted, or trained at once, have one output, of classes; "
+            f"{settings.model} has {', '.join(tasks)}"
         )
     outputs = settings.nested or model.output_names
     if (settings.self_distill or settings.orthogonal) and len(outputs) < 2:
@@ -353,34 +361,7 @@ def train_model(
     Raises:
         TrainingError: see `train_epochs`.
     """
-    if settings.freeze_oscillations and not freezable(model):
-        raise UsageError(
-            "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
-            "scheme has one: give --method lsq"
-        )
-    if settings.keep_zeros:
-        pruned = pruned_kernels(model)
-        check_zeros(model, pruned)
-        held = sum(int((~each.kept).sum()) for each in pruned)
-        total = sum(each.kept.size for each in pruned)
-        progress.say(f"holding {held:,} of {total:,} weights of {len(pruned)} kernels at 0")
-    augment = dataset.augment if settings.augment is None else settings.augment
-    loop_settings = LoopSettings(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        augment=augment,
-        optimizer=settings.optimizer,
-        patience=settings.patience,
-        tensorboard=folder.tensorboard if settings.tensorboard else None,
-        distill=settings.distill,
-        accumulate=settings.accumulate,
-        freeze_oscillations=settings.freeze_oscillations,
-        keep_zeros=settings.keep_zeros,
-        loss_weights=settings.loss_weights,
-        self_distill=settings.self_distill,
-        orthogonal=settings.orthogonal,
-    )
+    check_held(model, settings, progress)
     trained = model
     if settings.precision == "bf16" or replicas is not None:
         with _bfloat16(settings), replicas.strategy.scope() if replicas else nullcontext():
@@ -395,7 +376,7 @@ def train_model(
             model,
             trained,
             dataset,
-            loop_settings,
+            loop_settings(settings, dataset, folder),
             teacher=teacher,
             replicas=replicas,
             folder=folder.path,
@@ -405,6 +386,53 @@ def train_model(
     except TrainingError:
         save_model(model, folder.model)
         raise
+    reestimate(model, dataset, settings, progress)
+
+
+def check_held(model: keras.Model, settings: TrainSettings, progress: Progress) -> None:
+    """Checks that a model has what settings ask to be held.
+
+    Raises:
+        UsageError: it has no codes that could be frozen, or no zeros.
+    """
+    if settings.freeze_oscillations and not freezable(model):
+        raise UsageError(
+            "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
+            "scheme has one: give --method lsq"
+        )
+    if settings.keep_zeros:
+        pruned = pruned_kernels(model)
+        check_zeros(model, pruned)
+        held = sum(int((~each.kept).sum()) for each in pruned)
+        total = sum(each.kept.size for each in pruned)
+        progress.say(f"holding {held:,} of {total:,} weights of {len(pruned)} kernels at 0")
+
+
+def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) -> LoopSettings:
+    """How the loop is to train what settings ask for."""
+    return LoopSettings(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augment=dataset.augment if settings.augment is None else settings.augment,
+        optimizer=settings.optimizer,
+        patience=settings.patience,
+        tensorboard=folder.tensorboard if settings.tensorboard else None,
+        distill=settings.distill,
+        accumulate=settings.accumulate,
+        freeze_oscillations=settings.freeze_oscillations,
+        keep_zeros=settings.keep_zeros,
+        loss_weights=settings.loss_weights,
+        self_distill=settings.self_distill,
+        orthogonal=settings.orthogonal,
+        boosted=0.0 if settings.boosts is None else settings.shrinkage,
+    )
+
+
+def reestimate(
+    model: keras.Model, dataset: Dataset, settings: TrainSettings, progress: Progress
+) -> None:
+    """Measures the statistics of batch norms again, where settings ask for it."""
     if settings.reestimate_norms:
         count = reestimate_norms(model, _norm_batches(dataset, settings.batch_size))
         progress.say(f"measured the statistics of {count} batch norms again")
@@ -421,10 +449,17 @@ def _norm_batches(dataset: Dataset, batch_size: int) -> Iterator[np.ndarray]:
 
 
 def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
-    """Whose answers are learned: those of the model named, or of the float model."""
+    """Whose answers are learned: those of the models named, or of the float model.
+
+    Of a boosted member: those of the members before it, of which it learns the rest.
+    """
+    if settings.boosts is not None:
+        if not settings.boosts:
+            return none_before(dataset.num_classes)
+        return load_sum(settings.boosts, settings.shrinkage, dataset)
     if not settings.distill:
         return None
-    return source if settings.teacher is None else load_teacher(settings.teacher, dataset)
+    return load_teacher(settings.teachers, dataset) if settings.teachers else source
 
 
 @contextlib.contextmanager

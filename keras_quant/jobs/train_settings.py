@@ -23,6 +23,8 @@ from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
 STRATEGIES = ("mirrored", "multiworker")
+TOGETHER = ("fusion", "soft-boosting")
+"""How members may be trained at once, see `jobs.train_together`."""
 NESTABLE = ("nested", "lsq", "pact", "dorefa")  # methods whose kernels widths can share
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 
@@ -45,7 +47,8 @@ class TrainSettings:
         precision: of the arithmetic of training; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
         distill: share of the teacher's answers in the loss, 0 to 1; see `distill`.
-        teacher: a run's folder or a Keras file; None means the parent.
+        teachers: runs' folders, Keras files, or one ensemble's folder, see `load_teacher`; ()
+            means the parent.
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often; needs learned steps.
         keep_zeros: hold weights that are 0 before training; needs some.
@@ -55,6 +58,11 @@ class TrainSettings:
         orthogonal: keep the gradients of several outputs apart; likewise.
         split_seed: chooses the validation images; None means the seed.
         bootstrap: train on images drawn with replacement, as many as there are.
+        boosts: runs; what their sum leaves of the labels is learned, see `training.boosting`; ()
+            for the first member, None means the labels themselves.
+        shrinkage: of each member in a boosted sum, above 0, to 1.
+        together: one of TOGETHER, for a member that is trained at once with others; "" for others.
+        members: the runs that are trained at once.
         nested: names of several widths that are trained as one, the widest first, whose scheme is
             `scheme`; see `jobs.nested`.
         share: of the channels of the model, the first ones of each layer, where it is such a width.
@@ -86,7 +94,7 @@ class TrainSettings:
     precision: str = "float32"
     parent: Path | None = None
     distill: float = 0.0
-    teacher: Path | None = None
+    teachers: tuple[Path, ...] = ()
     accumulate: int = 1
     freeze_oscillations: bool = False
     keep_zeros: bool = False
@@ -95,6 +103,10 @@ class TrainSettings:
     orthogonal: bool = False
     split_seed: int | None = None
     bootstrap: bool = False
+    boosts: tuple[Path, ...] | None = None
+    shrinkage: float = 1.0
+    together: str = ""
+    members: tuple[Path, ...] = ()
     nested: tuple[str, ...] = ()
     share: float = 1.0
     preprocess: str | None = None
@@ -144,15 +156,17 @@ class TrainSettings:
             )
         if not 0 <= self.distill <= 1:
             found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
-        if self.distill and (not (self.has_weights or self.teacher) or is_float(self.scheme)):
+        if self.distill and not self.teachers and (not self.has_weights or is_float(self.scheme)):
             found.append(
-                "--distill needs a parent, given with --from RUN or as a Keras file, or a "
-                "teacher, --distill FILE or RUN, and a scheme with bits"
+                "--distill needs a parent, given with --from RUN or as a Keras file, and a scheme "
+                "with bits, or a teacher, --distill FILE or RUN"
             )
         if not 0 <= self.self_distill <= 1:
             found.append(f"--self-distill is {self.self_distill}; 0 (labels alone) to 1 is allowed")
         if self.self_distill and self.distill:
             found.append("--self-distill and --distill both say whose answers are learned")
+        if not 0 < self.shrinkage <= 1:
+            found.append(f"--shrinkage is {self.shrinkage}; above 0, up to 1 is allowed")
         if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
             found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
         for option, seed in (("--seed", self.seed), ("--split-seed", self.chooses_validation)):
@@ -189,6 +203,7 @@ class TrainSettings:
             "--self-distill": bool(self.self_distill),
             "--orthogonal": self.orthogonal,
             "--nested and --slim": bool(self.nested),
+            "members that learn from each other": bool(self.together) or self.boosts is not None,
         }
         if self.strategy and (given := [option for option, on in alone.items() if on]):
             found.append(
@@ -250,7 +265,7 @@ def begin_record(
             patience=settings.patience,
             parent=None if settings.parent is None else str(settings.parent),
             distill=settings.distill,
-            teacher=None if settings.teacher is None else str(settings.teacher),
+            teacher=",".join(map(str, settings.teachers)) or None,
             accumulate=settings.accumulate,
             freeze_oscillations=settings.freeze_oscillations,
             keep_zeros=settings.keep_zeros,
@@ -263,6 +278,10 @@ def begin_record(
             orthogonal=settings.orthogonal,
             strategy=settings.strategy,
             replicas=replicas,
+            boosts=None if settings.boosts is None else tuple(map(str, settings.boosts)),
+            shrinkage=settings.shrinkage,
+            together=settings.together,
+            members=tuple(map(str, settings.members)),
             nested=settings.nested,
         ),
         scheme=scheme_to_dict(settings.scheme),

@@ -119,7 +119,8 @@ class TrainingRecord:
         patience: epochs without gain after which training stopped; 0 for never.
         parent: the run whose weights training started from.
         distill: share of the teacher's answers in the loss; 0 for the labels alone.
-        teacher: a run or file; None for the parent.
+        teacher: a run or file, or several with commas between them, see `load_teacher`; None for
+            the parent.
         accumulate: batches whose gradients were averaged for one update.
         freeze_oscillations: whether weights whose codes turned back too often were held.
         keep_zeros: whether weights that were 0 before training were held.
@@ -130,6 +131,12 @@ class TrainingRecord:
         bootstrap: whether training images were drawn with replacement.
         self_distill: share of the last output's answers that earlier ones learned.
         orthogonal: whether gradients of outputs were kept apart.
+        boosts: the runs whose sum leaves a rest of the labels, which was learned; () for a first
+            member, None where labels themselves were learned.
+        shrinkage: of each member in a boosted sum.
+        together: how it was trained at once with others, one of `train_settings.TOGETHER`; "" for
+            a run that was trained alone.
+        members: the runs that were trained at once, in their order.
         nested: names of the widths that were trained as one, the widest first; () for one alone.
         strategy: "mirrored" or "multiworker" where several replicas trained it; "" for one device.
         replicas: how many; each had an equal share of every batch.
@@ -157,6 +164,10 @@ class TrainingRecord:
     bootstrap: bool = False
     self_distill: float = 0.0
     orthogonal: bool = False
+    boosts: tuple[str, ...] | None = None
+    shrinkage: float = 1.0
+    together: str = ""
+    members: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
     strategy: str = ""
     replicas: int = 1

@@ -29,8 +29,8 @@ from keras_quant.pixels import normalize
 from keras_quant.runs.history import FILE_NAME, NUMBERS, Epoch, best, columns, to_csv
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras, tf
+from keras_quant.training import boosting, distill, exits
 from keras_quant.training import checkpoint as checkpoints
-from keras_quant.training import distill, exits
 from keras_quant.training.checkpoint import Checkpoint
 from keras_quant.training.objectives import Objective, TensorFunction, objectives_of
 from keras_quant.training.optimizer_settings import OptimizerSettings
@@ -66,6 +66,10 @@ class LoopSettings:
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often, see `oscillations`.
         keep_zeros: hold weights that are 0 before training, see `sparsity`.
+        boosted: shrinkage of a net that learns what the teacher, the sum of those before it, leaves
+            of the labels, see `boosting`; 0 where it learns the labels.
+        soft_boosted: shrinkage of nets that are trained at once; the model's outputs are theirs,
+            and last their sum. 0 where it has others.
     """
 
     epochs: int
@@ -82,6 +86,8 @@ class LoopSettings:
     accumulate: int = 1
     freeze_oscillations: bool = False
     keep_zeros: bool = False
+    boosted: float = 0.0
+    soft_boosted: float = 0.0
 
 
 def train_epochs(
@@ -102,8 +108,8 @@ def train_epochs(
         model: the float32 model that is validated, and that holds the weights at the end.
         trained: the model that is trained: model itself, or its twin in bfloat16, or in the scope
             of replicas.
-        teacher: gives the logits that are learned too, see `distill.with_answers`; None where
-            settings.distill is 0.
+        teacher: gives the logits that are learned too, see `distill.with_answers`, or of which
+            the rest is learned; None where settings.distill and settings.boosted are 0.
         replicas: that train together; None for one.
         folder: where checkpoint.npz and history.csv go.
         resume: go on from the folder's checkpoint where there is one.
@@ -140,7 +146,10 @@ def train_epochs(
         write_text(folder / FILE_NAME, to_csv(state.history))
     history = state.history if state else ()
     best_weights = state.best_weights if state else trained.get_weights()
-    answer = AnswerFunction(model)
+    answer: boosting.Answer = AnswerFunction(model)
+    if settings.boosted:
+        assert teacher is not None
+        answer = boosting.summed(answer, teacher, settings.boosted)
     with (
         outputs.steps(trained, settings),
         together(trained, replicas) if replicas else contextlib.nullcontext(),
@@ -234,6 +243,7 @@ class _Outputs:
         objectives: how each is trained and judged.
         weights: of their losses.
         distill: share of a teacher's answers in the loss of each output, all of classes.
+        boosted: see LoopSettings.
         softmax: of each output, whether it is probabilities.
     """
 
@@ -241,6 +251,7 @@ class _Outputs:
     objectives: tuple[Objective, ...]
     weights: tuple[float, ...]
     distill: float
+    boosted: float
     softmax: tuple[bool, ...]
 
     @classmethod
@@ -253,6 +264,7 @@ class _Outputs:
             objectives=objectives_of(model, tasks, span=dataset.span),
             weights=weights,
             distill=settings.distill,
+            boosted=settings.boosted,
             softmax=are_probabilities(model),
         )
 
@@ -270,17 +282,25 @@ class _Outputs:
         return self.last.to_score(sum(judged)) if judged else math.nan
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-        parts = [distill.accuracy if self.distill else one.part for one in self.objectives]
         model.compile(
             optimizer,
             loss=self.losses,
             loss_weights=list(self.weights),
-            metrics=[[_named(part)] for part in parts],
+            metrics=[[_named(part)] for part in self._parts],
         )
+
+    @property
+    def _parts(self) -> list[TensorFunction]:
+        """What the means of each output's score are taken of, while training."""
+        if self.boosted:
+            return [boosting.accuracy(self.boosted)]
+        return [distill.accuracy if self.distill else one.part for one in self.objectives]
 
     @property
     def losses(self) -> list[TensorFunction]:
         """What each output's targets and values come to, (batch,)."""
+        if self.boosted:
+            return [boosting.residual_loss]
         if not self.distill:
             return [objective.loss for objective in self.objectives]
         return [distill.distilled_loss(self.distill, probabilities=one) for one in self.softmax]
@@ -289,6 +309,9 @@ class _Outputs:
         self, model: keras.Model, settings: LoopSettings
     ) -> contextlib.AbstractContextManager[None]:
         """Lets a model take its steps as settings say, where compiling it cannot."""
+        if settings.soft_boosted:
+            losses = boosting.soft_boosted(settings.soft_boosted)
+            return exits.joint_steps(model, losses, orthogonal=False)
         if settings.self_distill:
             losses = exits.self_distilled(
                 settings.self_distill, model, self.last.loss, self.weights
@@ -388,7 +411,7 @@ class _Watch(keras.callbacks.Callback):
 
 def _judged(
     row: Epoch,
-    answer: AnswerFunction,
+    answer: boosting.Answer,
     outputs: _Outputs,
     dataset: Dataset,
     replicas: Replicas | None,
@@ -418,7 +441,7 @@ def _judged(
 
 def _validated(
     row: Epoch,
-    answer: AnswerFunction,
+    answer: boosting.Answer,
     outputs: _Outputs,
     dataset: Dataset,
 ) -> Epoch:

@@ -15,11 +15,17 @@ MOMENTUM = 0.9
 # Goyal et al. 2017 and He et al. 2016 divide by ten; at half and three quarters of training.
 STEP_FACTOR = 0.1
 STEP_AT = (0.5, 0.75)
+# Of the highest rate: 1e-4 of 5e-2, the defaults of the authors' fge.py (Garipov et al. 2018).
+TRIANGLE_LOWEST = 1 / 500
 NOT_DECAYED = ("gamma", "beta", "bias")
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up, then cosine to zero (Loshchilov & Hutter 2017, eq. 5), steps, or constant."""
+    """Linear warm-up, then cosine to zero (Loshchilov & Hutter 2017, eq. 5), or another schedule.
+
+    That is steps, constant, or a triangle: from TRIANGLE_LOWEST of the rate up to it and back, a
+    cycle of fast geometric ensembling (Garipov et al. 2018, section 4), from low to low.
+    """
 
     def __init__(self, settings: OptimizerSettings, *, steps_per_epoch: float, epochs: int) -> None:
         self.settings = settings
@@ -33,6 +39,9 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             "cosine": lambda: 0.5 * (1 + tf.cos(math.pi * done)),
             "step": lambda: STEP_FACTOR ** sum(tf.cast(done >= at, tf.float32) for at in STEP_AT),
             "constant": lambda: tf.ones_like(done),
+            "triangle": lambda: (
+                TRIANGLE_LOWEST + (1 - TRIANGLE_LOWEST) * (1 - tf.abs(2 * done - 1))
+            ),
         }[self.settings.schedule]()
         rise = tf.minimum(1.0, (step + 1) / max(1.0, self.warmup))
         return self.settings.learning_rate * factor * rise

@@ -68,11 +68,15 @@ def test_a_kernel_is_stored_once(widths: dict[str, Graph], tmp_path: Path) -> No
     file.write_bytes(pack_nested(widths))
     with zipfile.ZipFile(file) as archive:
         graphs = json.loads(archive.read("graph.json"))["graphs"]
-    for nodes in zip(*(graph["nodes"] for graph in graphs.values()), strict=True):
-        places = [node["weight"]["values"] for node in nodes if node["weight"]]
-        if isinstance(places[0] if places else None, dict):
-            assert len({place["base"] for place in places}) == 1
-            assert [place["bits"] for place in places] == [8, 4, 2]
+    kernels = [
+        [node["weight"]["values"] for node in nodes if node["weight"]]
+        for nodes in zip(*(graph["nodes"] for graph in graphs.values()), strict=True)
+    ]
+    places = [each for each in kernels if each]
+    assert len(places) == 2  # the convolution's and the head's
+    for each in places:
+        assert len({place["base"] for place in each}) == 1
+        assert [place["bits"] for place in each] == [8, 4, 2]
 
 
 def test_a_narrower_net_is_cut_from_the_first_channels(
