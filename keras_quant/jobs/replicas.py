@@ -27,7 +27,7 @@ from keras_quant.training.replicas import (
 # What may differ between workers: where things are on each machine, and what decides over nothing.
 _OWN = (
     *("worker", "workers", "worker_timeout_seconds", "threads", "tensorboard", "trust"),
-    *("parent", "teacher", "scheme"),
+    *("parent", "teachers", "boosts", "members", "scheme"),
 )
 _REFUSED = "refused"  # the name under which the chief tells why it does not begin
 
