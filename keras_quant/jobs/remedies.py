@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +80,16 @@ class Remedies:
             found.append(f"--rounding-steps is {self.learning.steps}; 1 or more is allowed")
         if not 0 <= self.learning.drop < 1:
             found.append(f"--qdrop is {self.learning.drop:g}; 0 up to, but not, 1 is allowed")
-        asked = replace(self.learning, seed=Learning().seed) != Learning()
+        usual, own = Learning(), self.learning
+        changed = {
+            "--rounding-steps": own.steps != usual.steps,
+            "--qdrop": own.drop != usual.drop,
+        }
+        asked = " and ".join(option for option, differs in changed.items() if differs)
         if asked and not self.is_learned and self.rounding in ROUNDINGS:
             found.append(
-                f"--rounding-steps and --qdrop are for --rounding {' or '.join(LEARNED)}; this is "
-                f"{self.rounding}"
+                f"{asked}: only of a rounding that is learned, and --rounding is {self.rounding}; "
+                f"give --rounding {' or '.join(LEARNED)} too"
             )
         return found
 
