@@ -19,9 +19,10 @@ from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.wrap import split_float
 from keras_quant.tf import keras, tf
 
-BATCH = 32
 # Of one tensor; a walk holds some at a time, of either model.
 TENSOR_BYTES = 2**28
+# Of one that a layer reads at once.
+BATCH_BYTES = 2**26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,6 +98,10 @@ class Walk:
             wanted=self._wanted.of(name),
         )
 
+    def answered(self, name: str, values: np.ndarray) -> None:
+        """Takes what a layer of a unit puts out as its weights are by now; it is not run again."""
+        self._given.put(name, values)
+
     def again(self, unit: Unit, read: np.ndarray) -> None:
         """Forgets what a unit's calls put out before its kernels were rounded otherwise.
 
@@ -160,12 +165,20 @@ def walked_images(plan: Plan, most: int) -> int:
 
 
 def run(layer: keras.layers.Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """What a layer makes of values, batch by batch."""
-    found = []
-    for start in range(0, len(inputs[0]), BATCH):
-        batch = [tf.constant(x[start : start + BATCH]) for x in inputs]
-        found.append(np.asarray(layer(batch if len(batch) > 1 else batch[0]), np.float32))
-    return np.concatenate(found)
+    """What a layer makes of values, batch by batch: float32 (images, ...).
+
+    Batches are as large as memory allows, as a layer may look for its kernel's scale in each.
+    """
+    found: np.ndarray | None = None
+    batch = max(1, BATCH_BYTES // max(x[:1].nbytes for x in inputs))
+    for start in range(0, len(inputs[0]), batch):
+        part = [tf.constant(x[start : start + batch]) for x in inputs]
+        values = np.asarray(layer(part if len(part) > 1 else part[0]), np.float32)
+        if found is None:
+            found = np.empty((len(inputs[0]), *values.shape[1:]), np.float32)
+        found[start : start + batch] = values
+    assert found is not None
+    return found
 
 
 class Values:
@@ -189,14 +202,29 @@ class Values:
     def of(self, name: str) -> np.ndarray:
         """The value of a call that is still to be read, after those of all calls in front."""
         while name not in self._values:
-            call = self._calls[self._next]
-            self._next += 1
-            if call.inputs:
-                read = [self._values[source] for source in call.inputs]
-                self._values[call.name] = run(call.layer, read)
-            for source in call.inputs:
-                self.let_go(source)
+            self._run()
         return self._values[name]
+
+    def put(self, name: str, values: np.ndarray) -> None:
+        """Takes the value of a call that was not run yet, after those of all calls in front."""
+        while self._calls[self._next].name != name:
+            self._run()
+        self._follow(values)
+
+    def _run(self) -> None:
+        """The next call."""
+        call = self._calls[self._next]
+        read = [self._values[source] for source in call.inputs]
+        self._follow(run(call.layer, read) if read else None)
+
+    def _follow(self, values: np.ndarray | None) -> None:
+        """The next call gives values; those that nothing else reads are forgotten."""
+        call = self._calls[self._next]
+        self._next += 1
+        if values is not None:
+            self._values[call.name] = values
+        for source in call.inputs:
+            self.let_go(source)
 
     def take_back(self, calls: Sequence[Call], values: Mapping[str, np.ndarray]) -> None:
         """Forgets that calls were run, which follow each other and are the last that were.
