@@ -19,6 +19,8 @@ RATIOS = (0.8, 0.9, 1.0)
 BLOCK = 64
 # Of the mean variance of what is read, added to each of it: holds weights that nothing reads.
 DAMPING = 0.01
+# Of a covariance at most, so that something is left of it.
+MOST_SHRUNK = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,8 +58,7 @@ def descend(
     Returns: what errs least of all scales tried, output by output; plain rounding is one of them.
     """
     taps = rows.shape[-1]
-    damping = DAMPING * np.trace(moments.read, axis1=1, axis2=2)[:, np.newaxis, np.newaxis] / taps
-    damping = np.where(damping > 0, damping, 1.0)
+    damping = _damping(moments)[:, np.newaxis, np.newaxis]
     read = moments.read + damping * np.eye(taps)
     wanted = np.swapaxes(moments.wanted + damping * rows, 1, 2)
     rows, scale = np.swapaxes(rows, 1, 2), np.swapaxes(scale, 1, 2)
@@ -71,6 +72,26 @@ def descend(
         _sweep(found, read, wanted, qmax)
         best = best.or_better(found, wanted)
     return Rounded(codes=_rows_of(best.codes), scale=_rows_of(best.scale))
+
+
+def _damping(moments: Moments) -> Array:
+    """What is added to the variances of each group, (groups,), > 0.
+
+    A share of their mean: DAMPING, or more where a covariance of so few positions says little. The
+    oracle approximating shrinkage of Chen et al., "Shrinkage Algorithms for MMSE Covariance
+    Estimation" (2010), eq. 23, shrinks it to (1 - share) S + share mean(S) I.
+    """
+    taps = moments.read.shape[-1]
+    trace = np.trace(moments.read, axis1=1, axis2=2)
+    share = np.zeros(len(trace))
+    if moments.count:
+        squares = np.square(moments.read).sum(axis=(1, 2))
+        above = (1 - 2 / taps) * squares + trace**2
+        below = (moments.count + 1 - 2 / taps) * (squares - trace**2 / taps)
+        share = np.where(above < MOST_SHRUNK * below, above / np.where(below > 0, below, 1), 1)
+        share = np.minimum(share, MOST_SHRUNK)
+    damping = np.maximum(DAMPING, share / (1 - share)) * trace / taps
+    return np.where(damping > 0, damping, 1.0)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -110,6 +110,8 @@ def reconstruct(
             on_layer(done + share * len(unit.kernels), unit.calls[0].name)
 
         on_share(0.0)
+        if rounding != "nearest":
+            walk.grow()
         findings = kept.known(unit.kernels)
         if findings is None:
             read = walk.read(unit)

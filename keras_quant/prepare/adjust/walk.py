@@ -20,7 +20,11 @@ from keras_quant.prepare.wrap import split_float
 from keras_quant.tf import keras, tf
 
 # Of one tensor; a walk holds some at a time, of either model.
-TENSOR_BYTES = 2**28
+TENSOR_BYTES = 2**27
+# Of the images themselves.
+IMAGES_BYTES = 2**28
+# By how much more images a walk goes on, or by all that are left: they go all the way again.
+GROWTH = 1.5
 # Of one that a layer reads at once.
 BATCH_BYTES = 2**26
 
@@ -45,10 +49,13 @@ class Site:
 class Walk:
     """Both models, on the same images, unit by unit in their order.
 
+    It begins with so many images as memory holds of the largest tensor. Where tensors get smaller,
+    as they do in most nets, `grow` takes more of them through all that lies behind.
+
     Args:
         plan: of the source.
         model: wrapped, with the plan's names; its weights may be changed as the walk goes on.
-        images: float32 for each input, as the model takes them; see `walked_images`.
+        images: float32 for each input, as the model takes them.
         together: names of operations whose kernels are rounded together where they are in one
             block, see `find_units`.
     """
@@ -66,15 +73,30 @@ class Walk:
         calls = list_calls(model)
         self.units = find_units(calls, self._sites, together=together)
         self._calls = {call.name: call for call in calls}
-        self._given = Values(unit_by_unit(calls, self.units), images)
         plain = list_calls(split_float(plan, source, plan.operations.outputs))
         self._plain = {call.name for call in plain}
         asked = [name for unit in self.units for name in self._asked(unit)]
-        self._wanted = Values(plain, images, asked=asked)
+        ordered = unit_by_unit(calls, self.units)
+        self._images, self._count = images, min(len(images[0]), held_images(ordered))
+        first = [x[: self._count] for x in images]
+        self._given = Values(ordered, first)
+        self._wanted = Values(plain, first, asked=asked)
 
     def operation(self, name: str) -> Operation:
         """The plan's of a unit's kernel."""
         return self._sites[name]
+
+    def grow(self) -> int:
+        """Takes more images, if memory holds them from here on; between two units.
+
+        Returns: how many there are by now.
+        """
+        most = min(len(self._images[0]), self._given.held_images())
+        if most >= min(GROWTH * self._count, len(self._images[0])) and most > self._count:
+            for values in (self._given, self._wanted):
+                values.grow([x[self._count : most] for x in self._images], batch=self._count)
+            self._count = most
+        return self._count
 
     def read(self, unit: Unit) -> np.ndarray:
         """What a unit is given by the units before it."""
@@ -158,10 +180,24 @@ def rounded_sites(plan: Plan) -> tuple[Operation, ...]:
     )
 
 
-def walked_images(plan: Plan, most: int) -> int:
-    """How many images a walk holds in memory at once, at most."""
+def walked_images(plan: Plan, most: int, *, is_growing: bool = False) -> int:
+    """How many images a walk can hold in memory at once, at most.
+
+    Args:
+        is_growing: in its end; else all the way.
+    """
+    inputs = {*plan.operations.inputs}
+    if is_growing:
+        sizes = [4 * int(np.prod(o.shape)) for o in plan.operations if o.name in inputs]
+        return max(1, min(most, IMAGES_BYTES // max(sizes)))
     largest = max(4 * int(np.prod(operation.shape)) for operation in plan.operations)
     return max(1, min(most, TENSOR_BYTES // largest))
+
+
+def held_images(calls: Sequence[Call]) -> int:
+    """Of how many images memory holds the values of calls, one at a time."""
+    largest = max(4 * int(np.prod(call.shape)) for call in calls)
+    return max(1, TENSOR_BYTES // largest)
 
 
 def run(layer: keras.layers.Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -225,6 +261,28 @@ class Values:
             self._values[call.name] = values
         for source in call.inputs:
             self.let_go(source)
+
+    def held_images(self) -> int:
+        """Of how many images memory holds the values that there are, and those to come."""
+        live = [call for call in self._calls if call.name in self._values and call.inputs]
+        return held_images([*live, *self._calls[self._next :]] or self._calls)
+
+    def grow(self, images: Sequence[np.ndarray], *, batch: int) -> None:
+        """Takes more images to where the others are.
+
+        Args:
+            images: for each input.
+            batch: so many at a time.
+        """
+        parts: dict[str, list[np.ndarray]] = {name: [x] for name, x in self._values.items()}
+        for start in range(0, len(images[0]), batch):
+            some = [x[start : start + batch] for x in images]
+            behind = Values(self._calls, some, asked=list(self._values))
+            while behind._next < self._next:
+                behind._run()
+            for name, found in parts.items():
+                found.append(behind._values[name])
+        self._values = {name: np.concatenate(found) for name, found in parts.items()}
 
     def take_back(self, calls: Sequence[Call], values: Mapping[str, np.ndarray]) -> None:
         """Forgets that calls were run, which follow each other and are the last that were.
