@@ -173,22 +173,20 @@ def test_what_is_added_shared_or_put_out_is_not_scaled() -> None:
     assert scalable(plan(model, W8A8)) == ()
 
 
-def test_a_channel_that_hardly_ever_answers_costs_no_others_their_codes() -> None:
-    """Its largest value lies far beyond what it usually has; a calibrator cuts that off."""
+def test_a_value_that_a_calibrator_cuts_off_scales_nothing() -> None:
+    """One in 40,000 lies far beyond all others: with 4 bits no range reaches so far."""
     inputs = keras.Input((8, 8, 3), name="image")
     x = L.ReLU(name="relu")(L.Conv2D(4, 1, name="conv")(inputs))
     source = keras.Model(inputs, L.Conv2D(5, 1, name="logits")(x))
     source.get_layer("logits").kernel.assign(np.ones((1, 1, 4, 5)))
-    drawn = np.random.default_rng(0).uniform(0, 1, (4000, 4)).astype(np.float32)
-    drawn[1:, 3] *= 0.01
-    drawn[0, 3] = 4.0
+    drawn = np.random.default_rng(0).uniform(0, 1, (40_000, 4)).astype(np.float32)
+    drawn[0, 0] = 8.0
     seen = Channels(
         low=np.zeros(4),
         high=drawn.max(axis=0).astype(np.float64),
         mean_square=np.square(drawn).mean(axis=0).astype(np.float64),
         drawn=drawn,
     )
-    planned = plan(source, freed(scheme_from_bits("w8a4")))
-    found = equalize_activations(planned, source, {"relu": seen}).scales
-    scale = found.get("relu", np.ones(4))
-    assert scale[3] <= scale[:3].min()
+    planned = plan(source, freed(scheme_from_bits("w4a4")))
+    scales = equalize_activations(planned, source, {"relu": seen}).scales
+    np.testing.assert_allclose(scales.get("relu", np.ones(4)), 1, rtol=0.01)
