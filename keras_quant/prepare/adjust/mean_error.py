@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_quant.prepare.adjust.walk import Site, run
+from keras_quant.prepare.adjust.values import run
+from keras_quant.prepare.adjust.walk import Site
 from keras_quant.prepare.plan import Plan
 
 # Of a channel's mean error, what may be added to its bias.

@@ -20,7 +20,8 @@ from keras_quant.prepare.adjust.learn import Learning
 from keras_quant.prepare.adjust.mean_error import mean_error
 from keras_quant.prepare.adjust.patches import KINDS, Patches, as_kernel, as_rows, draw, moments
 from keras_quant.prepare.adjust.units import Unit
-from keras_quant.prepare.adjust.walk import Site, Walk, rounded_sites, run
+from keras_quant.prepare.adjust.values import run
+from keras_quant.prepare.adjust.walk import Site, Walk, rounded_sites
 from keras_quant.prepare.plan import Plan
 from keras_quant.tf import keras
 

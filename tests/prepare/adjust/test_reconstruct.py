@@ -21,7 +21,7 @@ from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.model.operations import Operation  # noqa: E402
 from keras_quant.prepare import plan  # noqa: E402
 from keras_quant.prepare.adjust import reconstruct as reconstruct_module  # noqa: E402
-from keras_quant.prepare.adjust import walk as walks  # noqa: E402
+from keras_quant.prepare.adjust import values as values_module  # noqa: E402
 from keras_quant.prepare.adjust.correct_bias import kernel_inputs  # noqa: E402
 from keras_quant.prepare.adjust.patches import as_kernel, as_rows, draw, moments  # noqa: E402
 from keras_quant.prepare.adjust.reconstruct import Reconstructed, reconstruct  # noqa: E402
@@ -196,13 +196,15 @@ def test_a_walk_takes_more_images_to_where_it_is(monkeypatch: pytest.MonkeyPatch
     planned, model = quantized(source, "w3a8")
     wanted = None
     for most in (len(X), 20):
-        monkeypatch.setattr(walks, "TENSOR_BYTES", most * 4 * 8 * 8 * 8)  # of what conv1 puts out
+        monkeypatch.setattr(
+            values_module, "TENSOR_BYTES", most * 4 * 8 * 8 * 8
+        )  # of what conv1 puts out
         found = Walk(planned, source, model, [X])
         counts = []
         for unit in found.units:
             counts.append(found.grow())
             site = found.site(unit.kernels[0])
-            found.answered(unit.kernels[0], walks.run(site.layer, [site.read]))
+            found.answered(unit.kernels[0], values_module.run(site.layer, [site.read]))
             found.leave(unit)
         assert counts[0] == most
         assert counts[-1] == len(X)
@@ -218,13 +220,13 @@ def test_a_layer_is_run_once_for_its_bias_and_for_those_behind(
     source = net()
     planned, model = quantized(source, "w3a8")
     runs: list[str] = []
-    run = walks.run
+    run = values_module.run
 
     def counted(layer: keras.layers.Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
         runs.append(layer.name)
         return run(layer, inputs)
 
-    for module in (walks, reconstruct_module):
+    for module in (values_module, reconstruct_module):
         monkeypatch.setattr(module, "run", counted)
     reconstruct(planned, source, model, [X])
     of_both_models = 2
