@@ -84,7 +84,7 @@ def _damping(moments: Moments) -> Array:
     taps = moments.read.shape[-1]
     trace = np.trace(moments.read, axis1=1, axis2=2)
     share = np.zeros(len(trace))
-    if moments.count:
+    if moments.count and taps > 1:
         squares = np.square(moments.read).sum(axis=(1, 2))
         above = (1 - 2 / taps) * squares + trace**2
         below = (moments.count + 1 - 2 / taps) * (squares - trace**2 / taps)
