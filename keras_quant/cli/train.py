@@ -220,14 +220,13 @@ def train(as_json: bool, **options: Any) -> None:
         for result in results:
             _print(result)
         return
-    result = train_run(settings, path, **same)
-    if result is None:
+    done = train_run(settings, path, **same)
+    if done is None:
         note("this worker is done; the first one writes the run")
-        return
-    if as_json:
-        print_json(_as_dict(result))
-        return
-    _print(result)
+    elif as_json:
+        print_json(_as_dict(done))
+    else:
+        _print(done)
 
 
 def _print_nested(result: NestedResult | None, path: Path, *, as_json: bool) -> None:
