@@ -14,6 +14,7 @@ import click
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.stage_options import (
     next_option,
+    realtime_option,
     run_argument,
     stage_format_option,
     timeout_option,
@@ -54,6 +55,7 @@ _ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wro
     show_default=True,
     help="How the scores of views become one answer: average, or max.",
 )
+@realtime_option
 @click.option(
     "--csv",
     "csv_path",
@@ -73,6 +75,7 @@ def run_command(
     timeout_ms: float,
     views: Sequence[str],
     aggregate: str,
+    realtime: bool,
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -109,6 +112,7 @@ def run_command(
         timeout_ms=timeout_ms,
         views=tuple(views),
         aggregate=aggregate,
+        realtime=realtime,
     )
     done = run_anytime(run, settings, images=images or dataset, progress=Progress())
     if csv_path is not None:

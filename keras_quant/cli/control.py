@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
+from keras_quant.cli.stage_options import realtime_option
 
 if TYPE_CHECKING:
     from keras_quant.jobs.control import Controlled, ControlledImage
@@ -24,6 +25,7 @@ _ANSWER = ("image", "class", "ease", "ran", "ms", "right or wrong")
 @click.argument("images", required=False)
 @click.option("--dataset", help="Name of a dataset, in place of IMAGES.")
 @click.option("--images", "count", type=click.IntRange(min=0), default=0, help="The first N alone.")
+@realtime_option
 @click.option(
     "--csv",
     "csv_path",
@@ -36,6 +38,7 @@ def control(
     images: str | None,
     dataset: str | None,
     count: int,
+    realtime: bool,
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -59,7 +62,13 @@ def control(
         raise UsageError("IMAGES and --dataset both name images: give one of them")
     if csv_path is not None and not csv_path.parent.is_dir():
         raise UsageError(f"--csv {csv_path}: there is no folder {csv_path.parent}")
-    done = job(controller, images=images or dataset, count=count, progress=Progress())
+    done = job(
+        controller,
+        images=images or dataset,
+        count=count,
+        realtime=realtime,
+        progress=Progress(),
+    )
     if csv_path is not None:
         from keras_quant.files import write_text
 

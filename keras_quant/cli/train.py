@@ -220,13 +220,14 @@ def train(as_json: bool, **options: Any) -> None:
         for result in results:
             _print(result)
         return
-    done = train_run(settings, path, **same)
-    if done is None:
+    trained = train_run(settings, path, **same)
+    if trained is None:
         note("this worker is done; the first one writes the run")
-    elif as_json:
-        print_json(_as_dict(done))
-    else:
-        _print(done)
+        return
+    if as_json:
+        print_json(_as_dict(trained))
+        return
+    _print(trained)
 
 
 def _print_nested(result: NestedResult | None, path: Path, *, as_json: bool) -> None:

@@ -353,11 +353,15 @@ def differing_rounding(a: RunRecord, b: RunRecord) -> list[str]:
     names = ["cpu_instructions", "onednn"]
     if a.training is None or not a.training.threads:
         names.append("cores")
-    pairs = [(n, a.environment.get(n), b.environment.get(n)) for n in names]
+    pairs: list[tuple[str, str | None, str | None]] = [
+        (name, a.environment.get(name), b.environment.get(name)) for name in names
+    ]
     if a.training and b.training:
-        old, new = a.training, b.training
-        pairs += [(n, _worded(getattr(old, n)), _worded(getattr(new, n))) for n in ROUNDING]
-    return [f"{name} {before}, now {now}" for name, before, now in pairs if before != now]
+        pairs += [
+            (name, _worded(getattr(a.training, name)), _worded(getattr(b.training, name)))
+            for name in ROUNDING
+        ]
+    return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
 
 
 def _worded(setting: int | str) -> str:

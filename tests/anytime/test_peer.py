@@ -333,6 +333,30 @@ def test_an_answer_of_another_kind_is_a_lost_peer(header: Any, arrays: Any, told
         assert re.search(told, found.note)
 
 
+def test_who_closed_the_connection_is_connected_again_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            for images in (1, 1):
+                accepted, _ = listening.accept()
+                with accepted:
+                    connection = Connection(accepted, who="asks", largest=100)
+                    connection.receive(seconds=LONG_S)
+                    welcome = {"welcome": "keras_quant stages", "first": 2}
+                    connection.send(welcome, seconds=LONG_S)
+                    for _ in range(images):
+                        header, _ = connection.receive(seconds=LONG_S)
+                        reply = {**REPLY, "answer": header["ask"]}
+                        connection.send(reply, SCORES, seconds=LONG_S)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        host, port = listening.getsockname()
+        runner = a_runner(a_peer(Address(host=host, port=port), retry_s=60.0))
+        assert [runner.run(IMAGE).reason for _ in range(2)] == ["last", "last"]
+        thread.join()
+
+
 def test_no_more_connections_are_answered_than_allowed() -> None:
     with serving(served(1, 2)) as server:
         peers = [a_peer(server.address) for _ in range(MOST_CONNECTIONS)]
