@@ -93,6 +93,19 @@ class BudgetError(KerasQuantError):
     exit_code = 3
 
 
+class PeerError(KerasQuantError):
+    """Stages on another machine cannot be reached, do not answer, or are of another net.
+
+    Attributes:
+        timed_out: whether the time was over; it may be there still.
+        sent_bytes: that went to it before.
+    """
+
+    def __init__(self, text: str, *, timed_out: bool = False, sent_bytes: int = 0) -> None:
+        super().__init__(text)
+        self.timed_out, self.sent_bytes = timed_out, sent_bytes
+
+
 class SpeedError(KerasQuantError):
     """A file is slower than it may be."""
 

@@ -22,6 +22,8 @@ class GridSpec:
         power_of_two: the scale is one, unless it gives the bound the highest code.
         bound: the largest value there is, behind a ReLU6; None where there is none, or where
             only powers of two will do for the scale.
+        span: ends of the values that there may be, whatever calibration saw, where a grid that ends
+            before them would change what they mean; None where calibration decides.
     """
 
     bits: int
@@ -30,6 +32,7 @@ class GridSpec:
     symmetric: bool = True
     power_of_two: bool = True
     bound: float | None = None
+    span: tuple[float, float] | None = None
 
     def at(self, scale: float = 1.0, zero_point: int = 0) -> QParams:
         """The codes, on a scale; the zero point counts where codes are not symmetric."""

@@ -47,7 +47,7 @@ class Options:
     Attributes:
         names: of the options.
         pieces: bool (options, pieces), which an option needs.
-        sure: float (options, images), 0 to 1, see `rules.sureness`.
+        sure: float (options, images), 0 to 1, see `rules.ease`.
         correct: bool (options, images).
     """
 
@@ -102,6 +102,10 @@ class Controller:
     first: int
     rules: Mapping[Route, Rule]
 
+    def rule(self, path: Route) -> Rule:
+        """What follows a path."""
+        return self.rules.get(path, _END)
+
     def ended(self, sure: np.ndarray) -> dict[Route, np.ndarray]:
         """Which images end at each path.
 
@@ -111,7 +115,7 @@ class Controller:
         """
         found = {}
         for path, images, places in self._walk(sure):
-            ends = [option is None for option in self.rules.get(path, _END).then]
+            ends = [option is None for option in self.rule(path).then]
             staying = images[np.asarray(ends)[places]]
             if len(staying):
                 found[path] = staying
@@ -126,7 +130,7 @@ class Controller:
         waiting: list[tuple[Route, np.ndarray]] = [((self.first,), np.arange(sure.shape[1]))]
         while waiting:
             path, images = waiting.pop()
-            rule = self.rules.get(path, _END)
+            rule = self.rule(path)
             places = rule.choose(sure[path[-1], images])
             yield path, images, places
             for place, option in enumerate(rule.then):
@@ -170,6 +174,18 @@ def play(controller: Controller, options: Options, costs: np.ndarray) -> Played:
         mean_cost=cost / images,
         shares=tuple(float(share) for share in shares / images),
     )
+
+
+def costs_paid(controller: Controller, options: Options, costs: np.ndarray) -> np.ndarray:
+    """What each image costs, (images,).
+
+    Args:
+        costs: (pieces,).
+    """
+    paid = np.zeros(options.sure.shape[1])
+    for path, ended in controller.ended(options.sure).items():
+        paid[ended] = options.cost(path, costs)
+    return paid
 
 
 def fit(options: Options, costs: np.ndarray, *, price: float, looks: int = LOOKS) -> Controller:
@@ -220,12 +236,13 @@ def choose(
     *,
     accuracy: float | None = None,
     budget: float | None = None,
-) -> Controller:
+) -> tuple[Controller, Played]:
     """The cheapest that reaches an accuracy, or the most accurate within a mean cost.
 
     Args:
         known: controllers, and what they come to on the images that choose.
         accuracy, budget: one of them.
+    Returns: one of those that are known.
     Raises:
         BudgetError: none does.
     """
@@ -237,7 +254,7 @@ def choose(
                 f"an accuracy of {accuracy:.2%} is asked for; on the validation images controllers "
                 f"reach {most:.2%} at most"
             )
-        return min(enough, key=lambda pair: (pair[1].mean_cost, -pair[1].accuracy))[0]
+        return min(enough, key=lambda pair: (pair[1].mean_cost, -pair[1].accuracy))
     assert budget is not None
     within = [pair for pair in known if pair[1].mean_cost <= budget * (1 + _NOTHING)]
     if not within:
@@ -245,7 +262,7 @@ def choose(
         raise BudgetError(
             f"a mean cost of {budget:g} is asked for; the cheapest option alone takes {least:g}"
         )
-    return max(within, key=lambda pair: (pair[1].accuracy, -pair[1].mean_cost))[0]
+    return max(within, key=lambda pair: (pair[1].accuracy, -pair[1].mean_cost))
 
 
 def oracle(options: Options, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,8 @@
-"""Answers of several nets made one, and how much the nets differ."""
+"""Answers of several nets made one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import combinations
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,18 +38,29 @@ mean: of their probabilities; logits: of these; vote: one each, and on a tie the
 """
 
 
-def disagreement(labels: np.ndarray) -> float:
-    """The share of images on which two members differ, on average over all pairs.
+def weighted_sum(logits: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """The sum of members' logits, each times its weight: the answer of boosted members.
 
-    The disagreement measure of Kuncheva and Whitaker 2003, of answers in place of right and wrong.
+    Friedman, "Greedy function approximation", 2001, algorithm 1: F = sum of rho_m * h_m.
 
     Args:
-        labels: int (members, images), two members or more.
+        logits: (members, images, classes).
+        weights: one a member.
+    Returns: float64 (images, classes) logits.
     """
-    pairs = combinations(labels, 2)
-    return float(np.mean([np.mean(first != second) for first, second in pairs]))
+    total: np.ndarray = np.tensordot(np.asarray(weights), logits.astype(np.float64), axes=1)
+    return total
 
 
-def any_right(labels: np.ndarray, truth: np.ndarray) -> float:
-    """The share of images that one member or more answers rightly: what no fusion can pass."""
-    return float((labels == truth).any(axis=0).mean())
+def combine(logits: np.ndarray, combination: str, weights: Sequence[float] = ()) -> np.ndarray:
+    """The answers of an ensemble.
+
+    Args:
+        logits: (members, images, classes).
+        combination: a key of FUSIONS, or "sum", of logits times weights.
+        weights: one a member, where they are summed.
+    Returns: float64 (images, classes) scores, the greatest of which is the answer.
+    """
+    if combination == "sum":
+        return weighted_sum(logits, weights)
+    return FUSIONS[combination](logits)

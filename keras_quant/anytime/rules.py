@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +56,22 @@ RULES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 """What measures how sure an answer is: of (..., classes) probabilities, 0 to 1."""
 
 
-def unknown_rule(name: str) -> list[str]:
-    """What is wrong with `--rule NAME`: nothing where it is one of RULES."""
-    if name in RULES:
+SPARSITY_RULES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "zeros": lambda zeros: zeros,
+    "activity": lambda zeros: 1 - zeros,
+}
+"""What measures how easy an image is by the share of zeros, (...), in what a stage hands on.
+
+zeros: the more of them the easier; activity: the fewer. They cost nothing, and which of them tells
+anything is found out on validation images.
+"""
+
+
+def unknown_rule(name: str, known: Collection[str] = tuple(RULES)) -> list[str]:
+    """What is wrong with `--rule NAME`: nothing where it is known."""
+    if name in known:
         return []
-    return [f"--rule {name!r} is not known{close_names(name, RULES)}; rules are {', '.join(RULES)}"]
+    return [f"--rule {name!r} is not known{close_names(name, known)}; rules are {', '.join(known)}"]
 
 
 def sureness(logits: np.ndarray, rule: str) -> np.ndarray:
@@ -75,6 +86,21 @@ def sureness(logits: np.ndarray, rule: str) -> np.ndarray:
     measured = RULES[rule](probabilities(logits))
     within: np.ndarray = np.fmax(np.minimum(measured, 1.0), 0.0)  # of NaN and 0 it gives 0
     return within
+
+
+def ease(logits: np.ndarray, zeros: np.ndarray | None, rule: str) -> np.ndarray:
+    """How easy images are, by the answers to them or by what was handed on.
+
+    Args:
+        logits: (..., classes).
+        zeros: (...), share of zeros in what was handed on; None where nothing was.
+        rule: a key of RULES or SPARSITY_RULES; where nothing was handed on, these give the entropy
+            of the answer.
+    Returns: float64 (...), 0 to 1.
+    """
+    if rule not in SPARSITY_RULES:
+        return sureness(logits, rule)
+    return sureness(logits, "entropy") if zeros is None else SPARSITY_RULES[rule](zeros)
 
 
 def exits_taken(sure: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

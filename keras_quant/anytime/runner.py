@@ -3,24 +3,33 @@
 Before each stage its expected time is added to what has passed; where that is beyond the deadline,
 the answer that is there is given. So an answer is late by one stage at most, and by nothing where
 stages keep to what is expected of them.
+
+The stages here may not be all: those behind them, in another process or on another machine, are
+asked where the last answer here is not sure, and where their answer is expected in time. When the
+deadline passes before it comes, or they are lost, the best answer from here is given.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from keras_quant.anytime.rules import NEVER, as_logits, sureness
-from keras_quant.errors import UsageError
+from keras_quant.anytime.views import AVERAGE, aggregated
+from keras_quant.errors import PeerError, UsageError
 from keras_quant.runners import Runner
 from keras_quant.runs.stages import Port, StageFile
 
 MS = 1e3
 SURE, DEADLINE, INTERRUPTED, LAST = "sure", "deadline", "interrupted", "last"
+LOST, NO_REPLY = "peer lost", "no reply"
+REASONS = (SURE, DEADLINE, INTERRUPTED, LAST, LOST, NO_REPLY)
 
 Clock = Callable[[], float]
 """Gives seconds from any beginning."""
@@ -34,12 +43,14 @@ class LoadedStage:
         runner: takes and gives codes as the file stores them.
         inputs: names of what it takes.
         answer: the output that holds one number a class.
-        probabilities: whether these are; their logarithms are logits of the same softmax.
+        handed: the other outputs, which later stages take.
+        probabilities: whether the answer's are; their logarithms are logits of the same softmax.
     """
 
     runner: Runner
     inputs: tuple[str, ...]
     answer: Port
+    handed: tuple[Port, ...] = ()
     probabilities: bool = False
 
     @classmethod
@@ -50,6 +61,7 @@ class LoadedStage:
             runner=runner,
             inputs=tuple(port.name for port in file.inputs),
             answer=answer,
+            handed=tuple(port for port in file.outputs if port.name != file.answer),
             probabilities=file.probabilities,
         )
 
@@ -67,6 +79,21 @@ class LoadedStage:
             values = as_logits(values)
         return values
 
+    def zeros(self, known: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The share of zeros in what the stage handed on, (images,); None where it is nothing.
+
+        Args:
+            known: with what `run` put there.
+        """
+        if not self.handed:
+            return None
+        count = sum(math.prod(port.shape) for port in self.handed)
+        found = sum(
+            (known[port.name].reshape(len(known[port.name]), -1) == (port.zero_point or 0)).sum(1)
+            for port in self.handed
+        )
+        return np.asarray(found / count, np.float64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Answer:
@@ -77,7 +104,10 @@ class Answer:
         exit: at which exit they came, from 0 on.
         sureness: see `rules.sureness`.
         elapsed_ms: from the beginning to the answer.
-        reason: why no more was computed: SURE, DEADLINE, INTERRUPTED or LAST; "" while more is.
+        reason: why no more was computed: SURE, DEADLINE, INTERRUPTED or LAST; LOST or NO_REPLY
+            where stages elsewhere were asked in vain; "" while more is computed.
+        sent_bytes: to the stages elsewhere, headers too; one number a machine that was sent to.
+        note: what went wrong elsewhere, in words.
     """
 
     logits: np.ndarray
@@ -85,11 +115,50 @@ class Answer:
     sureness: float
     elapsed_ms: float
     reason: str = ""
+    sent_bytes: tuple[int, ...] = ()
+    note: str = ""
 
     @property
     def label(self) -> int:
         """The class of the largest logit."""
         return int(self.logits.argmax())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reply:
+    """What stages elsewhere answer; see `Answer`.
+
+    Attributes:
+        exit: counted from the first of all stages.
+        took_ms: from where the request was read there to where the reply was written.
+    """
+
+    logits: np.ndarray
+    exit: int
+    reason: str
+    took_ms: float
+    sent_bytes: tuple[int, ...]
+    note: str = ""
+
+
+class Beyond(Protocol):
+    """Stages behind those here, see `peer.Peer`."""
+
+    @property
+    def expected_ms(self) -> float:
+        """How long it takes until their first answer is here."""
+        ...
+
+    def ask(self, known: Mapping[str, np.ndarray], *, within_ms: float) -> Reply:
+        """Hands on what they need, and waits for what they answer.
+
+        Args:
+            known: what the stages here were given and gave, by name, (views, *shape).
+            within_ms: when the answer has to be here.
+        Raises:
+            PeerError: there is none by then.
+        """
+        ...
 
 
 class AnytimeRunner:
@@ -106,6 +175,9 @@ class AnytimeRunner:
         expected_ms: Sequence[float] | None = None,
         rule: str = "entropy",
         thresholds: Sequence[float] | None = None,
+        aggregate: str = AVERAGE,
+        first: int = 0,
+        beyond: Beyond | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         """Takes stages that are loaded.
@@ -116,7 +188,10 @@ class AnytimeRunner:
                 is begun whenever the deadline has not passed.
             rule: a key of `rules.RULES`.
             thresholds: of all stages but the last, see `rules.exits_taken`; None for stopping at
-                none.
+                none. Where there are stages beyond, of the last one here too.
+            aggregate: how the views of one image become one answer, a key of `views.AGGREGATIONS`.
+            first: at which exit the first of these stages is.
+            beyond: the stages behind these.
         Raises:
             UsageError: the deadline is shorter than the first stage, or there are not as many
                 thresholds or times as stages.
@@ -124,7 +199,8 @@ class AnytimeRunner:
         self._stages, self._rule, self._clock = tuple(stages), rule, clock
         self._deadline_ms = float("inf") if deadline_ms is None else deadline_ms
         self._expected_ms = tuple(expected_ms or (0.0,) * len(stages))
-        early = len(stages) - 1
+        self._aggregate, self._first, self._beyond = aggregate, first, beyond
+        early = len(stages) - 1 if beyond is None else len(stages)
         self._thresholds = (NEVER,) * early if thresholds is None else tuple(thresholds)
         if len(self._thresholds) != early or len(self._expected_ms) != len(stages):
             raise UsageError(
@@ -149,47 +225,94 @@ class AnytimeRunner:
         """Ends the image that is computed now, behind the stage that is; from any thread."""
         self._stop.set()
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Answer:
+    def run(self, inputs: Mapping[str, np.ndarray], *, deadline_ms: float | None = None) -> Answer:
         """Answers an image.
 
         Args:
-            inputs: by name, (1, *shape), as the first stage takes them.
+            inputs: by name, (views, *shape), as the first stage takes them: one, or several views
+                of the same thing, whose answers become one.
+            deadline_ms: of this image, in place of the runner's.
         """
-        *_, last = self.answers(inputs)
+        *_, last = self.answers(inputs, deadline_ms=deadline_ms)
         return last
 
-    def answers(self, inputs: Mapping[str, np.ndarray]) -> Iterator[Answer]:
+    def answers(
+        self, inputs: Mapping[str, np.ndarray], *, deadline_ms: float | None = None
+    ) -> Iterator[Answer]:
         """Gives each answer to an image when it is there, as `run`; the last one has a reason."""
         self._best = None
         self._stop.clear()
+        deadline_ms = self._deadline_ms if deadline_ms is None else deadline_ms
         started, known = self._clock(), dict(inputs)
         for number, stage in enumerate(self._stages):
-            self._best = self._answer(number, stage.run(known)[0], started)
+            self._best = self._answer(number, stage.run(known), started, deadline_ms)
             yield self._best
             if self._best.reason:
                 return
+        if self._beyond is not None and self._best is not None:
+            self._best = self._asked(self._beyond, known, self._best, started, deadline_ms)
+            yield self._best
 
-    def _answer(self, number: int, logits: np.ndarray, started: float) -> Answer:
+    def _answer(self, number: int, views: np.ndarray, started: float, deadline_ms: float) -> Answer:
+        logits = aggregated(views, self._aggregate)
         sure = float(sureness(logits, self._rule))
-        elapsed_ms = (self._clock() - started) * MS
+        elapsed_ms = self._since(started)
         return Answer(
             logits=logits,
-            exit=number,
+            exit=self._first + number,
             sureness=sure,
             elapsed_ms=elapsed_ms,
-            reason=self._reason(number, sure, elapsed_ms),
+            reason=self._reason(number, sure, elapsed_ms, deadline_ms),
         )
 
-    def _reason(self, number: int, sure: float, elapsed_ms: float) -> str:
-        if number == len(self._stages) - 1:
+    def _reason(self, number: int, sure: float, elapsed_ms: float, deadline_ms: float) -> str:
+        is_last_here = number == len(self._stages) - 1
+        if is_last_here and self._beyond is None:
             return LAST
         if sure >= self._thresholds[number]:
             return SURE
         if self._stop.is_set():
             return INTERRUPTED
-        next_ms = elapsed_ms + self._expected_ms[number + 1]
-        too_late = elapsed_ms >= self._deadline_ms or next_ms > self._deadline_ms
+        if is_last_here and self._beyond is not None:
+            expected_ms = self._beyond.expected_ms
+        else:
+            expected_ms = self._expected_ms[number + 1]
+        too_late = elapsed_ms >= deadline_ms or elapsed_ms + expected_ms > deadline_ms
         return DEADLINE if too_late else ""
+
+    def _asked(
+        self,
+        beyond: Beyond,
+        known: Mapping[str, np.ndarray],
+        best: Answer,
+        started: float,
+        deadline_ms: float,
+    ) -> Answer:
+        """The answer from elsewhere; the best from here where there is none."""
+        try:
+            reply = beyond.ask(known, within_ms=deadline_ms - self._since(started))
+        except PeerError as error:
+            elapsed_ms = self._since(started)
+            unanswered = DEADLINE if elapsed_ms >= deadline_ms else NO_REPLY
+            return replace(
+                best,
+                elapsed_ms=elapsed_ms,
+                reason=unanswered if error.timed_out else LOST,
+                sent_bytes=(error.sent_bytes,) if error.sent_bytes else (),
+                note=str(error),
+            )
+        return Answer(
+            logits=reply.logits,
+            exit=reply.exit,
+            sureness=float(sureness(reply.logits, self._rule)),
+            elapsed_ms=self._since(started),
+            reason=reply.reason,
+            sent_bytes=reply.sent_bytes,
+            note=reply.note,
+        )
+
+    def _since(self, started: float) -> float:
+        return (self._clock() - started) * MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +329,7 @@ def profile(
     *,
     rule: str = "entropy",
     calls: int = 100,
+    pause_s: float = 0.0,
     clock: Clock = time.perf_counter,
 ) -> tuple[StageTimes, ...]:
     """Times each stage on an image, with all that an AnytimeRunner does beside it.
@@ -215,11 +339,15 @@ def profile(
     Args:
         inputs: by name, (1, *shape).
         rule: as the runner has it.
+        pause_s: between images, as they will come: behind a pause caches hold other things, and a
+            stage takes longer than in one call after the other.
     """
     runner = AnytimeRunner(stages, rule=rule, clock=clock)
-    ends_ms = [
-        [answer.elapsed_ms for answer in runner.answers(inputs)] for _ in range(calls + calls // 10)
-    ]
+    ends_ms = []
+    for _ in range(calls + calls // 10):
+        ends_ms.append([answer.elapsed_ms for answer in runner.answers(inputs)])
+        if pause_s:
+            time.sleep(pause_s)
     counted = np.diff(ends_ms, axis=1, prepend=0.0)[calls // 10 :]
     return tuple(
         StageTimes(p50_ms=float(half), p99_ms=float(most))

@@ -36,6 +36,23 @@ def finest(tensors: Sequence[Observed], low: float, high: float) -> QParams:
     return spec.at(scale, min(spec.at().qmax, round(-low / scale)))
 
 
+def spanning(grid: QParams, tensors: Sequence[Observed]) -> QParams:
+    """The grid, or the finest one that reaches to the ends that values of tensors may have."""
+    spans = [tensor.spec.span for tensor in tensors if tensor.spec.span is not None]
+    spec = tensors[0].spec
+    if not spans:
+        return grid
+    if not spec.symmetric:
+        low, high = (grid.scale * (code - grid.zero_point) for code in (grid.qmin, grid.qmax))
+        wide = joint([(low, high), *spans])
+        return grid if wide == (low, high) else finest(tensors, *wide)
+    needed = max(_scale(t.spec, *t.spec.span) for t in tensors if t.spec.span is not None)
+    if needed <= grid.scale:
+        return grid
+    needed = float(np.float32(needed))
+    return spec.at(2.0 ** math.ceil(math.log2(needed)) if spec.power_of_two else needed)
+
+
 def bound(tensors: Sequence[Observed]) -> list[Range]:
     """The range up to the bound, if all tensors have the same one, and the same codes."""
     ends = {(tensor.spec.bound, tensor.spec.at().qmax) for tensor in tensors}

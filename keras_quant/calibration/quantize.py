@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from keras_quant.calibration.choose import DEFAULT_CALIBRATOR, check_calibrators, choose
 from keras_quant.calibration.collect import Statistics, fingerprint
-from keras_quant.calibration.finest import Observed
+from keras_quant.calibration.finest import Observed, spanning
 from keras_quant.calibration.statistics import TensorStatistics
 from keras_quant.errors import DataError, SchemeError
 from keras_quant.methods import DEFAULT_METHOD, load_method
@@ -109,11 +109,13 @@ def choose_grids(
     grids = {}
     for group, points in members.items():
         leading = [point for point in points if not point.is_branch] or points
+        following = [point for point in points if point not in leading]
         tensors = [
             Observed(statistics=statistics.tensors[point.after], spec=point.spec)
-            for point in leading
+            for point in (*leading, *following)
         ]
-        grids[group] = choose(_named(leading) or calibrator, tensors)
+        chosen = choose(_named(leading) or calibrator, tensors[: len(leading)])
+        grids[group] = spanning(chosen, tensors)
     return grids
 
 

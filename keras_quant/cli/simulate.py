@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keras_quant.cli.output import as_share, json_option, print_json, print_table
+from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, write_picture
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     "--rule",
     default="entropy",
     show_default=True,
-    help="How sure an answer is: entropy, max (probability) or margin (of the two largest).",
+    help="How easy an image is: entropy, max (probability) or margin (of the two largest) of its "
+    "answer; zeros or activity, by the share of zeros that a stage hands on.",
 )
 @click.option(
     "--looks", type=int, default=2, show_default=True, help="The most answers for an image."
@@ -66,6 +67,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw accuracy against mean cost, and what answers: .png, .svg or .pdf.",
 )
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the controller, for kq anytime control: controller.json, say.",
+)
 @json_option
 def simulate(
     runs: Sequence[Path],
@@ -79,6 +85,7 @@ def simulate(
     fuse: bool,
     form: str,
     picture: Path | None,
+    save: Path | None,
     as_json: bool,
 ) -> None:
     """Simulate a controller that chooses image by image which exit, bits or net to run next.
@@ -93,6 +100,7 @@ def simulate(
       kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --plot controller.png
       kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --times reports/bench.json --budget 0.5
       kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --board orin-nano --board nano
+      kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --save controller.json
     """
     from keras_quant.jobs.simulate import SimulationSettings
     from keras_quant.jobs.simulate import simulate as job
@@ -108,6 +116,7 @@ def simulate(
         budget=budget,
         looks=looks,
         fuse=fuse,
+        save=save,
     )
     check_picture(picture)
     done = job(runs, settings, progress=Progress())
@@ -116,6 +125,8 @@ def simulate(
 
         title = f"{done.dataset}, rule {done.rule}"
         write_picture(controller_picture(done, title=title), picture)
+    if save is not None:
+        note(f"wrote {save}: kq anytime control {save} runs it")
     if as_json:
         print_json(done)
         return

@@ -35,6 +35,8 @@ _FIELDS = (
         "orthogonal",
         "split_seed",
         "bootstrap",
+        "worker",
+        "worker_timeout_seconds",
     ),
 )
 DEFAULT_SHARE = 0.9
@@ -50,7 +52,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
     """
     from keras_quant.jobs.train_settings import TrainSettings
 
-    teacher, share = parse_distill(options["distill"], options["distill_share"])
+    teachers, share = parse_distill(options["distill"], options["distill_share"])
     widths = options["progressive"] or options["nested"]
     scheme = choose_scheme(
         bits=widths.split(",")[0] if widths else options["bits"],
@@ -71,8 +73,10 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         ),
         # Shares rise, and widths are given the widest first.
         loss_weights=parse_weights(options["loss_weights"])[:: -1 if options["slim"] else 1],
+        strategy=options["strategy"] or "",
+        workers=parse_workers(options["workers"]),
         distill=share,
-        teacher=teacher,
+        teachers=teachers,
         **_model_and_dataset(options),
         **{name: options[name] for name in _FIELDS},
     )
@@ -152,6 +156,11 @@ def schemes_of_widths(options: Mapping[str, Any], option: str) -> list[Scheme]:
         )
     if options["method"] == "float":
         raise UsageError(f"--method float has no bits: leave out --{option}")
+    if options["progressive"] and options["strategy"] == "multiworker":
+        raise UsageError(
+            "--progressive trains one run after the other, which workers cannot follow: give each "
+            "width a command of its own, --from the last"
+        )
     texts = options[option].split(",")
     check_falling(texts, option)
     return [
@@ -215,23 +224,24 @@ def parse_shares(options: Mapping[str, Any]) -> tuple[float, ...]:
     return shares
 
 
-def parse_distill(text: str | None, share: float | None) -> tuple[Path | None, float]:
-    """Reads what stands behind --distill: a share of the parent's answers, or a teacher.
+def parse_distill(text: str | None, share: float | None) -> tuple[tuple[Path, ...], float]:
+    """Reads what stands behind --distill: a share of the parent's answers, or teachers.
 
-    Returns: the teacher, None for the parent; and the share of its answers.
+    Returns: the teachers, none for the parent; and the share of their answers.
     Raises:
         UsageError: --distill-share without a teacher.
     """
     try:
         own = float(text) if text is not None else 0.0
     except ValueError:
-        return Path(str(text)), DEFAULT_SHARE if share is None else share
+        names = [str(text)] if Path(str(text)).exists() else str(text).split(",")
+        return tuple(map(Path, names)), DEFAULT_SHARE if share is None else share
     if share is not None:
         raise UsageError(
             "--distill-share goes with a teacher that --distill names; of the parent's answers "
             "--distill gives the share itself, as in --distill 0.9"
         )
-    return None, own
+    return (), own
 
 
 def parse_weights(text: str | None) -> tuple[float, ...]:
@@ -256,6 +266,11 @@ def parse_exits(text: str | None) -> tuple[str, ...]:
     if "" in names:
         raise UsageError(f"--exits {text!r}: write names of layers, as in pool1,relu2")
     return names
+
+
+def parse_workers(text: str | None) -> tuple[str, ...]:
+    """Reads "a:2222,b:2222"; () where nothing was given. What an address is, is checked later."""
+    return () if text is None else tuple(part.strip() for part in text.split(","))
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, int | float | str]:

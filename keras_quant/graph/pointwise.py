@@ -67,6 +67,21 @@ def elu(x: Array) -> Array:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
+HALTED = 0.99
+"""Sum of halting scores from which on a position has halted, see `zoo.halting`."""
+
+
+def is_on(x: Array) -> Array:
+    """1 below HALTED, else 0."""
+    return np.asarray(x < x.dtype.type(HALTED)).astype(x.dtype)
+
+
+def halted_share(x: Array) -> Array:
+    """The sum below HALTED, from there on 1; of negative sums, which there are none of, 0."""
+    share: Array = np.where(x < x.dtype.type(HALTED), np.maximum(x, 0), x.dtype.type(1))
+    return share
+
+
 class Exactness(Enum):
     """How near runtimes' float32 kernels come to a function."""
 
@@ -85,6 +100,7 @@ class Pointwise:
         bounds: its least and its greatest value, rounded outwards. A function that grows without
             end stays below the identity where it is positive.
         exactness: of kernels.
+        jumps: whether it has a step at which the least error makes another value of it.
         exponentials, multiplications, additions: what computes one value, besides what is within
             the exponentials. Quotients count as multiplications, comparisons as additions.
     """
@@ -92,6 +108,7 @@ class Pointwise:
     formula: Callable[[Array], Array]
     bounds: tuple[float, float]
     exactness: Exactness
+    jumps: bool = False
     exponentials: int = 0
     multiplications: int = 0
     additions: int = 0
@@ -190,6 +207,26 @@ POINTWISE: Mapping[str, Pointwise] = {
         exactness=Exactness.HALVES,
         exponentials=1,
         additions=2,
+    ),
+    "is_on": Pointwise(
+        formula=is_on, bounds=(0.0, 1.0), exactness=Exactness.EXACT, jumps=True, additions=1
+    ),
+    "halted_share": Pointwise(
+        formula=halted_share, bounds=(0.0, 1.0), exactness=Exactness.EXACT, jumps=True, additions=2
+    ),
+    "less_halted_share": Pointwise(
+        formula=lambda x: -halted_share(x),
+        bounds=(-1.0, 0.0),
+        exactness=Exactness.EXACT,
+        jumps=True,
+        additions=3,
+    ),
+    "share_left": Pointwise(
+        formula=lambda x: 1 - halted_share(x),
+        bounds=(0.0, 1.0),
+        exactness=Exactness.EXACT,
+        jumps=True,
+        additions=3,
     ),
 }
 """What targets compute in floats, as an operation of its own."""

@@ -1,24 +1,61 @@
-"""Images answered one by one from the stages of a run, each within a deadline."""
+"""Images answered one by one from the stages of a run, each within a deadline.
+
+Those stages that are not here are asked of another machine. An image may be several views of one
+thing, whose answers become one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from keras_quant.anytime.rules import RULES
-from keras_quant.anytime.runner import Answer, AnytimeRunner, StageTimes, profile
-from keras_quant.data.catalog import DATASETS
+from keras_quant.anytime.connection import parse_address
+from keras_quant.anytime.peer import Peer, Trip
+from keras_quant.anytime.priority import realtime
+from keras_quant.anytime.protocol import MOST_VIEWS, Ending
+from keras_quant.anytime.rules import NEVER, RULES
+from keras_quant.anytime.runner import Answer, AnytimeRunner, LoadedStage, StageTimes, profile
+from keras_quant.anytime.views import AGGREGATIONS, AVERAGE
 from keras_quant.data.dataset import NO_LABEL
-from keras_quant.data.every import NamedImages, read_every
-from keras_quant.data.view import view_of
-from keras_quant.errors import DataError, RunError
-from keras_quant.jobs.anytime import Opened, check_shape, open_stages
-from keras_quant.jobs.paths import dataset_of, record_around
+from keras_quant.data.every import NamedImages
+from keras_quant.errors import DataError, RunError, UsageError, close_names
+from keras_quant.jobs.anytime import Opened, Recorded, open_stages, recorded_stages
+from keras_quant.jobs.named_images import images_to_answer
 from keras_quant.runs import exits
 from keras_quant.runs.exits import ExitsRecord
 from keras_quant.runs.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnytimeSettings:
+    """How images are answered.
+
+    Attributes:
+        deadline_ms: of each.
+        form: a key of FORMATS; None means the first that there are stages of.
+        count: the first so many images; 0 means all.
+        use_thresholds: end images early as the run's exits.json says, where it has one.
+        next_address: HOST:PORT of the machine that goes on where the stages here end.
+        timeout_ms: the longest that it is waited for.
+        views: further images, each the same things as the first ones, in the same order.
+        aggregate: how the answers to views become one, a key of `views.AGGREGATIONS`.
+        realtime: run before all other processes, see `anytime.priority`.
+    """
+
+    deadline_ms: float
+    form: str | None = None
+    count: int = 0
+    use_thresholds: bool = True
+    next_address: str | None = None
+    timeout_ms: float = 1000.0
+    views: tuple[str, ...] = ()
+    aggregate: str = AVERAGE
+    realtime: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,7 +68,7 @@ class ImageAnswer:
         class_name: what that class is called.
         right: whether it is the image's; None without a label.
         exit: at which exit the answer came, from 0 on.
-        sureness, elapsed_ms, reason, logits: see `runner.Answer`.
+        sureness, elapsed_ms, reason, logits, sent_bytes: see `runner.Answer`.
     """
 
     image: str
@@ -43,6 +80,41 @@ class ImageAnswer:
     elapsed_ms: float
     reason: str
     logits: np.ndarray
+    sent_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """What went from one machine to the next.
+
+    Attributes:
+        images: that were sent.
+        mean_bytes: of all images that were answered, headers too; those that ended before count 0.
+    """
+
+    images: int
+    mean_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """The stages on other machines.
+
+    Attributes:
+        address: of the next machine.
+        first: the stage that it goes on with, from 1 on.
+        trip: how long it takes until its first answer is here.
+        codes_bytes: that the codes of an image are packed into, all views.
+        raw_bytes: of its pixels, or floats, as they were given, all views.
+        ways: to the next machine, from that to the one behind it, and so on.
+    """
+
+    address: str
+    first: int
+    trip: Trip
+    codes_bytes: int
+    raw_bytes: int
+    ways: tuple[Way, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,115 +124,199 @@ class AnytimeAnswers:
     Attributes:
         format: of its stages.
         rule, thresholds: what ended images early; None for nothing but the deadline.
-        stage_times: of each stage, with the messages to the process that it runs in.
+        views: of each image.
+        stage_times: of each stage here, with the messages to the process that it runs in.
         answers: of each image.
         accuracy: share of them that is right; None without labels.
         late_ms: by how much the latest was late; 0 where none was.
+        elsewhere: None where all stages are here.
+        notes: what went wrong on other machines, and for how many images.
     """
 
     format: str
     deadline_ms: float
     rule: str | None
     thresholds: tuple[float, ...] | None
+    views: int
     stage_times: tuple[StageTimes, ...]
     answers: tuple[ImageAnswer, ...]
     accuracy: float | None
     late_ms: float
+    elsewhere: Elsewhere | None
+    notes: Mapping[str, int]
 
 
 def run_anytime(
-    run: Path,
-    *,
-    deadline_ms: float,
-    form: str | None = None,
-    images: str | None = None,
-    count: int = 0,
-    use_thresholds: bool = True,
-    progress: Progress,
+    run: Path, settings: AnytimeSettings, *, images: str | None = None, progress: Progress
 ) -> AnytimeAnswers:
     """Answers images one by one, each within a deadline.
 
     Args:
         images: a path, all images of which are answered; or a dataset's name, None for the run's:
             its test images are.
-        count: the first so many; 0 means all.
-        use_thresholds: end images early as the run's exits.json says, where it has one.
     Raises:
-        UsageError: the deadline is shorter than the first stage.
-        DataError: there are no images, or stages take others.
+        UsageError: the deadline is shorter than the first stage, or settings are out of range, or
+            the system does not allow a priority.
+        DataError: there are no images, or stages take others, or views are not of the same things.
+        PeerError: the next machine cannot be reached at first, or has another net.
     """
-    record = exits.load(run) if use_thresholds and (run / exits.FILE_NAME).exists() else None
-    opened = open_stages(run, form or (record.format if record else None))
-    chosen = None if record is None else _for_stages(record, run, opened)
-    shown = _images(run, images, opened, progress)
+    _check(settings)
+    with realtime() if settings.realtime else contextlib.nullcontext():
+        return _run(run, settings, images, progress)
+
+
+def _run(
+    run: Path, settings: AnytimeSettings, images: str | None, progress: Progress
+) -> AnytimeAnswers:
+    record = _thresholds_of(run) if settings.use_thresholds else None
+    known = recorded_stages(run, settings.form or (record.format if record else None))
+    chosen = None if record is None else _for_stages(record, run, known)
+    peer = None if settings.next_address is None else _connected(known, chosen, settings)
+    opened = open_stages(run, known.format, part=slice(None if peer is None else peer.first - 1))
+    shown, views = _all_views(run, images, opened, settings, progress)
     rule = chosen.rule if chosen else "entropy"
-    times = profile(opened.loaded, opened.inputs(shown.x[:1]), rule=rule)
+    first = _inputs(opened, views, 0)
+    times = profile(opened.loaded, first, rule=rule)
+    trip = None if peer is None else _trip(peer, opened.loaded, first)
+    early = len(opened.loaded) if peer is not None else len(opened.files) - 1
     runner = AnytimeRunner(
         opened.loaded,
-        deadline_ms=deadline_ms,
+        deadline_ms=settings.deadline_ms,
         expected_ms=[one.p99_ms for one in times],
         rule=rule,
-        thresholds=chosen.thresholds if chosen else None,
+        thresholds=chosen.thresholds[:early] if chosen else None,
+        aggregate=settings.aggregate,
+        beyond=peer,
     )
-    answers: list[ImageAnswer] = []
-    total = min(count or len(shown.x), len(shown.x))
+    found = []
+    total = min(settings.count or len(shown.x), len(shown.x))
     with progress.bar("answering", total) as show:
         for place in range(total):
-            answer = runner.run(opened.inputs(shown.x[place : place + 1]))
-            answers.append(_image_answer(answer, shown, place))
+            found.append(runner.run(_inputs(opened, views, place)))
             show(place + 1, "")
+    answers = tuple(_image_answer(answer, shown, place) for place, answer in enumerate(found))
     judged = [answer.right for answer in answers if answer.right is not None]
     return AnytimeAnswers(
         format=opened.format,
-        deadline_ms=deadline_ms,
+        deadline_ms=settings.deadline_ms,
         rule=chosen.rule if chosen else None,
         thresholds=chosen.thresholds if chosen else None,
+        views=len(views),
         stage_times=times,
-        answers=tuple(answers),
+        answers=answers,
         accuracy=float(np.mean(judged)) if judged else None,
-        late_ms=max(0.0, *(answer.elapsed_ms - deadline_ms for answer in answers)),
+        late_ms=max(0.0, *(answer.elapsed_ms - settings.deadline_ms for answer in answers)),
+        elsewhere=None if peer is None or trip is None else _elsewhere(peer, trip, views, answers),
+        notes=Counter(answer.note for answer in found if answer.note),
     )
 
 
-def _images(run: Path, images: str | None, opened: Opened, progress: Progress) -> NamedImages:
-    """The images to answer, with labels where these are of the classes that the stages tell apart.
+def _check(settings: AnytimeSettings) -> None:
+    problems = []
+    if settings.aggregate not in AGGREGATIONS:
+        problems.append(
+            f"--aggregate {settings.aggregate!r} is not known"
+            f"{close_names(settings.aggregate, AGGREGATIONS)}; known are {', '.join(AGGREGATIONS)}"
+        )
+    if not 0 < settings.timeout_ms < float("inf"):
+        problems.append(f"--timeout-ms is {settings.timeout_ms:g}; a number above 0 is allowed")
+    if len(settings.views) >= MOST_VIEWS:
+        problems.append(f"{len(settings.views) + 1} views are given; {MOST_VIEWS} are allowed")
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+def _connected(known: Recorded, chosen: ExitsRecord | None, settings: AnytimeSettings) -> Peer:
+    """The next machine, which has the same net."""
+    assert settings.next_address is not None
+    never = (NEVER,) * (len(known.files) - 1)
+    peer = Peer(
+        parse_address(settings.next_address, "--next"),
+        known.format,
+        known.files,
+        Ending(
+            rule=chosen.rule if chosen else "entropy",
+            thresholds=chosen.thresholds if chosen else never,
+            aggregate=settings.aggregate,
+        ),
+        timeout_s=settings.timeout_ms / 1e3,
+    )
+    peer.connect()
+    return peer
+
+
+def _trip(peer: Peer, stages: Sequence[LoadedStage], first: Mapping[str, np.ndarray]) -> Trip:
+    """How long the next machine takes for the first image."""
+    known = dict(first)
+    for stage in stages:
+        stage.run(known)
+    return peer.profile(known)
+
+
+def _elsewhere(
+    peer: Peer, trip: Trip, views: Sequence[np.ndarray], answers: Sequence[ImageAnswer]
+) -> Elsewhere:
+    most = max(len(answer.sent_bytes) for answer in answers)
+    sent = [
+        [answer.sent_bytes[way] for answer in answers if len(answer.sent_bytes) > way]
+        for way in range(most)
+    ]
+    return Elsewhere(
+        address=str(peer.address),
+        first=peer.first,
+        trip=trip,
+        codes_bytes=peer.view_bytes * len(views),
+        raw_bytes=sum(images[0].nbytes for images in views),
+        ways=tuple(Way(images=len(one), mean_bytes=sum(one) / len(answers)) for one in sent),
+    )
+
+
+def _all_views(
+    run: Path,
+    images: str | None,
+    opened: Opened,
+    settings: AnytimeSettings,
+    progress: Progress,
+) -> tuple[NamedImages, list[np.ndarray]]:
+    """The images to answer, with the names and labels of the first view; and all views of them.
 
     Raises:
-        DataError: there are none, or stages take others.
+        DataError: there are none, or stages take others; or views differ in number or labels.
     """
-    shape = opened.files[0].inputs[0].shape
-    if images is None or view_of(images).base in DATASETS:
-        data = dataset_of(run, images)
-        found = NamedImages(
-            names=tuple(f"test[{place}]" for place in range(len(data.test))),
-            x=data.test.x,
-            y=data.test.y,
-            class_names=data.class_names,
-            num_classes=data.num_classes,
-        )
-    else:
-        size = (shape[0], shape[1]) if len(shape) == 3 else None
-        found = read_every(Path(images), image_size=size, say=progress.say)
-    where = images or "the run's data"
-    check_shape(opened, found.x.shape[1:], where)
-    if not len(found.x):
-        raise DataError(f"{where}: there are no images to answer")
-    classes = opened.classes
-    if found.num_classes not in (0, classes):
-        progress.say(
-            f"{where}: has {found.num_classes} classes, and the net tells {classes} apart: what is "
-            "right is not told"
-        )
-    if found.num_classes == classes:
-        return found
-    return replace(found, y=np.full(len(found.x), NO_LABEL), class_names=_known_classes(run))
+    shape, classes = opened.files[0].inputs[0].shape, opened.classes
+    first = images_to_answer(run, images, shape=shape, classes=classes, progress=progress)
+    views = [first.x]
+    for name in settings.views:
+        other = images_to_answer(run, name, shape=shape, classes=classes, progress=progress)
+        unlike = _unlike(first, other)
+        if unlike:
+            raise DataError(
+                f"--view {name}: {unlike} {images or 'the run'}. A view shows the same things in "
+                "the same order"
+            )
+        views.append(other.x)
+    return first, views
 
 
-def _known_classes(run: Path) -> tuple[str, ...]:
-    """What the classes of a run are called, where its data are known by name."""
-    record = record_around(run)
-    known = None if record is None else DATASETS.get(view_of(record.dataset.name).base)
-    return () if known is None else known.class_names
+def _unlike(first: NamedImages, other: NamedImages) -> str:
+    """In what a view shows other things; nothing where it does not."""
+    if len(other.x) != len(first.x):
+        return f"has {len(other.x)} images, and not {len(first.x)} as"
+    known = (first.y != NO_LABEL) & (other.y != NO_LABEL)
+    differ = int((first.y[known] != other.y[known]).sum())
+    return f"{differ} of its labels are not those of" if differ else ""
+
+
+def _inputs(opened: Opened, views: Sequence[np.ndarray], place: int) -> dict[str, np.ndarray]:
+    """One image, (views, *shape)."""
+    each = [opened.inputs(images[place : place + 1]) for images in views]
+    if len(each) == 1:
+        return each[0]
+    return {opened.input: np.concatenate([one[opened.input] for one in each])}
+
+
+def _thresholds_of(run: Path) -> ExitsRecord | None:
+    return exits.load(run) if (run / exits.FILE_NAME).exists() else None
 
 
 def _image_answer(answer: Answer, shown: NamedImages, place: int) -> ImageAnswer:
@@ -175,10 +331,11 @@ def _image_answer(answer: Answer, shown: NamedImages, place: int) -> ImageAnswer
         elapsed_ms=answer.elapsed_ms,
         reason=answer.reason,
         logits=answer.logits,
+        sent_bytes=answer.sent_bytes,
     )
 
 
-def _for_stages(record: ExitsRecord, run: Path, opened: Opened) -> ExitsRecord:
+def _for_stages(record: ExitsRecord, run: Path, opened: Recorded) -> ExitsRecord:
     """The record, where its thresholds were chosen for these stages."""
     if record.files != tuple(file.sha256 for file in opened.files):
         raise RunError(

@@ -43,8 +43,8 @@ class Opened:
     Attributes:
         folder: that they lie in.
         format: a key of FORMATS.
-        files: as recorded.
-        loaded: each in a child process.
+        files: all of them, as recorded.
+        loaded: those that were asked for, each in a child process.
         preprocess: what becomes of pixels in front of the first; None for floats as they are.
         takes_pixels: whether the first takes pixels whatever becomes of them.
     """
@@ -79,14 +79,23 @@ class Opened:
         return np.cumsum([float(file.macs) for file in self.files])
 
 
-def open_stages(run: Path, form: str | None = None) -> Opened:
-    """Loads the stages of a run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A run's stages, as its stages.json tells of them; see `Opened`."""
+
+    folder: Path
+    format: str
+    files: tuple[StageFile, ...]
+    preprocess: Preprocessing | None
+
+
+def recorded_stages(run: Path, form: str | None = None) -> Recorded:
+    """What is on record of the stages of a run.
 
     Args:
         form: a key of FORMATS; None means the first that is there.
     Raises:
-        RunError: there is no such run, it was exported without stages, or files are others than
-            those that were proven.
+        RunError: there is no such run, or it was exported without stages.
         UsageError: there are none of that format.
     """
     folder = RunFolder(run).export / stages.FOLDER
@@ -105,14 +114,35 @@ def open_stages(run: Path, form: str | None = None) -> Opened:
             f"{close_names(name, record.formats)}. Write them: kq export {run} --stages --to "
             f"{name or 'tflite'}"
         )
-    files = record.formats[name].stages
-    runners = [ChildRunner(FORMATS[name].runner, _checked(folder, file)) for file in files]
-    return Opened(
+    return Recorded(
         folder=folder,
         format=name,
-        files=files,
-        loaded=tuple(map(LoadedStage.of, files, runners)),
+        files=record.formats[name].stages,
         preprocess=record.preprocess,
+    )
+
+
+def open_stages(run: Path, form: str | None = None, *, part: slice = slice(None)) -> Opened:
+    """Loads the stages of a run.
+
+    Args:
+        form: a key of FORMATS; None means the first that is there.
+        part: those that are to be loaded; the files of others need not be there.
+    Raises:
+        RunError: there is no such run, it was exported without stages, or files are others than
+            those that were proven.
+        UsageError: there are none of that format.
+    """
+    known = recorded_stages(run, form)
+    files = known.files[part]
+    runner = FORMATS[known.format].runner
+    runners = [ChildRunner(runner, _checked(known.folder, file)) for file in files]
+    return Opened(
+        folder=known.folder,
+        format=known.format,
+        files=known.files,
+        loaded=tuple(map(LoadedStage.of, files, runners)),
+        preprocess=known.preprocess,
         takes_pixels=runners[0].info.takes_pixels,
     )
 

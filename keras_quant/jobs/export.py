@@ -14,6 +14,7 @@ from keras_quant.files import write_bytes
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.realize import StoredLimits
 from keras_quant.jobs.loaded import load_with_data
+from keras_quant.jobs.ponder import masked_dense_note
 from keras_quant.jobs.preprocess import guessing_warning, tried_on, without_labels
 from keras_quant.json_codec import to_json
 from keras_quant.lower import Snap, lower_exactly
@@ -163,6 +164,7 @@ def _export(
     )
     for line in _unfit(evidence, data):
         progress.say(line)
+    say_masked_dense(model, evidence, progress)
     moved = {MOVED_NAME: partial(save_model, model)} if snap.moved else {}
     if stages:
         return _export_stages(
@@ -207,6 +209,13 @@ def _export_stages(
     written = {**more, stage_files.FILE_NAME: lambda path: write_bytes(path, text)}
     files = write_proven(found.proven, folder, more=written)
     return Exported(keras=found.proven.keras, files=files)
+
+
+def say_masked_dense(model: keras.Model, evidence: Evidence, progress: Progress) -> None:
+    """Says what files of a model do not save whose positions halt; nothing of other models."""
+    reals = normalize(evidence.images, evidence.preprocessing)
+    if note := masked_dense_note(model, reals):
+        progress.say(note)
 
 
 def _unfit(evidence: Evidence, data: Dataset) -> Iterator[str]:

@@ -10,7 +10,7 @@ from keras_quant.emit.tflite.emit import emit_tflite
 from keras_quant.errors import LoweringError
 from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.draws import elbo_over_draws
-from keras_quant.jobs.export import Exported, stored_limits
+from keras_quant.jobs.export import Exported, say_masked_dense, stored_limits
 from keras_quant.jobs.preprocess import guessing_warning, tried_on
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.model.files import save_model
@@ -66,9 +66,10 @@ def finish(
         before=before if snap.moved else None,
         source=source if beside_float else None,
     )
+    say_masked_dense(model, evidence, progress)
     proven = prove_formats(snap, formats, evidence, progress=progress)
     is_classifier = bool(len(proven.best))
-    if is_classifier:
+    if is_classifier and _answers_alone(record):
         others = _others(evidence)
         if warning := guessing_warning(proven.best, evidence.labels, dataset, others):
             progress.say(f"warning: {warning}")
@@ -93,6 +94,12 @@ def finish(
     record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
     records.save(record, folder.path)
     return record, Exported(keras=proven.keras, files=exports)
+
+
+def _answers_alone(record: RunRecord) -> bool:
+    """Whether a run is to be right by itself, and not only together with other members."""
+    training = record.training
+    return training is None or not (training.boosts or training.together)
 
 
 def _others(evidence: Evidence) -> Callable[[Preprocessing], float] | None:

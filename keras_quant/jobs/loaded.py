@@ -62,7 +62,7 @@ def load_file(file: Path, data: Dataset, *, trust: bool) -> Loaded:
         DataError: it takes other images.
     """
     form = format_of(file)
-    return _load_exported(file, form) if form else _load_keras(file, data, trust=trust)
+    return load_exported(file, form) if form else _load_keras(file, data, trust=trust)
 
 
 def last_logits(loaded: Loaded, images: np.ndarray, becomes: Preprocessing | None) -> np.ndarray:
@@ -153,7 +153,12 @@ def _is_shape(shape: Any, needed: Sequence[int | None]) -> bool:
     )
 
 
-def _load_exported(file: Path, form: Format) -> Loaded:
+def load_exported(file: Path, form: Format) -> Loaded:
+    """Loads a file of a format, in a child process.
+
+    Raises:
+        ModelError: it cannot be loaded, or has several inputs.
+    """
     runner = ChildRunner(form.runner, file)
     if len(runner.inputs) != 1:
         raise ModelError(f"{file}: has inputs {', '.join(runner.inputs)}; one is supported")

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from keras_quant.anytime.runner import all_answers
+from keras_quant.anytime.controlled import Begin, PieceAnswer, begin_stages, joined
 from keras_quant.bench import records as benches
 from keras_quant.bench.estimate.fusion import fuse
 from keras_quant.bench.estimate.parameters import load_fitted
 from keras_quant.bench.estimate.predict import estimate
 from keras_quant.bench.measure import Settings, measure
 from keras_quant.bench.records import BenchRecord, Measurement
-from keras_quant.data import Dataset, Split
+from keras_quant.data import Split
 from keras_quant.errors import DataError, UsageError
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.stages import cut
 from keras_quant.graph.store import load_graph
 from keras_quant.jobs.anytime import RUNTIMES, open_stages
 from keras_quant.jobs.candidates import candidate
-from keras_quant.jobs.loaded import last_logits, load_file
+from keras_quant.jobs.loaded import last_logits, load_exported
 from keras_quant.jobs.paths import exported_file
+from keras_quant.preprocessing import Preprocessing
+from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import digest
 from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runs import RunFolder, records, stages
 from keras_quant.runs.progress import Progress
 from keras_quant.targets.jetson import find_board, find_mode
-
-Answer = Callable[[np.ndarray], np.ndarray]
-"""From images to float32 (exits, images, classes) logits."""
 
 UNITS = {"ms": "ms", "mj": "mJ"}
 """What an image may cost: milliseconds, or millijoules of the processor."""
@@ -59,38 +58,36 @@ class Net:
 
     Attributes:
         pieces: its stages, or its file.
-        answer: of each piece, where those before it have run.
+        begin: gives the answer of each piece to images, when it is asked for it.
         graphs: of each piece.
     """
 
     name: str
     pieces: tuple[Piece, ...]
-    answer: Answer
+    begin: Begin
     graphs: Callable[[], tuple[Graph, ...]]
 
 
-def open_net(run: Path, form: str, data: Dataset, name: str) -> Net:
+def open_net(run: Path, form: str, becomes: Preprocessing | None, name: str) -> Net:
     """Opens the stages of a run, or its file where it has none.
 
     Args:
         form: a key of FORMATS.
-        data: whose images it is asked for.
+        becomes: what becomes of pixels in front of it, where its file does not say that.
         name: what to call it.
     Raises:
         RunError: there is no such run, or it was not exported in that format.
-        DataError: it takes other images.
     """
     if (RunFolder(run).export / stages.FOLDER / stages.FILE_NAME).exists():
         return _of_stages(run, form, name)
-    return _of_file(run, form, data, name)
+    return _of_file(run, form, becomes, name)
 
 
-def logits_of(net: Net, split: Split, part: str, progress: Progress) -> np.ndarray:
-    """What a net's pieces answer.
+def answers_of(net: Net, split: Split, part: str, progress: Progress) -> list[PieceAnswer]:
+    """What each of a net's pieces answers.
 
     Args:
         part: how to call the images.
-    Returns: float32 (pieces, images, classes).
     Raises:
         DataError: there are no images.
     """
@@ -99,9 +96,10 @@ def logits_of(net: Net, split: Split, part: str, progress: Progress) -> np.ndarr
     found = []
     with progress.bar(f"asking {net.name}, {part} images", len(split)) as show:
         for start in range(0, len(split), IMAGES_AT_ONCE):
-            found.append(net.answer(split.x[start : start + IMAGES_AT_ONCE]))
+            begun = net.begin(split.x[start : start + IMAGES_AT_ONCE])
+            found.append([joined([one]) for one in begun])
             show(min(start + IMAGES_AT_ONCE, len(split)), "")
-    return np.concatenate(found, axis=1)
+    return [joined(batches) for batches in zip(*found, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -213,9 +211,6 @@ def _of_stages(run: Path, form: str, name: str) -> Net:
     opened = open_stages(run, form)
     is_float = _is_float(run)
 
-    def answer(images: np.ndarray) -> np.ndarray:
-        return all_answers(opened.loaded, opened.inputs(images))
-
     def graphs() -> tuple[Graph, ...]:
         whole = load_graph(opened.folder / RunFolder(run).graph.name)
         return tuple(stage.graph for stage in cut(whole))
@@ -231,25 +226,24 @@ def _of_stages(run: Path, form: str, name: str) -> Net:
             )
             for number, file in enumerate(opened.files, start=1)
         ),
-        answer=answer,
+        begin=lambda images: begin_stages(opened.loaded, opened.inputs(images)),
         graphs=graphs,
     )
 
 
-def _of_file(run: Path, form: str, data: Dataset, name: str) -> Net:
+def _of_file(run: Path, form: str, becomes: Preprocessing | None, name: str) -> Net:
     file = exported_file(run, form)
     is_float = _is_float(run)
-    loaded = load_file(file, data, trust=False)
-    becomes = loaded.recorded or data.preprocessing
+    loaded = load_exported(file, FORMATS[form])
 
-    def answer(images: np.ndarray) -> np.ndarray:
-        return last_logits(loaded, images, becomes)[None]
+    def begin(images: np.ndarray) -> Iterator[PieceAnswer]:
+        yield PieceAnswer(logits=last_logits(loaded, images, loaded.recorded or becomes))
 
     piece = Piece(name=name, file=file, sha256=digest(file.read_bytes()), is_float=is_float)
     return Net(
         name=name,
         pieces=(piece,),
-        answer=answer,
+        begin=begin,
         graphs=lambda: (load_graph(RunFolder(run).graph),),
     )
 

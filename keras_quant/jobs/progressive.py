@@ -38,12 +38,13 @@ def train_progressively(
     Raises: as `train`.
     """
     first = Path(settings.model) if settings.is_file else None
-    teacher = settings.teacher or ((settings.parent or first) if settings.distill else None)
+    own = settings.parent or first
+    teachers = settings.teachers or ((own,) if settings.distill and own else ())
     results: list[TrainResult] = []
     parent = settings.parent
     for scheme in schemes:
         path = path_of(scheme)
-        each = dataclasses.replace(settings, scheme=scheme, parent=parent, teacher=teacher)
+        each = dataclasses.replace(settings, scheme=scheme, parent=parent, teachers=teachers)
         progress.say(f"{scheme.name}: {path}")
         result = train_unfinished(
             each, path, command=command, overwrite=overwrite, resume=resume, progress=progress

@@ -7,6 +7,7 @@ chosen, and it is played on the test images, beside the oracle and each option a
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_quant.anytime.controlled import PieceAnswer, together
 from keras_quant.anytime.controller import (
     LOOKS,
     PRICES,
@@ -22,27 +24,31 @@ from keras_quant.anytime.controller import (
     Played,
     choose,
     controllers,
+    costs_paid,
     oracle,
     play,
 )
-from keras_quant.anytime.ensembles import FUSIONS
-from keras_quant.anytime.rules import as_logits, sureness, unknown_rule
+from keras_quant.anytime.rules import RULES, SPARSITY_RULES, unknown_rule
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, RunError, UsageError
+from keras_quant.jobs.begin import now
 from keras_quant.jobs.ensembles import check_format
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.jobs.pieces import (
     UNITS,
     Costs,
     Net,
+    answers_of,
     check_estimated,
     estimated_costs,
-    logits_of,
     measured_costs,
     open_net,
     recorded_costs,
 )
+from keras_quant.runs import controllers as kept
+from keras_quant.runs.controllers import ControllerRecord, OptionRecord, PieceRecord, RuleRecord
 from keras_quant.runs.progress import Progress
+from keras_quant.version import __version__
 
 MOST_OPTIONS = 12
 """Of which there are 298 paths of three."""
@@ -60,12 +66,13 @@ class SimulationSettings:
         times: records of `kq bench`, a place each.
         boards: of which latency is estimated, a place each.
         unit: a key of `pieces.UNITS`.
-        rule: how sure an answer is, a key of `rules.RULES`.
+        rule: how easy an image is, see `rules.ease`.
         accuracy: share of the validation images to be answered rightly, at the least mean cost;
             None means that of the most accurate option, where no budget is given.
         budget: mean cost not to be passed, as a share of the dearest option's.
         looks: the most options that run for an image.
         fuse: the first two runs, three, ... as ensembles are options too.
+        save: where the controller is to be written, of the only place; None for nowhere.
     """
 
     form: str = "tflite"
@@ -77,6 +84,7 @@ class SimulationSettings:
     budget: float | None = None
     looks: int = LOOKS
     fuse: bool = False
+    save: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +135,7 @@ class Simulated:
         static_at_cost: the most accurate option that costs no more than the controller; None where
             there is none.
         speed_up: cost of `static` over the controller's.
+        p99_cost: of the controller, on the test images.
     """
 
     place: str
@@ -142,6 +151,7 @@ class Simulated:
     static: OptionPoint
     static_at_cost: OptionPoint | None
     speed_up: float
+    p99_cost: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +185,7 @@ def simulate(
     _check(runs, settings)
     data = _data(runs)
     nets = [
-        open_net(run, settings.form, data, name)
+        open_net(run, settings.form, data.preprocessing, name)
         for run, name in zip(runs, _names(runs), strict=True)
     ]
     _check_count(nets, settings)
@@ -183,15 +193,66 @@ def simulate(
         part: _options(nets, split, data, part, settings, progress)
         for part, split in (("validation", data.validation), ("test", data.test))
     }
+    found = [
+        (costs, *_simulated(costs, known["validation"], known["test"], settings, progress))
+        for costs in _places(nets, settings, progress)
+    ]
+    if settings.save is not None:
+        ((costs, place, controller),) = found
+        record = _record(runs, nets, costs, place, controller, data.name, settings)
+        kept.save(record, settings.save)
     return Simulation(
         dataset=data.name,
         rule=settings.rule,
         validation_images=len(data.validation),
         test_images=len(data.test),
-        places=tuple(
-            _simulated(costs, known["validation"], known["test"], settings, progress)
-            for costs in _places(nets, settings, progress)
+        places=tuple(place for _, place, _ in found),
+    )
+
+
+def _record(
+    runs: Sequence[Path],
+    nets: Sequence[Net],
+    costs: Costs,
+    place: Simulated,
+    controller: Controller,
+    dataset: str,
+    settings: SimulationSettings,
+) -> ControllerRecord:
+    assert settings.save is not None
+    folder = settings.save.resolve().parent
+    owned = [(run, piece) for run, net in zip(runs, nets, strict=True) for piece in net.pieces]
+    return ControllerRecord(
+        created=now(),
+        kq_version=__version__,
+        dataset=dataset,
+        format=settings.form,
+        rule=settings.rule,
+        place=place.place,
+        is_estimate=place.is_estimate,
+        unit=place.unit,
+        pieces=tuple(
+            PieceRecord(
+                name=piece.name,
+                run=os.path.relpath(run.resolve(), folder),
+                sha256=piece.sha256,
+                cost=float(cost),
+            )
+            for (run, piece), cost in zip(owned, costs.each, strict=True)
         ),
+        options=tuple(
+            OptionRecord(name=name, pieces=parts)
+            for name, parts in _made_of(nets, fuse=settings.fuse)
+        ),
+        first=controller.first,
+        rules=tuple(
+            RuleRecord(after=path, thresholds=rule.thresholds, then=rule.then)
+            for path, rule in controller.rules.items()
+        ),
+        validation_accuracy=place.validation.accuracy,
+        test_accuracy=place.test.accuracy,
+        mean_cost=place.test.mean_cost,
+        p99_cost=place.p99_cost,
     )
 
 
@@ -213,14 +274,14 @@ def _simulated(
     test: Options,
     settings: SimulationSettings,
     progress: Progress,
-) -> Simulated:
+) -> tuple[Simulated, Controller]:
     with progress.bar(f"fitting controllers, {costs.place}", PRICES) as show:
         found = controllers(
             validation, costs.each, looks=settings.looks, on_price=lambda done: show(done, "")
         )
     played = [(one, play(one, validation, costs.each)) for one in found]
     dearest = float(test.own_costs(costs.each).max())
-    chosen = choose(
+    chosen, on_validation = choose(
         played,
         accuracy=_wanted(validation, settings),
         budget=None if settings.budget is None else settings.budget * dearest,
@@ -230,12 +291,12 @@ def _simulated(
     oracle_costs, oracle_accuracies = oracle(test, costs.each)
     static = as_accurate(options, result.accuracy)
     place = int(np.searchsorted(oracle_accuracies, result.accuracy - 1e-12))
-    return Simulated(
+    simulated = Simulated(
         place=costs.place,
         is_estimate=costs.is_estimate,
         unit=UNITS[settings.unit],
         options=options,
-        validation=play(chosen, validation, costs.each),
+        validation=on_validation,
         test=result,
         steps=tuple(_steps(chosen, test.names)),
         front=_front(played, test, costs.each),
@@ -244,7 +305,9 @@ def _simulated(
         static=static,
         static_at_cost=no_dearer(options, result.mean_cost),
         speed_up=static.cost / result.mean_cost,
+        p99_cost=float(np.percentile(costs_paid(chosen, test, costs.each), 99)),
     )
+    return simulated, chosen
 
 
 def as_accurate(options: Sequence[OptionPoint], accuracy: float) -> OptionPoint:
@@ -318,25 +381,30 @@ def _options(
     progress: Progress,
 ) -> Options:
     """What each exit of each net answers, and with `fuse` the first nets together."""
-    logits = [logits_of(net, split, part, progress) for net in nets]
-    _check_classes(nets, logits, data)
+    pieces = [one for net in nets for one in answers_of(net, split, part, progress)]
+    _check_classes(nets, pieces, data)
+    made_of = _made_of(nets, fuse=settings.fuse)
+    answers = [together([pieces[place] for place in parts]) for _, parts in made_of]
     needs = _needs(nets)
-    names = [piece.name for net in nets for piece in net.pieces]
-    answers = [one for net_logits in logits for one in net_logits]
-    if settings.fuse:
-        ends = np.cumsum([len(net.pieces) for net in nets])
-        for count in range(2, len(nets) + 1):
-            together = FUSIONS["mean"](np.stack([one[-1] for one in logits[:count]]))
-            answers.append(as_logits(together))
-            needs = np.vstack([needs, np.arange(needs.shape[1]) < ends[count - 1]])
-            names.append(f"first {count} together")
-    table = np.stack(answers)
     return Options(
-        names=tuple(names),
-        pieces=needs,
-        sure=sureness(table, settings.rule),
-        correct=table.argmax(axis=-1) == split.y,
+        names=tuple(name for name, _ in made_of),
+        pieces=np.stack([needs[list(parts)].any(axis=0) for _, parts in made_of]),
+        sure=np.stack([one.ease(settings.rule) for one in answers]),
+        correct=np.stack([one.logits.argmax(axis=-1) == split.y for one in answers]),
     )
+
+
+def _made_of(nets: Sequence[Net], *, fuse: bool) -> list[tuple[str, tuple[int, ...]]]:
+    """Each option: its name, and the places of the pieces whose answers are put together."""
+    pieces = [piece for net in nets for piece in net.pieces]
+    alone: list[tuple[str, tuple[int, ...]]] = [
+        (piece.name, (place,)) for place, piece in enumerate(pieces)
+    ]
+    if not fuse:
+        return alone
+    lasts = tuple(int(end) - 1 for end in np.cumsum([len(net.pieces) for net in nets]))
+    counts = range(2, len(nets) + 1)
+    return [*alone, *((f"first {count} together", lasts[:count]) for count in counts)]
 
 
 def _needs(nets: Sequence[Net]) -> np.ndarray:
@@ -381,7 +449,15 @@ def _data(runs: Sequence[Path]) -> Dataset:
 
 
 def _check(runs: Sequence[Path], settings: SimulationSettings) -> None:
-    problems = unknown_rule(settings.rule)
+    problems = unknown_rule(settings.rule, (*RULES, *SPARSITY_RULES))
+    places = len(settings.times) + len(settings.boards)
+    if settings.save is not None and places > 1:
+        problems.append(
+            f"--save keeps one controller, and {places} places are asked for: give one --times or "
+            "--board"
+        )
+    if settings.save is not None and not settings.save.resolve().parent.is_dir():
+        problems.append(f"--save {settings.save}: there is no folder {settings.save.parent}")
     if settings.unit not in UNITS:
         problems.append(f"--cost {settings.unit!r} is not known; costs are {', '.join(UNITS)}")
     if settings.accuracy is not None and settings.budget is not None:
@@ -409,10 +485,11 @@ def _check_count(nets: Sequence[Net], settings: SimulationSettings) -> None:
         )
 
 
-def _check_classes(nets: Sequence[Net], logits: Sequence[np.ndarray], data: Dataset) -> None:
-    for net, answers in zip(nets, logits, strict=True):
-        if answers.shape[2:] != (data.num_classes,):
+def _check_classes(nets: Sequence[Net], answers: Sequence[PieceAnswer], data: Dataset) -> None:
+    owners = [net.name for net in nets for _ in net.pieces]
+    for name, answer in zip(owners, answers, strict=True):
+        if answer.logits.shape[1:] != (data.num_classes,):
             raise DataError(
-                f"{net.name}: gives {' x '.join(map(str, answers.shape[2:]))} values an image; "
+                f"{name}: gives {' x '.join(map(str, answer.logits.shape[1:]))} values an image; "
                 f"{data.name} has {data.num_classes} classes"
             )

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +29,9 @@ from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
+from keras_quant.jobs.replicas import shared_folder, start_replicas
 from keras_quant.jobs.source import build_float, tasks_of_model
-from keras_quant.jobs.teacher import Teacher, load_teacher
+from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.model.files import save_model
@@ -44,9 +47,11 @@ from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
+from keras_quant.training.boosting import none_before
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
+from keras_quant.training.replicas import Replicas, weights_of_chief
 from keras_quant.training.sparsity import check_zeros, pruned_kernels
 
 NORM_IMAGES = 4096  # of which statistics of batch norms are measured again: 32 batches of 128
@@ -69,24 +74,30 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress,
-) -> TrainResult:
+) -> TrainResult | None:
     """Trains a model, moves its biases to exact integers, evaluates, exports and proves it.
 
     Args:
         path: the run's folder; must not hold a run unless overwrite or resume is given.
         command: the process's arguments, for the record.
         resume: go on with a run that was stopped; settings must be those it was begun with.
+    Returns: None in a process that helps another one to train, which writes the run.
     Raises:
         KerasQuantError: a subclass says what is wrong with the input, or what failed.
         ParityError: the exported file does not answer as the reference does.
     """
     check(settings)
+    if settings.together:
+        raise UsageError(f"{path}: is trained at once with others, by kq anytime train-ensemble")
     check_starts_elsewhere(settings, path)
-    source, dataset = prepare(settings, progress)
+    source, dataset, replicas = prepare(settings, progress)
     planned = plan(source, settings.scheme)
-    record = begin_record(settings, dataset, planned.float_layers, command)
-    scheme = settings.scheme
-    with opened(path, record, scheme, overwrite=overwrite, resume=resume) as (folder, record):
+    count = 1 if replicas is None else replicas.count
+    record = begin_record(settings, dataset, planned.float_layers, command, replicas=count)
+    own = functools.partial(
+        opened, path, record, settings.scheme, overwrite=overwrite, resume=resume
+    )
+    with shared_folder(own, record, replicas) as (folder, record):
         teacher = teacher_of(settings, source, dataset)
         statistics = collected(planned, source, dataset, settings, folder.statistics, progress)
 
@@ -103,9 +114,12 @@ def train(
             dataset,
             settings,
             folder,
+            replicas=replicas,
             resume=resume,
             progress=progress,
         )
+        if replicas is not None and not replicas.is_chief:
+            return None
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
@@ -128,15 +142,18 @@ def check_starts_elsewhere(settings: TrainSettings, path: Path) -> None:
         )
 
 
-def prepare(settings: TrainSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
+def prepare(
+    settings: TrainSettings, progress: Progress
+) -> tuple[keras.Model, Dataset, Replicas | None]:
     """Loads the images, seeds, and builds the float model that training starts from.
 
-    Returns: that, and the images with what their pixels become.
+    Returns: that, the images with what their pixels become, and the replicas that settings ask for.
     Raises:
         KerasQuantError: a subclass says what does not fit.
     """
     dataset = load_images(settings)
     use_threads(settings.threads)
+    replicas = start_replicas(settings, dataset)
     keras.utils.set_random_seed(settings.seed)
     source = _source(settings, dataset)
     _check_outputs(source, settings, dataset)
@@ -149,7 +166,7 @@ def prepare(settings: TrainSettings, progress: Progress) -> tuple[keras.Model, D
     )
     if settings.keep_zeros:
         check_zeros(source, pruned_kernels(source))  # before there is a folder
-    return source, dataset
+    return source, dataset, replicas
 
 
 def load_images(settings: TrainSettings) -> Dataset:
@@ -169,7 +186,8 @@ def load_images(settings: TrainSettings) -> Dataset:
 
 
 def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
-    """The float model that training starts from."""
+    """The float model that training starts from; layers without a name get the same each time."""
+    keras.backend.reset_uids()
     return build_float(
         settings.model,
         settings.model_options,
@@ -197,6 +215,11 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
         raise UsageError(
             f"--nested and --slim are for models with one output, of classes; {settings.model} has "
             f"{', '.join(tasks)}"
+        )
+    if (settings.boosts is not None or settings.together) and tasks != (CLASSIFICATION,):
+        raise UsageError(
+            "members that are boosted, or trained at once, have one output, of classes; "
+            f"{settings.model} has {', '.join(tasks)}"
         )
     outputs = settings.nested or model.output_names
     if (settings.self_distill or settings.orthogonal) and len(outputs) < 2:
@@ -323,6 +346,7 @@ def train_model(
     settings: TrainSettings,
     folder: RunFolder,
     *,
+    replicas: Replicas | None = None,
     resume: bool,
     progress: Progress,
 ) -> None:
@@ -330,10 +354,46 @@ def train_model(
 
     Args:
         source: the float model that it was made of.
-        make: makes it of a float one; of another, that computes in bfloat16, too.
+        make: makes it of a float one; of another, that computes in bfloat16 or belongs to replicas,
+            too.
         teacher: see `teacher_of`.
+        replicas: that train together; None for one.
     Raises:
         TrainingError: see `train_epochs`.
+    """
+    check_held(model, settings, progress)
+    trained = model
+    if settings.precision == "bf16" or replicas is not None:
+        with _bfloat16(settings), replicas.strategy.scope() if replicas else nullcontext():
+            twin = _source(settings, dataset)
+            twin.set_weights(source.get_weights())
+            trained = make(twin)
+        trained.set_weights(model.get_weights())
+    if replicas is not None:
+        weights_of_chief(trained, replicas)
+    try:
+        train_epochs(
+            model,
+            trained,
+            dataset,
+            loop_settings(settings, dataset, folder),
+            teacher=teacher,
+            replicas=replicas,
+            folder=folder.path,
+            resume=resume,
+            progress=progress,
+        )
+    except TrainingError:
+        save_model(model, folder.model)
+        raise
+    reestimate(model, dataset, settings, progress)
+
+
+def check_held(model: keras.Model, settings: TrainSettings, progress: Progress) -> None:
+    """Checks that a model has what settings ask to be held.
+
+    Raises:
+        UsageError: it has no codes that could be frozen, or no zeros.
     """
     if settings.freeze_oscillations and not freezable(model):
         raise UsageError(
@@ -346,12 +406,15 @@ def train_model(
         held = sum(int((~each.kept).sum()) for each in pruned)
         total = sum(each.kept.size for each in pruned)
         progress.say(f"holding {held:,} of {total:,} weights of {len(pruned)} kernels at 0")
-    augment = dataset.augment if settings.augment is None else settings.augment
-    loop_settings = LoopSettings(
+
+
+def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) -> LoopSettings:
+    """How the loop is to train what settings ask for."""
+    return LoopSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        augment=augment,
+        augment=dataset.augment if settings.augment is None else settings.augment,
         optimizer=settings.optimizer,
         patience=settings.patience,
         tensorboard=folder.tensorboard if settings.tensorboard else None,
@@ -362,28 +425,14 @@ def train_model(
         loss_weights=settings.loss_weights,
         self_distill=settings.self_distill,
         orthogonal=settings.orthogonal,
+        boosted=0.0 if settings.boosts is None else settings.shrinkage,
     )
-    trained = model
-    if settings.precision == "bf16":
-        with _bfloat16():
-            narrow = _source(settings, dataset)
-            narrow.set_weights(source.get_weights())
-            trained = make(narrow)
-        trained.set_weights(model.get_weights())
-    try:
-        train_epochs(
-            model,
-            trained,
-            dataset,
-            loop_settings,
-            teacher=teacher,
-            folder=folder.path,
-            resume=resume,
-            progress=progress,
-        )
-    except TrainingError:
-        save_model(model, folder.model)
-        raise
+
+
+def reestimate(
+    model: keras.Model, dataset: Dataset, settings: TrainSettings, progress: Progress
+) -> None:
+    """Measures the statistics of batch norms again, where settings ask for it."""
     if settings.reestimate_norms:
         count = reestimate_norms(model, _norm_batches(dataset, settings.batch_size))
         progress.say(f"measured the statistics of {count} batch norms again")
@@ -400,17 +449,25 @@ def _norm_batches(dataset: Dataset, batch_size: int) -> Iterator[np.ndarray]:
 
 
 def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
-    """Whose answers are learned: those of the model named, or of the float model."""
+    """Whose answers are learned: those of the models named, or of the float model.
+
+    Of a boosted member: those of the members before it, of which it learns the rest.
+    """
+    if settings.boosts is not None:
+        if not settings.boosts:
+            return none_before(dataset.num_classes)
+        return load_sum(settings.boosts, settings.shrinkage, dataset)
     if not settings.distill:
         return None
-    return source if settings.teacher is None else load_teacher(settings.teacher, dataset)
+    return load_teacher(settings.teachers, dataset) if settings.teachers else source
 
 
 @contextlib.contextmanager
-def _bfloat16() -> Iterator[None]:
-    """Lets layers made within compute in bfloat16, with float32 weights."""
+def _bfloat16(settings: TrainSettings) -> Iterator[None]:
+    """Lets layers made within compute in bfloat16 where it is asked for, with float32 weights."""
     before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    if settings.precision == "bf16":
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         yield
     finally:

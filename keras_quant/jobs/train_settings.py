@@ -22,6 +22,9 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
+STRATEGIES = ("mirrored", "multiworker")
+TOGETHER = ("fusion", "soft-boosting")
+"""How members may be trained at once, see `jobs.train_together`."""
 NESTABLE = ("nested", "lsq", "pact", "dorefa")  # methods whose kernels widths can share
 MAX_SEED = 2**32 - 1  # NumPy's legacy generator takes no larger one
 
@@ -44,7 +47,8 @@ class TrainSettings:
         precision: of the arithmetic of training; weights and evaluation are float32.
         parent: run folder whose weights training starts from.
         distill: share of the teacher's answers in the loss, 0 to 1; see `distill`.
-        teacher: a run's folder or a Keras file; None means the parent.
+        teachers: runs' folders, Keras files, or one ensemble's folder, see `load_teacher`; ()
+            means the parent.
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often; needs learned steps.
         keep_zeros: hold weights that are 0 before training; needs some.
@@ -54,6 +58,11 @@ class TrainSettings:
         orthogonal: keep the gradients of several outputs apart; likewise.
         split_seed: chooses the validation images; None means the seed.
         bootstrap: train on images drawn with replacement, as many as there are.
+        boosts: runs; what their sum leaves of the labels is learned, see `training.boosting`; ()
+            for the first member, None means the labels themselves.
+        shrinkage: of each member in a boosted sum, above 0, to 1.
+        together: one of TOGETHER, for a member that is trained at once with others; "" for others.
+        members: the runs that are trained at once.
         nested: names of several widths that are trained as one, the widest first, whose scheme is
             `scheme`; see `jobs.nested`.
         share: of the channels of the model, the first ones of each layer, where it is such a width.
@@ -62,6 +71,10 @@ class TrainSettings:
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
         threads: that TensorFlow computes with; 0 means one a core. Sums are split over them, so
             that a run of another number of threads differs in its last bits, and then in more.
+        strategy: "" for this process and one device, or one of STRATEGIES.
+        workers: HOST:PORT of each process of multiworker; () means TF_CONFIG.
+        worker: which of them this is, from 0; the first is the chief, which writes the run.
+        worker_timeout_seconds: until when all have to be there.
         tensorboard: write TensorBoard event files into the run's folder.
         trust: load a Keras file that holds code.
     """
@@ -81,7 +94,7 @@ class TrainSettings:
     precision: str = "float32"
     parent: Path | None = None
     distill: float = 0.0
-    teacher: Path | None = None
+    teachers: tuple[Path, ...] = ()
     accumulate: int = 1
     freeze_oscillations: bool = False
     keep_zeros: bool = False
@@ -90,11 +103,19 @@ class TrainSettings:
     orthogonal: bool = False
     split_seed: int | None = None
     bootstrap: bool = False
+    boosts: tuple[Path, ...] | None = None
+    shrinkage: float = 1.0
+    together: str = ""
+    members: tuple[Path, ...] = ()
     nested: tuple[str, ...] = ()
     share: float = 1.0
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
+    strategy: str = ""
+    workers: tuple[str, ...] = ()
+    worker: int | None = None
+    worker_timeout_seconds: float = 60.0
     tensorboard: bool = False
     trust: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -135,15 +156,17 @@ class TrainSettings:
             )
         if not 0 <= self.distill <= 1:
             found.append(f"--distill is {self.distill}; 0 (labels alone) to 1 is allowed")
-        if self.distill and (not (self.has_weights or self.teacher) or is_float(self.scheme)):
+        if self.distill and not self.teachers and (not self.has_weights or is_float(self.scheme)):
             found.append(
-                "--distill needs a parent, given with --from RUN or as a Keras file, or a "
-                "teacher, --distill FILE or RUN, and a scheme with bits"
+                "--distill needs a parent, given with --from RUN or as a Keras file, and a scheme "
+                "with bits, or a teacher, --distill FILE or RUN"
             )
         if not 0 <= self.self_distill <= 1:
             found.append(f"--self-distill is {self.self_distill}; 0 (labels alone) to 1 is allowed")
         if self.self_distill and self.distill:
             found.append("--self-distill and --distill both say whose answers are learned")
+        if not 0 < self.shrinkage <= 1:
+            found.append(f"--shrinkage is {self.shrinkage}; above 0, up to 1 is allowed")
         if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
             found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
         for option, seed in (("--seed", self.seed), ("--split-seed", self.chooses_validation)):
@@ -163,7 +186,31 @@ class TrainSettings:
             )
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
-        return [*found, *self.optimizer.problems()]
+        return [*found, *self._problems_of_strategy(), *self.optimizer.problems()]
+
+    def _problems_of_strategy(self) -> list[str]:
+        if self.strategy not in ("", *STRATEGIES):
+            return [f"--strategy is {self.strategy!r}; allowed: {', '.join(STRATEGIES)}"]
+        found = []
+        if self.strategy != "multiworker" and (self.workers or self.worker is not None):
+            found.append("--workers and --worker are for --strategy multiworker")
+        if not 0 < self.worker_timeout_seconds < float("inf"):
+            found.append(
+                f"--worker-timeout is {self.worker_timeout_seconds}; more than 0 is allowed"
+            )
+        alone = {
+            "--accumulate": self.accumulate > 1,
+            "--self-distill": bool(self.self_distill),
+            "--orthogonal": self.orthogonal,
+            "--nested and --slim": bool(self.nested),
+            "members that learn from each other": bool(self.together) or self.boosts is not None,
+        }
+        if self.strategy and (given := [option for option, on in alone.items() if on]):
+            found.append(
+                f"{', '.join(given)}: not with --strategy, as what is done with gradients there is "
+                "written for one replica"
+            )
+        return found
 
 
 def check(settings: TrainSettings) -> None:
@@ -185,8 +232,14 @@ def begin_record(
     dataset: Dataset,
     float_layers: tuple[str, ...],
     command: tuple[str, ...],
+    *,
+    replicas: int = 1,
 ) -> RunRecord:
-    """The record of a run that is about to begin."""
+    """The record of a run that is about to begin.
+
+    Args:
+        replicas: that train it together.
+    """
     optimizer = dataclasses.asdict(settings.optimizer)
     schedule = {key: optimizer.pop(key) for key in ("schedule", "warmup_epochs")}
     return RunRecord(
@@ -212,7 +265,7 @@ def begin_record(
             patience=settings.patience,
             parent=None if settings.parent is None else str(settings.parent),
             distill=settings.distill,
-            teacher=None if settings.teacher is None else str(settings.teacher),
+            teacher=",".join(map(str, settings.teachers)) or None,
             accumulate=settings.accumulate,
             freeze_oscillations=settings.freeze_oscillations,
             keep_zeros=settings.keep_zeros,
@@ -223,6 +276,12 @@ def begin_record(
             bootstrap=settings.bootstrap,
             self_distill=settings.self_distill,
             orthogonal=settings.orthogonal,
+            strategy=settings.strategy,
+            replicas=replicas,
+            boosts=None if settings.boosts is None else tuple(map(str, settings.boosts)),
+            shrinkage=settings.shrinkage,
+            together=settings.together,
+            members=tuple(map(str, settings.members)),
             nested=settings.nested,
         ),
         scheme=scheme_to_dict(settings.scheme),

@@ -39,6 +39,9 @@ TRAINING_ONLY = (
     *("RandomRotation", "RandomTranslation", "RandomZoom"),
 )
 
+# They pass their first input on in inference, and read others too while training.
+READ_WHILE_TRAINING = ("Sample", "PonderCost")
+
 _KINDS = {
     "InputLayer": "input",
     "Conv1D": "conv2d",
@@ -70,7 +73,7 @@ _KINDS = {
     "Resizing": "upsample",
     "Concatenate": "concat",
     "Dropout": "dropout",
-    "Sample": "dropout",
+    **dict.fromkeys(READ_WHILE_TRAINING, "dropout"),
     **dict.fromkeys(TRAINING_ONLY, "dropout"),
     "Softmax": "softmax",
     **dict.fromkeys(POINTWISE_LAYERS, "lookup"),
@@ -263,7 +266,7 @@ def _operations_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> 
     if kind == "lookup" or (kind == "relu" and _is_bent(layer)):
         return [Lookup(name=name, layer=layer, inputs=inputs, function=layer)]
     end = getattr(layer, "max_value", None) if kind == "relu" else None
-    read = 1 if cls == "Sample" else len(inputs)
+    read = 1 if cls in READ_WHILE_TRAINING else len(inputs)
     operation = Operation(
         name=name,
         kind=kind or "linear",

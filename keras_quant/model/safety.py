@@ -21,7 +21,7 @@ from keras_quant.methods import layers
 from keras_quant.methods.method import FileNames
 from keras_quant.methods.readers import file_names
 from keras_quant.model.bounds import EVALUATED, allowed_bytes
-from keras_quant.zoo import sampling
+from keras_quant.zoo import halting, sampling
 
 # fmt: off
 MODELS = frozenset({"Functional", "Model", "Sequential"})
@@ -54,13 +54,14 @@ ACTIVATIONS = frozenset({
     "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "mish", "relu", "relu6",
     "selu", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh",
 })
-OWN_FUNCTIONS = frozenset({"hard_sigmoid_keras3", "hard_swish"})
+OWN_FUNCTIONS = frozenset({"hard_sigmoid_keras3", "hard_swish"}) | halting.FUNCTIONS
 VALUES = frozenset({
     "Policy", "__bytes__", "__keras_tensor__", "__numpy__", "__tensor__",
 })
 # fmt: on
 _SETTINGS = INITIALIZERS | REGULARIZERS | CONSTRAINTS
-_CLASSES = MODELS | KERAS_LAYERS | layers.CLASSES | sampling.CLASSES | _SETTINGS | VALUES
+_ZOO = sampling.CLASSES | halting.CLASSES
+_CLASSES = MODELS | KERAS_LAYERS | layers.CLASSES | _ZOO | _SETTINGS | VALUES
 _FUNCTIONS = ACTIVATIONS | OWN_FUNCTIONS
 _NAMED_FUNCTIONS = ACTIVATIONS | {f"keras_quant>{name}" for name in OWN_FUNCTIONS}
 _SETTING_NAMES = {name.lower() for name in _SETTINGS}

@@ -23,6 +23,7 @@ from keras_quant.model.pointwise import find_named, is_nonnegative
 from keras_quant.prepare.ties import tie, widened
 from keras_quant.qparams import GridSpec
 from keras_quant.schemes.scheme import BlockBits, MethodSpec, QuantSpec
+from keras_quant.zoo.halting import SPANS
 
 # An integer kernel ends at the highest code of 8 bits by itself, so a bound there costs nothing.
 BOUNDED_BITS = 8
@@ -101,7 +102,8 @@ def _specs(
         signed = tail.name not in nonnegative
         codes = _codes(dataclasses.replace(spec, bits=bits_of_tail), signed=signed)
         bound = None if signed else _bound(tail, readers, bits, codes)
-        found[tail.name] = dataclasses.replace(codes, bound=bound)
+        span = SPANS.get(tail.function) if isinstance(tail, Lookup) else None
+        found[tail.name] = dataclasses.replace(codes, bound=bound, span=span)
     return found
 
 

@@ -79,7 +79,10 @@ def tie(
         codes = widened(shared, max(1, shared.bits - fewer), signed=spec.signed)
         tied[name] = Tied(
             group=group[name],
-            spec=replace(_BRANCH, power_of_two=shared.power_of_two) if name in branches else codes,
+            spec=replace(
+                replace(_BRANCH, power_of_two=shared.power_of_two) if name in branches else codes,
+                span=spec.span,
+            ),
             is_branch=name in branches,
         )
     return tied

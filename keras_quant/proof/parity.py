@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_quant.errors import DataError
 from keras_quant.graph.ir import Graph
+from keras_quant.graph.pointwise import POINTWISE
 from keras_quant.graph.reference import bind_reference, images_at_once
 from keras_quant.model.metrics import Metrics, Scores
 from keras_quant.proof.distance import LOGIT_TOLERANCE
@@ -307,9 +308,12 @@ class Proof:
 
 
 def codes_tolerance(graph: Graph) -> float:
-    """0, or FLOAT_CODE_TOLERANCE where a computed float is rounded to codes."""
+    """0, or FLOAT_CODE_TOLERANCE where a computed float is rounded to codes, or meets a step."""
     rounded = {node.inputs[0] for node in graph.nodes if node.op == "quantize"}
-    return FLOAT_CODE_TOLERANCE if rounded - set(graph.inputs) else 0.0
+    steps = any(
+        node.op == "pointwise" and POINTWISE[node.attrs["function"]].jumps for node in graph.nodes
+    )
+    return FLOAT_CODE_TOLERANCE if steps or rounded - set(graph.inputs) else 0.0
 
 
 def _output(name: str, tally: OutputTally) -> OutputParity:

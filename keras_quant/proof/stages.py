@@ -267,12 +267,15 @@ class _Staged:
         tensor, code_type = graph.tensors[name], self.form.definition.code_type
         if tensor.qparams is None or code_type is None:
             return Port(name=name, dtype="float32", shape=tensor.shape)
+        shift = self._shift(tensor.qparams)
         return Port(
             name=name,
             dtype=np.dtype(code_type).name,
             shape=tensor.shape,
             scale=tensor.qparams.scale,
-            zero_point=tensor.qparams.zero_point + self._shift(tensor.qparams),
+            zero_point=tensor.qparams.zero_point + shift,
+            lowest=tensor.qparams.qmin + shift,
+            highest=tensor.qparams.qmax + shift,
         )
 
 

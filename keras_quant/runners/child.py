@@ -25,7 +25,7 @@ from keras_quant import errors
 from keras_quant.errors import KerasQuantError, ModelError, UsageError
 from keras_quant.json_codec import from_plain
 from keras_quant.runners import Inference, RunnerInfo
-from keras_quant.runners.messages import Arrays, read_into, receive, send
+from keras_quant.runners.messages import GARBAGE, Arrays, read_into, receive, send
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,7 +211,7 @@ class Child:
             reply, found = receive(fill, largest=self._limits.memory_bytes)
         except (EOFError, BrokenPipeError):
             raise ModelError(f"{self._file}: {self._death(seconds)}") from None
-        except (ValueError, TypeError, KeyError) as error:
+        except GARBAGE as error:
             self.close()
             raise ModelError(
                 f"{self._file}: the process that opened it answers garbage ({error}). The file "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -23,37 +23,56 @@ Fill = Callable[[memoryview], None]
 HEADER_BYTES = 2**26
 _ARRAYS = "arrays"
 
+GARBAGE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What `receive` raises where bytes are no message."""
 
-def send(descriptor: int, header: Mapping[str, Any], arrays: Arrays | None = None) -> None:
-    """Writes a message.
+
+def encoded(header: Mapping[str, Any], arrays: Arrays | None = None) -> Iterator[memoryview]:
+    """The bytes of a message, in parts.
 
     Args:
         header: JSON.
         arrays: of numbers, by name.
-    Raises:
-        BrokenPipeError: nobody reads.
     """
     given = {name: _contiguous(array) for name, array in (arrays or {}).items()}
     kinds = [(name, array.dtype.str, array.shape) for name, array in given.items()]
     content = json.dumps({**header, _ARRAYS: kinds}).encode()
-    parts = (memoryview(len(content).to_bytes(8, "big")), memoryview(content))
-    for rest in (*parts, *map(_bytes_of, given.values())):
+    yield memoryview(len(content).to_bytes(8, "big"))
+    yield memoryview(content)
+    yield from map(_bytes_of, given.values())
+
+
+def send(descriptor: int, header: Mapping[str, Any], arrays: Arrays | None = None) -> None:
+    """Writes a message, see `encoded`.
+
+    Raises:
+        BrokenPipeError: nobody reads.
+    """
+    for rest in encoded(header, arrays):
         while rest:
             rest = rest[os.write(descriptor, rest) :]
 
 
-def receive(fill: Fill, *, largest: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def receive(
+    fill: Fill,
+    *,
+    largest: int,
+    largest_header: int = HEADER_BYTES,
+    types: Collection[str] | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Reads a message.
 
     Args:
         largest: bytes that its arrays may have, together.
+        largest_header: bytes that its header may have.
+        types: that its arrays may be of, as numpy's `dtype.str`; None for any of numbers.
     Returns: the header, and arrays by name.
     Raises:
         EOFError: the other process has ended.
-        ValueError: it is no message.
+        GARBAGE: it is no message.
     """
     length = int.from_bytes(_read(fill, 8), "big")
-    if length > HEADER_BYTES:
+    if length > largest_header:
         raise ValueError(f"a header of {length:,} bytes")
     header = json.loads(_read(fill, length))
     if not isinstance(header, dict):
@@ -62,6 +81,8 @@ def receive(fill: Fill, *, largest: int) -> tuple[dict[str, Any], dict[str, np.n
     for name, kind, shape in header.pop(_ARRAYS):
         import numpy as np
 
+        if types is not None and kind not in types:
+            raise ValueError(f"array {name!r} of {kind}")
         dtype = np.dtype(kind)
         largest -= dtype.itemsize * math.prod(shape)
         if dtype.hasobject or min(shape, default=0) < 0 or largest < 0:

@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 FILE_NAME = "run.json"
 # What a run is trained with; runs that agree in them can be taken for each other.
 SETTINGS = ("model", "dataset", "training", "quantization", "scheme")
+# Fields of a training that decide over nothing but the order of sums.
+ROUNDING = ("threads", "strategy", "replicas")
 STATUSES = ("training", "trained", "quantizing", "quantized", "exported")
 
 # Whatever can change a figure; the names that the package index knows.
@@ -117,7 +119,8 @@ class TrainingRecord:
         patience: epochs without gain after which training stopped; 0 for never.
         parent: the run whose weights training started from.
         distill: share of the teacher's answers in the loss; 0 for the labels alone.
-        teacher: a run or file; None for the parent.
+        teacher: a run or file, or several with commas between them, see `load_teacher`; None for
+            the parent.
         accumulate: batches whose gradients were averaged for one update.
         freeze_oscillations: whether weights whose codes turned back too often were held.
         keep_zeros: whether weights that were 0 before training were held.
@@ -128,7 +131,15 @@ class TrainingRecord:
         bootstrap: whether training images were drawn with replacement.
         self_distill: share of the last output's answers that earlier ones learned.
         orthogonal: whether gradients of outputs were kept apart.
+        boosts: the runs whose sum leaves a rest of the labels, which was learned; () for a first
+            member, None where labels themselves were learned.
+        shrinkage: of each member in a boosted sum.
+        together: how it was trained at once with others, one of `train_settings.TOGETHER`; "" for
+            a run that was trained alone.
+        members: the runs that were trained at once, in their order.
         nested: names of the widths that were trained as one, the widest first; () for one alone.
+        strategy: "mirrored" or "multiworker" where several replicas trained it; "" for one device.
+        replicas: how many; each had an equal share of every batch.
     """
 
     method: str
@@ -153,7 +164,13 @@ class TrainingRecord:
     bootstrap: bool = False
     self_distill: float = 0.0
     orthogonal: bool = False
+    boosts: tuple[str, ...] | None = None
+    shrinkage: float = 1.0
+    together: str = ""
+    members: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
+    strategy: str = ""
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,21 +333,39 @@ def load(folder: str | Path) -> RunRecord:
 
 
 def differing_settings(a: RunRecord, b: RunRecord) -> list[str]:
-    """Names of the fields among SETTINGS in which two records differ."""
-    plain = [{name: json.loads(to_json(getattr(r, name))) for name in SETTINGS} for r in (a, b)]
+    """Names of the fields among SETTINGS in which two records differ, in more than ROUNDING."""
+    plain = [{name: _without_rounding(getattr(r, name)) for name in SETTINGS} for r in (a, b)]
     return [name for name in SETTINGS if plain[0][name] != plain[1][name]]
 
 
+def _without_rounding(settings: object) -> Any:
+    plain = json.loads(to_json(settings))
+    if isinstance(settings, TrainingRecord):
+        return {name: value for name, value in plain.items() if name not in ROUNDING}
+    return plain
+
+
 def differing_rounding(a: RunRecord, b: RunRecord) -> list[str]:
-    """What differs between the machines of two records that decides over the last bits of sums.
+    """What differs between two records, or their machines, that decides over last bits of sums.
 
     Returns: "NAME A, now B" each.
     """
     names = ["cpu_instructions", "onednn"]
     if a.training is None or not a.training.threads:
         names.append("cores")
-    pairs = [(name, a.environment.get(name), b.environment.get(name)) for name in names]
+    pairs: list[tuple[str, str | None, str | None]] = [
+        (name, a.environment.get(name), b.environment.get(name)) for name in names
+    ]
+    if a.training and b.training:
+        pairs += [
+            (name, _worded(getattr(a.training, name)), _worded(getattr(b.training, name)))
+            for name in ROUNDING
+        ]
     return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
+
+
+def _worded(setting: int | str) -> str:
+    return "none" if setting == "" else str(setting)
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,9 @@ from keras_quant.files import read_record
 from keras_quant.preprocessing import Preprocessing
 
 FOLDER, FILE_NAME = "stages", "stages.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Since 2, of which range codes are."""
+
 _REMEDY = "Export the run again: kq export RUN --stages"
 
 
@@ -25,6 +27,8 @@ class Port:
         shape: without the batch axis, channels last.
         scale: of codes, real = scale * (stored - zero_point); None for floats.
         zero_point: as stored; None for floats.
+        lowest, highest: the stored codes that it may hold, both inclusive; None for floats, and in
+            records of before this was kept.
     """
 
     name: str
@@ -32,6 +36,8 @@ class Port:
     shape: tuple[int, ...]
     scale: float | None = None
     zero_point: int | None = None
+    lowest: int | None = None
+    highest: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +138,18 @@ def _problems(record: StagesRecord) -> Iterator[str]:
                 yield f"{stage.file}: its answer {stage.answer!r} is none of its outputs"
             if not stage.inputs:
                 yield f"{stage.file}: has no inputs"
+            for port in (*stage.inputs, *stage.outputs):
+                if (port.lowest is None) != (port.highest is None) or _is_empty(port):
+                    yield (
+                        f"{stage.file}: codes of {port.name!r} are from {port.lowest} to "
+                        f"{port.highest}; two numbers are needed, the lower one first"
+                    )
+
+
+def _is_empty(port: Port) -> bool:
+    if port.lowest is None or port.highest is None:
+        return False
+    return port.lowest >= port.highest
 
 
 def with_others(record: StagesRecord, folder: Path, *, tried: Collection[str] = ()) -> StagesRecord:

@@ -29,13 +29,21 @@ from keras_quant.pixels import normalize
 from keras_quant.runs.history import FILE_NAME, NUMBERS, Epoch, best, columns, to_csv
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras, tf
+from keras_quant.training import boosting, distill, exits
 from keras_quant.training import checkpoint as checkpoints
-from keras_quant.training import distill, exits
 from keras_quant.training.checkpoint import Checkpoint
 from keras_quant.training.objectives import Objective, TensorFunction, objectives_of
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer
 from keras_quant.training.oscillations import freezable, freeze_oscillations
+from keras_quant.training.replicas import (
+    Replicas,
+    check_divides,
+    from_chief,
+    lost_workers_named,
+    shares,
+    together,
+)
 from keras_quant.training.sparsity import keep_zeros, pruned_kernels
 
 VALIDATION_BATCH = 250
@@ -58,6 +66,10 @@ class LoopSettings:
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often, see `oscillations`.
         keep_zeros: hold weights that are 0 before training, see `sparsity`.
+        boosted: shrinkage of a net that learns what the teacher, the sum of those before it, leaves
+            of the labels, see `boosting`; 0 where it learns the labels.
+        soft_boosted: shrinkage of nets that are trained at once; the model's outputs are theirs,
+            and last their sum. 0 where it has others.
     """
 
     epochs: int
@@ -74,6 +86,8 @@ class LoopSettings:
     accumulate: int = 1
     freeze_oscillations: bool = False
     keep_zeros: bool = False
+    boosted: float = 0.0
+    soft_boosted: float = 0.0
 
 
 def train_epochs(
@@ -83,6 +97,7 @@ def train_epochs(
     settings: LoopSettings,
     *,
     teacher: Callable[..., Any] | None = None,
+    replicas: Replicas | None = None,
     folder: Path,
     resume: bool,
     progress: Progress,
@@ -91,14 +106,18 @@ def train_epochs(
 
     Args:
         model: the float32 model that is validated, and that holds the weights at the end.
-        trained: the model that is trained: model itself, or its twin in bfloat16.
-        teacher: gives the logits that are learned too, see `distill.with_answers`; None where
-            settings.distill is 0.
+        trained: the model that is trained: model itself, or its twin in bfloat16, or in the scope
+            of replicas.
+        teacher: gives the logits that are learned too, see `distill.with_answers`, or of which
+            the rest is learned; None where settings.distill and settings.boosted are 0.
+        replicas: that train together; None for one.
         folder: where checkpoint.npz and history.csv go.
         resume: go on from the folder's checkpoint where there is one.
     Returns: a row an epoch.
     Raises:
         TrainingError: the loss is not finite; model then holds the last good weights.
+        UsageError: a batch cannot be divided among replicas.
+        RunError: the checkpoint is of another model, or a worker is gone.
     """
     outputs = _Outputs.of(model, dataset, settings)
     batches = TrainBatches(
@@ -108,24 +127,34 @@ def train_epochs(
         augment=settings.augment,
         clean=dataset.train.clean is not None and outputs.tasks != (CLASSIFICATION,),
     )
-    optimizer = make_optimizer(
-        settings.optimizer,
-        trained.trainable_variables,
-        steps_per_epoch=batches.steps_per_epoch,
-        epochs=settings.epochs,
-        tunings=tuned_variables(layers_by_name(trained).values()),
-        accumulate=settings.accumulate,
-        extend=functools.partial(_hold, model=trained, settings=settings),
-    )
-    outputs.compile(trained, optimizer)
+    if replicas is not None:
+        check_divides(batches.batch_size, replicas)
+    with replicas.strategy.scope() if replicas else contextlib.nullcontext():
+        optimizer = make_optimizer(
+            settings.optimizer,
+            trained.trainable_variables,
+            steps_per_epoch=batches.steps_per_epoch,
+            epochs=settings.epochs,
+            tunings=tuned_variables(layers_by_name(trained).values()),
+            accumulate=settings.accumulate,
+            extend=functools.partial(_hold, model=trained, settings=settings),
+        )
+        outputs.compile(trained, optimizer)
     state = checkpoints.load(folder) if resume else None
     if state:
         _restore(trained, optimizer, state, folder)
         write_text(folder / FILE_NAME, to_csv(state.history))
     history = state.history if state else ()
     best_weights = state.best_weights if state else trained.get_weights()
-    answer = AnswerFunction(model)
-    with outputs.steps(trained, settings):
+    answer: boosting.Answer = AnswerFunction(model)
+    if settings.boosted:
+        assert teacher is not None
+        answer = boosting.summed(answer, teacher, settings.boosted)
+    with (
+        lost_workers_named(replicas),  # reading weights asks all workers, too
+        outputs.steps(trained, settings),
+        together(trained, replicas) if replicas else contextlib.nullcontext(),
+    ):
         while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
             before = trained.get_weights()
             try:
@@ -135,13 +164,14 @@ def train_epochs(
                     teacher,
                     batches,
                     outputs,
+                    replicas,
                     epoch=len(history),
                     epochs=settings.epochs,
                     progress=progress,
                 )
                 check_steps(trained, epoch=len(history) + 1)
                 model.set_weights(trained.get_weights())
-                row = _validated(row, answer, outputs, dataset)
+                row = _judged(row, answer, outputs, dataset, replicas)
             except TrainingError:
                 trained.set_weights(before)
                 model.set_weights(before)
@@ -159,7 +189,7 @@ def train_epochs(
             write_text(folder / FILE_NAME, to_csv(history))
             _log(settings.tensorboard, row)
             progress.epoch(row, settings.epochs)
-    model.set_weights(best_weights if settings.patience else trained.get_weights())
+        model.set_weights(best_weights if settings.patience else trained.get_weights())
     return history
 
 
@@ -213,6 +243,7 @@ class _Outputs:
         objectives: how each is trained and judged.
         weights: of their losses.
         distill: share of a teacher's answers in the loss of each output, all of classes.
+        boosted: see LoopSettings.
         softmax: of each output, whether it is probabilities.
     """
 
@@ -220,6 +251,7 @@ class _Outputs:
     objectives: tuple[Objective, ...]
     weights: tuple[float, ...]
     distill: float
+    boosted: float
     softmax: tuple[bool, ...]
 
     @classmethod
@@ -232,6 +264,7 @@ class _Outputs:
             objectives=objectives_of(model, tasks, span=dataset.span),
             weights=weights,
             distill=settings.distill,
+            boosted=settings.boosted,
             softmax=are_probabilities(model),
         )
 
@@ -249,17 +282,25 @@ class _Outputs:
         return self.last.to_score(sum(judged)) if judged else math.nan
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-        parts = [distill.accuracy if self.distill else one.part for one in self.objectives]
         model.compile(
             optimizer,
             loss=self.losses,
             loss_weights=list(self.weights),
-            metrics=[[_named(part)] for part in parts],
+            metrics=[[_named(part)] for part in self._parts],
         )
+
+    @property
+    def _parts(self) -> list[TensorFunction]:
+        """What the means of each output's score are taken of, while training."""
+        if self.boosted:
+            return [boosting.accuracy(self.boosted)]
+        return [distill.accuracy if self.distill else one.part for one in self.objectives]
 
     @property
     def losses(self) -> list[TensorFunction]:
         """What each output's targets and values come to, (batch,)."""
+        if self.boosted:
+            return [boosting.residual_loss]
         if not self.distill:
             return [objective.loss for objective in self.objectives]
         return [distill.distilled_loss(self.distill, probabilities=one) for one in self.softmax]
@@ -268,6 +309,9 @@ class _Outputs:
         self, model: keras.Model, settings: LoopSettings
     ) -> contextlib.AbstractContextManager[None]:
         """Lets a model take its steps as settings say, where compiling it cannot."""
+        if settings.soft_boosted:
+            losses = boosting.soft_boosted(settings.soft_boosted)
+            return exits.joint_steps(model, losses, orthogonal=False)
         if settings.self_distill:
             losses = exits.self_distilled(
                 settings.self_distill, model, self.last.loss, self.weights
@@ -289,9 +333,7 @@ def _named(part: Any) -> keras.metrics.Metric:
 
 def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
     """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone."""
-    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    layers = [*model.layers, *(one for each in inside for one in layers_by_name(each).values())]
-    for number, layer in enumerate(layers):
+    for number, layer in enumerate(model.layers):
         random = getattr(layer, "_random_generator", None)
         if random is not None:
             drawn = np.random.SeedSequence([seed, epoch, number]).generate_state(1)
@@ -303,6 +345,7 @@ def _epoch(
     teacher: Callable[..., Any] | None,
     batches: TrainBatches,
     outputs: _Outputs,
+    replicas: Replicas | None,
     *,
     epoch: int,
     epochs: int,
@@ -320,9 +363,11 @@ def _epoch(
         examples = examples.map(
             lambda x, y, *clean: (x, tuple(outputs.targets(clean[0] if clean else x, y)))
         )
+    given = examples if replicas is None else shares(examples, batches.batch_size, replicas)
     with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():
         fitted = model.fit(
-            examples,
+            given,
+            steps_per_epoch=None if replicas is None else batches.steps_per_epoch,
             epochs=epoch + 1,
             initial_epoch=epoch,
             verbose=0,
@@ -334,7 +379,7 @@ def _epoch(
         score=outputs.score(_parts({key: values[0] for key, values in fitted.history.items()})),
         val_loss=math.nan,
         val_score=math.nan,
-        learning_rate=float(model.optimizer.learning_rate),
+        learning_rate=float(model.optimizer.learning_rate.numpy()),
         seconds=time.perf_counter() - started,
         metric=outputs.last.score,
     )
@@ -364,9 +409,39 @@ class _Watch(keras.callbacks.Callback):
         )
 
 
+def _judged(
+    row: Epoch,
+    answer: boosting.Answer,
+    outputs: _Outputs,
+    dataset: Dataset,
+    replicas: Replicas | None,
+) -> Epoch:
+    """What the chief finds on the validation images: all processes stop by the same numbers.
+
+    Raises:
+        TrainingError: the validation loss is not finite.
+        RunError: a worker is gone.
+    """
+    if replicas is None:
+        return _validated(row, answer, outputs, dataset)
+    told: dict[str, bytes] | None = None
+    if replicas.is_chief:
+        try:
+            row = _validated(row, answer, outputs, dataset)
+            told = {"row": np.array([row.val_loss, row.val_score]).tobytes()}
+        except TrainingError:
+            from_chief({"failed": b""}, replicas)
+            raise
+    found = from_chief(told, replicas)
+    if "failed" in found:
+        raise _diverged(f"the validation loss became NaN in epoch {row.epoch}")
+    loss, score = np.frombuffer(found["row"]).tolist()
+    return dataclasses.replace(row, val_loss=loss, val_score=score)
+
+
 def _validated(
     row: Epoch,
-    answer: AnswerFunction,
+    answer: boosting.Answer,
     outputs: _Outputs,
     dataset: Dataset,
 ) -> Epoch:

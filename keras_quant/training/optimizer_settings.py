@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from keras_quant.errors import close_names
 
 OPTIMIZERS = ("adam", "sgd")
-SCHEDULES = ("cosine", "step", "constant")
+SCHEDULES = ("cosine", "step", "constant", "triangle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,17 @@ MOMENTUM = 0.9
 # Goyal et al. 2017 and He et al. 2016 divide by ten; at half and three quarters of training.
 STEP_FACTOR = 0.1
 STEP_AT = (0.5, 0.75)
+# Of the highest rate: 1e-4 of 5e-2, the defaults of the authors' fge.py (Garipov et al. 2018).
+TRIANGLE_LOWEST = 1 / 500
 NOT_DECAYED = ("gamma", "beta", "bias")
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up, then cosine to zero (Loshchilov & Hutter 2017, eq. 5), steps, or constant."""
+    """Linear warm-up, then cosine to zero (Loshchilov & Hutter 2017, eq. 5), or another schedule.
+
+    That is steps, constant, or a triangle: from TRIANGLE_LOWEST of the rate up to it and back, a
+    cycle of fast geometric ensembling (Garipov et al. 2018, section 4), from low to low.
+    """
 
     def __init__(self, settings: OptimizerSettings, *, steps_per_epoch: float, epochs: int) -> None:
         self.settings = settings
@@ -33,6 +39,9 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             "cosine": lambda: 0.5 * (1 + tf.cos(math.pi * done)),
             "step": lambda: STEP_FACTOR ** sum(tf.cast(done >= at, tf.float32) for at in STEP_AT),
             "constant": lambda: tf.ones_like(done),
+            "triangle": lambda: (
+                TRIANGLE_LOWEST + (1 - TRIANGLE_LOWEST) * (1 - tf.abs(2 * done - 1))
+            ),
         }[self.settings.schedule]()
         rise = tf.minimum(1.0, (step + 1) / max(1.0, self.warmup))
         return self.settings.learning_rate * factor * rise
@@ -90,10 +99,12 @@ def _scale_rates(optimizer: keras.optimizers.Optimizer, rates: Sequence[tuple[An
     """Multiplies the learning rates of some variables, whatever the optimizer does with them."""
     if not rates:
         return
-    update, factors = optimizer.update_step, {v._unique_id: rate for v, rate in rates}
+    # Of a variable with a copy a device, an update is given each copy; the key is that of all.
+    key, update = optimizer._var_key, optimizer.update_step
+    factors = {key(v): rate for v, rate in rates}
 
     def update_step(gradient: tf.Tensor, variable: Any) -> None:
-        factor, before = factors.get(variable._unique_id, 1.0), tf.identity(variable)
+        factor, before = factors.get(key(variable), 1.0), tf.identity(variable)
         update(gradient, variable)
         if factor != 1:
             variable.assign(before + factor * (variable - before))
@@ -114,11 +125,11 @@ def _add_adams(
     """
     if not tuned:
         return
-    adams = {variable._unique_id: _Adam(optimizer, variable, tuning) for variable, tuning in tuned}
-    update = optimizer.update_step
+    key, update = optimizer._var_key, optimizer.update_step
+    adams = {key(variable): _Adam(optimizer, variable, tuning) for variable, tuning in tuned}
 
     def update_step(gradient: tf.Tensor, variable: Any) -> None:
-        adam = adams.get(variable._unique_id)
+        adam = adams.get(key(variable))
         if adam is None:
             update(gradient, variable)
         else:

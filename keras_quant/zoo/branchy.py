@@ -13,9 +13,7 @@ from typing import Any
 from keras_quant.tf import keras
 from keras_quant.zoo.exits import add_exits
 from keras_quant.zoo.layers import INITIALIZER, Shape, conv, conv_bn, logits
-from keras_quant.zoo.resnet import cifar_resnet
-
-RESNET_WIDTHS = (16, 32, 64)
+from keras_quant.zoo.resnet import CIFAR_WIDTHS, cifar_resnet
 
 
 def b_lenet(input_shape: Shape, num_classes: int, *, exits: int = 1) -> keras.Model:
@@ -77,7 +75,7 @@ def b_resnet(
         exits: 0 for the same net without them.
     """
     model = cifar_resnet(
-        input_shape, num_classes, blocks=blocks, widths=RESNET_WIDTHS, name="b_resnet"
+        input_shape, num_classes, blocks=blocks, widths=CIFAR_WIDTHS, name="b_resnet"
     )
     places = dict.fromkeys(f"stage1_block{block}_relu2" for block in (1, blocks)[:exits])
     return add_exits(model, tuple(places)) if places else model

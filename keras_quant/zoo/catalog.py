@@ -35,6 +35,7 @@ class ModelInfo:
             costs and latencies are counted of where nobody says otherwise; None for none.
         needs_labels: whether it tells classes apart; others put out an image, and take images
             without labels.
+        needs_elbo: whether it is a variational autoencoder, see `Dataset.elbo`.
     """
 
     builder: str
@@ -45,11 +46,14 @@ class ModelInfo:
     images: tuple[int, int, int] | None = None
     classes: int = 10
     needs_labels: bool = True
+    needs_elbo: bool = False
 
 
 _PLAIN = "keras_quant.zoo.plain"
 _RESNET = "keras_quant.zoo.resnet"
 _BRANCHY = "keras_quant.zoo.branchy"
+_MULTI_SCALE = "keras_quant.zoo.multi_scale"
+_ADAPTIVE = "keras_quant.zoo.adaptive"
 _DEPTHWISE = "keras_quant.zoo.depthwise"
 _VGG = "keras_quant.zoo.vgg"
 _CONCATENATING = "keras_quant.zoo.concatenating"
@@ -165,6 +169,28 @@ MODELS: dict[str, ModelInfo] = {
             "exits": Option(default=2, low=0, high=2),
         },
     ),
+    "msdnet": ModelInfo(
+        builder=f"{_MULTI_SCALE}:msdnet",
+        description="MSDNet: dense features of several scales, an exit behind each block",
+        options={
+            "blocks": Option(default=4, low=2, high=16),
+            "base": Option(default=2, low=1, high=16),
+            "step": Option(default=1, low=1, high=16),
+            "channels": Option(default=16, low=1, high=256),
+            "growth": Option(default=6, low=1, high=128),
+            "scales": Option(default=3, low=1, high=4),
+        },
+        images=_CIFAR,
+    ),
+    "sact_resnet": ModelInfo(
+        builder=f"{_ADAPTIVE}:sact_resnet",
+        description="ResNet-20 (blocks=3) that halts at each position by itself; tau prices units",
+        options={
+            "blocks": Option(default=3, low=2, high=32),
+            "tau": Option(default=0.01, low=0.0, high=10.0),
+        },
+        images=_CIFAR,
+    ),
     "mobilenet_v1": ModelInfo(
         builder=f"{_DEPTHWISE}:mobilenet_v1",
         description="MobileNet v1; alpha is the width multiplier",
@@ -216,5 +242,6 @@ MODELS: dict[str, ModelInfo] = {
             "latent": Option(default=20, low=1, high=1024),
         },
         needs_labels=False,
+        needs_elbo=True,
     ),
 }

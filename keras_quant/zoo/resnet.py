@@ -8,6 +8,7 @@ from typing import Any
 from keras_quant.tf import keras
 from keras_quant.zoo.layers import SMALL_IMAGE, Shape, conv_bn, pooled_classifier
 
+CIFAR_WIDTHS = (16, 32, 64)  # of the stages of ResNets for small images, section 4.2
 EXPANSION = 4  # of a bottleneck block, He et al. 2016, table 1
 
 
@@ -24,11 +25,11 @@ def cifar_resnet(
         widths: channels of each stage.
     """
     inputs = keras.Input(input_shape, name="image")
-    x = _stem(inputs, widths[0], kernel_size=3, strides=1)
+    x = stem(inputs, widths[0], kernel_size=3, strides=1)
     for stage, width in enumerate(widths, start=1):
         for block in range(1, blocks + 1):
             strides = 2 if block == 1 and stage > 1 else 1
-            x = _basic_block(x, width, strides, f"stage{stage}_block{block}_")
+            x = basic_block(x, width, strides, f"stage{stage}_block{block}_")
     return pooled_classifier(inputs, x, num_classes, name)
 
 
@@ -45,11 +46,11 @@ def imagenet_resnet(
     """
     inputs = keras.Input(input_shape, name="image")
     if min(input_shape[:2]) < SMALL_IMAGE:
-        x = _stem(inputs, 64, kernel_size=3, strides=1)
+        x = stem(inputs, 64, kernel_size=3, strides=1)
     else:
-        x = _stem(inputs, 64, kernel_size=7, strides=2)
+        x = stem(inputs, 64, kernel_size=7, strides=2)
         x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="pool1")(x)
-    residual_block = _bottleneck_block if bottleneck else _basic_block
+    residual_block = _bottleneck_block if bottleneck else basic_block
     for stage, count in enumerate(blocks, start=1):
         for block in range(1, count + 1):
             strides = 2 if block == 1 and stage > 1 else 1
@@ -57,16 +58,20 @@ def imagenet_resnet(
     return pooled_classifier(inputs, x, num_classes, name)
 
 
-def _stem(inputs: Any, filters: int, *, kernel_size: int, strides: int) -> Any:
+def stem(inputs: Any, filters: int, *, kernel_size: int, strides: int) -> Any:
+    """The first convolution."""
     x = conv_bn(inputs, filters, kernel_size, prefix="", number=1, strides=strides)
     return keras.layers.ReLU(name="relu1")(x)
 
 
-def _basic_block(x: Any, filters: int, strides: int, prefix: str) -> Any:
+def basic_block(x: Any, filters: int, strides: int, prefix: str, *, on: Any = None) -> Any:
+    """Two 3x3 convolutions beside a shortcut; on: what their sum is multiplied by, if anything."""
     shortcut = _shortcut(x, filters, strides, prefix)
     x = conv_bn(x, filters, 3, prefix=prefix, number=1, strides=strides)
     x = keras.layers.ReLU(name=f"{prefix}relu1")(x)
     x = conv_bn(x, filters, 3, prefix=prefix, number=2)
+    if on is not None:
+        x = keras.layers.Multiply(name=f"{prefix}masked")([x, on])
     x = keras.layers.Add(name=f"{prefix}add")([x, shortcut])
     return keras.layers.ReLU(name=f"{prefix}relu2")(x)
 

@@ -159,9 +159,9 @@ def test_what_is_asked_for_chooses_a_controller() -> None:
         (Controller(first=place, rules={}), Played(accuracy=right, mean_cost=cost, shares=()))
         for place, (right, cost) in enumerate([(0.8, 1.0), (0.9, 2.0), (0.9, 3.0), (0.95, 5.0)])
     ]
-    assert choose(known, accuracy=0.85).first == 1
-    assert choose(known, budget=3.5).first == 1
-    assert choose(known, budget=5.0).first == 3
+    assert choose(known, accuracy=0.85)[0].first == 1
+    assert choose(known, budget=3.5)[0].first == 1
+    assert choose(known, budget=5.0)[0].first == 3
     with pytest.raises(BudgetError, match="reach 95.00% at most"):
         choose(known, accuracy=0.96)
     with pytest.raises(BudgetError, match="the cheapest option alone takes 1"):

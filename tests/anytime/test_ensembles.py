@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_quant.anytime.ensembles import FUSIONS, any_right, disagreement
+from keras_quant.anytime.ensembles import FUSIONS, weighted_sum
 from keras_quant.anytime.rules import probabilities
 
 EXACT = 1e-12
@@ -41,7 +41,6 @@ def test_probabilities_add_up_to_one_however_large_logits_are() -> None:
     assert probabilities(np.array([1e4, 1e4, -1e4])).tolist() == [0.5, 0.5, 0.0]
 
 
-def test_disagreement_is_the_mean_over_pairs() -> None:
-    labels = np.array([[0, 1, 2, 2], [0, 1, 2, 1], [0, 0, 0, 2]])
-    assert disagreement(labels) == pytest.approx((1 / 4 + 2 / 4 + 3 / 4) / 3)
-    assert any_right(labels, np.array([0, 0, 1, 1])) == 0.75
+def test_a_sum_weighs_each_members_logits() -> None:
+    logits = np.array([[[1.0, 0.0]], [[0.0, 3.0]]])
+    np.testing.assert_array_equal(weighted_sum(logits, (0.5, 0.1)), [[0.5, 3 * 0.1]])

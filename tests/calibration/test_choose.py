@@ -17,7 +17,7 @@ from keras_quant.calibration.choose import (
     squared_error,
 )
 from keras_quant.calibration.entropy import divergence
-from keras_quant.calibration.finest import Observed, finest
+from keras_quant.calibration.finest import Observed, finest, spanning
 from keras_quant.calibration.histogram import BINS, histogram_of
 from keras_quant.calibration.statistics import ImageRanges, combine, nothing_seen, observe
 from keras_quant.errors import DataError, UsageError
@@ -342,3 +342,37 @@ def test_entropy_cuts_off_what_is_far_from_all_else() -> None:
 def test_unknown_calibrator_is_named_with_close_ones() -> None:
     with pytest.raises(UsageError, match=r"'least_square' is not known; close names: least_squar"):
         load_calibrator("least_square")
+
+
+@pytest.mark.parametrize(
+    ("specs", "scale", "expected"),
+    [
+        (["unsigned"], 2.0**-10, 2.0**-7),  # 255 codes of 2**-8 would end before 1
+        (["unsigned"], 0.5, 0.5),
+        (["unsigned", "signed"], 2.0**-8, 2.0**-7),
+        (["real"], 2.0**-10, float(np.float32(1 / 255))),
+    ],
+)
+def test_a_grid_reaches_to_the_ends_that_values_may_have(
+    specs: list[str], scale: float, expected: float
+) -> None:
+    spans = {"signed": (-1.0, 0.0)}
+    tensors = [
+        seen([0.0], dataclasses.replace(SPECS[name], span=spans.get(name, (0.0, 1.0))))
+        for name in specs
+    ]
+    assert spanning(tensors[0].spec.at(scale), tensors).scale == expected
+
+
+def test_a_grid_with_a_zero_point_is_widened_on_the_side_that_it_lacks() -> None:
+    spec = dataclasses.replace(SPECS["zero point"], span=(-1.0, 0.5))
+    tensors = [seen([0.0], spec)]
+    grid = spanning(spec.at(2 / 255, 0), tensors)
+    assert grid.scale == pytest.approx(3 / 255) and grid.zero_point == 85
+    assert spanning(spec.at(4 / 255, 100), tensors) == spec.at(4 / 255, 100)
+
+
+def test_values_without_known_ends_keep_the_grid_that_was_chosen() -> None:
+    tensors = [seen([0.0], SPECS["unsigned"])]
+    grid = SPECS["unsigned"].at(2.0**-20)
+    assert spanning(grid, tensors) is grid

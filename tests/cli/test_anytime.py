@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from keras_quant.cli import train_ensemble as train_ensemble_module
 from keras_quant.cli.main import main
+from keras_quant.cli.train_options import parse_distill
 from tests.staged_runs import make_staged_run
 
 
@@ -99,6 +101,55 @@ def test_noisy_images_are_answered_by_their_name(run: Path) -> None:
 def test_images_are_named_once(run: Path) -> None:
     result = kq("run", str(run), "digits", "--dataset", "digits", "--deadline-ms", "5")
     assert result.exit_code == 2 and "both name images" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--bits", "4", "baging"), "ensemble 'baging' is not known; close names: bagging"),
+        (("--bits", "4"), "Missing argument 'KIND'"),
+        (("bagging", "--bitz", "4"), "No such option '--bitz'"),
+        (("bagging", "4"), "unexpected extra argument"),
+        (("bagging", "--members", "1"), "--members is 1; 2 or more"),
+        (("--schedule", "cosine", "fast-geometric"), "--schedule cosine: of fast-geometric"),
+        (("snapshot", "--model", "mlp,cnn"), "so all have one --model"),
+        (("bagging", "--progressive", "4,3"), "--progressive trains several runs by itself"),
+        (("boosting", "--shrinkage", "2"), "--shrinkage is 2.0; above 0, up to 1"),
+    ],
+)
+@pytest.mark.tensorflow
+def test_kind_may_stand_anywhere_and_what_is_wrong_is_told(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    result = kq("train-ensemble", "--out", str(tmp_path), *words)
+    assert (result.exit_code, message in result.output) == (2, True), result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_and_bits_are_taken_in_turn(tmp_path: Path) -> None:
+    kind, options, typed = train_ensemble_module._options(
+        ["--bits", "4,8", "bagging", "--model", "mlp,cnn", "--name", "both"]
+    )
+    settings = train_ensemble_module._settings(options, members=3, shrinkage=1.0)
+    assert [(each.model, each.scheme.name) for each in settings] == [
+        ("mlp", "w4a4"),
+        ("cnn", "w8a8"),
+        ("mlp", "w4a4"),
+    ]
+    assert (kind, typed) == ("bagging", {"kind", "bits", "model", "name"})
+    folders = [
+        train_ensemble_module._folder(options | {"name": name}, settings[0], kind)
+        for name in ("both", None)
+    ]
+    assert [folder.name for folder in folders] == ["both", "digits-mlp-w4a4-bagging"]
+
+
+def test_distill_names_one_teacher_or_several(tmp_path: Path) -> None:
+    whole = tmp_path / "a,b"
+    whole.mkdir()
+    assert parse_distill("a,b", None) == ((Path("a"), Path("b")), 0.9)
+    assert parse_distill(str(whole), 0.5) == ((whole,), 0.5)
+    assert parse_distill("0.4", None) == ((), 0.4)
 
 
 def test_a_controller_is_simulated_and_drawn(run: Path, tmp_path: Path) -> None:

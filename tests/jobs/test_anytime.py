@@ -24,7 +24,7 @@ from keras_quant.errors import (  # noqa: E402
 )
 from keras_quant.graph.reference import run_reference  # noqa: E402
 from keras_quant.graph.store import load_graph  # noqa: E402
-from keras_quant.jobs.answer_in_time import run_anytime  # noqa: E402
+from keras_quant.jobs.answer_in_time import AnytimeSettings, run_anytime  # noqa: E402
 from keras_quant.jobs.anytime import choose_thresholds, open_stages  # noqa: E402
 from keras_quant.jobs.export import Exported, export_path  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
@@ -128,18 +128,19 @@ def test_thresholds_are_chosen_for_what_the_last_exit_reaches(run: Path) -> None
 
 def test_images_are_answered_within_a_deadline(run: Path) -> None:
     choose_thresholds(run, budget=1.0, rule="margin", progress=QUIET)
-    done = run_anytime(run, deadline_ms=1e4, count=20, progress=QUIET)
+    done = run_anytime(run, AnytimeSettings(deadline_ms=1e4, count=20), progress=QUIET)
     assert len(done.answers) == 20 and done.rule == "margin" and done.late_ms == 0
-    alone = run_anytime(run, deadline_ms=1e4, count=5, use_thresholds=False, progress=QUIET)
+    without = AnytimeSettings(deadline_ms=1e4, count=5, use_thresholds=False)
+    alone = run_anytime(run, without, progress=QUIET)
     assert {answer.reason for answer in alone.answers} == {"last"}
     with pytest.raises(UsageError, match="is shorter than the first stage: .* ms is the shortest"):
-        run_anytime(run, deadline_ms=1e-6, count=5, progress=QUIET)
+        run_anytime(run, AnytimeSettings(deadline_ms=1e-6, count=5), progress=QUIET)
 
 
 def test_thresholds_of_other_stages_are_refused(run: Path) -> None:
     choose_thresholds(run, form="onnx", progress=QUIET)
     with pytest.raises(RunError, match="chosen for other stages .onnx.*--no-thresholds"):
-        run_anytime(run, deadline_ms=1e4, form="tflite", progress=QUIET)
+        run_anytime(run, AnytimeSettings(deadline_ms=1e4, form="tflite"), progress=QUIET)
 
 
 def test_a_stage_that_is_not_the_proven_one_is_refused(run: Path) -> None:

@@ -100,10 +100,10 @@ def test_a_teacher_is_a_run_or_a_file_and_probabilities_count_as_logits(
 ) -> None:
     digits = load_dataset("digits")
     images = tf.constant(digits.reals(digits.test.x[:5]))
-    assert load_teacher(folder / "float", digits)(images).shape == (5, 10)
+    assert load_teacher([folder / "float"], digits)(images).shape == (5, 10)
     model = classifier(10, softmax=True)
     save_model(model, tmp_path / "teacher.keras")
-    logits = load_teacher(tmp_path / "teacher.keras", digits)(images, training=False)
+    logits = load_teacher([tmp_path / "teacher.keras"], digits)(images, training=False)
     np.testing.assert_allclose(tf.nn.softmax(logits / 4), _tempered(model(images)), rtol=1e-4)
 
 
@@ -116,6 +116,6 @@ def test_a_teacher_of_other_classes_or_nothing_is_refused(tmp_path: Path) -> Non
     digits = load_dataset("digits")
     save_model(classifier(7), tmp_path / "seven.keras")
     with pytest.raises(UsageError, match=r"teacher puts out \(None, 7\); 10 classes are needed"):
-        load_teacher(tmp_path / "seven.keras", digits)
+        load_teacher([tmp_path / "seven.keras"], digits)
     with pytest.raises(UsageError, match="no such run or model; give the share"):
-        load_teacher(tmp_path / "nothing", digits)
+        load_teacher([tmp_path / "nothing"], digits)

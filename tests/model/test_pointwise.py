@@ -23,6 +23,7 @@ from keras_quant.model.pointwise import (  # noqa: E402
     varies_by_position,
 )
 from keras_quant.tf import keras, tf  # noqa: E402
+from keras_quant.zoo import halting  # noqa: E402
 
 L, A = keras.layers, keras.activations
 KERAS = {
@@ -35,6 +36,10 @@ KERAS = {
     "gelu": A.gelu,
     "gelu_tanh": lambda x: A.gelu(x, approximate=True),
     "elu": A.elu,
+    "is_on": halting.is_on,
+    "halted_share": halting.halted_share,
+    "less_halted_share": halting.less_halted_share,
+    "share_left": halting.share_left,
 }
 REALS = np.float32([-8, -3, -0.5, 0, 0.25, 2.5, 8])
 

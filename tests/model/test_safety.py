@@ -94,6 +94,7 @@ def test_every_listed_name_is_one_that_keras_or_a_method_defines() -> None:
     from keras_quant.methods.qkeras.door import qkeras
     from keras_quant.model import pointwise
     from keras_quant.tf import keras, tf
+    from keras_quant.zoo import halting
 
     assert missing(keras_safety.KERAS_LAYERS, keras.layers) == set()
     assert missing(keras_safety.INITIALIZERS, keras.initializers) == set()
@@ -105,4 +106,5 @@ def test_every_listed_name_is_one_that_keras_or_a_method_defines() -> None:
     assert missing(names.FUNCTIONS, qkeras.quantizers) == set()
     assert missing(names.OWN_CLASSES, quantizers) == set()
     assert missing(layers.CLASSES, layers) == set()
-    assert missing(keras_safety.OWN_FUNCTIONS, pointwise) == set()
+    assert missing(keras_safety.OWN_FUNCTIONS, pointwise, halting) == set()
+    assert missing(halting.CLASSES, halting) == set()

@@ -83,3 +83,7 @@ def test_what_cannot_be_distilled_is_told(bits, parent, share, message) -> None:
     settings = TrainSettings(scheme=scheme_from_bits(bits), parent=parent, distill=share)
     with pytest.raises(UsageError, match=message):
         check(settings)
+
+
+def test_a_teacher_that_is_named_may_teach_a_float_net() -> None:
+    check(TrainSettings(scheme=scheme_from_bits("float"), teachers=(Path("e"),), distill=0.5))

@@ -41,6 +41,14 @@ def test_constant_stays() -> None:
     assert rates([0, 99], schedule="constant") == pytest.approx([RATE, RATE])
 
 
+def test_a_triangle_rises_to_the_full_rate_and_falls_back() -> None:
+    low = RATE / 500
+    expected = [low, (low + RATE) / 2, RATE, (low + RATE) / 2, low]
+    assert rates([0, 25, 50, 75, 100], schedule="triangle") == pytest.approx(
+        expected, rel=FLOAT32_ROUNDING, abs=1e-9
+    )
+
+
 def test_warmup_rises_in_equal_parts_and_the_schedule_follows_it() -> None:
     found = rates([0, 4, 9], schedule="constant", warmup_epochs=1.0)
     assert found == pytest.approx([RATE / 10, RATE / 2, RATE])

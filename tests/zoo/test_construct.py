@@ -21,7 +21,8 @@ from keras_quant.tf import keras, tf  # noqa: E402
 SUPPORTED_LAYERS = {
     "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Dense",
     "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer",
-    "MaxPooling2D", "ReLU", "Reshape", "Sample", "Softmax", "UpSampling2D", "ZeroPadding2D",
+    "MaxPooling2D", "Multiply", "PonderCost", "ReLU", "Reshape", "Sample", "Softmax",
+    "UpSampling2D", "ZeroPadding2D",
 }  # fmt: skip
 # They hold up to 144 million weights, or take seconds to build.
 LARGE = ("resnet101", "alexnet", "vgg11", "vgg16", "vgg19", "densenet121")
@@ -29,7 +30,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
 EACH = [name for name in MODELS if name not in LARGE]
 SLOW_TO_BUILD = ("resnet32", "resnet56", "resnet34", "resnet50", "b_resnet")
 SMALL = [name for name in EACH if name not in SLOW_TO_BUILD]
-EARLY_EXITS = {"b_lenet": 1, "b_alexnet": 2, "b_resnet": 2}
+EARLY_EXITS = {"b_lenet": 1, "b_alexnet": 2, "b_resnet": 2, "msdnet": 3}
 CIFAR = ((32, 32, 3), 10)
 IMAGE_TO_IMAGE = [name for name, info in MODELS.items() if not info.needs_labels]
 # What the papers that count parameters count them at; large ones are built for small images.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from keras_quant.emit.onnx.file import OnnxFile
+from keras_quant.graph.pointwise import HALTED
 
 
 def write_function(file: OnnxFile, function: str, real: str, name: str) -> str:
@@ -53,6 +54,14 @@ def _ramp(op: _Operator, x: str, slope: float) -> str:
     return op("Clip", op("Add", op("Mul", x, slope), 0.5), 0.0, 1.0)
 
 
+def _is_below(op: _Operator, x: str) -> str:
+    return op("Less", x, HALTED)
+
+
+def _halted_share(op: _Operator, x: str) -> str:
+    return op("Where", _is_below(op, x), op("Relu", x), 1.0)
+
+
 _FUNCTIONS: dict[str, Callable[[_Operator, str], str]] = {
     "sigmoid": lambda op, x: op("Sigmoid", x),
     "tanh": lambda op, x: op("Tanh", x),
@@ -63,4 +72,8 @@ _FUNCTIONS: dict[str, Callable[[_Operator, str], str]] = {
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
     "elu": lambda op, x: op("Elu", x),
+    "is_on": lambda op, x: op("Where", _is_below(op, x), 1.0, 0.0),
+    "halted_share": _halted_share,
+    "less_halted_share": lambda op, x: op("Neg", _halted_share(op, x)),
+    "share_left": lambda op, x: op("Sub", 1.0, _halted_share(op, x)),
 }

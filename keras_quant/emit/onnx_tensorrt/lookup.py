@@ -25,7 +25,9 @@ def emit_lookup(emission: Emission, node: Node) -> None:
         return
     table = read_table(emission.graph, node)
     slopes = leaky_slopes(table)
-    function = None if slopes is not None else find_function(table, POINTWISE)
+    # Steps stay tables: a comparison in fp16 would be one of rounded values.
+    tried = [name for name, one in POINTWISE.items() if not one.jumps]
+    function = None if slopes is not None else find_function(table, tried)
     if slopes is not None:
         value = _leaky_relu(emission, node, slopes)
     elif function is not None:

@@ -1,0 +1,205 @@
+"""kq anytime run: images answered one by one, each within a deadline."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
+from keras_quant.cli.stage_options import (
+    next_option,
+    realtime_option,
+    run_argument,
+    stage_format_option,
+    timeout_option,
+)
+
+if TYPE_CHECKING:
+    from keras_quant.jobs.answer_in_time import AnytimeAnswers, Elsewhere, ImageAnswer
+
+SHOWN = 20
+"""Answers that are printed one by one."""
+_ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wrong", "bytes sent")
+
+
+@click.command("run")
+@run_argument
+@click.argument("images", required=False)
+@click.option("--deadline-ms", type=float, required=True, help="When each answer is needed, in ms.")
+@stage_format_option
+@click.option("--dataset", help="Name of a dataset, in place of IMAGES.")
+@click.option("--images", "count", type=click.IntRange(min=0), default=0, help="The first N alone.")
+@click.option(
+    "--thresholds/--no-thresholds",
+    "use_thresholds",
+    default=True,
+    help="End images early, as exits.json of the run says [default: where there is one].",
+)
+@next_option
+@timeout_option
+@click.option(
+    "--view",
+    "views",
+    multiple=True,
+    help="Further images of the same things, in the same order: of another camera, say.",
+)
+@click.option(
+    "--aggregate",
+    default="average",
+    show_default=True,
+    help="How the scores of views become one answer: average, or max.",
+)
+@realtime_option
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write each answer to a file, one line an image.",
+)
+@json_option
+def run_command(
+    run: Path,
+    images: str | None,
+    deadline_ms: float,
+    form: str | None,
+    dataset: str | None,
+    count: int,
+    use_thresholds: bool,
+    next_address: str | None,
+    timeout_ms: float,
+    views: Sequence[str],
+    aggregate: str,
+    realtime: bool,
+    csv_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Answer images one by one, each within a deadline, from the stages of a run.
+
+    IMAGES is a folder, an .npz or .npy file, all images of which are answered, by their names.
+    Without it the run's own test images are answered.
+    A stage is begun where what the slowest of a hundred takes still fits the deadline. Each runs
+    in a process of its own, and the messages to it count. With --next, those stages that another
+    machine serves are run there: it gets the codes that they need, packed at their bits, where no
+    answer here is sure; and where it is lost, the best answer from here is given.
+
+    \b
+    Examples:
+      kq anytime run models/mnist-b_lenet-w4a8 --deadline-ms 5
+      kq anytime run models/mnist-b_lenet-w4a8 my_digits/ --deadline-ms 2 --csv answers.csv
+      kq anytime run models/mnist-b_lenet-w4a4 --deadline-ms 20 --next 192.168.1.7:9000
+      kq anytime run models/mnist-b_lenet-w4a4 left/ --view right/ --aggregate max --deadline-ms 5
+    """
+    from keras_quant.errors import UsageError
+    from keras_quant.jobs.answer_in_time import AnytimeSettings, run_anytime
+    from keras_quant.runs.progress import Progress
+
+    if images is not None and dataset is not None:
+        raise UsageError("IMAGES and --dataset both name images: give one of them")
+    if csv_path is not None and not csv_path.parent.is_dir():
+        raise UsageError(f"--csv {csv_path}: there is no folder {csv_path.parent}")
+    settings = AnytimeSettings(
+        deadline_ms=deadline_ms,
+        form=form,
+        count=count,
+        use_thresholds=use_thresholds,
+        next_address=next_address,
+        timeout_ms=timeout_ms,
+        views=tuple(views),
+        aggregate=aggregate,
+        realtime=realtime,
+    )
+    done = run_anytime(run, settings, images=images or dataset, progress=Progress())
+    if csv_path is not None:
+        from keras_quant.files import write_text
+
+        write_text(csv_path, _to_csv(done))
+        note(f"wrote {csv_path}")
+    for text, images_of_it in done.notes.items():
+        note(f"{images_of_it:,} images: {text}")
+    if as_json:
+        print_json(done)
+        return
+    _print_answers(run, done)
+
+
+def _print_answers(run: Path, done: AnytimeAnswers) -> None:
+    ended = Counter((answer.exit, answer.reason) for answer in done.answers)
+    rows = [
+        (exit_number + 1, reason, count, as_share(count / len(done.answers)))
+        for (exit_number, reason), count in sorted(ended.items())
+    ]
+    title = f"{run}, stages of {done.format}, {done.deadline_ms:g} ms an image"
+    print_table(("exit", "ended by", "images", "share"), rows, title=title)
+    times = sorted(answer.elapsed_ms for answer in done.answers)
+    middle, most = (times[int(share * (len(times) - 1))] for share in (0.5, 0.99))
+    print_table(
+        ("images", "accuracy", "p50 ms", "p99 ms", "longest ms", "latest ms late"),
+        [
+            (
+                len(times),
+                as_share(done.accuracy),
+                *(f"{value:.3f}" for value in (middle, most, times[-1], done.late_ms)),
+            )
+        ],
+    )
+    if done.elsewhere is not None:
+        _print_elsewhere(done.elsewhere, len(done.answers))
+    if len(done.answers) <= SHOWN:
+        print_table(_ANSWER, [_cells(answer) for answer in done.answers])
+    else:
+        note(f"{len(done.answers):,} answers: --csv FILE writes each, and --json prints them")
+    if done.thresholds is None:
+        note("no thresholds: kq anytime thresholds RUN chooses when an early answer is enough")
+
+
+def _print_elsewhere(there: Elsewhere, images: int) -> None:
+    rows = [
+        (
+            f"{there.address}, stage {there.first}" if not place else f"the one behind, {place}",
+            way.images,
+            as_share(way.images / images),
+            f"{way.mean_bytes:.1f}",
+        )
+        for place, way in enumerate(there.ways)
+    ]
+    columns = ("sent to", "images", "share", "mean bytes of all, headers too")
+    print_table(columns, rows or [(there.address, 0, as_share(0.0), "0.0")])
+    trip = there.trip
+    print_table(
+        ("an image that is sent", "bytes"),
+        [("its codes, packed", there.codes_bytes), ("its pixels, as given", there.raw_bytes)],
+    )
+    note(
+        f"an answer from {there.address} takes {trip.p50_ms:.3f} ms, 1 in 100 more than "
+        f"{trip.p99_ms:.3f}"
+    )
+
+
+def _cells(answer: ImageAnswer) -> tuple[object, ...]:
+    right = {None: None, True: "right", False: "wrong"}[answer.right]
+    sure, elapsed = f"{answer.sureness:.4f}", f"{answer.elapsed_ms:.3f}"
+    sent = answer.sent_bytes[0] if answer.sent_bytes else 0
+    return (
+        answer.image,
+        answer.class_name,
+        sure,
+        answer.exit + 1,
+        answer.reason,
+        elapsed,
+        right,
+        sent,
+    )
+
+
+def _to_csv(done: AnytimeAnswers) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_ANSWER)
+    writer.writerows(_cells(answer) for answer in done.answers)
+    return text.getvalue()

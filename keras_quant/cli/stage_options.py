@@ -1,0 +1,34 @@
+"""What commands take that run the stages of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+run_argument = click.argument("run", type=click.Path(path_type=Path))
+
+stage_format_option = click.option(
+    "--format", "form", help="Of the stages: tflite, onnx or tensorrt [default: the first there]."
+)
+
+next_option = click.option(
+    "--next",
+    "next_address",
+    metavar="HOST:PORT",
+    help="Where kq anytime serve has the stages behind those here [default: all are here].",
+)
+
+timeout_option = click.option(
+    "--timeout-ms",
+    type=float,
+    default=1000.0,
+    show_default=True,
+    help="The longest that --next is waited for.",
+)
+
+realtime_option = click.option(
+    "--realtime",
+    is_flag=True,
+    help="Run before all other processes (SCHED_FIFO), where the system allows it.",
+)

@@ -1,0 +1,95 @@
+"""Several teachers as one: what their answers become, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_quant.errors import RunError, UsageError
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.tensorflow
+
+from keras_quant.anytime.rules import probabilities  # noqa: E402
+from keras_quant.data import Dataset, load_dataset  # noqa: E402
+from keras_quant.jobs.teacher import load_sum, load_teacher  # noqa: E402
+from keras_quant.model.files import save_model  # noqa: E402
+from keras_quant.runs import ensembles  # noqa: E402
+from keras_quant.tf import keras, tf  # noqa: E402
+from tests.fake_runs import make_run  # noqa: E402
+
+FLOAT32_ROUNDING = 1e-4
+L = keras.layers
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Two runs; the second net ends in a softmax."""
+    folder = tmp_path_factory.mktemp("teachers")
+    made = []
+    for seed, activation in enumerate((None, "softmax")):
+        keras.utils.set_random_seed(seed)
+        run = make_run(folder / f"e-{seed + 1}")
+        last = L.Dense(10, activation=activation)
+        save_model(keras.Sequential([L.Flatten(input_shape=(8, 8, 1)), last]), run / "model.keras")
+        made.append(run)
+    return tuple(made)
+
+
+def answers(paths: list[Path], digits: Dataset) -> np.ndarray:
+    images = tf.constant(digits.reals(digits.test.x[:5]))
+    return np.asarray(load_teacher(paths, digits)(images, training=False))
+
+
+def saved(runs: tuple[Path, ...], combination: str) -> Path:
+    folder = runs[0].parent / combination
+    given = {"kind": "boosting", "weights": (0.5, 2.0), "created": "now"}
+    ensembles.save(folder, runs, combination=combination, **given)
+    return folder
+
+
+def test_of_several_teachers_the_mean_of_probabilities_is_learned(
+    runs: tuple[Path, ...], digits: Dataset
+) -> None:
+    wanted = np.mean([probabilities(answers([run], digits)) for run in runs], axis=0)
+    found = probabilities(answers([*runs], digits))
+    np.testing.assert_allclose(found, wanted, rtol=FLOAT32_ROUNDING)
+    of_ensemble = probabilities(answers([saved(runs, "mean")], digits))
+    np.testing.assert_allclose(of_ensemble, wanted, rtol=FLOAT32_ROUNDING)
+
+
+@pytest.mark.parametrize(("combination", "weights"), [("sum", (0.5, 2.0)), ("logits", (0.5, 0.5))])
+def test_an_ensemble_teaches_what_its_record_says(
+    runs: tuple[Path, ...], digits: Dataset, combination: str, weights: tuple[float, float]
+) -> None:
+    first, second = (answers([run], digits) for run in runs)
+    found = answers([saved(runs, combination)], digits)
+    wanted = weights[0] * first + weights[1] * second
+    np.testing.assert_allclose(found, wanted, rtol=FLOAT32_ROUNDING)
+
+
+def test_members_before_a_boosted_one_are_summed(runs: tuple[Path, ...], digits: Dataset) -> None:
+    images = tf.constant(digits.reals(digits.test.x[:5]))
+    wanted = 0.25 * sum(answers([run], digits) for run in runs)
+    found = load_sum(runs, 0.25, digits)(images)
+    np.testing.assert_allclose(found, wanted, rtol=FLOAT32_ROUNDING)
+
+
+def test_an_ensemble_among_runs_and_a_run_that_is_gone_are_told(
+    runs: tuple[Path, ...], digits: Dataset
+) -> None:
+    folder = saved(runs, "vote")
+    with pytest.raises(UsageError, match="vote is an ensemble; give it alone, or runs"):
+        load_teacher([runs[0], folder], digits)
+    with pytest.raises(UsageError, match=r"e-9: no such run or model; .* teachers: runs' folders"):
+        load_teacher([runs[0], runs[0].with_name("e-9")], digits)
+    (folder / ensembles.FILE_NAME).write_text("{}")
+    with pytest.raises(RunError, match="Make it again: kq anytime train-ensemble"):
+        load_teacher([folder], digits)
