@@ -125,10 +125,12 @@ def run_command(
     if as_json:
         print_json(done)
         return
-    _print_answers(run, done)
+    _print_answers(run, done, wanted_thresholds=use_thresholds)
 
 
-def _print_answers(run: Path, done: AnytimeAnswers) -> None:
+def _print_answers(run: Path, done: AnytimeAnswers, *, wanted_thresholds: bool) -> None:
+    import numpy as np
+
     ended = Counter((answer.exit, answer.reason) for answer in done.answers)
     rows = [
         (exit_number + 1, reason, count, as_share(count / len(done.answers)))
@@ -136,15 +138,15 @@ def _print_answers(run: Path, done: AnytimeAnswers) -> None:
     ]
     title = f"{run}, stages of {done.format}, {done.deadline_ms:g} ms an image"
     print_table(("exit", "ended by", "images", "share"), rows, title=title)
-    times = sorted(answer.elapsed_ms for answer in done.answers)
-    middle, most = (times[int(share * (len(times) - 1))] for share in (0.5, 0.99))
+    times = np.array([answer.elapsed_ms for answer in done.answers])
+    half, most = np.percentile(times, (50, 99))
     print_table(
         ("images", "accuracy", "p50 ms", "p99 ms", "longest ms", "latest ms late"),
         [
             (
                 len(times),
                 as_share(done.accuracy),
-                *(f"{value:.3f}" for value in (middle, most, times[-1], done.late_ms)),
+                *(f"{value:.3f}" for value in (half, most, times.max(), done.late_ms)),
             )
         ],
     )
@@ -154,8 +156,8 @@ def _print_answers(run: Path, done: AnytimeAnswers) -> None:
         print_table(_ANSWER, [_cells(answer) for answer in done.answers])
     else:
         note(f"{len(done.answers):,} answers: --csv FILE writes each, and --json prints them")
-    if done.thresholds is None:
-        note("no thresholds: kq anytime thresholds RUN chooses when an early answer is enough")
+    if done.thresholds is None and wanted_thresholds:
+        note(f"no thresholds: kq anytime thresholds {run} chooses when an early answer is enough")
 
 
 def _print_elsewhere(there: Elsewhere, images: int) -> None:

@@ -20,8 +20,9 @@ from keras_quant.cli.output import json_option, print_json, print_table
 def unpack(file: Path, width: str | None, out: Path, overwrite: bool, as_json: bool) -> None:
     """Write the graphs of nested widths out of the one file that holds them.
 
-    FILE is the widths.kqnested of a run of kq train --nested or --slim. Each graph is, to the byte,
-    the model.kqgraph of its width's run; kq inspect and kq bench --estimate read it.
+    FILE is the widths.kqnested of a run of kq train --nested or --slim, or the folder of that run.
+    Each graph is, to the byte, the model.kqgraph of its width's run; kq inspect and kq bench
+    --estimate read it.
 
     \b
     Examples:

@@ -33,6 +33,10 @@ from keras_quant.graph.store import (
 
 FORMAT_VERSION = 1
 SUFFIX = ".kqnested"
+FILE_NAME = f"widths{SUFFIX}"
+"""In the folder of the run that trained the widths."""
+
+_REMEDY = f"Give the {FILE_NAME} of a run of kq train --nested or --slim, as that wrote it."
 _NUMBERS = ("bits", "qmin", "qmax", "of")
 
 
@@ -123,7 +127,7 @@ def load_nested(path: str | Path) -> dict[str, Graph]:
     Raises:
         GraphError: the file is missing, broken, newer than this package, or breaks a rule.
     """
-    with opened(path, version=FORMAT_VERSION) as (archive, content):
+    with opened(path, version=FORMAT_VERSION, remedy=_REMEDY) as (archive, content):
 
         def fetch(place: Any) -> np.ndarray | None:
             if not isinstance(place, dict):

@@ -64,11 +64,14 @@ def load_graph(path: str | Path) -> Graph:
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, *, version: int) -> Iterator[tuple[zipfile.ZipFile, dict[str, Any]]]:
+def opened(
+    path: str | Path, *, version: int, remedy: str = "Export it again."
+) -> Iterator[tuple[zipfile.ZipFile, dict[str, Any]]]:
     """Opens a zip of JSON and arrays, and makes one error of whatever is wrong with it.
 
     Args:
         version: of its format, the newest that is known.
+        remedy: what to do where the file is broken.
     Returns: the archive, and what its JSON says.
     Raises:
         GraphError: as `load_graph`; also for what goes wrong in the block.
@@ -85,7 +88,7 @@ def opened(path: str | Path, *, version: int) -> Iterator[tuple[zipfile.ZipFile,
         raise GraphError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # broken bytes can end in any error of zipfile, json or numpy
         reason = f"{type(error).__name__}: {error}"
-        raise GraphError(f"{path}: not a whole graph file ({reason}). Export it again.") from error
+        raise GraphError(f"{path}: not a whole graph file ({reason}). {remedy}") from error
 
 
 def checked(graph: Graph, path: str | Path) -> Graph:

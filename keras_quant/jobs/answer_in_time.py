@@ -213,6 +213,8 @@ def _run(
 
 def _check(settings: AnytimeSettings) -> None:
     problems = []
+    if not settings.deadline_ms > 0:
+        problems.append(f"--deadline-ms is {settings.deadline_ms:g}; a number above 0 is allowed")
     if settings.aggregate not in AGGREGATIONS:
         problems.append(
             f"--aggregate {settings.aggregate!r} is not known"

@@ -15,9 +15,10 @@ from keras_quant.anytime.runner import (
 from keras_quant.anytime.thresholds import Choice, cheapest, front, judge, most_accurate
 from keras_quant.bench.measure import Settings, measure
 from keras_quant.data import Dataset, Split
-from keras_quant.errors import DataError, RunError, UsageError, close_names
+from keras_quant.errors import DataError, RunError, UsageError
 from keras_quant.jobs.begin import now
 from keras_quant.jobs.candidates import candidate
+from keras_quant.jobs.ensembles import check_format
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
@@ -25,7 +26,7 @@ from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import digest
 from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runners.child import ChildRunner
-from keras_quant.runs import RunFolder, exits, stages
+from keras_quant.runs import RunFolder, exits, records, stages
 from keras_quant.runs.exits import BudgetPoint, ExitPoint, ExitsRecord, SplitOutcome
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.stages import StageFile
@@ -96,23 +97,26 @@ def recorded_stages(run: Path, form: str | None = None) -> Recorded:
         form: a key of FORMATS; None means the first that is there.
     Raises:
         RunError: there is no such run, or it was exported without stages.
-        UsageError: there are none of that format.
+        UsageError: there are none of that format, or no such format.
     """
     folder = RunFolder(run).export / stages.FOLDER
     if not (folder / stages.FILE_NAME).exists():
         if not run.is_dir():
             raise RunError(f"{run}: no such run folder")
+        if not (run / records.FILE_NAME).exists():
+            raise RunError(f"{run}: is no run, as it has no {records.FILE_NAME}")
         raise RunError(
             f"{run}: has no stages. Write them first: kq export {run} --stages; its model needs "
             "early exits (kq train --exits LAYER,LAYER)"
         )
+    if form is not None:
+        check_format(form)
     record = stages.load(folder)
     name = form or next(iter(record.formats), "")
     if name not in record.formats:
         raise UsageError(
-            f"{folder} has stages of {', '.join(record.formats) or 'no format'}"
-            f"{close_names(name, record.formats)}. Write them: kq export {run} --stages --to "
-            f"{name or 'tflite'}"
+            f"{folder} has stages of {', '.join(record.formats) or 'no format'}. Write them: kq "
+            f"export {run} --stages --to {name or 'tflite'}"
         )
     return Recorded(
         folder=folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,9 +134,12 @@ def combined_of(paths: Sequence[Path]) -> Combined:
     Args:
         paths: runs, whose probabilities are averaged, or one ensemble's folder.
     Raises:
-        UsageError: there is one run, or an ensemble among others.
-        RunError: see `runs.ensembles.load`.
+        UsageError: there is one run, one that is named twice, or an ensemble among others.
+        RunError: one is not there, or see `runs.ensembles.load`.
     """
+    missing = [str(path) for path in paths if not path.is_dir()]
+    if missing:
+        raise RunError(f"no such run folder: {', '.join(missing)}")
     folders = [path for path in paths if ensembles.is_ensemble(path)]
     if folders and len(paths) == 1:
         return ensembles.load(paths[0])
@@ -143,7 +147,16 @@ def combined_of(paths: Sequence[Path]) -> Combined:
         raise UsageError(f"{folders[0]}: is an ensemble; give it alone, or give runs")
     if len(paths) < 2:
         raise UsageError(f"{len(paths)} run is given; an ensemble has two members or more")
+    if twice := named_twice(paths):
+        raise UsageError("; ".join(twice))
     return Combined(runs=tuple(paths))
+
+
+def named_twice(runs: Sequence[Path]) -> list[str]:
+    """What is wrong where a run is named twice, in whatever words; nothing where none is."""
+    counts = Counter(run.resolve() for run in runs)
+    twice = dict.fromkeys(str(run) for run in runs if counts[run.resolve()] > 1)
+    return [f"a run is named twice: {', '.join(twice)}"] if twice else []
 
 
 def _weights(combined: Combined) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset
 from keras_quant.errors import GraphError, RunError
 from keras_quant.files import atomic_write
-from keras_quant.graph.nested import SUFFIX, pack_nested
+from keras_quant.graph.nested import FILE_NAME, pack_nested
 from keras_quant.graph.store import load_graph
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.train import (
@@ -46,8 +46,6 @@ from keras_quant.tf import keras
 from keras_quant.training import checkpoint
 from keras_quant.training.nested import copy_width, float_twin, join_widths
 from keras_quant.training.slim import narrow_net
-
-FILE_NAME = f"widths{SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -32,7 +32,7 @@ from keras_quant.anytime.rules import RULES, SPARSITY_RULES, unknown_rule
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, RunError, UsageError
 from keras_quant.jobs.begin import now
-from keras_quant.jobs.ensembles import check_format
+from keras_quant.jobs.ensembles import check_format, named_twice
 from keras_quant.jobs.paths import dataset_of
 from keras_quant.jobs.pieces import (
     UNITS,
@@ -467,8 +467,7 @@ def _check(runs: Sequence[Path], settings: SimulationSettings) -> None:
             problems.append(f"{option} is {share:g}; a share above 0, up to 1, is allowed")
     if not 1 <= settings.looks <= 4:
         problems.append(f"--looks is {settings.looks}; 1 to 4 is allowed")
-    if len({run.resolve() for run in runs}) < len(runs):
-        problems.append("a run is named twice")
+    problems += named_twice(runs)
     if problems:
         raise UsageError("; ".join(problems))
     check_format(settings.form)

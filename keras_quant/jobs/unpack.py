@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_quant.errors import RunError, UsageError, close_names
 from keras_quant.files import write_together
-from keras_quant.graph.nested import load_nested
+from keras_quant.graph.nested import FILE_NAME, load_nested
 from keras_quant.graph.store import SUFFIX, pack_graph
 
 
@@ -16,7 +16,7 @@ def unpack(
     """Writes the graph of each width, to the byte that of its run.
 
     Args:
-        file: of `graph.nested.pack_nested`'s bytes.
+        file: of `graph.nested.pack_nested`'s bytes, or the run's folder that has it.
         width: of this one alone.
         overwrite: replace files that are there.
     Returns: the files, by the names of widths.
@@ -26,6 +26,8 @@ def unpack(
         RunError: files are there already.
         FileError: the folder cannot be written.
     """
+    if file.is_dir():
+        file = file / FILE_NAME
     graphs = load_nested(file)
     if width is not None and width not in graphs:
         raise UsageError(

@@ -14,6 +14,8 @@ from PIL import Image
 from keras_quant.cli import train_ensemble as train_ensemble_module
 from keras_quant.cli.main import main
 from keras_quant.cli.train_options import parse_distill
+from keras_quant.jobs import answer_in_time
+from keras_quant.jobs.answer_in_time import AnytimeAnswers, ImageAnswer
 from tests.staged_runs import make_staged_run
 
 
@@ -70,7 +72,10 @@ def test_tables_name_each_exit_and_how_images_ended(run: Path) -> None:
     [
         (("run", "RUN", "--deadline-ms", "1e-6"), 2, "ms is the shortest possible here"),
         (("run", "RUN", "--deadline-ms", "5", "--format", "onnx"), 2, "has stages of tflite"),
+        (("run", "RUN", "--deadline-ms", "5", "--format", "lite"), 2, "formats are tflite, onnx"),
+        (("run", "RUN", "--deadline-ms", "nan"), 2, "--deadline-ms is nan; a number above 0"),
         (("run", "NOWHERE", "--deadline-ms", "5"), 1, "no such run folder"),
+        (("run", "OTHER", "--deadline-ms", "5"), 1, "is no run, as it has no run.json"),
         (("thresholds", "RUN", "--rule", "sure"), 2, "rules are entropy, max, margin"),
         (("thresholds", "RUN", "--accuracy", "1.5"), 2, "--accuracy is 1.5; a share above 0"),
         (("thresholds", "RUN", "--budget", "-1"), 2, "--budget is -1; a number above 0"),
@@ -78,12 +83,59 @@ def test_tables_name_each_exit_and_how_images_ended(run: Path) -> None:
         (("thresholds", "RUN", "--budget", "0.1"), 3, "the first exit it is 1000 already"),
         (("thresholds", "RUN", "--cost", "time"), 2, "costs are macs, ms"),
         (("ensemble", "RUN"), 2, "an ensemble has two members or more"),
+        (("ensemble", "RUN", "AGAIN"), 2, "a run is named twice: "),
+        (("ensemble", "NOWHERE"), 1, "no such run folder: "),
     ],
 )
 def test_bad_input_is_told(run: Path, words: tuple[str, ...], code: int, message: str) -> None:
-    paths = {"RUN": str(run), "NOWHERE": str(run / "nowhere")}
+    paths = {
+        "RUN": str(run),
+        "NOWHERE": str(run / "nowhere"),
+        "OTHER": str(run / "export"),
+        "AGAIN": str(run / "export" / ".."),
+    }
     result = kq(*(paths.get(word, word) for word in words), "--dataset", "digits")
     assert (result.exit_code, message in result.output) == (code, True), result.output
+
+
+@pytest.mark.parametrize("words", [(), ("--no-thresholds",)], ids=str)
+def test_p99_of_few_answers_is_near_the_longest(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    times = (1.0, 101.0)
+    answers = tuple(
+        ImageAnswer(
+            image="test[0]",
+            label=0,
+            class_name="0",
+            right=None,
+            exit=0,
+            sureness=0.5,
+            elapsed_ms=elapsed,
+            reason="last",
+            logits=np.zeros(2, np.float32),
+            sent_bytes=(),
+        )
+        for elapsed in times
+    )
+    done = AnytimeAnswers(
+        format="tflite",
+        deadline_ms=200.0,
+        rule=None,
+        thresholds=None,
+        views=1,
+        stage_times=(),
+        answers=answers,
+        accuracy=None,
+        late_ms=0.0,
+        elsewhere=None,
+        notes={},
+    )
+    monkeypatch.setattr(answer_in_time, "run_anytime", lambda *_, **__: done)
+    shown = kq("run", "models/a net", "--deadline-ms", "200", *words)
+    assert "51.000  100.000     101.000" in shown.stdout
+    hint = "no thresholds: kq anytime thresholds models/a net chooses"
+    assert (hint in shown.stderr) == (not words)  # who wants none is not told to choose some
 
 
 def test_a_picture_of_no_kind_is_told_before_the_work(run: Path) -> None:

@@ -90,6 +90,20 @@ def test_what_is_not_there_is_told(file: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1 and "cannot be read" in result.stderr
 
 
+def test_the_folder_of_the_run_stands_for_its_file(file: Path, tmp_path: Path) -> None:
+    result = kq(tmp_path, "--out", tmp_path / "graphs")
+    assert result.exit_code == 0 and (tmp_path / "graphs" / "w4a4.kqgraph").is_file()
+    empty = kq(tmp_path / "graphs", "--out", tmp_path / "other")
+    assert empty.exit_code == 1 and "graphs/widths.kqnested: cannot be read" in empty.stderr
+
+
+def test_another_file_says_which_is_wanted(file: Path, tmp_path: Path) -> None:
+    file.write_bytes(pack_graph(GRAPHS["w8a8"]))
+    result = kq(file, "--out", tmp_path / "graphs")
+    assert result.exit_code == 1
+    assert "Give the widths.kqnested of a run of kq train --nested" in result.stderr
+
+
 def test_names_that_lead_out_of_the_folder_are_refused(file: Path, tmp_path: Path) -> None:
     file.write_bytes(pack_nested({"../w8a8": GRAPHS["w8a8"], "w4a4": GRAPHS["w4a4"]}))
     result = kq(file, "--out", tmp_path / "graphs")
