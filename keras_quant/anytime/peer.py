@@ -169,7 +169,8 @@ class Peer:
             reply = self._reply(connection, until)
         except PeerError as error:
             error.sent_bytes = sent
-            if not (error.timed_out and sent):  # what comes too late is passed over
+            is_late = error.timed_out and sent  # what comes too late is passed over
+            if not (is_late or isinstance(error, _NoTimeError)):
                 self._lose(str(error))
             raise
         return replace(reply, sent_bytes=(sent, *reply.sent_bytes))
@@ -184,7 +185,7 @@ class Peer:
         """The answer to what was asked last; those that came too late are passed over."""
         while True:
             header, arrays = connection.receive(seconds=_left(until))
-            if header.get("answer") == self._number or "failed" in header:
+            if header.get("answer") == self._number:
                 return read_reply(
                     header,
                     arrays,
@@ -199,8 +200,12 @@ class Peer:
         self._lost_until = time.monotonic() + self._retry_s
 
 
+class _NoTimeError(PeerError):
+    """The time was over before something began, which says nothing of the other machine."""
+
+
 def _left(until: float) -> float:
     left = until - time.monotonic()
     if left <= 0:
-        raise PeerError("there was no time left to ask", timed_out=True)
+        raise _NoTimeError("there was no time left to ask", timed_out=True)
     return left
