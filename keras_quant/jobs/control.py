@@ -91,7 +91,7 @@ def control(
         classes=first.num_classes,
         progress=progress,
     )
-    runner.run(shown.x[:1])  # what is run for the first time takes longer
+    runner.warm_up(shown.x[:1])
     total = min(count or len(shown.x), len(shown.x))
     found: list[ControlledAnswer] = []
     with progress.bar("answering", total) as show:
