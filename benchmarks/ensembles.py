@@ -30,9 +30,8 @@ from results import Result, argument_parser, publish
 from trainings import file_accuracy, finished_run
 
 from keras_quant.anytime.ensembles import combine
-from keras_quant.jobs.ensembles import Ensemble, ensemble
+from keras_quant.jobs.ensembles import Ensemble, ensemble, logits_of
 from keras_quant.jobs.paths import dataset_of
-from keras_quant.jobs.pieces import logits_of, open_net
 from keras_quant.jobs.train_ensemble import KINDS, train_ensemble
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.runs import RunFolder
@@ -157,11 +156,8 @@ def _fitting(kind: str, done: Ensemble, size_bytes: int) -> Fitting:
     data = dataset_of(members[0].run, None)
     weights = [member.weight for member in members]
     accuracies = []
-    for part, split in (("validation", data.validation), ("test", data.test)):
-        logits = [
-            logits_of(open_net(one.run, "tflite", data, one.run.name), split, part, Progress())[-1]
-            for one in members
-        ]
+    for split in (data.validation, data.test):
+        logits = [logits_of(one.file, data, split, Progress()) for one in members]
         answers = combine(np.stack(logits), done.combination, weights).argmax(axis=-1)
         accuracies.append(100 * float(np.mean(answers == split.y)))
     return Fitting(kind=kind, members=len(members), validation=accuracies[0], test=accuracies[1])

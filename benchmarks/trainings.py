@@ -24,7 +24,9 @@ def finished_run(settings: TrainSettings, path: Path) -> RunRecord:
     begun = records.load(path) if (path / records.FILE_NAME).exists() else None
     if begun is None or begun.status != "exported":
         resume = begun is not None
-        return train(settings, path, resume=resume, progress=Progress()).record
+        done = train(settings, path, resume=resume, progress=Progress())
+        assert done is not None, "one process writes its own run"
+        return done.record
     _check_same(begun, settings, path)
     return begun
 

@@ -24,12 +24,12 @@ CHAIN = Chain(images=1, codes_handed=1, codes_different=0, difference=0.0, top1_
 TFLITE = FORMATS["tflite"].definition
 
 
-def make_staged_run(path: Path, *, seed: int = 0) -> Path:
-    """A run of two exits for the images of digits, in TFLite."""
+def make_staged_run(path: Path, *, seed: int = 0, exits: int = 2) -> Path:
+    """A run of two exits, or more, for the images of digits, in TFLite."""
     folder = path / "export" / stages.FOLDER
     folder.mkdir(parents=True)
     records.save(RECORD, path)
-    net = digits_net(seed)
+    net = digits_net(seed, exits)
     files = tuple(
         written(stage, folder / f"stage{number}.tflite")
         for number, stage in enumerate(cut(net), start=1)
@@ -44,11 +44,11 @@ def make_staged_run(path: Path, *, seed: int = 0) -> Path:
     return path
 
 
-def digits_net(seed: int) -> Graph:
-    """Two exits for images of 8x8 pixels."""
+def digits_net(seed: int, exits: int = 2) -> Graph:
+    """Exits for images of 8x8 pixels, at most three."""
     builder = GraphBuilder(np.random.default_rng(seed), (8, 8, 1), power_of_two=True)
     answers = []
-    for channels in (1, 8):
+    for channels in (1, 8, 8)[:exits]:
         builder.add_linear("conv2d", (3, 3, channels, 8), qparams=unsigned(4, 0.5))
         trunk = builder.last
         builder.add_node("mean", qparams=unsigned(8, 0.5))

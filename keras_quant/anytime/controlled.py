@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from keras_quant.anytime.controller import Controller, Route
 from keras_quant.anytime.ensembles import FUSIONS
-from keras_quant.anytime.rules import as_logits, ease
+from keras_quant.anytime.rules import SPARSITY_RULES, as_logits, ease
 from keras_quant.anytime.runner import MS, Clock, LoadedStage
 
 
@@ -20,11 +21,16 @@ class PieceAnswer:
 
     Attributes:
         logits: float32 (images, classes).
-        zeros: (images,), share of zeros in what it hands on; None where it hands on nothing.
+        zeros: gives the share of zeros in what it hands on, (images,), counted when asked for;
+            None where it hands on nothing.
     """
 
     logits: np.ndarray
-    zeros: np.ndarray | None = None
+    zeros: Callable[[], np.ndarray | None] = lambda: None
+
+    def ease(self, rule: str) -> np.ndarray:
+        """How easy the images are, (images,), see `rules.ease`."""
+        return ease(self.logits, self.zeros() if rule in SPARSITY_RULES else None, rule)
 
 
 Begin = Callable[[np.ndarray], Iterator[PieceAnswer]]
@@ -44,16 +50,14 @@ def begin_stages(
     """
     known = dict(inputs)
     for stage in stages:
-        yield PieceAnswer(logits=stage.run(known), zeros=stage.zeros(known))
+        yield PieceAnswer(logits=stage.run(known), zeros=partial(stage.zeros, known))
 
 
 def joined(batches: Sequence[PieceAnswer]) -> PieceAnswer:
-    """One answer of those of some batches."""
-    zeros = [one.zeros for one in batches if one.zeros is not None]
-    return PieceAnswer(
-        logits=np.concatenate([one.logits for one in batches]),
-        zeros=np.concatenate(zeros) if zeros else None,
-    )
+    """One answer of those of some batches; zeros are counted, so that codes need not be kept."""
+    found = [zeros for zeros in (one.zeros() for one in batches) if zeros is not None]
+    zeros = np.concatenate(found) if found else None
+    return PieceAnswer(logits=np.concatenate([one.logits for one in batches]), zeros=lambda: zeros)
 
 
 def together(answers: Sequence[PieceAnswer]) -> PieceAnswer:
@@ -130,7 +134,7 @@ class ControlledRunner:
         path: Route = (self._controller.first,)
         while True:
             answer = together([running.answer(part) for part in self._options[path[-1]]])
-            easy = ease(answer.logits, answer.zeros, self._rule)
+            easy = answer.ease(self._rule)
             rule = self._controller.rule(path)
             then = rule.then[int(rule.choose(easy)[0])]
             if then is None:

@@ -106,7 +106,7 @@ def _unpacked(packed: np.ndarray, port: Port) -> np.ndarray:
     shape = (len(packed), *port.shape)
     if port.dtype not in _CODES:
         stored = np.ascontiguousarray(packed).view(np.dtype(port.dtype).newbyteorder("<"))
-        return stored.reshape(shape).astype(port.dtype)
+        return np.asarray(stored.reshape(shape), port.dtype)
     lowest, highest = code_range(port)
     count, width = math.prod(port.shape), bits_of(port)
     bits = np.unpackbits(packed, axis=1, count=count * width).reshape(len(packed), count, width)

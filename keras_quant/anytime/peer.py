@@ -78,7 +78,7 @@ class Peer:
         self._why_lost = ""
         self._connection: Connection | None = None
         self._first = first
-        self._number = 0
+        self._number = self._just_sent = 0
         answer = self._files[-1].answer
         (self._classes,) = next(p.shape for p in self._files[-1].outputs if p.name == answer)
 
@@ -159,21 +159,33 @@ class Peer:
         until = time.monotonic() + min(self.timeout_s, within_ms / MS)
         if self._connection is None and time.monotonic() < self._lost_until:
             raise PeerError(self._why_lost)
-        sent = 0
-        try:
-            connection = self.connect(seconds=_left(until))
-            packed = pack(known, handed_on(self._files, self.first - 1))
-            self._number += 1
-            header = ask_header(self._number, there_ms)
-            sent = connection.send(header, {"codes": packed}, seconds=_left(until))
-            reply = self._reply(connection, until)
-        except PeerError as error:
-            error.sent_bytes = sent
-            is_late = error.timed_out and sent  # what comes too late is passed over
-            if not (is_late or isinstance(error, _NoTimeError)):
-                self._lose(str(error))
-            raise
-        return replace(reply, sent_bytes=(sent, *reply.sent_bytes))
+        was_connected, sent = self._connection is not None, 0
+        while True:
+            self._just_sent = 0
+            try:
+                reply = self._asked_once(known, until, there_ms)
+            except PeerError as error:
+                sent += self._just_sent
+                is_late = error.timed_out and self._just_sent  # what comes too late is passed over
+                if is_late or isinstance(error, _NoTimeError):
+                    error.sent_bytes = sent
+                    raise
+                self.close()
+                if was_connected and not error.timed_out:
+                    was_connected = False  # it may have begun anew since the last image
+                    continue
+                error.sent_bytes = sent
+                self._why_lost, self._lost_until = str(error), time.monotonic() + self._retry_s
+                raise
+            return replace(reply, sent_bytes=(sent + self._just_sent, *reply.sent_bytes))
+
+    def _asked_once(self, known: Mapping[str, np.ndarray], until: float, there_ms: float) -> Reply:
+        connection = self.connect(seconds=_left(until))
+        packed = pack(known, handed_on(self._files, self.first - 1))
+        self._number += 1
+        header = ask_header(self._number, there_ms)
+        self._just_sent = connection.send(header, {"codes": packed}, seconds=_left(until))
+        return self._reply(connection, until)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -193,11 +205,6 @@ class Peer:
                     exits=range(self.first - 1, len(self._files)),
                     classes=self._classes,
                 )
-
-    def _lose(self, why: str) -> None:
-        self.close()
-        self._why_lost = why
-        self._lost_until = time.monotonic() + self._retry_s
 
 
 class _NoTimeError(PeerError):

@@ -28,7 +28,7 @@ from keras_quant.errors import PeerError, shown
 from keras_quant.runs.stages import Port, StageFile
 
 NAME, VERSION = "keras_quant stages", 1
-MOST_VIEWS = 64
+MOST_VIEWS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,9 @@ def read_hello(header: Mapping[str, Any], form: str, files: Sequence[StageFile])
             f"{len(files) - 1} thresholds are needed"
         )
     return Ending(
-        rule=rule, thresholds=tuple(float(one) for one in thresholds), aggregate=aggregate
+        rule=str(rule),
+        thresholds=tuple(float(one) for one in thresholds),
+        aggregate=str(aggregate),
     )
 
 
@@ -229,6 +231,7 @@ def read_reply(
         or type(header.get("exit")) is not int
         or header["exit"] not in exits
         or header.get("reason") not in REASONS
+        or took_ms is None
         or not _is_number(took_ms)
         or not isinstance(sent, list)
         or len(sent) >= len(exits)

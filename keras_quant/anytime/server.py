@@ -6,7 +6,6 @@ net has, and nothing that comes is ever run. There is no encryption, and nobody 
 
 from __future__ import annotations
 
-import math
 import socket
 import socketserver
 import sys
@@ -38,6 +37,9 @@ from keras_quant.runs.stages import StageFile
 MOST_CONNECTIONS = 16
 MESSAGE_S = 10.0
 """From the first byte of a message to its last, and until a hello: who is slower is dropped."""
+
+IDLE_S = 600.0
+"""Between two images: who asks nothing for so long is dropped, and connects again when he does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -250,7 +252,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _answer_one(self, connection: Connection, runner: AnytimeRunner) -> None:
         before = connection.received_bytes
-        header, arrays = connection.receive(seconds=MESSAGE_S, begin_seconds=math.inf)
+        header, arrays = connection.receive(seconds=MESSAGE_S, begin_seconds=IDLE_S)
         started = time.perf_counter()
         ask = read_ask(header, arrays, self._size)
         try:

@@ -22,6 +22,7 @@ from keras_quant.cli.answer_options import (
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.stage_options import (
     next_option,
+    realtime_option,
     run_argument,
     stage_format_option,
     timeout_option,
@@ -60,6 +61,7 @@ _ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wro
     show_default=True,
     help="How the scores of views become one answer: average, or max.",
 )
+@realtime_option
 @csv_option
 @json_option
 def run_command(
@@ -74,6 +76,7 @@ def run_command(
     timeout_ms: float,
     views: Sequence[str],
     aggregate: str,
+    realtime: bool,
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -107,6 +110,7 @@ def run_command(
         timeout_ms=timeout_ms,
         views=tuple(views),
         aggregate=aggregate,
+        realtime=realtime,
     )
     done = run_anytime(run, settings, images=named, progress=Progress())
     if csv_path is not None:

@@ -18,6 +18,7 @@ from keras_quant.cli.answer_options import (
     write_csv,
 )
 from keras_quant.cli.output import as_share, json_option, print_json, print_table
+from keras_quant.cli.stage_options import realtime_option
 
 if TYPE_CHECKING:
     from keras_quant.jobs.control import Controlled, ControlledImage
@@ -30,6 +31,7 @@ _ANSWER = ("image", "class", "ease", "ran", "ms", "right or wrong")
 @images_argument
 @named_option
 @click.option("--images", "count", type=click.IntRange(min=0), default=0, help="The first N alone.")
+@realtime_option
 @csv_option
 @json_option
 def control(
@@ -37,6 +39,7 @@ def control(
     images: str | None,
     dataset: str | None,
     count: int,
+    realtime: bool,
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -57,7 +60,13 @@ def control(
 
     named = images_named(images, dataset)
     check_csv(csv_path)
-    done = job(controller, images=named, count=count, progress=Progress())
+    done = job(
+        controller,
+        images=named,
+        count=count,
+        realtime=realtime,
+        progress=Progress(),
+    )
     if csv_path is not None:
         write_csv(csv_path, _ANSWER, [_cells(answer) for answer in done.answers])
     if as_json:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,9 @@ from keras_quant.cli.output import (
     print_json,
     print_table,
 )
+
+if TYPE_CHECKING:
+    from keras_quant.jobs.evaluate import Evaluation, OutputEvaluation
 
 
 @click.command()
@@ -51,23 +56,38 @@ def evaluate(
     if as_json:
         print_json(found)
         return
+    _print(found)
+
+
+def _print(found: Sequence[Evaluation]) -> None:
+    """A row for each output of each file; of a variational autoencoder their sum, too."""
     metrics = list(dict.fromkeys(m for row in found for out in row.outputs for m in out.scores))
     several = len(found[0].outputs) > 1
+    is_variational = found[0].negative_elbo_nats is not None
+    headings = [f"{name} [nats]" if is_variational else name for name in metrics]
     print_table(
         (
-            *("file", "images", *(("output",) if several else ()), *metrics),
+            *("file", "images", *(("output",) if several else ()), *headings),
             *("agreement", "difference", "seconds", "kernels"),
         ),
         [
             (
-                *(row.file, row.images, *((output.name,) if several else ())),
-                *(as_score(metric, output.scores.get(metric)) for metric in metrics),
-                as_share(output.agreement),
-                None if output.difference is None else f"{output.difference:.1e}",
+                *(row.file, row.images, *((name,) if several else ())),
+                *(as_score(metric, scores.get(metric)) for metric in metrics),
+                as_share(output.agreement if output else None),
+                f"{output.difference:.1e}" if output and output.difference is not None else None,
                 f"{row.seconds:.2f}",
                 ", ".join(row.kernels),
             )
             for row in found
-            for output in row.outputs
+            for name, scores, output in _named(row)
         ],
     )
+
+
+def _named(row: Evaluation) -> Iterator[tuple[str, dict[str, float], OutputEvaluation | None]]:
+    """The outputs of a file by name, with what they are worth."""
+    for output in row.outputs:
+        yield output.name, output.scores, output
+    if (total := row.negative_elbo_nats) is not None:
+        yield "together: negative ELBO", {"loss": total}, None

@@ -26,3 +26,9 @@ timeout_option = click.option(
     show_default=True,
     help="The longest that --next is waited for.",
 )
+
+realtime_option = click.option(
+    "--realtime",
+    is_flag=True,
+    help="Run before all other processes (SCHED_FIFO), where the system allows it.",
+)

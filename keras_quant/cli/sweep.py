@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_quant.jobs.sweep_plan import SweepSettings
     from keras_quant.jobs.sweep_processes import Engine
 
+DEFAULT_BITS = "2,3,4,8"
 _MARKS = {"done": "green", "running": "cyan", "failed": "red", "left out": "red"}
 
 
@@ -29,7 +30,11 @@ class SweepError(KerasQuantError):
 
 
 @click.command()
-@click.option("--bits", default="2,3,4,8", show_default=True, help="As of kq train, by commas.")
+@click.option("--bits", help="As of kq train, by commas [default: 2,3,4,8].")
+@click.option("--weight-bits", metavar="BITS,...", help="In place of --bits: of weights, each ...")
+@click.option(
+    "--activation-bits", metavar="BITS,...", help="... with each of these of activations."
+)
 @click.option(
     "--methods",
     default="qkeras",
@@ -103,6 +108,7 @@ def sweep(
       kq sweep --bits 2,4,8 --methods qkeras,ptq
       kq sweep --model resnet20 --dataset cifar10 --float-epochs 30 --epochs 12 --seeds 0,1,2 \\
         --train '--distill 0.5 --learning-rate 0.0003' --jobs 2
+      kq sweep --weight-bits 2,4,8 --activation-bits 4,8 --methods lsq
       kq sweep --engine ray --address head:6379 --jobs 8 --resources cpu=4
       kq plot accuracy-bits models/digits-cnn-sweep
     """
@@ -132,7 +138,7 @@ def _settings(options: dict[str, Any]) -> SweepSettings:
         model_options=tuple(options["model_options"]),
         dataset=options["dataset"],
         preprocess=options["preprocess"] or "",
-        bits=_parts(options["bits"]),
+        bits=_bits(options["bits"], options["weight_bits"], options["activation_bits"]),
         methods=_parts(options["methods"]),
         seeds=_seeds(options["seeds"]),
         float_epochs=options["float_epochs"],
@@ -158,6 +164,22 @@ def _engine(
     if wrong := [option for option, value in given.items() if value is not None]:
         raise UsageError(f"{', '.join(wrong)} is for --engine ray; this is local")
     return ThisMachine()
+
+
+def _bits(both: str | None, weights: str | None, activations: str | None) -> tuple[str, ...]:
+    """The widths of --bits, or all pairs of those of weights and of activations.
+
+    Raises:
+        UsageError: one of a pair is missing, or all are given.
+    """
+    if weights is None and activations is None:
+        return _parts(DEFAULT_BITS if both is None else both)
+    if weights is None or activations is None or both is not None:
+        raise UsageError(
+            "--weight-bits and --activation-bits go together, in place of --bits: give both, as in "
+            "--weight-bits 2,4 --activation-bits 4,8"
+        )
+    return tuple(f"w{w}a{a}" for w in _parts(weights) for a in _parts(activations))
 
 
 def _parts(text: str) -> tuple[str, ...]:

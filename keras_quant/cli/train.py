@@ -134,6 +134,25 @@ if TYPE_CHECKING:
     "--bootstrap", is_flag=True, help="Train on images drawn with replacement, as bagging does."
 )
 @click.option("--threads", default=0, show_default=True, help="Of TensorFlow; 0 is one a core.")
+@click.option(
+    "--strategy",
+    help="Train on all GPUs of this machine (mirrored), or in several processes (multiworker), "
+    "which share every batch.",
+)
+@click.option(
+    "--workers",
+    metavar="HOST:PORT,...",
+    help="Of multiworker: all processes, the one that writes the run first [default: TF_CONFIG].",
+)
+@click.option("--worker", type=int, metavar="K", help="Which of --workers this is, from 0.")
+@click.option(
+    "--worker-timeout",
+    "worker_timeout_seconds",
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for all workers.",
+)
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
 @click.option(
@@ -160,6 +179,7 @@ def train(as_json: bool, **options: Any) -> None:
       kq train --method lsq --progressive 4,3,2 --from models/float --distill 0.9
       kq train --slim 0.25,0.5,1 --bits 8 --model resnet20 --dataset cifar10
       kq train --nested 8,4,2 --self-distill 0.5 --model resnet20 --dataset cifar10
+      kq train --strategy multiworker --workers a:2222,b:2222 --worker 0
     """
     from keras_quant.cli.train_options import (
         parse_shares,
@@ -200,11 +220,14 @@ def train(as_json: bool, **options: Any) -> None:
         for result in results:
             _print(result)
         return
-    result = train_run(settings, path, **same)
-    if as_json:
-        print_json(_as_dict(result))
+    trained = train_run(settings, path, **same)
+    if trained is None:
+        note("this worker is done; the first one writes the run")
         return
-    _print(result)
+    if as_json:
+        print_json(_as_dict(trained))
+        return
+    _print(trained)
 
 
 def _print_nested(result: NestedResult | None, path: Path, *, as_json: bool) -> None:

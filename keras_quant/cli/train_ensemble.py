@@ -71,6 +71,11 @@ def train_ensemble(members: int, shrinkage: float, words: Sequence[str], as_json
         )
     if members < 2:
         raise UsageError(f"--members is {members}; 2 or more are allowed")
+    if options["strategy"] == "multiworker":
+        raise UsageError(
+            "--strategy multiworker: members are trained one after the other, which workers cannot "
+            "follow; mirrored is for several devices of this machine"
+        )
     settings = _settings(options, members=members, shrinkage=shrinkage)
     folder = job(
         kind,

@@ -35,6 +35,8 @@ _FIELDS = (
         "orthogonal",
         "split_seed",
         "bootstrap",
+        "worker",
+        "worker_timeout_seconds",
     ),
 )
 DEFAULT_SHARE = 0.9
@@ -71,6 +73,8 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         ),
         # Shares rise, and widths are given the widest first.
         loss_weights=parse_weights(options["loss_weights"])[:: -1 if options["slim"] else 1],
+        strategy=options["strategy"] or "",
+        workers=parse_workers(options["workers"]),
         distill=share,
         teachers=teachers,
         **_model_and_dataset(options),
@@ -152,6 +156,11 @@ def schemes_of_widths(options: Mapping[str, Any], option: str) -> list[Scheme]:
         )
     if options["method"] == "float":
         raise UsageError(f"--method float has no bits: leave out --{option}")
+    if options["progressive"] and options["strategy"] == "multiworker":
+        raise UsageError(
+            "--progressive trains one run after the other, which workers cannot follow: give each "
+            "width a command of its own, --from the last"
+        )
     texts = options[option].split(",")
     check_falling(texts, option)
     return [
@@ -257,6 +266,11 @@ def parse_exits(text: str | None) -> tuple[str, ...]:
     if "" in names:
         raise UsageError(f"--exits {text!r}: write names of layers, as in pool1,relu2")
     return names
+
+
+def parse_workers(text: str | None) -> tuple[str, ...]:
+    """Reads "a:2222,b:2222"; () where nothing was given. What an address is, is checked later."""
+    return () if text is None else tuple(part.strip() for part in text.split(","))
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, int | float | str]:

@@ -161,6 +161,9 @@ def _find_files(
     """The class names, the files of each class and part, and what is wrong with the folders."""
     parts, problems = _find_parts(path, say)
     class_names = [folder.name for folder in _subfolders(parts["train"])]
+    if not (problems or class_names or any(map(_is_image, _all_files(path)))):
+        found = "other files, and no images" if any(path.iterdir()) else "nothing"
+        return [], [], [f"holds {found}; put {KINDS} files into it, one subfolder a class"]
     if len(class_names) < 2 and not problems:
         problems.append(
             "two subfolders of images or more are needed, one a class; found: "

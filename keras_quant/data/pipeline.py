@@ -21,6 +21,9 @@ class TrainBatches:
     dropped (other images fall out each epoch), so that all batches have one shape; a set
     smaller than batch_size is one batch.
 
+    Attributes:
+        batch_size: of all batches.
+
     Args:
         augment: flip half of the images left to right, and crop each at random out of its
             copy padded by CROP_PADDING zeros (He et al. 2016, section 4.2).
@@ -40,7 +43,7 @@ class TrainBatches:
                 "nothing can be flipped or cropped: give --no-augment"
             )
         self._count = len(dataset.train)
-        self._batch_size = min(batch_size, self._count)
+        self.batch_size = min(batch_size, self._count)
         self._seed, self._augment = seed, augment
         self._preprocessing = dataset.preprocessing
         # Kept for all epochs: what a dataset's function captures is not freed with it.
@@ -51,7 +54,7 @@ class TrainBatches:
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches."""
-        return self._count // self._batch_size
+        return self._count // self.batch_size
 
     def __call__(self, epoch: int) -> tf.data.Dataset:
         """Gives (float32 (batch, height, width, channels), int32 (batch,)) batches.
@@ -64,7 +67,7 @@ class TrainBatches:
             picks += _random_windows(rng, self._count, self._input_shape)
         with tf.device("/CPU:0"):
             batches = tf.data.Dataset.from_tensor_slices(picks)
-            batches = batches.batch(self._batch_size, drop_remainder=True)
+            batches = batches.batch(self.batch_size, drop_remainder=True)
         batches = batches.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
         return _to_float(batches, self._preprocessing)
 

@@ -6,6 +6,7 @@ thing, whose answers become one.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from keras_quant.anytime.connection import parse_address, wrong_timeout
 from keras_quant.anytime.peer import Peer, Trip
+from keras_quant.anytime.priority import realtime
 from keras_quant.anytime.protocol import MOST_VIEWS, Ending
 from keras_quant.anytime.rules import NEVER, RULES
 from keras_quant.anytime.runner import Answer, AnytimeRunner, LoadedStage, StageTimes, profile
@@ -42,6 +44,7 @@ class AnytimeSettings:
         timeout_ms: the longest that it is waited for.
         views: further images, each the same things as the first ones, in the same order.
         aggregate: how the answers to views become one, a key of `views.AGGREGATIONS`.
+        realtime: run before all other processes, see `anytime.priority`.
     """
 
     deadline_ms: float
@@ -52,6 +55,7 @@ class AnytimeSettings:
     timeout_ms: float = 1000.0
     views: tuple[str, ...] = ()
     aggregate: str = AVERAGE
+    realtime: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -151,11 +155,19 @@ def run_anytime(
         images: a path, all images of which are answered; or a dataset's name, None for the run's:
             its test images are.
     Raises:
-        UsageError: the deadline is shorter than the first stage, or settings are out of range.
+        UsageError: the deadline is shorter than the first stage, or settings are out of range, or
+            the system does not allow a priority.
         DataError: there are no images, or stages take others, or views are not of the same things.
         PeerError: the next machine cannot be reached at first, or has another net.
     """
     _check(settings)
+    with realtime() if settings.realtime else contextlib.nullcontext():
+        return _run(run, settings, images, progress)
+
+
+def _run(
+    run: Path, settings: AnytimeSettings, images: str | None, progress: Progress
+) -> AnytimeAnswers:
     record = _thresholds_of(run) if settings.use_thresholds else None
     known = recorded_stages(run, settings.form or (record.format if record else None))
     chosen = None if record is None else _for_stages(record, run, known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_quant.anytime import priority
 from keras_quant.anytime.controlled import ControlledAnswer, ControlledRunner, Part
 from keras_quant.anytime.controller import Controller, Rule
 from keras_quant.anytime.rules import RULES, SPARSITY_RULES
@@ -69,7 +71,12 @@ class Controlled:
 
 
 def control(
-    file: Path, *, images: str | None = None, count: int = 0, progress: Progress
+    file: Path,
+    *,
+    images: str | None = None,
+    count: int = 0,
+    realtime: bool = False,
+    progress: Progress,
 ) -> Controlled:
     """Runs the controller of a file on images, one by one.
 
@@ -77,10 +84,17 @@ def control(
         images: a path, all images of which are answered; or a dataset's name, None for that of the
             runs: its test images are.
         count: the first so many; 0 means all.
+        realtime: run before all other processes, see `anytime.priority`.
     Raises:
+        UsageError: the system does not allow a priority.
         RunError: the file is broken, or a run is not there, or has other files.
         DataError: there are no images, or the runs take others.
     """
+    with priority.realtime() if realtime else contextlib.nullcontext():
+        return _control(file, images, count, progress)
+
+
+def _control(file: Path, images: str | None, count: int, progress: Progress) -> Controlled:
     record = controllers.load(file)
     runner, runs = open_controller(file, record)
     first = records.load(runs[0]).dataset

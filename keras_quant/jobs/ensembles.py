@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_quant.anytime.diversity import MEASURES, any_right, disagreement
 from keras_quant.anytime.ensembles import FUSIONS, combine
-from keras_quant.data import Dataset
+from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, RunError, UsageError, close_names
 from keras_quant.jobs.loaded import last_logits, load_file
 from keras_quant.jobs.paths import dataset_of, exported_file
@@ -94,7 +94,7 @@ def ensemble(
     data = dataset_of(runs[0], dataset)
     if not data.has_labels:
         raise DataError(f"{data.name} has no labels: give images with labels, with --dataset")
-    logits = [_answers(file, data, progress) for file in files]
+    logits = [logits_of(file, data, data.test, progress) for file in files]
     _check_classes(runs, logits, data)
     together, truth = np.stack(logits), data.test.y
     labels = together.argmax(axis=-1)
@@ -176,16 +176,21 @@ def check_format(form: str) -> None:
         raise UsageError(f"--format {form!r} is not known{names}; formats are {', '.join(FORMATS)}")
 
 
-def _answers(file: Path, data: Dataset, progress: Progress) -> np.ndarray:
-    """The logits of a file's last output to all test images."""
+def logits_of(file: Path, data: Dataset, split: Split, progress: Progress) -> np.ndarray:
+    """What a file's last output answers to images.
+
+    Args:
+        data: whose images they are.
+    Returns: float32 (images, classes) logits.
+    """
     loaded = load_file(file, data, trust=False)
     becomes = loaded.recorded or data.preprocessing
     parts = []
-    with progress.bar(f"asking {file}", len(data.test)) as show:
-        for start in range(0, len(data.test), IMAGES_AT_ONCE):
-            images = data.test.x[start : start + IMAGES_AT_ONCE]
+    with progress.bar(f"asking {file}", len(split)) as show:
+        for start in range(0, len(split), IMAGES_AT_ONCE):
+            images = split.x[start : start + IMAGES_AT_ONCE]
             parts.append(last_logits(loaded, images, becomes))
-            show(min(start + IMAGES_AT_ONCE, len(data.test)), "")
+            show(min(start + IMAGES_AT_ONCE, len(split)), "")
     return np.concatenate(parts)
 
 

@@ -24,7 +24,7 @@ from keras_quant.jobs.preprocess import (
     without_labels,
 )
 from keras_quant.model.metrics import Scores, metrics_of
-from keras_quant.model.tasks import CLASSIFICATION, find_tasks
+from keras_quant.model.tasks import CLASSIFICATION, VARIATIONAL, find_tasks
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.distance import Distance
 from keras_quant.runners.batches import IMAGES_AT_ONCE
@@ -80,6 +80,13 @@ class Evaluation:
         """That of the first classifier among the outputs; None without one."""
         found = (output.scores.get("accuracy") for output in self.outputs)
         return next((value for value in found if value is not None), None)
+
+    @property
+    def negative_elbo_nats(self) -> float | None:
+        """What the outputs of a variational autoencoder add up to; None for other models."""
+        if tuple(output.task for output in self.outputs) != VARIATIONAL:
+            return None
+        return sum(output.scores["loss"] for output in self.outputs)
 
     @property
     def agreement(self) -> float | None:

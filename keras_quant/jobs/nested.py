@@ -133,7 +133,7 @@ def train_nested(
         return None
     replaced = _earlier(path, folders, overwrite=overwrite, resume=resume)
     resume = resume and path.exists()
-    source, dataset = prepare(joint, progress)
+    source, dataset, _ = prepare(joint, progress)
     plans = {width.name: plan(_source_of(source, width), width.scheme) for width in widths}
     record = begin_record(described, dataset, (), command)
     with opened(path, record, described.scheme, overwrite=overwrite, resume=resume) as (

@@ -96,7 +96,8 @@ def answers_of(net: Net, split: Split, part: str, progress: Progress) -> list[Pi
     found = []
     with progress.bar(f"asking {net.name}, {part} images", len(split)) as show:
         for start in range(0, len(split), IMAGES_AT_ONCE):
-            found.append(list(net.begin(split.x[start : start + IMAGES_AT_ONCE])))
+            begun = net.begin(split.x[start : start + IMAGES_AT_ONCE])
+            found.append([joined([one]) for one in begun])
             show(min(start + IMAGES_AT_ONCE, len(split)), "")
     return [joined(batches) for batches in zip(*found, strict=True)]
 

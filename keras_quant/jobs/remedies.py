@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from keras_quant.jobs.calibration import calibration_images
 from keras_quant.jobs.kept_rounding import KeptOnDisk, key_of
 from keras_quant.prepare import Plan
 from keras_quant.prepare.adjust.absorb import absorb_biases
+from keras_quant.prepare.adjust.drawn import draw_channels
 from keras_quant.prepare.adjust.equalize import (
     Channels,
     Equalized,
@@ -40,6 +41,8 @@ EQUALIZERS = ("none", "weights", "activations")
 CORRECTIONS = ("analytical", "empirical")
 # Images on which ranges of channels are seen; the scales that come of them are no grids yet.
 EQUALIZATION_IMAGES = 256
+# Of these, images of which values of channels are looked at.
+DRAWN_IMAGES = 64
 # For statistics of batch norms, in batches of so many.
 NORM_IMAGES, NORM_BATCH = 1024, 128
 
@@ -80,11 +83,16 @@ class Remedies:
             found.append(f"--rounding-steps is {self.learning.steps}; 1 or more is allowed")
         if not 0 <= self.learning.drop < 1:
             found.append(f"--qdrop is {self.learning.drop:g}; 0 up to, but not, 1 is allowed")
-        asked = replace(self.learning, seed=Learning().seed) != Learning()
+        usual, own = Learning(), self.learning
+        changed = {
+            "--rounding-steps": own.steps != usual.steps,
+            "--qdrop": own.drop != usual.drop,
+        }
+        asked = " and ".join(option for option, differs in changed.items() if differs)
         if asked and not self.is_learned and self.rounding in ROUNDINGS:
             found.append(
-                f"--rounding-steps and --qdrop are for --rounding {' or '.join(LEARNED)}; this is "
-                f"{self.rounding}"
+                f"{asked}: only of a rounding that is learned, and --rounding is {self.rounding}; "
+                f"give --rounding {' or '.join(LEARNED)} too"
             )
         return found
 
@@ -118,7 +126,8 @@ def equalized(
         x = calibration_images(dataset, EQUALIZATION_IMAGES)
         progress.say(f"equalizing channels by their ranges on {len(x):,} training images")
         seen = collect(plan, source, x, reals=dataset.reals, per_channel=names)
-        found = equalize_activations(plan, source, _channels(seen, names))
+        drawn = draw_channels(plan, source, x[:DRAWN_IMAGES], names, reals=dataset.reals)
+        found = equalize_activations(plan, source, _channels(seen, drawn))
     progress.say(f"channels of {len(found.scales)} tensors were scaled")
     return found
 
@@ -149,10 +158,12 @@ def norms_measured(model: keras.Model, dataset: Dataset) -> str:
     return f"measured the statistics of {reestimate_norms(model, batches)} batch norms again"
 
 
-def _channels(seen: Statistics, names: tuple[str, ...]) -> Mapping[str, Channels]:
-    found = {name: seen.tensors[name].channels for name in names}
+def _channels(seen: Statistics, drawn: Mapping[str, np.ndarray]) -> Mapping[str, Channels]:
+    found = {name: seen.tensors[name].channels for name in drawn}
     return {
-        name: Channels(low=known.low, high=known.high, mean_square=known.mean_square)
+        name: Channels(
+            low=known.low, high=known.high, mean_square=known.mean_square, drawn=drawn[name]
+        )
         for name, known in found.items()
         if known is not None
     }
@@ -185,8 +196,9 @@ def repaired(
             "--rounding and --bias empirical are for models of one input; this one has "
             f"{len(plan.operations.inputs)}: leave them out"
         )
-    most = LEARNING_IMAGES if remedies.is_learned else RECONSTRUCTION_IMAGES
-    x = calibration_images(dataset, walked_images(plan, most))
+    most = LEARNING_IMAGES if remedies.rounding != "nearest" else RECONSTRUCTION_IMAGES
+    count = walked_images(plan, most, is_growing=remedies.rounding != "nearest")
+    x = calibration_images(dataset, count)
     x = x[np.random.default_rng(remedies.learning.seed).permutation(len(x))]
     kept = None
     if folder is not None and remedies.is_learned:

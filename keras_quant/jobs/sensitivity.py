@@ -22,7 +22,8 @@ from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.operations import Operation
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import Plan
-from keras_quant.prepare.adjust.walk import Site, run, walk, walked_images
+from keras_quant.prepare.adjust.values import run
+from keras_quant.prepare.adjust.walk import Site, walk, walked_images
 from keras_quant.runs import locked
 from keras_quant.runs.progress import Progress
 from keras_quant.search import record as records

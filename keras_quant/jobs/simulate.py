@@ -28,7 +28,7 @@ from keras_quant.anytime.controller import (
     oracle,
     play,
 )
-from keras_quant.anytime.rules import RULES, SPARSITY_RULES, ease, unknown_rule
+from keras_quant.anytime.rules import RULES, SPARSITY_RULES, unknown_rule
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, RunError, UsageError
 from keras_quant.jobs.begin import now
@@ -389,7 +389,7 @@ def _options(
     return Options(
         names=tuple(name for name, _ in made_of),
         pieces=np.stack([needs[list(parts)].any(axis=0) for _, parts in made_of]),
-        sure=np.stack([ease(one.logits, one.zeros, settings.rule) for one in answers]),
+        sure=np.stack([one.ease(settings.rule) for one in answers]),
         correct=np.stack([one.logits.argmax(axis=-1) == split.y for one in answers]),
     )
 
@@ -397,7 +397,9 @@ def _options(
 def _made_of(nets: Sequence[Net], *, fuse: bool) -> list[tuple[str, tuple[int, ...]]]:
     """Each option: its name, and the places of the pieces whose answers are put together."""
     pieces = [piece for net in nets for piece in net.pieces]
-    alone = [(piece.name, (place,)) for place, piece in enumerate(pieces)]
+    alone: list[tuple[str, tuple[int, ...]]] = [
+        (piece.name, (place,)) for place, piece in enumerate(pieces)
+    ]
     if not fuse:
         return alone
     lasts = tuple(int(end) - 1 for end in np.cumsum([len(net.pieces) for net in nets]))

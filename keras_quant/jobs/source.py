@@ -66,6 +66,11 @@ def build_float(
             f"{without_labels(dataset)}, and {name} tells classes apart: give images with labels, "
             "one folder a class, or y_train and y_test in the file"
         )
+    if name in MODELS and MODELS[name].needs_elbo and not dataset.elbo:
+        raise UsageError(
+            f"{name} is a variational autoencoder: put +elbo behind the data's name, as in "
+            f"--dataset {dataset.name}+elbo"
+        )
     if is_file(name):
         file = Path(name)
         model = fitting(file, load_model(file, trust=trust), dataset)

@@ -73,6 +73,12 @@ class SweepSettings:
         ):
             if not values or len(set(values)) < len(values):
                 problems.append(f"{option} is {','.join(map(str, values))!r}; each once is needed")
+        for option, given in (("--float", self.float_options), ("--train", self.train_options)):
+            if any("multiworker" in word for word in given):
+                problems.append(
+                    f"{option}: a sweep starts one process a point, so that --strategy multiworker "
+                    "would wait for the others; mirrored, or --engine ray, is for several devices"
+                )
         if problems:
             raise UsageError("; ".join(problems))
         for bits in self.bits:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
+from keras_quant.jobs.replicas import shared_folder, start_replicas
 from keras_quant.jobs.source import build_float, tasks_of_model
 from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
@@ -48,6 +51,7 @@ from keras_quant.training.boosting import none_before
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
+from keras_quant.training.replicas import Replicas, weights_of_chief
 from keras_quant.training.sparsity import check_zeros, pruned_kernels
 
 NORM_IMAGES = 4096  # of which statistics of batch norms are measured again: 32 batches of 128
@@ -70,13 +74,14 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress,
-) -> TrainResult:
+) -> TrainResult | None:
     """Trains a model, moves its biases to exact integers, evaluates, exports and proves it.
 
     Args:
         path: the run's folder; must not hold a run unless overwrite or resume is given.
         command: the process's arguments, for the record.
         resume: go on with a run that was stopped; settings must be those it was begun with.
+    Returns: None in a process that helps another one to train, which writes the run.
     Raises:
         KerasQuantError: a subclass says what is wrong with the input, or what failed.
         ParityError: the exported file does not answer as the reference does.
@@ -85,11 +90,14 @@ def train(
     if settings.together:
         raise UsageError(f"{path}: is trained at once with others, by kq anytime train-ensemble")
     check_starts_elsewhere(settings, path)
-    source, dataset = prepare(settings, progress)
+    source, dataset, replicas = prepare(settings, progress)
     planned = plan(source, settings.scheme)
-    record = begin_record(settings, dataset, planned.float_layers, command)
-    scheme = settings.scheme
-    with opened(path, record, scheme, overwrite=overwrite, resume=resume) as (folder, record):
+    count = 1 if replicas is None else replicas.count
+    record = begin_record(settings, dataset, planned.float_layers, command, replicas=count)
+    own = functools.partial(
+        opened, path, record, settings.scheme, overwrite=overwrite, resume=resume
+    )
+    with shared_folder(own, record, replicas) as (folder, record):
         teacher = teacher_of(settings, source, dataset)
         statistics = collected(planned, source, dataset, settings, folder.statistics, progress)
 
@@ -106,9 +114,12 @@ def train(
             dataset,
             settings,
             folder,
+            replicas=replicas,
             resume=resume,
             progress=progress,
         )
+        if replicas is not None and not replicas.is_chief:
+            return None
         record, exported = finish(
             model, source, dataset, folder, record, [FORMATS["tflite"]], progress=progress
         )
@@ -131,15 +142,18 @@ def check_starts_elsewhere(settings: TrainSettings, path: Path) -> None:
         )
 
 
-def prepare(settings: TrainSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
+def prepare(
+    settings: TrainSettings, progress: Progress
+) -> tuple[keras.Model, Dataset, Replicas | None]:
     """Loads the images, seeds, and builds the float model that training starts from.
 
-    Returns: that, and the images with what their pixels become.
+    Returns: that, the images with what their pixels become, and the replicas that settings ask for.
     Raises:
         KerasQuantError: a subclass says what does not fit.
     """
     dataset = load_images(settings)
     use_threads(settings.threads)
+    replicas = start_replicas(settings, dataset)
     keras.utils.set_random_seed(settings.seed)
     source = _source(settings, dataset)
     _check_outputs(source, settings, dataset)
@@ -152,7 +166,7 @@ def prepare(settings: TrainSettings, progress: Progress) -> tuple[keras.Model, D
     )
     if settings.keep_zeros:
         check_zeros(source, pruned_kernels(source))  # before there is a folder
-    return source, dataset
+    return source, dataset, replicas
 
 
 def load_images(settings: TrainSettings) -> Dataset:
@@ -172,7 +186,8 @@ def load_images(settings: TrainSettings) -> Dataset:
 
 
 def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
-    """The float model that training starts from."""
+    """The float model that training starts from; layers without a name get the same each time."""
+    keras.backend.reset_uids()
     return build_float(
         settings.model,
         settings.model_options,
@@ -331,6 +346,7 @@ def train_model(
     settings: TrainSettings,
     folder: RunFolder,
     *,
+    replicas: Replicas | None = None,
     resume: bool,
     progress: Progress,
 ) -> None:
@@ -338,19 +354,23 @@ def train_model(
 
     Args:
         source: the float model that it was made of.
-        make: makes it of a float one; of another, that computes in bfloat16, too.
+        make: makes it of a float one; of another, that computes in bfloat16 or belongs to replicas,
+            too.
         teacher: see `teacher_of`.
+        replicas: that train together; None for one.
     Raises:
         TrainingError: see `train_epochs`.
     """
     check_held(model, settings, progress)
     trained = model
-    if settings.precision == "bf16":
-        with _bfloat16():
-            narrow = _source(settings, dataset)
-            narrow.set_weights(source.get_weights())
-            trained = make(narrow)
+    if settings.precision == "bf16" or replicas is not None:
+        with _bfloat16(settings), replicas.strategy.scope() if replicas else nullcontext():
+            twin = _source(settings, dataset)
+            twin.set_weights(source.get_weights())
+            trained = make(twin)
         trained.set_weights(model.get_weights())
+    if replicas is not None:
+        weights_of_chief(trained, replicas)
     try:
         train_epochs(
             model,
@@ -358,6 +378,7 @@ def train_model(
             dataset,
             loop_settings(settings, dataset, folder),
             teacher=teacher,
+            replicas=replicas,
             folder=folder.path,
             resume=resume,
             progress=progress,
@@ -442,10 +463,11 @@ def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -
 
 
 @contextlib.contextmanager
-def _bfloat16() -> Iterator[None]:
-    """Lets layers made within compute in bfloat16, with float32 weights."""
+def _bfloat16(settings: TrainSettings) -> Iterator[None]:
+    """Lets layers made within compute in bfloat16 where it is asked for, with float32 weights."""
     before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    if settings.precision == "bf16":
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         yield
     finally:

@@ -22,6 +22,7 @@ from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.version import __version__
 
 PRECISIONS = ("float32", "bf16")
+STRATEGIES = ("mirrored", "multiworker")
 TOGETHER = ("fusion", "soft-boosting")
 """How members may be trained at once, see `jobs.train_together`."""
 NESTABLE = ("nested", "lsq", "pact", "dorefa")  # methods whose kernels widths can share
@@ -70,6 +71,10 @@ class TrainSettings:
         loss_weights: of the outputs' losses, in the model's order; () weighs all by 1.
         threads: that TensorFlow computes with; 0 means one a core. Sums are split over them, so
             that a run of another number of threads differs in its last bits, and then in more.
+        strategy: "" for this process and one device, or one of STRATEGIES.
+        workers: HOST:PORT of each process of multiworker; () means TF_CONFIG.
+        worker: which of them this is, from 0; the first is the chief, which writes the run.
+        worker_timeout_seconds: until when all have to be there.
         tensorboard: write TensorBoard event files into the run's folder.
         trust: load a Keras file that holds code.
     """
@@ -107,6 +112,10 @@ class TrainSettings:
     preprocess: str | None = None
     loss_weights: tuple[float, ...] = ()
     threads: int = 0
+    strategy: str = ""
+    workers: tuple[str, ...] = ()
+    worker: int | None = None
+    worker_timeout_seconds: float = 60.0
     tensorboard: bool = False
     trust: bool = False
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -177,7 +186,31 @@ class TrainSettings:
             )
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
-        return [*found, *self.optimizer.problems()]
+        return [*found, *self._problems_of_strategy(), *self.optimizer.problems()]
+
+    def _problems_of_strategy(self) -> list[str]:
+        if self.strategy not in ("", *STRATEGIES):
+            return [f"--strategy is {self.strategy!r}; allowed: {', '.join(STRATEGIES)}"]
+        found = []
+        if self.strategy != "multiworker" and (self.workers or self.worker is not None):
+            found.append("--workers and --worker are for --strategy multiworker")
+        if not 0 < self.worker_timeout_seconds < float("inf"):
+            found.append(
+                f"--worker-timeout is {self.worker_timeout_seconds}; more than 0 is allowed"
+            )
+        alone = {
+            "--accumulate": self.accumulate > 1,
+            "--self-distill": bool(self.self_distill),
+            "--orthogonal": self.orthogonal,
+            "--nested and --slim": bool(self.nested),
+            "members that learn from each other": bool(self.together) or self.boosts is not None,
+        }
+        if self.strategy and (given := [option for option, on in alone.items() if on]):
+            found.append(
+                f"{', '.join(given)}: not with --strategy, as what is done with gradients there is "
+                "written for one replica"
+            )
+        return found
 
 
 def check(settings: TrainSettings) -> None:
@@ -199,8 +232,14 @@ def begin_record(
     dataset: Dataset,
     float_layers: tuple[str, ...],
     command: tuple[str, ...],
+    *,
+    replicas: int = 1,
 ) -> RunRecord:
-    """The record of a run that is about to begin."""
+    """The record of a run that is about to begin.
+
+    Args:
+        replicas: that train it together.
+    """
     optimizer = dataclasses.asdict(settings.optimizer)
     schedule = {key: optimizer.pop(key) for key in ("schedule", "warmup_epochs")}
     return RunRecord(
@@ -237,6 +276,8 @@ def begin_record(
             bootstrap=settings.bootstrap,
             self_distill=settings.self_distill,
             orthogonal=settings.orthogonal,
+            strategy=settings.strategy,
+            replicas=replicas,
             boosts=None if settings.boosts is None else tuple(map(str, settings.boosts)),
             shrinkage=settings.shrinkage,
             together=settings.together,

@@ -115,7 +115,7 @@ class _Start:
 
 
 def _start(settings: TrainSettings, progress: Progress) -> _Start:
-    source, dataset = prepare(settings, progress)
+    source, dataset, _ = prepare(settings, progress)
     if any(are_probabilities(source)):
         raise UsageError(
             f"{settings.model} ends in a softmax; members that are trained at once end in logits"

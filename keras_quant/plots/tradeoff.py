@@ -139,7 +139,11 @@ def _points(runs: Sequence[Run], price: Cost) -> list[_Point]:
 def _draw_points(
     axes: Axes, points: Sequence[_Point], look: Look, label: str, *, hollow: bool
 ) -> None:
-    reach = [(point.mean - min(point.scores), max(point.scores) - point.mean) for point in points]
+    # The mean of equal scores is rounded, and then beyond them.
+    reach = [
+        (max(0.0, point.mean - min(point.scores)), max(0.0, max(point.scores) - point.mean))
+        for point in points
+    ]
     axes.errorbar(
         [point.cost for point in points],
         [point.mean for point in points],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from keras_quant.errors import UsageError
 from keras_quant.plots.draw import KINDS, check_alike
@@ -82,9 +83,16 @@ def gather(runs: Sequence[Run], *, title: str, problems: Sequence[str] = ()) -> 
         machines=_machines_table(runs),
         speeds=speeds_table(runs),
         estimates=estimates_table(runs),
-        commands=tuple((run.name, shlex.join(run.record.command)) for run in runs),
+        commands=tuple((run.name, _typed(run.record.command)) for run in runs),
         problems=(*problems, *damaged),
     )
+
+
+def _typed(command: Sequence[str]) -> str:
+    """A command as it can be typed elsewhere: the program without the folder that it lay in."""
+    name = Path(command[0]).name if command else ""
+    program = ["kq"] if name == "__main__.py" else [name] if name else []
+    return shlex.join([*program, *command[1:]])
 
 
 def _summary(runs: Sequence[Run]) -> Iterable[str]:

@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 FILE_NAME = "run.json"
 # What a run is trained with; runs that agree in them can be taken for each other.
 SETTINGS = ("model", "dataset", "training", "quantization", "scheme")
+# Fields of a training that decide over nothing but the order of sums.
+ROUNDING = ("threads", "strategy", "replicas")
 STATUSES = ("training", "trained", "quantizing", "quantized", "exported")
 
 # Whatever can change a figure; the names that the package index knows.
@@ -136,6 +138,8 @@ class TrainingRecord:
             a run that was trained alone.
         members: the runs that were trained at once, in their order.
         nested: names of the widths that were trained as one, the widest first; () for one alone.
+        strategy: "mirrored" or "multiworker" where several replicas trained it; "" for one device.
+        replicas: how many; each had an equal share of every batch.
     """
 
     method: str
@@ -165,6 +169,8 @@ class TrainingRecord:
     together: str = ""
     members: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
+    strategy: str = ""
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,21 +333,39 @@ def load(folder: str | Path) -> RunRecord:
 
 
 def differing_settings(a: RunRecord, b: RunRecord) -> list[str]:
-    """Names of the fields among SETTINGS in which two records differ."""
-    plain = [{name: json.loads(to_json(getattr(r, name))) for name in SETTINGS} for r in (a, b)]
+    """Names of the fields among SETTINGS in which two records differ, in more than ROUNDING."""
+    plain = [{name: _without_rounding(getattr(r, name)) for name in SETTINGS} for r in (a, b)]
     return [name for name in SETTINGS if plain[0][name] != plain[1][name]]
 
 
+def _without_rounding(settings: object) -> Any:
+    plain = json.loads(to_json(settings))
+    if isinstance(settings, TrainingRecord):
+        return {name: value for name, value in plain.items() if name not in ROUNDING}
+    return plain
+
+
 def differing_rounding(a: RunRecord, b: RunRecord) -> list[str]:
-    """What differs between the machines of two records that decides over the last bits of sums.
+    """What differs between two records, or their machines, that decides over last bits of sums.
 
     Returns: "NAME A, now B" each.
     """
     names = ["cpu_instructions", "onednn"]
     if a.training is None or not a.training.threads:
         names.append("cores")
-    pairs = [(name, a.environment.get(name), b.environment.get(name)) for name in names]
+    pairs: list[tuple[str, str | None, str | None]] = [
+        (name, a.environment.get(name), b.environment.get(name)) for name in names
+    ]
+    if a.training and b.training:
+        pairs += [
+            (name, _worded(getattr(a.training, name)), _worded(getattr(b.training, name)))
+            for name in ROUNDING
+        ]
     return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
+
+
+def _worded(setting: int | str) -> str:
+    return "none" if setting == "" else str(setting)
 
 
 def versions() -> dict[str, str]:

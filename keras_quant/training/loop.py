@@ -36,6 +36,14 @@ from keras_quant.training.objectives import Objective, TensorFunction, objective
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer
 from keras_quant.training.oscillations import freezable, freeze_oscillations
+from keras_quant.training.replicas import (
+    Replicas,
+    check_divides,
+    from_chief,
+    lost_workers_named,
+    shares,
+    together,
+)
 from keras_quant.training.sparsity import keep_zeros, pruned_kernels
 
 VALIDATION_BATCH = 250
@@ -89,6 +97,7 @@ def train_epochs(
     settings: LoopSettings,
     *,
     teacher: Callable[..., Any] | None = None,
+    replicas: Replicas | None = None,
     folder: Path,
     resume: bool,
     progress: Progress,
@@ -97,14 +106,18 @@ def train_epochs(
 
     Args:
         model: the float32 model that is validated, and that holds the weights at the end.
-        trained: the model that is trained: model itself, or its twin in bfloat16.
+        trained: the model that is trained: model itself, or its twin in bfloat16, or in the scope
+            of replicas.
         teacher: gives the logits that are learned too, see `distill.with_answers`, or of which
             the rest is learned; None where settings.distill and settings.boosted are 0.
+        replicas: that train together; None for one.
         folder: where checkpoint.npz and history.csv go.
         resume: go on from the folder's checkpoint where there is one.
     Returns: a row an epoch.
     Raises:
         TrainingError: the loss is not finite; model then holds the last good weights.
+        UsageError: a batch cannot be divided among replicas.
+        RunError: the checkpoint is of another model, or a worker is gone.
     """
     outputs = _Outputs.of(model, dataset, settings)
     batches = TrainBatches(
@@ -114,16 +127,19 @@ def train_epochs(
         augment=settings.augment,
         clean=dataset.train.clean is not None and outputs.tasks != (CLASSIFICATION,),
     )
-    optimizer = make_optimizer(
-        settings.optimizer,
-        trained.trainable_variables,
-        steps_per_epoch=batches.steps_per_epoch,
-        epochs=settings.epochs,
-        tunings=tuned_variables(layers_by_name(trained).values()),
-        accumulate=settings.accumulate,
-        extend=functools.partial(_hold, model=trained, settings=settings),
-    )
-    outputs.compile(trained, optimizer)
+    if replicas is not None:
+        check_divides(batches.batch_size, replicas)
+    with replicas.strategy.scope() if replicas else contextlib.nullcontext():
+        optimizer = make_optimizer(
+            settings.optimizer,
+            trained.trainable_variables,
+            steps_per_epoch=batches.steps_per_epoch,
+            epochs=settings.epochs,
+            tunings=tuned_variables(layers_by_name(trained).values()),
+            accumulate=settings.accumulate,
+            extend=functools.partial(_hold, model=trained, settings=settings),
+        )
+        outputs.compile(trained, optimizer)
     state = checkpoints.load(folder) if resume else None
     if state:
         _restore(trained, optimizer, state, folder)
@@ -134,7 +150,11 @@ def train_epochs(
     if settings.boosted:
         assert teacher is not None
         answer = boosting.summed(answer, teacher, settings.boosted)
-    with outputs.steps(trained, settings):
+    with (
+        lost_workers_named(replicas),  # reading weights asks all workers, too
+        outputs.steps(trained, settings),
+        together(trained, replicas) if replicas else contextlib.nullcontext(),
+    ):
         while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
             before = trained.get_weights()
             try:
@@ -144,13 +164,14 @@ def train_epochs(
                     teacher,
                     batches,
                     outputs,
+                    replicas,
                     epoch=len(history),
                     epochs=settings.epochs,
                     progress=progress,
                 )
                 check_steps(trained, epoch=len(history) + 1)
                 model.set_weights(trained.get_weights())
-                row = _validated(row, answer, outputs, dataset)
+                row = _judged(row, answer, outputs, dataset, replicas)
             except TrainingError:
                 trained.set_weights(before)
                 model.set_weights(before)
@@ -168,7 +189,7 @@ def train_epochs(
             write_text(folder / FILE_NAME, to_csv(history))
             _log(settings.tensorboard, row)
             progress.epoch(row, settings.epochs)
-    model.set_weights(best_weights if settings.patience else trained.get_weights())
+        model.set_weights(best_weights if settings.patience else trained.get_weights())
     return history
 
 
@@ -312,9 +333,7 @@ def _named(part: Any) -> keras.metrics.Metric:
 
 def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
     """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone."""
-    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    layers = [*model.layers, *(one for each in inside for one in layers_by_name(each).values())]
-    for number, layer in enumerate(layers):
+    for number, layer in enumerate(model.layers):
         random = getattr(layer, "_random_generator", None)
         if random is not None:
             drawn = np.random.SeedSequence([seed, epoch, number]).generate_state(1)
@@ -326,6 +345,7 @@ def _epoch(
     teacher: Callable[..., Any] | None,
     batches: TrainBatches,
     outputs: _Outputs,
+    replicas: Replicas | None,
     *,
     epoch: int,
     epochs: int,
@@ -343,9 +363,11 @@ def _epoch(
         examples = examples.map(
             lambda x, y, *clean: (x, tuple(outputs.targets(clean[0] if clean else x, y)))
         )
+    given = examples if replicas is None else shares(examples, batches.batch_size, replicas)
     with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():
         fitted = model.fit(
-            examples,
+            given,
+            steps_per_epoch=None if replicas is None else batches.steps_per_epoch,
             epochs=epoch + 1,
             initial_epoch=epoch,
             verbose=0,
@@ -357,7 +379,7 @@ def _epoch(
         score=outputs.score(_parts({key: values[0] for key, values in fitted.history.items()})),
         val_loss=math.nan,
         val_score=math.nan,
-        learning_rate=float(model.optimizer.learning_rate),
+        learning_rate=float(model.optimizer.learning_rate.numpy()),
         seconds=time.perf_counter() - started,
         metric=outputs.last.score,
     )
@@ -385,6 +407,36 @@ class _Watch(keras.callbacks.Callback):
             f"loss {logs.get('loss', 0.0):.4f}  "
             f"{self.outputs.last.score} {self.outputs.score(_parts(logs)):.4f}",
         )
+
+
+def _judged(
+    row: Epoch,
+    answer: boosting.Answer,
+    outputs: _Outputs,
+    dataset: Dataset,
+    replicas: Replicas | None,
+) -> Epoch:
+    """What the chief finds on the validation images: all processes stop by the same numbers.
+
+    Raises:
+        TrainingError: the validation loss is not finite.
+        RunError: a worker is gone.
+    """
+    if replicas is None:
+        return _validated(row, answer, outputs, dataset)
+    told: dict[str, bytes] | None = None
+    if replicas.is_chief:
+        try:
+            row = _validated(row, answer, outputs, dataset)
+            told = {"row": np.array([row.val_loss, row.val_score]).tobytes()}
+        except TrainingError:
+            from_chief({"failed": b""}, replicas)
+            raise
+    found = from_chief(told, replicas)
+    if "failed" in found:
+        raise _diverged(f"the validation loss became NaN in epoch {row.epoch}")
+    loss, score = np.frombuffer(found["row"]).tolist()
+    return dataclasses.replace(row, val_loss=loss, val_score=score)
 
 
 def _validated(

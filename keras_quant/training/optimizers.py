@@ -99,10 +99,12 @@ def _scale_rates(optimizer: keras.optimizers.Optimizer, rates: Sequence[tuple[An
     """Multiplies the learning rates of some variables, whatever the optimizer does with them."""
     if not rates:
         return
-    update, factors = optimizer.update_step, {v._unique_id: rate for v, rate in rates}
+    # Of a variable with a copy a device, an update is given each copy; the key is that of all.
+    key, update = optimizer._var_key, optimizer.update_step
+    factors = {key(v): rate for v, rate in rates}
 
     def update_step(gradient: tf.Tensor, variable: Any) -> None:
-        factor, before = factors.get(variable._unique_id, 1.0), tf.identity(variable)
+        factor, before = factors.get(key(variable), 1.0), tf.identity(variable)
         update(gradient, variable)
         if factor != 1:
             variable.assign(before + factor * (variable - before))
@@ -123,11 +125,11 @@ def _add_adams(
     """
     if not tuned:
         return
-    adams = {variable._unique_id: _Adam(optimizer, variable, tuning) for variable, tuning in tuned}
-    update = optimizer.update_step
+    key, update = optimizer._var_key, optimizer.update_step
+    adams = {key(variable): _Adam(optimizer, variable, tuning) for variable, tuning in tuned}
 
     def update_step(gradient: tf.Tensor, variable: Any) -> None:
-        adam = adams.get(variable._unique_id)
+        adam = adams.get(key(variable))
         if adam is None:
             update(gradient, variable)
         else:

@@ -35,6 +35,7 @@ class ModelInfo:
             costs and latencies are counted of where nobody says otherwise; None for none.
         needs_labels: whether it tells classes apart; others put out an image, and take images
             without labels.
+        needs_elbo: whether it is a variational autoencoder, see `Dataset.elbo`.
     """
 
     builder: str
@@ -45,6 +46,7 @@ class ModelInfo:
     images: tuple[int, int, int] | None = None
     classes: int = 10
     needs_labels: bool = True
+    needs_elbo: bool = False
 
 
 _PLAIN = "keras_quant.zoo.plain"
@@ -240,5 +242,6 @@ MODELS: dict[str, ModelInfo] = {
             "latent": Option(default=20, low=1, high=1024),
         },
         needs_labels=False,
+        needs_elbo=True,
     ),
 }

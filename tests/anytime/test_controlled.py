@@ -103,11 +103,11 @@ def test_zeros_of_what_a_stage_hands_on_are_counted() -> None:
     images = np.array([[-1, -1, 2, -1, 0], [0, 1, 2, 3, 4]], np.float32)
     known = {"image": images}
     stage.run(known)
-    assert stage.zeros(known) is not None and stage.zeros(known).tolist() == [0.6, 0.0]
+    np.testing.assert_array_equal(stage.zeros(known), [0.6, 0.0])
     assert last.zeros(known) is None
     found = list(begin_stages([stage], {"image": images}))
     both = joined([*found, *found])
-    assert both.zeros is not None and both.zeros.tolist() == [0.6, 0.0] * 2
+    np.testing.assert_array_equal(both.zeros(), [0.6, 0.0] * 2)
     assert len(both.logits) == 4 and together(found) is found[0]
 
 

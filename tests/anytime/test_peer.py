@@ -333,6 +333,59 @@ def test_an_answer_of_another_kind_is_a_lost_peer(header: Any, arrays: Any, told
         assert re.search(told, found.note)
 
 
+def test_who_closed_the_connection_is_connected_again_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            for images in (1, 1):
+                accepted, _ = listening.accept()
+                with accepted:
+                    connection = Connection(accepted, who="asks", largest=100)
+                    connection.receive(seconds=LONG_S)
+                    welcome = {"welcome": "keras_quant stages", "first": 2}
+                    connection.send(welcome, seconds=LONG_S)
+                    for _ in range(images):
+                        header, _ = connection.receive(seconds=LONG_S)
+                        reply = {**REPLY, "answer": header["ask"]}
+                        connection.send(reply, SCORES, seconds=LONG_S)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        host, port = listening.getsockname()
+        runner = a_runner(a_peer(Address(host=host, port=port), retry_s=60.0))
+        assert [runner.run(IMAGE).reason for _ in range(2)] == ["last", "last"]
+        thread.join()
+
+
+def test_who_closed_the_connection_and_is_silent_then_is_lost() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            accepted, _ = listening.accept()
+            with accepted:
+                connection = Connection(accepted, who="asks", largest=100)
+                connection.receive(seconds=LONG_S)
+                connection.send({"welcome": "keras_quant stages", "first": 2}, seconds=LONG_S)
+                connection.receive(seconds=LONG_S)
+                connection.send(REPLY, SCORES, seconds=LONG_S)
+                connection.receive(seconds=LONG_S)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        host, port = listening.getsockname()
+        peer = a_peer(Address(host=host, port=port), retry_s=60.0)
+        runner = a_runner(peer)
+        assert runner.run(IMAGE).reason == "last"
+        peer.timeout_s = SOON_S
+        assert runner.run(IMAGE).reason == "no reply"  # sent, closed, and no welcome afterwards
+        thread.join()
+        assert runner.run(IMAGE).reason == "peer lost"
+        listening.setblocking(False)
+        listening.accept()[0].close()  # it was connected once more, and not for the third image
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+
 def test_a_failure_that_comes_too_late_is_not_of_the_next_image() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 

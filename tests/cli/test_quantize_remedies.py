@@ -129,7 +129,10 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     [
         (("--rounding", "adaround", "--rounding-steps", "0"), ["--rounding-steps is 0"]),
         (("--rounding", "blocks", "--qdrop", "1"), ["--qdrop is 1; 0 up to, but not, 1"]),
-        (("--qdrop", "0.5"), ["are for --rounding adaround or blocks; this is nearest"]),
+        (
+            ("--qdrop", "0.5"),
+            ["--qdrop: only of a rounding that is learned", "--rounding adaround"],
+        ),
         (("--max-drop", "-1"), ["--max-drop is -1 points"]),
         (("--data", "non"), ["close names: none"]),
         (

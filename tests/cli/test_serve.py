@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from keras_quant.anytime.server import StageServer
 from keras_quant.cli.main import main
+from keras_quant.errors import PeerError
 from keras_quant.jobs.serve_stages import ServeSettings, stage_server
 from keras_quant.runs.progress import Progress
 from tests.staged_runs import make_staged_run
@@ -35,14 +37,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_staged_run(tmp_path_factory.mktemp("models") / "run")
 
 
-@pytest.fixture(scope="module")
-def server(run: Path) -> Iterator[StageServer]:
-    with stage_server(run, ServeSettings(listen="127.0.0.1:0"), progress=QUIET) as server:
+@contextmanager
+def serving(run: Path, **different: Any) -> Iterator[StageServer]:
+    settings = ServeSettings(listen="127.0.0.1:0", **different)
+    with stage_server(run, settings, progress=QUIET) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(run: Path) -> Iterator[StageServer]:
+    with serving(run) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def answered(run: Path, *words: str, images: tuple[str, ...] = ("--dataset", "digits")) -> Any:
@@ -150,6 +161,34 @@ def test_bad_input_is_told(
     more = ("--dataset", "digits", "--deadline-ms", "1e4") if words[0] == "run" else ()
     result = kq(*given, *more)
     assert (result.exit_code, message in result.output) == (code, True), result.output
+
+
+@pytest.mark.slow
+def test_device_edge_and_cloud_answer_as_one_machine(tmp_path: Path) -> None:
+    run = make_staged_run(tmp_path / "run", exits=3)
+    here = answered(run)
+    with (
+        serving(run, stages="3") as cloud,
+        serving(run, next_address=str(cloud.address)) as edge,
+    ):
+        there = answered(run, "--next", str(edge.address))
+        alone = answered(run, "--next", str(cloud.address))
+        with pytest.raises(PeerError, match="goes on with stage 2; stage 3 is needed"):
+            stage_server(
+                run,
+                ServeSettings(listen="127.0.0.1:0", next_address=str(edge.address)),
+                progress=QUIET,
+            )
+    for done in (there, alone):
+        assert [one["logits"] for one in done["answers"]] == [
+            one["logits"] for one in here["answers"]
+        ]
+        assert {one["exit"] for one in done["answers"]} == {2}
+    to_edge, to_cloud = there["elsewhere"]["ways"]
+    assert to_edge["images"] == to_cloud["images"] == 5
+    # 6 x 6 x 8 and 4 x 4 x 8 codes of 4 bits.
+    assert to_edge["mean_bytes"] > 144 and 64 < to_cloud["mean_bytes"] < 64 + 120
+    assert len(alone["elsewhere"]["ways"]) == 1 and alone["elsewhere"]["codes_bytes"] == 64
 
 
 @pytest.mark.slow

@@ -61,3 +61,22 @@ def test_what_cannot_be_read_is_explained(tmp_path: Path) -> None:
         assert done.returncode == USAGE and told in done.stderr
         assert "Traceback" not in done.stderr
     assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_a_grid_of_widths_is_all_pairs() -> None:
+    from keras_quant.cli.sweep import _bits
+
+    assert _bits(None, None, None) == ("2", "3", "4", "8")
+    assert _bits("4,2", None, None) == ("4", "2")
+    assert _bits(None, "2,t", "4, 8") == ("w2a4", "w2a8", "wta4", "wta8")
+
+
+@pytest.mark.parametrize(
+    "given", [(None, "2", None), (None, None, "4"), ("4", "2", "4")], ids=lambda given: str(given)
+)
+def test_half_a_grid_is_refused(given: tuple[str | None, str | None, str | None]) -> None:
+    from keras_quant.cli.sweep import _bits
+    from keras_quant.errors import UsageError
+
+    with pytest.raises(UsageError, match="--weight-bits and --activation-bits go together"):
+        _bits(*given)

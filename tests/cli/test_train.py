@@ -375,7 +375,7 @@ def test_bad_option_is_explained_and_leaves_nothing(
         ("shape", "x_train: shape is (60, 8, 8, 1, 1); (images, height, width), "),
         ("label", "4 labels are outside the classes 0 to 2, the first is 3"),
         ("nan", "1 images hold NaN or infinity, the first is image 7"),
-        ("empty", "two subfolders of images or more are needed"),
+        ("empty", "holds nothing; put PNG"),
         ("one", "cats: has no images"),
     ],
 )

@@ -95,7 +95,7 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
 
 
 def test_empty_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="two subfolders .* found: none"):
+    with pytest.raises(DataError, match="holds nothing; put PNG, .*, one subfolder a class"):
         read_folder(tmp_path)
 
 

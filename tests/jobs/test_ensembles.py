@@ -59,14 +59,13 @@ def test_members_and_all_together_are_judged_on_the_test_images(tmp_path: Path) 
     right = labels == data.test.y
     assert done.diversity == {name: measure(right) for name, measure in MEASURES.items()}
     assert "sum" not in done.accuracies and done.combination == "mean"
-    weights = (1.0, -0.5, 0.25)
+    weights = (-1.0, 0.5, 0.0)
     ensembles.save(
         tmp_path / "e", runs, kind="boosting", combination="sum", weights=weights, created=""
     )
     boosted = ensemble([tmp_path / "e"], progress=QUIET)
     summed = np.tensordot(weights, wanted, axes=1).argmax(axis=-1)
     assert boosted.accuracies["sum"] == pytest.approx(float(np.mean(summed == data.test.y)))
-    assert boosted.accuracies["sum"] != boosted.accuracies["logits"]
     assert boosted.combination == "sum"
     assert tuple(member.weight for member in boosted.members) == weights
 

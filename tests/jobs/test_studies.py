@@ -57,6 +57,7 @@ def test_what_is_needed_lies_between_the_first_units_and_all(nets: dict[str, Pat
     assert found.images == 20 and found.accuracy is not None
 
 
+@pytest.mark.slow
 def test_halted_positions_need_no_second_convolution_and_the_first_one_around_the_others(
     nets: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_halted_positions_need_no_second_convolution_and_the_first_one_around_th
     assert (maps.units == 5).all()
 
 
+@pytest.mark.slow
 def test_ponder_prints_and_draws(nets: dict[str, Path], tmp_path: Path) -> None:
     picture = tmp_path / "maps.png"
     shown = kq("ponder", nets["sact_resnet"], *DIGITS, "--maps", "2", "--plot", picture)
@@ -104,6 +106,7 @@ def test_cuts_are_measured_alone_and_from_both_ends(nets: dict[str, Path], tmp_p
     assert picture.exists()
 
 
+@pytest.mark.slow
 def test_cut_branches_save_their_convolutions(nets: dict[str, Path]) -> None:
     done = cut_residuals(
         [nets["resnet8"]], part="branch", dataset="digits", images=10, progress=Progress()

@@ -136,6 +136,12 @@ def test_arguments_are_those_that_a_user_would_type(tmp_path: Path) -> None:
         ({"bits": ("9",)}, SchemeError, "bits are 1 to 8"),
         ({"bits": ("float",)}, UsageError, "the float run is made anyway"),
         ({"methods": ("lsqq",)}, UsageError, "--methods lsqq: methods are .*ptq"),
+        (
+            {"train_options": ("--strategy", "multiworker")},
+            UsageError,
+            "--train: a sweep starts one process a point, so that --strategy multiworker would",
+        ),
+        ({"float_options": ("--strategy=multiworker",)}, UsageError, "--float: a sweep starts one"),
     ],
 )
 def test_settings_that_do_not_go_are_explained_before_anything_is_made(

@@ -30,6 +30,7 @@ def test_blocks_are_found_with_their_links_and_branches(net: keras.Model) -> Non
     assert found[0].link == ()
 
 
+@pytest.mark.slow
 def test_a_quantized_net_has_the_same_blocks(net: keras.Model) -> None:
     scheme = kq.scheme_from_bits("w4a4")
     statistics = kq.collect(kq.plan(net, scheme), net, X)

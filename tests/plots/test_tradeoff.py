@@ -77,6 +77,12 @@ def test_seeds_are_one_point_with_a_bar_and_its_scheme_beside_it() -> None:
     assert "[kB]" in axes.get_xlabel()
 
 
+def test_seeds_of_one_score_are_drawn() -> None:
+    runs = [run("lsq", 2, 91.2345, size=100) for _ in range(3)]
+    assert sum([91.2345] * 3) / 3 != 91.2345  # so that a bar would be negative
+    score_against_cost(runs, cost=COSTS["size"], title="")
+
+
 def test_runs_without_what_is_drawn_are_refused() -> None:
     with pytest.raises(UsageError, match=r"none of the 1 runs has a score and this: exported file"):
         score_against_cost([run("lsq", 4, 90.0)], cost=COSTS["size"], title="")

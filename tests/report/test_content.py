@@ -123,6 +123,12 @@ def test_commands_are_quoted_as_a_shell_reads_them(tmp_path: Path) -> None:
     assert report([run]).commands == (("a b", "kq train --name 'a b' --set 'conv*=w8a8'"),)
 
 
+@pytest.mark.parametrize("program", ["/home/me/venv/bin/kq", "/home/me/keras_quant/__main__.py"])
+def test_commands_do_not_say_where_a_program_lay(program: str, tmp_path: Path) -> None:
+    run = make(tmp_path / "a", "4", accuracy=1.0, size=1, command=(program, "train"))
+    assert report([run]).commands == (("a", "kq train"),)
+
+
 def test_runs_of_two_datasets_are_refused(runs: list[Run], tmp_path: Path) -> None:
     other = dataclasses.replace(RECORD.dataset, name="cifar10")
     runs.append(make(tmp_path / "other", "4", accuracy=1.0, size=1, dataset=other))

@@ -107,28 +107,53 @@ input.value = "W4A4";
 input.dispatchEvent(new Event("input"));
 told.push("filtered " + shown());
 told.push("wide " + (document.documentElement.scrollWidth > window.innerWidth));
+const style = getComputedStyle(document.body);
+const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+told.push([dark ? "dark" : "light", style.backgroundColor, style.color].join(" "));
 document.title = told.join("; ");
 </script>
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_browser_sorts_filters_and_fits_a_narrow_screen(report: Report, tmp_path: Path) -> None:
-    page = tmp_path / "index.html"
-    page.write_text(to_html(report).replace("</body>", BROWSE + "</body>"))
-    done = subprocess.run(
+def browse(page: Path, *options: str, width: int = 390) -> subprocess.CompletedProcess[str]:
+    """Opens a page in Chromium, which gives its end state, and what goes to the console."""
+    return subprocess.run(
         [
             *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", "--window-size=390,800", "--dump-dom"),
-            page.as_uri(),
+            *(f"--user-data-dir={page.parent / 'profile'}", f"--window-size={width},800"),
+            *("--enable-logging=stderr", *(options or ("--dump-dom",)), page.as_uri()),
         ],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
+
+
+@pytest.fixture
+def page(report: Report, tmp_path: Path) -> Path:
+    """The page, with a script behind it that tries it."""
+    file = tmp_path / "index.html"
+    file.write_text(to_html(report).replace("</body>", BROWSE + "</body>"))
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize(
+    ("options", "colours"),
+    [
+        ((), "light rgb(255, 255, 255) rgb(26, 26, 26)"),
+        (("--blink-settings=preferredColorScheme=0",), "dark rgb(22, 24, 27) rgb(232, 232, 232)"),
+    ],
+    ids=["light", "dark"],
+)
+def test_a_browser_sorts_filters_and_fits_a_narrow_screen(
+    page: Path, options: tuple[str, ...], colours: str
+) -> None:
+    done = browse(page, "--dump-dom", *options)
+    assert "CONSOLE" not in done.stderr
     found = re.search(r"<title>(.*?)</title>", done.stdout)
     assert found is not None and found[1].split("; ") == [
         "up w10,w9,float",
@@ -136,4 +161,24 @@ def test_a_browser_sorts_filters_and_fits_a_narrow_screen(report: Report, tmp_pa
         "names float,w9,w10",
         "filtered w9",
         "wide false",
+        colours,
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_what_a_page_says_on_the_console_is_seen(page: Path) -> None:
+    page.write_text(page.read_text() + "<script>missing()</script>")
+    assert "missing is not defined" in browse(page).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_report_fits_few_pages_of_paper(report: Report, tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text(to_html(report))
+    browse(page, f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer")
+    paper = (tmp_path / "page.pdf").read_bytes()
+    assert paper.startswith(b"%PDF")
+    # Two pages of pictures and tables of three runs; a picture a row takes four.
+    assert len(re.findall(rb"/Type /Page\b(?!s)", paper)) <= 3

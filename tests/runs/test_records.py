@@ -75,7 +75,15 @@ def test_what_rounds_otherwise_is_named() -> None:
     assert records.differing_rounding(begun, begun) == []
     training = dataclasses.replace(RECORD.training, threads=2)
     fixed = dataclasses.replace(begun, training=training)
-    assert records.differing_rounding(fixed, other) == both[:1]
+    assert records.differing_rounding(fixed, other) == [both[0], "threads 2, now 0"]
+    assert records.differing_settings(fixed, other) == []
+    mirrored = dataclasses.replace(RECORD.training, strategy="mirrored", replicas=2)
+    shared = dataclasses.replace(begun, training=mirrored)
+    assert records.differing_rounding(begun, shared) == [
+        "strategy none, now mirrored",
+        "replicas 1, now 2",
+    ]
+    assert records.differing_settings(begun, shared) == []
 
 
 def test_run_is_trained_or_quantized(tmp_path: Path) -> None:

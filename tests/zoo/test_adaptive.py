@@ -115,6 +115,7 @@ def test_a_position_that_has_halted_stays_as_it_is(net: keras.Model) -> None:
     assert not np.array_equal(before[~halted], after[~halted])
 
 
+@pytest.mark.slow
 def test_a_training_with_a_price_raises_halting_scores() -> None:
     def mean_units(tau: float) -> float:
         model = small(tau=tau, blocks=2)

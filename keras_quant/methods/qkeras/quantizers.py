@@ -75,6 +75,8 @@ class fitted_bits(qkeras.quantizers.BaseQuantizer):  # noqa: N801  (QKeras' way 
     def qmin(self) -> int:
         return -self.qmax if self.narrow_range or self.bits == 1 else -self.qmax - 1
 
+    # Converting it took three quarters of the time of building a model, and changes nothing.
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, weights: tf.Tensor) -> tf.Tensor:
         rank = len(weights.shape)
         axes = () if self.scale_axis is None else self.scale_axis

@@ -71,10 +71,10 @@ class MovingRange(keras.layers.Layer):
 
     def follow(self, x: tf.Tensor, place: int, ema: float) -> None:
         """Moves the range at a place towards the values of a batch."""
-        highest = tf.maximum(tf.cast(tf.reduce_max(x), tf.float32), 0.0)
+        highest = tf.maximum(_greatest(tf.cast(tf.reduce_max(x), tf.float32)), 0.0)
         self.highs[place].assign(self.highs[place] * ema + highest * (1 - ema))
         if not self.symmetric or self.qmin < 0:
-            lowest = tf.minimum(tf.cast(tf.reduce_min(x), tf.float32), 0.0)
+            lowest = tf.minimum(-_greatest(-tf.cast(tf.reduce_min(x), tf.float32)), 0.0)
             self.lows[place].assign(self.lows[place] * ema + lowest * (1 - ema))
 
     def grid(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -97,6 +97,14 @@ class MovingRange(keras.layers.Layer):
         names = ("qmin", "qmax", "symmetric")
         own = {name: getattr(self, name) for name in names} | {"members": len(self.lows)}
         return {**super().get_config(), **own}
+
+
+def _greatest(value: tf.Tensor) -> tf.Tensor:
+    """Where replicas train together, the greatest of what each has of its share of a batch."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return tf.reduce_max(context.all_gather(value[None], axis=0))
 
 
 @keras.utils.register_keras_serializable("keras_quant")

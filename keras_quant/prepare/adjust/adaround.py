@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 OnShare = Callable[[float], None]
 
 # Positions of a layer in a step, and images of a block.
-BATCH_POSITIONS, BATCH_IMAGES = 1024, 32
+BATCH_POSITIONS, BATCH_IMAGES = 512, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

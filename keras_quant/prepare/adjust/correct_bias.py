@@ -82,7 +82,7 @@ def through(
 
 def add_bias(
     plan: Plan, layers: Mapping[str, keras.layers.Layer], operation: Operation, delta: np.ndarray
-) -> None:
+) -> bool:
     """Adds to what a layer puts out: to its bias, or in the batch norm that alone reads it.
 
     A layer that has neither stays as it is.
@@ -91,14 +91,16 @@ def add_bias(
         layers: the quantized model's by their names.
         operation: the plan's.
         delta: float64 (channels,).
+    Returns: whether the layer itself puts out more by that.
     """
     if layers[operation.layer_name].use_bias:
         bias = layers[operation.layer_name].bias
         bias.assign(np.asarray(bias) + delta.astype(np.float32))
-        return
+        return True
     for norm in norms_behind(plan.operations, operation):
         mean = layers[norm.layer_name].moving_mean
         mean.assign(np.asarray(mean) - delta.astype(np.float32))
+    return False
 
 
 def norms_behind(operations: Operations, operation: Operation) -> list[Operation]:

@@ -15,8 +15,12 @@ Array = NDArray[np.float64]
 SWEEPS = 4
 # Scales that are tried, in those that the method fitted to the weights.
 RATIOS = (0.8, 0.9, 1.0)
+# Codes whose slopes are kept up to date one by one.
+BLOCK = 64
 # Of the mean variance of what is read, added to each of it: holds weights that nothing reads.
 DAMPING = 0.01
+# Of a covariance at most, so that something is left of it.
+MOST_SHRUNK = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,57 +58,108 @@ def descend(
     Returns: what errs least of all scales tried, output by output; plain rounding is one of them.
     """
     taps = rows.shape[-1]
-    damping = DAMPING * np.trace(moments.read, axis1=1, axis2=2)[:, np.newaxis, np.newaxis] / taps
-    damping = np.where(damping > 0, damping, 1.0)
+    damping = _damping(moments)[:, np.newaxis, np.newaxis]
     read = moments.read + damping * np.eye(taps)
-    wanted = moments.wanted + damping * rows
-    best = Rounded(codes=np.clip(np.rint(rows / scale), -qmax, qmax), scale=scale)
-    least = _error(best, read, wanted)
+    wanted = np.swapaxes(moments.wanted + damping * rows, 1, 2)
+    rows, scale = np.swapaxes(rows, 1, 2), np.swapaxes(scale, 1, 2)
+    best = _rounded(rows, scale, read, qmax)
     for ratio in RATIOS if is_scale_free else (1.0,):
-        found = _from(rows, scale * ratio, read, wanted, qmax, is_scale_free=is_scale_free)
-        error = _error(found, read, wanted)
-        better = error < least
-        least = np.where(better, error, least)
-        best = Rounded(
-            codes=np.where(better, found.codes, best.codes),
-            scale=np.where(better, found.scale, best.scale),
-        )
-    return best
+        found = _rounded(rows, scale * ratio, read, qmax)
+        for _ in range(SWEEPS):
+            _sweep(found, read, wanted, qmax)
+            if is_scale_free:
+                found.refit(wanted)
+        _sweep(found, read, wanted, qmax)
+        best = best.or_better(found, wanted)
+    return Rounded(codes=_rows_of(best.codes), scale=_rows_of(best.scale))
 
 
-def _from(
-    rows: Array, scale: Array, read: Array, wanted: Array, qmax: int, *, is_scale_free: bool
-) -> Rounded:
-    codes = np.clip(np.rint(rows / scale), -qmax, qmax)
-    for _ in range(SWEEPS):
-        codes = _sweep(codes, scale, read, wanted, qmax)
-        scale = _refit(codes, scale, read, wanted) if is_scale_free else scale
-    return Rounded(codes=_sweep(codes, scale, read, wanted, qmax), scale=scale)
+def _damping(moments: Moments) -> Array:
+    """What is added to the variances of each group, (groups,), > 0.
+
+    A share of their mean: DAMPING, or more where a covariance of so few positions says little. The
+    oracle approximating shrinkage of Chen et al., "Shrinkage Algorithms for MMSE Covariance
+    Estimation" (2010), eq. 23, shrinks it to (1 - share) S + share mean(S) I.
+    """
+    taps = moments.read.shape[-1]
+    trace = np.trace(moments.read, axis1=1, axis2=2)
+    share = np.zeros(len(trace))
+    if moments.count and taps > 1:
+        squares = np.square(moments.read).sum(axis=(1, 2))
+        above = (1 - 2 / taps) * squares + trace**2
+        below = (moments.count + 1 - 2 / taps) * (squares - trace**2 / taps)
+        share = np.where(above < MOST_SHRUNK * below, above / np.where(below > 0, below, 1), 1)
+        share = np.minimum(share, MOST_SHRUNK)
+    damping = np.maximum(DAMPING, share / (1 - share)) * trace / taps
+    return np.where(damping > 0, damping, 1.0)
 
 
-def _sweep(codes: Array, scale: Array, read: Array, wanted: Array, qmax: int) -> Array:
-    """Sets each code in turn to the best one, the others held fast; all outputs at once."""
-    codes = codes.copy()
-    slope = wanted / scale - codes @ read  # half of the derivative, downwards, in codes
-    for tap in range(codes.shape[-1]):
-        diagonal = read[:, tap, tap, np.newaxis]
-        best = np.clip(np.rint(codes[..., tap] + slope[..., tap] / diagonal), -qmax, qmax)
-        moved = best - codes[..., tap]
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Found:
+    """Codes under search; float64 (groups, taps, outputs), so that a tap's lie side by side.
+
+    Attributes:
+        codes: integers.
+        scale: (groups, 1, outputs).
+        made: what is read, times the codes; kept up to date with them.
+    """
+
+    codes: Array
+    scale: Array
+    made: Array
+
+    def refit(self, wanted: Array) -> None:
+        """The scale of least error for codes; the old one where they are all 0, or point away."""
+        along = (self.codes * wanted).sum(axis=1, keepdims=True)
+        energy = (self.codes * self.made).sum(axis=1, keepdims=True)
+        sound = (along > 0) & (energy > 0)
+        self.scale = np.where(sound, along / np.where(sound, energy, 1.0), self.scale)
+
+    def error(self, wanted: Array) -> Array:
+        """Of each output, but for what no code changes: (groups, 1, outputs)."""
+        terms = self.codes * self.scale * (self.made * self.scale - 2 * wanted)
+        return np.asarray(terms.sum(axis=1, keepdims=True))
+
+    def or_better(self, other: _Found, wanted: Array) -> _Found:
+        """Output by output what errs less."""
+        better = other.error(wanted) < self.error(wanted)
+        names = ("codes", "scale", "made")
+        pairs = {name: (getattr(other, name), getattr(self, name)) for name in names}
+        return _Found(**{name: np.where(better, *pair) for name, pair in pairs.items()})
+
+
+def _rounded(rows: Array, scale: Array, read: Array, qmax: int) -> _Found:
+    """The nearest codes."""
+    codes = np.ascontiguousarray(np.clip(np.rint(rows / scale), -qmax, qmax))
+    return _Found(codes=codes, scale=scale, made=read @ codes)
+
+
+def _rows_of(values: Array) -> Array:
+    return np.ascontiguousarray(np.swapaxes(values, 1, 2))
+
+
+def _sweep(found: _Found, read: Array, wanted: Array, qmax: int) -> None:
+    """Sets each code in turn to the best one, the others held fast; all outputs at once.
+
+    What codes of a block do to the slopes of all others is done at once when the block is through,
+    by a product of matrices: the lazy batches of Frantar et al., "GPTQ" (2023), section 3.3. The
+    codes are those that come of doing it one by one, but for the rounding of float64.
+    """
+    taps = read.shape[1]
+    diagonal = np.diagonal(read, axis1=1, axis2=2)[..., np.newaxis]
+    for start in range(0, taps, BLOCK):
+        block = slice(start, min(start + BLOCK, taps))
+        before = found.codes[:, block].copy()
+        # Half of the derivative, downwards, in codes.
+        slope = wanted[:, block] / found.scale - found.made[:, block]
+        for tap in range(block.start, block.stop):
+            here = found.codes[:, tap]
+            step = slope[:, tap - start] / diagonal[:, tap]
+            best = np.clip(np.rint(here + step), -qmax, qmax)
+            moved = best - here
+            if moved.any():
+                found.codes[:, tap] = best
+                slope -= read[:, tap, block, np.newaxis] * moved[:, np.newaxis]
+        moved = found.codes[:, block] - before
         if moved.any():
-            codes[..., tap] = best
-            slope -= moved[..., np.newaxis] * read[:, np.newaxis, tap]
-    return codes
-
-
-def _refit(codes: Array, scale: Array, read: Array, wanted: Array) -> Array:
-    """The scale of least error for codes; the old one where they are all 0, or point away."""
-    along = (codes * wanted).sum(axis=-1, keepdims=True)
-    energy = (codes * (codes @ read)).sum(axis=-1, keepdims=True)
-    sound = (along > 0) & (energy > 0)
-    return np.where(sound, along / np.where(sound, energy, 1.0), scale)
-
-
-def _error(found: Rounded, read: Array, wanted: Array) -> Array:
-    """Of each output, but for what no code changes: (groups, outputs, 1)."""
-    weights = found.codes * found.scale
-    return np.asarray((weights * (weights @ read - 2 * wanted)).sum(axis=-1, keepdims=True))
+            found.made += np.swapaxes(read[:, block], 1, 2) @ moved

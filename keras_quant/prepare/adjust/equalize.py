@@ -40,6 +40,8 @@ Scale = NDArray[np.float64]
 
 # Shares of the activations' ranges in a scale, of the kernels' what is left; None scales nothing.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Of a range, the parts that are tried as what codes reach over: what lies beyond is cut off.
+CUTS = 2.0 ** (-np.arange(7) / 2)
 # No channel is scaled by more, so that those that are nearly dead stay so.
 MOST = 2.0**10
 # Nagel et al. repeat eq. 11 until it changes nothing; each round halves the distance, or better.
@@ -48,17 +50,19 @@ ROUNDS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Channels:
-    """What was seen of the channels of a tensor, float64 (channels,) each.
+    """What was seen of the channels of a tensor.
 
     Attributes:
-        low: the smallest value.
-        high: the largest.
-        mean_square: the mean of the squares.
+        low: float64 (channels,): the smallest value.
+        high: likewise the largest.
+        mean_square: likewise the mean of the squares.
+        drawn: float32 (positions, channels): values at some positions.
     """
 
     low: Scale
     high: Scale
     mean_square: Scale
+    drawn: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,8 +167,10 @@ def _largest(kernel: NDArray[np.float64]) -> Scale:
 class _Noise:
     """What rounding a tensor and its readers' kernels adds to their outputs, by the tensor's scale.
 
-    Both are rounded evenly to their range, so that a step errs by its square / 12. What is added to
-    an output is counted as a share of what it is computed of, its energy without the bias.
+    The tensor is rounded as a calibrator would: over the part of its range with the least squared
+    error, which leaves out what channels hardly ever reach. Kernels are rounded evenly to their
+    range, so that a step errs by its square / 12. What is added to an output is counted as a share
+    of what it is computed of, its energy without the bias.
     """
 
     def __init__(self, pair: Pair, layers: Layers, seen: Channels, plan: Plan, bits: int) -> None:
@@ -175,13 +181,14 @@ class _Noise:
             codes = 0 if spec is None or spec.is_float else 2 ** (spec.bits - 1) - 1
             self._kernels.append((_input(pair, reader, layers), codes))
         self._reach = np.maximum(np.abs(seen.low), np.abs(seen.high))
+        self._usual = self._reach * self._cuts()
 
     def candidates(self) -> list[Scale]:
         """Scales to choose from; the first changes nothing."""
         ones = np.ones(self._pair.channels)
         read = np.sqrt(sum(_relative(kernel) for kernel, _ in self._kernels))
         alive = (self._reach > 0) & (read > 0)
-        reach, read = (np.where(alive, found, 1.0) for found in (self._reach, read))
+        reach, read = (np.where(alive, found, 1.0) for found in (self._usual, read))
         found = [reach**share / read ** (1 - share) for share in SHARES]
         return [ones, *(self._allowed(scale, alive) for scale in found)]
 
@@ -189,20 +196,34 @@ class _Noise:
         """The noise, as a share of all outputs' energy."""
         low, high = (np.asarray(end / scale) for end in (self._seen.low, self._seen.high))
         top = high.max() if self._pair.bound is None else self._pair.bound
-        step = (top - min(0.0, low.min())) / self._levels
-        return float(sum(self._of(*found, scale, step) for found in self._kernels))
+        drawn = (self._seen.drawn / scale).astype(np.float32)
+        steps = (top - min(0.0, low.min())) * CUTS / self._levels
+        errors = [
+            _squared_errors(drawn, min(0.0, low.min()) * c, s, self._levels)
+            for c, s in zip(CUTS, steps, strict=True)
+        ]
+        rounding = min(errors, key=np.sum) * scale**2
+        return float(sum(self._of(*found, scale, rounding) for found in self._kernels))
 
-    def _of(self, kernel: NDArray[np.float64], codes: int, scale: Scale, step: float) -> float:
+    def _of(self, kernel: NDArray[np.float64], codes: int, scale: Scale, rounding: Scale) -> float:
         groups, inside = kernel.shape[1:3]
-        squares = self._seen.mean_square.reshape(1, groups, inside, 1)
-        s = scale.reshape(1, groups, inside, 1)
+        squares, errors, s = (
+            x.reshape(1, groups, inside, 1) for x in (self._seen.mean_square, rounding, scale)
+        )
         energy = (kernel**2 * squares).sum(axis=(0, 2))
-        noise = ((kernel * s) ** 2).sum(axis=(0, 2)) * step**2 / 12
+        noise = (kernel**2 * errors).sum(axis=(0, 2))
         if codes:
             steps = np.abs(kernel * s).max(axis=(0, 2)) / codes
             taps = len(kernel) * (squares / s**2).sum(axis=(0, 2))
             noise = noise + steps**2 / 12 * taps
         return float(np.mean(noise[energy > 0] / energy[energy > 0])) if energy.any() else 0.0
+
+    def _cuts(self) -> Scale:
+        """Of each channel's range the part with the least squared error, had it a scale alone."""
+        low, high = np.minimum(self._seen.low, 0.0), np.maximum(self._seen.high, 0.0)
+        steps = np.where(high > low, high - low, 1.0) / self._levels
+        errors = [_squared_errors(self._seen.drawn, low * c, steps * c, self._levels) for c in CUTS]
+        return np.asarray(CUTS[np.argmin(errors, axis=0)])
 
     def _allowed(self, scale: Scale, alive: NDArray[np.bool_]) -> Scale:
         """Of the tensor's own range; behind a ReLU6 within what it lets be."""
@@ -214,6 +235,17 @@ class _Noise:
         free = alive & (self._reach < bound)
         lowest = np.maximum(self._reach / bound, 1 / MOST)
         return np.where(free, np.clip(scale, np.minimum(lowest, 1.0), 1.0), 1.0)
+
+
+def _squared_errors(
+    values: NDArray[np.float32], low: Scale | float, step: Scale | float, levels: int
+) -> Scale:
+    """Of each channel, the mean squared error of rounding to codes from low on."""
+    low, step = np.asarray(low, np.float32), np.asarray(step, np.float32)
+    step = np.where(step > 0, step, np.float32(1))
+    first = np.rint(low / step)
+    codes = np.clip(np.rint(values / step), first, first + levels)
+    return np.asarray(np.square(codes * step - values).mean(axis=0), np.float64)
 
 
 def _relative(kernel: NDArray[np.float64]) -> Scale:

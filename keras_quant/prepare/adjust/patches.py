@@ -15,9 +15,9 @@ from keras_quant.tf import keras
 # Kernels of these are a matrix product of patches; a transposed convolution's is none.
 KINDS = ("conv2d", "depthwise_conv2d", "dense")
 # Positions that are drawn from all images, and bytes of what is read there: a kernel of 3x3x512 has
-# 4,608 taps, and so 14,563 positions.
+# 4,608 taps, and so 7,281 positions.
 POSITIONS = 2**15
-PATCH_BYTES = 2**28
+PATCH_BYTES = 2**27
 
 Reals = NDArray[np.float32]
 
@@ -30,11 +30,13 @@ class Moments:
         read: float64 (groups, taps, taps): covariance of the values that a kernel multiplies.
         wanted: float64 (groups, outputs, taps): covariance of these with what is wanted.
         energy: float64 (groups, outputs): variance of what is wanted.
+        count: of positions that they are of; 0 where they are known.
     """
 
     read: NDArray[np.float64]
     wanted: NDArray[np.float64]
     energy: NDArray[np.float64]
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,6 +85,7 @@ def moments(patches: Patches) -> Moments:
         read=np.asarray(rows @ x, np.float64) / count,
         wanted=np.asarray(np.swapaxes(y, 1, 2) @ x, np.float64) / count,
         energy=np.square(y, dtype=np.float64).sum(axis=1) / count,
+        count=count,
     )
 
 
@@ -122,6 +125,8 @@ def _patches(site: Site, x: np.ndarray, places: tuple[np.ndarray, ...]) -> Reals
     taps = found.reshape(positions, channels, -1)
     if site.operation.kind == "depthwise_conv2d":
         return np.ascontiguousarray(np.moveaxis(taps, 1, 0))
+    if groups == 1:
+        return np.swapaxes(taps, 1, 2).reshape(1, positions, -1)
     parts = np.swapaxes(taps, 1, 2).reshape(positions, -1, groups, channels // groups)
     return np.ascontiguousarray(np.moveaxis(parts, 2, 0).reshape(groups, positions, -1))
 

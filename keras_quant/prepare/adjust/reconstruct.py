@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,16 @@ from keras_quant.prepare.adjust.adaround import Part, Seen, behind, round_block,
 from keras_quant.prepare.adjust.correct_bias import add_bias
 from keras_quant.prepare.adjust.descent import Rounded, descend
 from keras_quant.prepare.adjust.learn import Learning
+from keras_quant.prepare.adjust.mean_error import mean_error
 from keras_quant.prepare.adjust.patches import KINDS, Patches, as_kernel, as_rows, draw, moments
 from keras_quant.prepare.adjust.units import Unit
-from keras_quant.prepare.adjust.walk import Site, Walk, rounded_sites, run
+from keras_quant.prepare.adjust.values import run
+from keras_quant.prepare.adjust.walk import Site, Walk, rounded_sites
 from keras_quant.prepare.plan import Plan
 from keras_quant.tf import keras
 
 ROUNDINGS = ("nearest", "descent", "adaround", "blocks")
 LEARNED = ("adaround", "blocks")
-# Of a channel's mean error, what may be added to its bias.
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 DEFAULTS = Learning()
 # More images than these were not seen to help, and a walk holds their values in memory.
 RECONSTRUCTION_IMAGES = 256
@@ -111,6 +111,8 @@ def reconstruct(
             on_layer(done + share * len(unit.kernels), unit.calls[0].name)
 
         on_share(0.0)
+        if rounding != "nearest":
+            walk.grow()
         findings = kept.known(unit.kernels)
         if findings is None:
             read = walk.read(unit)
@@ -156,8 +158,12 @@ def _corrected(
         write_kernel(layers[walk.operation(name).layer_name], weight)
     findings = {}
     for name in unit.kernels:
-        added = _off(plan, _fewer(walk.site(name)))
-        add_bias(plan, layers, walk.operation(name), added)
+        site = walk.site(name)
+        answer = run(site.layer, [site.read])
+        added = mean_error(plan, site, answer)
+        if add_bias(plan, layers, site.operation, added):
+            answer += added.astype(np.float32)
+        walk.answered(name, answer)
         findings[name] = Finding(weight=weights.get(name), added=added)
     return findings
 
@@ -286,39 +292,3 @@ class _Rounder:
             is_scale_free=self._plan.weights[site.operation.layer_name].per_channel,
         )
         return kernel, found
-
-
-def _fewer(site: Site) -> Site:
-    """With so many images as sums over them need."""
-    first = slice(RECONSTRUCTION_IMAGES)
-    return replace(site, read=site.read[first], wanted=site.wanted[first])
-
-
-def _off(plan: Plan, site: Site) -> np.ndarray:
-    """What is to be added to a layer's answer: float64 (channels,).
-
-    The mean of what it is off, or a part of it: that which errs least behind the batch norm and
-    ReLU that follow. Where few large values were cut off, their share of the mean would move all
-    others too.
-    """
-    answer = run(site.layer, [site.read])
-    axes = tuple(range(answer.ndim - 1))
-    off = (site.wanted.astype(np.float64) - answer).mean(axis=axes)
-    wanted = _behind(plan, site, site.wanted)
-    errors = []
-    for share in SHARES:
-        moved = _behind(plan, site, answer + (share * off).astype(np.float32))
-        errors.append(np.square(moved - wanted).mean(axis=axes))
-    return np.asarray(off * np.asarray(SHARES)[np.argmin(errors, axis=0)], np.float64)
-
-
-def _behind(plan: Plan, site: Site, values: np.ndarray) -> np.ndarray:
-    """What the float batch norms and the ReLU make of values that alone read a layer."""
-    readers = plan.operations.readers[site.operation.name]
-    while len(readers) == 1 and readers[0].kind in ("batch_norm", "relu"):
-        (reader,) = readers
-        if reader.kind == "relu":
-            return np.asarray(np.clip(values, 0, reader.max_value), np.float32)
-        values = run(reader.layer, [values])
-        readers = plan.operations.readers[reader.name]
-    return values

@@ -7,21 +7,23 @@ then: so what is changed in one of them is known to all that follow.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_quant.model.operations import COMPUTE, Operation
-from keras_quant.model.topology import Call, list_calls
+from keras_quant.model.topology import list_calls
 from keras_quant.prepare.adjust.units import Unit, find_units, unit_by_unit
+from keras_quant.prepare.adjust.values import TENSOR_BYTES, Values, held_images
 from keras_quant.prepare.plan import Plan
 from keras_quant.prepare.wrap import split_float
-from keras_quant.tf import keras, tf
+from keras_quant.tf import keras
 
-BATCH = 32
-# Of one tensor; a walk holds some at a time, of either model.
-TENSOR_BYTES = 2**28
+# Of the images themselves.
+IMAGES_BYTES = 2**28
+# By how much more images a walk goes on, or by all that are left: they go all the way again.
+GROWTH = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,10 +46,13 @@ class Site:
 class Walk:
     """Both models, on the same images, unit by unit in their order.
 
+    It begins with so many images as memory holds of the largest tensor. Where tensors get smaller,
+    as they do in most nets, `grow` takes more of them through all that lies behind.
+
     Args:
         plan: of the source.
         model: wrapped, with the plan's names; its weights may be changed as the walk goes on.
-        images: float32 for each input, as the model takes them; see `walked_images`.
+        images: float32 for each input, as the model takes them.
         together: names of operations whose kernels are rounded together where they are in one
             block, see `find_units`.
     """
@@ -65,15 +70,30 @@ class Walk:
         calls = list_calls(model)
         self.units = find_units(calls, self._sites, together=together)
         self._calls = {call.name: call for call in calls}
-        self._given = Values(unit_by_unit(calls, self.units), images)
         plain = list_calls(split_float(plan, source, plan.operations.outputs))
         self._plain = {call.name for call in plain}
         asked = [name for unit in self.units for name in self._asked(unit)]
-        self._wanted = Values(plain, images, asked=asked)
+        ordered = unit_by_unit(calls, self.units)
+        self._images, self._count = images, min(len(images[0]), held_images(ordered))
+        first = [x[: self._count] for x in images]
+        self._given = Values(ordered, first)
+        self._wanted = Values(plain, first, asked=asked)
 
     def operation(self, name: str) -> Operation:
         """The plan's of a unit's kernel."""
         return self._sites[name]
+
+    def grow(self) -> int:
+        """Takes more images, if memory holds them from here on; between two units.
+
+        Returns: how many there are by now.
+        """
+        most = min(len(self._images[0]), self._given.held_images())
+        if most >= min(GROWTH * self._count, len(self._images[0])) and most > self._count:
+            for values in (self._given, self._wanted):
+                values.grow([x[self._count : most] for x in self._images], batch=self._count)
+            self._count = most
+        return self._count
 
     def read(self, unit: Unit) -> np.ndarray:
         """What a unit is given by the units before it."""
@@ -96,6 +116,10 @@ class Walk:
             read=self._given.of(call.inputs[0]),
             wanted=self._wanted.of(name),
         )
+
+    def answered(self, name: str, values: np.ndarray) -> None:
+        """Takes what a layer of a unit puts out as its weights are by now; it is not run again."""
+        self._given.put(name, values)
 
     def again(self, unit: Unit, read: np.ndarray) -> None:
         """Forgets what a unit's calls put out before its kernels were rounded otherwise.
@@ -153,66 +177,15 @@ def rounded_sites(plan: Plan) -> tuple[Operation, ...]:
     )
 
 
-def walked_images(plan: Plan, most: int) -> int:
-    """How many images a walk holds in memory at once, at most."""
-    largest = max(4 * int(np.prod(operation.shape)) for operation in plan.operations)
-    return max(1, min(most, TENSOR_BYTES // largest))
-
-
-def run(layer: keras.layers.Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """What a layer makes of values, batch by batch."""
-    found = []
-    for start in range(0, len(inputs[0]), BATCH):
-        batch = [tf.constant(x[start : start + BATCH]) for x in inputs]
-        found.append(np.asarray(layer(batch if len(batch) > 1 else batch[0]), np.float32))
-    return np.concatenate(found)
-
-
-class Values:
-    """Values of a model's calls on some images: each kept until all that read it have.
+def walked_images(plan: Plan, most: int, *, is_growing: bool = False) -> int:
+    """How many images a walk can hold in memory at once, at most.
 
     Args:
-        calls: the model's, each after those that it reads.
-        images: for each input.
-        asked: names of calls that are to be let go, each as often as it is named.
+        is_growing: in its end; else all the way.
     """
-
-    def __init__(
-        self, calls: Sequence[Call], images: Sequence[np.ndarray], asked: Sequence[str] = ()
-    ) -> None:
-        self._calls, self._next = calls, 0
-        self._left = Counter(name for call in calls for name in call.inputs)
-        self._left.update(asked)
-        inputs = [call for call in calls if not call.inputs]
-        self._values = {call.name: x for call, x in zip(inputs, images, strict=True)}
-
-    def of(self, name: str) -> np.ndarray:
-        """The value of a call that is still to be read, after those of all calls in front."""
-        while name not in self._values:
-            call = self._calls[self._next]
-            self._next += 1
-            if call.inputs:
-                read = [self._values[source] for source in call.inputs]
-                self._values[call.name] = run(call.layer, read)
-            for source in call.inputs:
-                self.let_go(source)
-        return self._values[name]
-
-    def take_back(self, calls: Sequence[Call], values: Mapping[str, np.ndarray]) -> None:
-        """Forgets that calls were run, which follow each other and are the last that were.
-
-        Args:
-            values: that they read.
-        """
-        first = next(i for i, call in enumerate(self._calls) if call is calls[0])
-        for call in self._calls[first : self._next]:
-            self._left.update(call.inputs)
-            self._values.pop(call.name, None)
-        self._values.update(values)
-        self._next = min(first, self._next)
-
-    def let_go(self, name: str) -> None:
-        """Forgets a value, once all that read or asked for it have."""
-        self._left[name] -= 1
-        if self._left[name] <= 0:
-            self._values.pop(name, None)
+    inputs = {*plan.operations.inputs}
+    if is_growing:
+        sizes = [4 * int(np.prod(o.shape)) for o in plan.operations if o.name in inputs]
+        return max(1, min(most, IMAGES_BYTES // max(sizes)))
+    largest = max(4 * int(np.prod(operation.shape)) for operation in plan.operations)
+    return max(1, min(most, TENSOR_BYTES // largest))

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.prepare.adjust import descent  # noqa: E402
 from keras_quant.prepare.adjust.descent import DAMPING, Rounded, descend  # noqa: E402
 from keras_quant.prepare.adjust.patches import Moments  # noqa: E402
 
@@ -86,3 +87,38 @@ def test_what_reads_nothing_is_rounded_to_the_nearest() -> None:
     found = descend(rows, scale, nothing, qmax=3, is_scale_free=False)
     assert isinstance(found, Rounded)
     np.testing.assert_array_equal(found.codes, np.clip(np.rint(rows / scale), -3, 3))
+
+
+@pytest.mark.parametrize("block", [1, 3, 5])
+def test_codes_do_not_depend_on_how_many_are_kept_up_to_date_at_once(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, scale, moments = drawn(3, groups=2, outputs=4, taps=11)
+    wanted = descend(rows, scale, moments, qmax=7)
+    monkeypatch.setattr(descent, "BLOCK", block)
+    found = descend(rows, scale, moments, qmax=7)
+    np.testing.assert_array_equal(found.codes, wanted.codes)
+    np.testing.assert_allclose(found.scale, wanted.scale, rtol=1e-12)
+
+
+def test_a_covariance_of_few_positions_counts_for_less() -> None:
+    """More positions than taps leave plain damping; fewer leave codes nearer to the nearest."""
+    rng = np.random.default_rng(0)
+    taps, many = 60, 20_000
+    rows = rng.normal(0, 1, (1, 8, taps))
+    scale = np.abs(rows).max(axis=-1, keepdims=True) / 7
+    mix = np.eye(taps) + rng.normal(0, 0.15, (taps, taps))
+    true = mix.T @ mix
+
+    def off(count: int, positions: int) -> float:
+        """What codes err on all that could be read, of those seen at a few positions."""
+        x = rng.normal(0, 1, (positions, taps)) @ mix
+        read = (x.T @ x / positions)[np.newaxis]
+        seen = Moments(read=read, wanted=rows @ read, energy=np.ones((1, 8)), count=count)
+        found = descend(rows, scale, seen, qmax=7)
+        error = (found.codes * found.scale - rows)[0]
+        return float(np.einsum("ot,ts,os->", error, true, error))
+
+    few = 20
+    assert np.mean([off(few, few) for _ in range(5)]) < np.mean([off(0, few) for _ in range(5)])
+    assert off(many, many) == pytest.approx(off(0, many), rel=0.1)

@@ -12,6 +12,7 @@ from keras_quant.calibration.collect import collect  # noqa: E402
 from keras_quant.model.operations import describe  # noqa: E402
 from keras_quant.model.topology import layers_by_name  # noqa: E402
 from keras_quant.prepare import plan  # noqa: E402
+from keras_quant.prepare.adjust.drawn import draw_channels  # noqa: E402
 from keras_quant.prepare.adjust.equalize import (  # noqa: E402
     Channels,
     equalize_activations,
@@ -74,9 +75,10 @@ def drawn(choices: tuple[int, ...], *, last: float | None = None) -> keras.Model
 def channels_of(model: keras.Model) -> dict[str, Channels]:
     planned = plan(model, W8A8)
     seen = collect(planned, model, X, per_channel=scalable(planned)).tensors
+    drawn = draw_channels(planned, model, X, scalable(planned))
     found = {name: seen[name].channels for name in scalable(planned)}
     return {
-        name: Channels(low=c.low, high=c.high, mean_square=c.mean_square)
+        name: Channels(low=c.low, high=c.high, mean_square=c.mean_square, drawn=drawn[name])
         for name, c in found.items()
         if c is not None
     }
@@ -134,11 +136,18 @@ def test_channels_of_relu6_are_scaled_only_within_what_stays_below_it() -> None:
     source = uneven(keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten()(x))))
     source.get_layer("conv").kernel.assign(np.eye(3).reshape(1, 1, 3, 3))
     source.get_layer("conv").bias.assign([0, 0, 0])
+    drawn = np.random.default_rng(1).uniform(0, 1, (500, 3)).astype(np.float32)
+    high = np.array([6.0, 1.2, 0.0])
     seen = {
         "relu": Channels(
-            low=np.zeros(3), high=np.array([6.0, 1.2, 0.0]), mean_square=np.array([4, 0.2, 0])
+            low=np.zeros(3),
+            high=high,
+            mean_square=np.array([4, 0.2, 0]),
+            drawn=drawn * high.astype(np.float32),
         ),
-        "depthwise": Channels(low=-np.ones(3), high=np.ones(3), mean_square=np.ones(3)),
+        "depthwise": Channels(
+            low=-np.ones(3), high=np.ones(3), mean_square=np.ones(3), drawn=2 * drawn - 1
+        ),
     }
     found = equalize_activations(plan(source, W8A8), source, seen)
     np.testing.assert_allclose(found.scales["relu"], [1, 1.2 / 6, 1])
@@ -162,3 +171,22 @@ def test_what_is_added_shared_or_put_out_is_not_scaled() -> None:
     out = L.Conv2D(3, 1, name="d")(added)
     model = keras.Model(inputs, [out, L.Conv2D(2, 1, name="e")(out)])
     assert scalable(plan(model, W8A8)) == ()
+
+
+def test_a_value_that_a_calibrator_cuts_off_scales_nothing() -> None:
+    """One in 40,000 lies far beyond all others: with 4 bits no range reaches so far."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = L.ReLU(name="relu")(L.Conv2D(4, 1, name="conv")(inputs))
+    source = keras.Model(inputs, L.Conv2D(5, 1, name="logits")(x))
+    source.get_layer("logits").kernel.assign(np.ones((1, 1, 4, 5)))
+    drawn = np.random.default_rng(0).uniform(0, 1, (40_000, 4)).astype(np.float32)
+    drawn[0, 0] = 8.0
+    seen = Channels(
+        low=np.zeros(4),
+        high=drawn.max(axis=0).astype(np.float64),
+        mean_square=np.square(drawn).mean(axis=0).astype(np.float64),
+        drawn=drawn,
+    )
+    planned = plan(source, freed(scheme_from_bits("w4a4")))
+    scales = equalize_activations(planned, source, {"relu": seen}).scales
+    np.testing.assert_allclose(scales.get("relu", np.ones(4)), 1, rtol=0.01)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,12 @@ from keras_quant.methods.twins import float_kernel  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.model.operations import Operation  # noqa: E402
 from keras_quant.prepare import plan  # noqa: E402
+from keras_quant.prepare.adjust import reconstruct as reconstruct_module  # noqa: E402
+from keras_quant.prepare.adjust import values as values_module  # noqa: E402
 from keras_quant.prepare.adjust.correct_bias import kernel_inputs  # noqa: E402
 from keras_quant.prepare.adjust.patches import as_kernel, as_rows, draw, moments  # noqa: E402
 from keras_quant.prepare.adjust.reconstruct import Reconstructed, reconstruct  # noqa: E402
-from keras_quant.prepare.adjust.walk import Site, walk  # noqa: E402
+from keras_quant.prepare.adjust.walk import Site, Walk, walk  # noqa: E402
 from keras_quant.schemes.bits import freed, scheme_from_bits  # noqa: E402
 from keras_quant.schemes.scheme import QuantSpec  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
@@ -186,3 +188,46 @@ def test_walk_gives_what_the_layers_before_put_out_by_then() -> None:
     np.testing.assert_allclose(seen[1][1], inner(X), atol=1e-6)
     wanted = keras.Model(source.inputs, source.get_layer("conv2").output)
     np.testing.assert_allclose(seen[1][2], wanted(X), atol=1e-5)
+
+
+def test_a_walk_takes_more_images_to_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if they had been there from the beginning, and each by the weights as they are by now."""
+    source = net()
+    planned, model = quantized(source, "w3a8")
+    wanted = None
+    for most in (len(X), 20):
+        monkeypatch.setattr(
+            values_module, "TENSOR_BYTES", most * 4 * 8 * 8 * 8
+        )  # of what conv1 puts out
+        found = Walk(planned, source, model, [X])
+        counts = []
+        for unit in found.units:
+            counts.append(found.grow())
+            site = found.site(unit.kernels[0])
+            found.answered(unit.kernels[0], values_module.run(site.layer, [site.read]))
+            found.leave(unit)
+        assert counts[0] == most
+        assert counts[-1] == len(X)
+        if wanted is not None:
+            np.testing.assert_allclose(site.read, wanted.read, atol=FLOAT32_ROUNDING)
+            np.testing.assert_allclose(site.wanted, wanted.wanted, atol=FLOAT32_ROUNDING)
+        wanted = site
+
+
+def test_a_layer_is_run_once_for_its_bias_and_for_those_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = net()
+    planned, model = quantized(source, "w3a8")
+    runs: list[str] = []
+    run = values_module.run
+
+    def counted(layer: keras.layers.Layer, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        runs.append(layer.name)
+        return run(layer, inputs)
+
+    for module in (values_module, reconstruct_module):
+        monkeypatch.setattr(module, "run", counted)
+    reconstruct(planned, source, model, [X])
+    of_both_models = 2
+    assert [runs.count(name) for name in ("conv1", "conv2")] == [of_both_models] * 2
