@@ -206,7 +206,7 @@ def simulate(
         rule=settings.rule,
         validation_images=len(data.validation),
         test_images=len(data.test),
-        places=tuple(place for _, place, _ in found),
+        places=tuple(one[1] for one in found),
     )
 
 

@@ -195,6 +195,8 @@ def _check(kind: str, settings: Sequence[TrainSettings]) -> None:
         problems.append(f"--shrinkage goes with {' and '.join(boosted)}")
     if kind in TOGETHER and first.precision != "float32":
         problems.append(f"--precision {first.precision} is for members that are trained alone")
+    if kind in TOGETHER and first.strategy:
+        problems.append(f"--strategy {first.strategy} is for members that are trained alone")
     if kind in TOGETHER and first.bootstrap:
         problems.append("--bootstrap: members that are trained at once see the same images")
     if kind == "fusion" and any(each.has_weights for each in settings):

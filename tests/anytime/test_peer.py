@@ -439,6 +439,18 @@ def test_a_message_that_has_begun_is_waited_for_as_one() -> None:
         assert connection.receive(seconds=LONG_S, begin_seconds=0.0)[0] == {"number": 2}
 
 
+def test_arrays_of_other_types_are_not_taken() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as theirs,
+        listening.accept()[0] as ours,
+    ):
+        connection = Connection(ours, who="asks", largest=100)
+        theirs.sendall(message(HELLO, {"codes": np.zeros(1, np.int64)}))
+        with pytest.raises(PeerError, match="asks: sends what is no message .*array 'codes' of <i"):
+            connection.receive(seconds=LONG_S)
+
+
 def test_no_more_connections_are_answered_than_allowed() -> None:
     with serving(served(1, 2)) as server:
         peers = [a_peer(server.address) for _ in range(MOST_CONNECTIONS)]

@@ -76,6 +76,7 @@ def test_stages_elsewhere_answer_as_those_here(run: Path, server: StageServer) -
     assert way["images"] == 5 and 144 < way["mean_bytes"] < 144 + 120
 
 
+@pytest.mark.slow
 def test_views_are_sent_together(run: Path, server: StageServer, tmp_path: Path) -> None:
     views = [str(tmp_path / f"{side}.npz") for side in ("left", "right")]
     rng = np.random.default_rng(0)
@@ -121,6 +122,7 @@ def test_what_was_answered_is_told_at_the_end(run: Path) -> None:
     assert (done["asked"], done["endings"], done["refused"]) == (0, [], 0)
 
 
+@pytest.mark.slow
 def test_who_listens_to_all_is_warned(run: Path) -> None:
     result = kq("serve", str(run), "--listen", "0.0.0.0:0", "--seconds", "0.1")
     assert "can be reached by other machines: nothing is encrypted" in result.stderr
