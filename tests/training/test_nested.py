@@ -41,7 +41,9 @@ def net() -> keras.Model:
 
 def scaled(planned: Plan) -> Plan:
     """With activations that reach a quarter, so that some are not 0 at 2 bits either."""
-    return with_grids(planned, {p.group: p.spec.at(2.0 ** -(p.spec.bits + 2)) for p in planned.points})
+    return with_grids(
+        planned, {p.group: p.spec.at(2.0 ** -(p.spec.bits + 2)) for p in planned.points}
+    )
 
 
 def widths(method: str = "nested", names: Sequence[str] = NAMES) -> dict[str, keras.Model]:
