@@ -21,6 +21,7 @@ POST_TRAINING = "ptq"
 _ANSWERING = ("TFLite file", "ONNX file", "TensorRT file", "Keras model")
 _METRICS = ("accuracy", "PSNR")
 _LOWER_IS_BETTER = {"negative ELBO": "ELBO"}  # figures by whose opposite runs are judged
+_OUTPUT = ", output "  # of several, between whose answers they are and the output's name
 
 UNITS: Mapping[str, str] = {"accuracy": "%", "PSNR": "dB", "ELBO": "nats"}
 """What scores are in, by metric; of all of them the higher is the better."""
@@ -224,10 +225,14 @@ def _runs_within(path: Path) -> list[Path]:
 
 
 def _judged(figures: Mapping[tuple[str, str], float]) -> tuple[str, str, float | None]:
-    """The metric, whose answers it is known of, and what it is; "" and None without one."""
+    """The metric, whose answers it is known of, and what it is; "" and None without one.
+
+    Of several outputs it is that of the last, which is the model's own behind early exits.
+    """
+    last = {(name, notes.partition(_OUTPUT)[0]): value for (name, notes), value in figures.items()}
     for name in (*_METRICS, *_LOWER_IS_BETTER):
         for whose in _ANSWERING:
-            value = figures.get((name, whose))
+            value = last.get((name, whose))
             if value is not None:
                 lower = name in _LOWER_IS_BETTER
                 return _LOWER_IS_BETTER.get(name, name), whose, -value if lower else value
