@@ -40,7 +40,8 @@ class Run:
             layer say different things.
         metric: what `score` is, one of UNITS; "" where nothing was judged. The ELBO, in nats an
             image, is what a variational autoencoder reaches at its posterior's mean.
-        score: on the test images, of the first of TFLite, ONNX and TensorRT file and Keras model.
+        score: on the test images, of the first of TFLite, ONNX and TensorRT file and Keras model;
+            of several outputs that of the last.
         judged: which of these it was.
         agreement: % of test images to which the file and the Keras model answer the same.
         size_bytes: of the integer file, or of the float one.
