@@ -22,6 +22,7 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
     size_bytes = figures["size", "integer TFLite file"]
     parameters = figures["parameters", ""]
     bits = figures["logical size", "kernels at the scheme's widths"]
+    file = "integer TFLite file" if parity.codes_compared else "exported TFLite file"
     return [
         *_scores(result.record.figures, parity.images),
         _difference(parity),
@@ -31,7 +32,7 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
             else []
         ),
         ("float TFLite file", f"{float_bytes / 1e3:,.1f} kB"),
-        ("integer TFLite file", f"{size_bytes / 1e3:,.1f} kB ({size_bytes / float_bytes:.2f}x)"),
+        (file, f"{size_bytes / 1e3:,.1f} kB ({size_bytes / float_bytes:.2f}x)"),
         ("weights at logical bits", f"{bits / 8e3:,.1f} kB of {parameters:,.0f} parameters"),
         ("MACs an image", f"{figures['MACs', 'one image']:,.0f}"),
     ]

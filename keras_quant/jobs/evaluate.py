@@ -24,7 +24,7 @@ from keras_quant.jobs.preprocess import (
     without_labels,
 )
 from keras_quant.model.metrics import Scores, metrics_of
-from keras_quant.model.tasks import CLASSIFICATION, VARIATIONAL, find_tasks
+from keras_quant.model.tasks import CLASSIFICATION, VARIATIONAL, find_tasks, last_classifier
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.distance import Distance
 from keras_quant.runners.batches import IMAGES_AT_ONCE
@@ -161,7 +161,7 @@ class _Judged:
         has_peers: whether other files are compared with it, or it with them.
         tasks: by output, once one batch was answered.
         distances: from the first file's outputs, in their order; none of the first file.
-        best: of each image, the class that the first classifier among the outputs gives it.
+        best: of each image, the class that the last classifier among the outputs gives it.
     """
 
     loaded: Loaded
@@ -189,9 +189,9 @@ class _Judged:
         self.scores.add(answers, targets)
         if first is not None:
             self._compare(answers, first)
-        name = next((name for name, task in self.tasks.items() if task == CLASSIFICATION), None)
-        if name is not None:
-            self.best += answers[name].argmax(axis=-1).tolist()
+        place = last_classifier(tuple(self.tasks.values()))
+        if place is not None:
+            self.best += answers[tuple(self.tasks)[place]].argmax(axis=-1).tolist()
         return answers
 
     def _begin(self, answers: Answers, *, is_first: bool) -> None:
@@ -253,7 +253,8 @@ class _Judged:
 
     def _others(self, part: Split) -> Callable[[Preprocessing], float] | None:
         """Accuracy of a file under another preprocessing, where that makes a difference to it."""
-        if self.loaded.takes_pixels:
+        place = last_classifier(tuple(self.tasks.values()))
+        if self.loaded.takes_pixels or place is None:
             return None
-        name = next(name for name, task in self.tasks.items() if task == CLASSIFICATION)
+        name = tuple(self.tasks)[place]
         return tried_on(part.x, part.y, lambda x, becomes: self.loaded.ask(x, becomes)[name])

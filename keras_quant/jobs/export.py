@@ -20,7 +20,7 @@ from keras_quant.json_codec import to_json
 from keras_quant.lower import Snap, lower_exactly
 from keras_quant.model.files import save_model
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
-from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.model.tasks import last_classifier
 from keras_quant.pixels import normalize
 from keras_quant.proof.baseline import BASELINES, without_quantizers
 from keras_quant.proof.evidence import Evidence, gather
@@ -234,9 +234,9 @@ def _unfit(evidence: Evidence, data: Dataset) -> Iterator[str]:
 def _guessing_warning(model: keras.Model, data: Dataset, proven: Proven) -> str:
     """Says that the model guesses; nothing where it does not, or is no classifier."""
     evidence = proven.evidence
-    if not len(proven.best):
+    place = last_classifier(evidence.tasks)
+    if place is None or not len(proven.best):
         return ""
-    place = evidence.tasks.index(CLASSIFICATION)
     try_another = tried_on(
         evidence.images,
         evidence.labels,

@@ -15,7 +15,7 @@ from keras_quant.jobs.preprocess import guessing_warning, tried_on
 from keras_quant.lower import Snap, lower, lower_exactly
 from keras_quant.model.files import save_model
 from keras_quant.model.metrics import SHARES
-from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.model.tasks import last_classifier
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.baseline import float_tflite
@@ -105,9 +105,9 @@ def _answers_alone(record: RunRecord) -> bool:
 def _others(evidence: Evidence) -> Callable[[Preprocessing], float] | None:
     """Accuracy of the float model under another preprocessing, where it was trained elsewhere."""
     answer = evidence.source
-    if answer is None:
+    place = last_classifier(evidence.tasks)
+    if answer is None or place is None:
         return None
-    place = evidence.tasks.index(CLASSIFICATION)
     return tried_on(
         evidence.images, evidence.labels, lambda x, becomes: answer(normalize(x, becomes))[place]
     )

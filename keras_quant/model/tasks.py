@@ -53,6 +53,17 @@ def tasks_of(shapes: Sequence[Shape], asked: Asked, *, name: str) -> tuple[str, 
     return tuple(task for task in found if task)
 
 
+def last_classifier(tasks: Sequence[str | None]) -> int | None:
+    """The place of the last output of classes, which is the model's own behind early exits.
+
+    Args:
+        tasks: of the outputs, as `find_tasks` gives them.
+    Returns: from 0 on; None without one.
+    """
+    places = [place for place, task in enumerate(tasks) if task == CLASSIFICATION]
+    return places[-1] if places else None
+
+
 def find_tasks(shapes: Sequence[Shape], asked: Asked) -> tuple[str | None, ...]:
     """Says what each output is for, as `tasks_of`; None where it is nothing."""
     if not asked.elbo:

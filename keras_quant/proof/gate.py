@@ -29,7 +29,7 @@ class Proven:
         parities: what was found, by format.
         scores: what their answers are worth, by format.
         keras: what the model answers.
-        best: int (images,), the class that the model's first classifier gives each image; empty
+        best: int (images,), the class that the model's last classifier gives each image; empty
             without one.
     """
 

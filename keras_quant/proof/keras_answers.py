@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from keras_quant.graph.ir import Graph
 from keras_quant.lower import Snap
 from keras_quant.model.metrics import Metrics, Scores
-from keras_quant.model.tasks import CLASSIFICATION, RECONSTRUCTION
+from keras_quant.model.tasks import RECONSTRUCTION, last_classifier
 from keras_quant.pixels import normalize
 from keras_quant.proof.distance import Distance
 from keras_quant.proof.evidence import Batch, Evidence
@@ -66,7 +66,7 @@ class KerasTally:
     """What the model answered so far: as it is, as it was given, and in float.
 
     Attributes:
-        best: of each image, the class that its first classifier gives it.
+        best: of each image, the class that its last classifier gives it.
     """
 
     snap: Snap
@@ -113,8 +113,9 @@ class KerasTally:
             self.source_scores.add(source, targets)
             for name, distance in self.quantization.items():
                 distance.add(source[name], moved[name])
-        if CLASSIFICATION in tasks:
-            self.best += batch.keras[tasks.index(CLASSIFICATION)].argmax(axis=-1).tolist()
+        place = last_classifier(tasks)
+        if place is not None:
+            self.best += batch.keras[place].argmax(axis=-1).tolist()
 
     def answers(self) -> KerasAnswers:
         """Sums up."""

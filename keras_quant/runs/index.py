@@ -21,6 +21,7 @@ POST_TRAINING = "ptq"
 _ANSWERING = ("TFLite file", "ONNX file", "TensorRT file", "Keras model")
 _METRICS = ("accuracy", "PSNR")
 _LOWER_IS_BETTER = {"negative ELBO": "ELBO"}  # figures by whose opposite runs are judged
+_OUTPUT = ", output "  # of several, between whose answers they are and the output's name
 
 UNITS: Mapping[str, str] = {"accuracy": "%", "PSNR": "dB", "ELBO": "nats"}
 """What scores are in, by metric; of all of them the higher is the better."""
@@ -39,7 +40,8 @@ class Run:
             layer say different things.
         metric: what `score` is, one of UNITS; "" where nothing was judged. The ELBO, in nats an
             image, is what a variational autoencoder reaches at its posterior's mean.
-        score: on the test images, of the first of TFLite, ONNX and TensorRT file and Keras model.
+        score: on the test images, of the first of TFLite, ONNX and TensorRT file and Keras model;
+            of several outputs that of the last.
         judged: which of these it was.
         agreement: % of test images to which the file and the Keras model answer the same.
         size_bytes: of the integer file, or of the float one.
@@ -224,10 +226,14 @@ def _runs_within(path: Path) -> list[Path]:
 
 
 def _judged(figures: Mapping[tuple[str, str], float]) -> tuple[str, str, float | None]:
-    """The metric, whose answers it is known of, and what it is; "" and None without one."""
+    """The metric, whose answers it is known of, and what it is; "" and None without one.
+
+    Of several outputs it is that of the last, which is the model's own behind early exits.
+    """
+    last = {(name, notes.partition(_OUTPUT)[0]): value for (name, notes), value in figures.items()}
     for name in (*_METRICS, *_LOWER_IS_BETTER):
         for whose in _ANSWERING:
-            value = figures.get((name, whose))
+            value = last.get((name, whose))
             if value is not None:
                 lower = name in _LOWER_IS_BETTER
                 return _LOWER_IS_BETTER.get(name, name), whose, -value if lower else value

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from keras_quant.errors import ModelError
-from keras_quant.model.tasks import VARIATIONAL, find_tasks, tasks_of
+from keras_quant.model.tasks import VARIATIONAL, find_tasks, last_classifier, tasks_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +57,14 @@ def test_an_elbo_of_other_outputs_is_refused(shapes: list[tuple[int, ...]]) -> N
     assert find_tasks(shapes, Asked(elbo=True)) == (None,) * len(shapes)
     with pytest.raises(ModelError, match="the data need means and logarithms of variances .* 48"):
         tasks_of(shapes, Asked(elbo=True), name="net")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "place"),
+    [([(10,), (10,)], 1), ([(10,), (48,)], 0), ([(48,)], None), ([(7,), (10,), (7,)], 1)],
+    ids=str,
+)
+def test_of_several_classifiers_the_last_is_the_models_own(
+    shapes: list[tuple[int, ...]], place: int | None
+) -> None:
+    assert last_classifier(find_tasks(shapes, Asked())) == place

@@ -70,6 +70,18 @@ def test_a_run_that_is_not_exported_is_judged_by_its_keras_model(make: Maker) ->
     assert make("bare", figures=()).score is None
 
 
+def test_of_several_outputs_the_last_is_judged(make: Maker) -> None:
+    figures = tuple(
+        Figure(
+            name="accuracy", value=value, unit="%", split="test", notes=f"{whose}, output {name}"
+        )
+        for whose in ("Keras model", "TFLite file")
+        for name, value in (("exit1_logits", 80.0), ("logits", 90.0))
+    )
+    run = make("run", figures=figures)
+    assert (run.metric, run.judged, run.score) == ("accuracy", "TFLite file", 90.0)
+
+
 def test_psnr_is_the_score_of_what_is_no_classifier(make: Maker) -> None:
     figure = Figure(name="PSNR", value=30.5, unit="dB", split="test", notes="TFLite file")
     run = make("run", figures=(figure,))
