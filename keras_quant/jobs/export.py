@@ -213,8 +213,7 @@ def _export_stages(
 
 def say_masked_dense(model: keras.Model, evidence: Evidence, progress: Progress) -> None:
     """Says what files of a model do not save whose positions halt; nothing of other models."""
-    reals = normalize(evidence.images, evidence.preprocessing)
-    if note := masked_dense_note(model, reals):
+    if note := masked_dense_note(model, evidence.images, evidence.preprocessing):
         progress.say(note)
 
 

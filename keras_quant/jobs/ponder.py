@@ -19,6 +19,8 @@ from keras_quant.jobs.loaded import load_with_data
 from keras_quant.lower import lower
 from keras_quant.model.adaptive import HaltingUnit, halting_units, with_masks
 from keras_quant.model.tasks import CLASSIFICATION, find_tasks
+from keras_quant.pixels import normalize
+from keras_quant.preprocessing import Preprocessing
 from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
@@ -129,24 +131,27 @@ def ponder(
     return found, looked.maps(names, part.x, maps)
 
 
-def masked_dense_note(model: keras.Model, reals: np.ndarray) -> str:
+def masked_dense_note(
+    model: keras.Model, images: np.ndarray, preprocessing: Preprocessing | None
+) -> str:
     """What a file of a model does not save that has positions that halt; "" for other models.
 
     Args:
-        reals: float32 images, as the model takes them.
+        images: uint8 pixels or float32.
+        preprocessing: what pixels become, see `pixels.normalize`.
     """
     units = halting_units(model)
     if not units:
         return ""
     looked = _Looked(model, units)
-    for start in range(0, len(reals), IMAGES_AT_ONCE):
-        looked.add(reals[start : start + IMAGES_AT_ONCE])
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        looked.add(normalize(images[start : start + IMAGES_AT_ONCE], preprocessing))
     needed = float(looked.needed().mean())
     return (
         f"masked-dense: files compute all units at all positions, {looked.macs:,} MACs an image, "
         "and multiply the change of those that have halted by 0, so that no time is saved; a "
         f"kernel that skips positions would need {needed:,.0f} ({needed / looked.macs:.1%}) on "
-        f"average of {len(reals):,} test images"
+        f"average of {len(images):,} test images"
     )
 
 

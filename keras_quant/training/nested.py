@@ -65,10 +65,8 @@ def shared_variables(layer: keras.layers.Layer) -> tuple[str, ...]:
     """The attributes of a layer whose variables widths share."""
     if isinstance(layer, Twin):
         return layer.shared
-    for name in ("depthwise_kernel", "kernel"):
-        if getattr(layer, name, None) is not None:
-            return (name,)
-    return ()
+    kernels = ("depthwise_kernel", "pointwise_kernel", "kernel")
+    return tuple(name for name in kernels if getattr(layer, name, None) is not None)
 
 
 def _share(owner: keras.layers.Layer, layer: keras.layers.Layer) -> None:

@@ -7,6 +7,7 @@ convolution in groups, whole groups are kept, as many of them as the share says.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from keras_quant.errors import UsageError
@@ -21,6 +22,11 @@ _CHANNELS = {
 # What mixes channels with positions, or with those of other values, so that the first ones of what
 # it puts out are not made of the first ones of what it reads.
 _MIXING = ("Flatten", "Reshape", "Permute", "Concatenate")
+_UNLIKE = (
+    "the first channels of its layers do not go together. Give shares of which all layers have "
+    "whole channels and, in groups, whole groups"
+)
+_Layers = Mapping[str, keras.layers.Layer]
 
 
 def narrow_net(model: keras.Model, share: float) -> keras.Model:
@@ -31,20 +37,36 @@ def narrow_net(model: keras.Model, share: float) -> keras.Model:
         share: of the channels, 0 to 1; of n of them max(1, round(n * share)) are kept.
     Returns: a model whose layers have the same names; at share 1 all is as it was.
     Raises:
-        UsageError: layers for which that means nothing, all of them; or groups that do not divide.
+        UsageError: layers for which that means nothing, all of them; or a share that leaves layers
+            of unequal numbers of channels, or parts of groups.
     """
     calls = list_calls(model)
     kept = _ends(calls)
     _check(calls, kept)
-    narrow = keras.models.clone_model(
-        model, clone_function=lambda layer: _clone(layer, 1.0 if layer.name in kept else share)
-    )
+    try:
+        narrow = keras.models.clone_model(
+            model, clone_function=lambda layer: _clone(layer, 1.0 if layer.name in kept else share)
+        )
+    except ValueError as error:  # of Keras, where shapes do not go together
+        raise UsageError(f"--slim {share:g}: {_UNLIKE} ({str(error).splitlines()[0]})") from error
     given = layers_by_name(model)
+    if split := _split_groups(given, layers_by_name(narrow)):
+        raise UsageError(f"--slim {share:g}: {_UNLIKE}: groups of {', '.join(split)} are split")
     for name, layer in layers_by_name(narrow).items():
         whole = variables_by_name(given[name])
         for key, variable in variables_by_name(layer).items():
             variable.assign(whole[key][first_part(variable.shape)])
     return narrow
+
+
+def _split_groups(given: _Layers, narrow: _Layers) -> list[str]:
+    """Names of the layers whose groups no longer read the channels that they read in the whole."""
+    return [
+        name
+        for name, layer in given.items()
+        if getattr(layer, "groups", 1) > 1
+        and narrow[name].kernel.shape[-2] != layer.kernel.shape[-2]
+    ]
 
 
 def first_part(shape: Any) -> tuple[slice, ...]:
@@ -60,7 +82,7 @@ def _clone(layer: keras.layers.Layer, share: float) -> keras.layers.Layer:
         groups = config.get("groups", 1)
         if groups > 1:
             config["groups"] = max(1, round(groups * share))
-            config[name] = config[name] // config["groups"] * config["groups"]
+            config[name] = layer.filters // groups * config["groups"]
     return type(layer).from_config(config)
 
 

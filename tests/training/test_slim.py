@@ -129,6 +129,43 @@ def test_layers_that_mix_channels_are_told() -> None:
         narrow_net(keras.Model(inputs, L.Dense(3)(x)), 0.5)
 
 
+def in_groups(channels: int, groups: int, *, beside: bool = False) -> keras.Model:
+    x = inputs = keras.Input((6, 6, 3))
+    x = L.Conv2D(channels, 3, name="conv")(x)
+    y = L.Conv2D(channels, 3, padding="same", groups=groups, name="grouped")(x)
+    x = L.GlobalAveragePooling2D()(L.Add(name="add")([x, y]) if beside else y)
+    return keras.Model(inputs, L.Dense(3, name="logits")(x))
+
+
+def test_groups_are_kept_whole() -> None:
+    narrow = narrow_net(in_groups(16, 4), 0.25)
+    assert narrow.get_layer("grouped").get_weights()[0].shape == (3, 3, 4, 4)
+    # Five groups of one become two, as round(5 / 2) channels are two.
+    assert narrow_net(in_groups(5, 5), 0.5).get_layer("grouped").groups == 2
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "share", "beside"),
+    [(10, 5, 0.5, False), (16, 4, 0.3, False), (16, 4, 0.4, False), (12, 4, 0.4, True)],
+)
+def test_groups_that_would_be_split_are_told(
+    channels: int, groups: int, share: float, beside: bool
+) -> None:
+    with pytest.raises(UsageError, match=f"--slim {share}: .* in groups, whole groups"):
+        narrow_net(in_groups(channels, groups, beside=beside), share)
+
+
+def test_both_kernels_of_a_separable_convolution_are_shared() -> None:
+    inputs = keras.Input((6, 6, 3))
+    x = L.GlobalAveragePooling2D()(L.SeparableConv2D(4, 3, name="conv")(inputs))
+    source = keras.Model(inputs, L.Dense(3, name="logits")(x))
+    nets = {name: narrow_net(source, share) for name, share in SHARES.items()}
+    whole, narrow = (layers_by_name(net)["conv"] for net in nets.values())
+    join_widths(nets)
+    assert narrow.depthwise_kernel is whole.depthwise_kernel
+    assert narrow.pointwise_kernel.variable is whole.pointwise_kernel
+
+
 def test_what_is_flat_before_anything_is_narrow_may_be() -> None:
     x = inputs = keras.Input((4, 4, 1))
     x = L.Dense(8, name="hidden")(L.Flatten(name="flat")(x))
