@@ -23,6 +23,9 @@ HEADER_BYTES = 2**16
 """Of a message: the longest, what both ends say of a net at first, has some 500 bytes a stage."""
 
 TYPES = frozenset({"|u1", "<f4"})
+LONGEST_TIMEOUT_MS = 24 * 3600 * 1000
+"""A day: what systems take is limited, to 24 of them where it is least."""
+
 _AT_ONCE = 2**16
 _SHOWN = 300  # characters that are shown of what another machine says
 
@@ -63,12 +66,30 @@ def parse_address(text: str, option: str) -> Address:
     host, colon, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 2**16
-    if not (colon and host and is_port):
+    if not (colon and host and is_port and _is_host(host)):
         raise UsageError(
             f"{option} {text!r} is no address; write HOST:PORT, as in 127.0.0.1:9000, with a port "
             "up to 65535"
         )
     return Address(host=host, port=int(port))
+
+
+def _is_host(host: str) -> bool:
+    """Whether there can be such a name: a system is asked for no other."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:  # a part between dots is empty, or longer than 63 characters
+        return False
+
+
+def wrong_timeout(timeout_ms: float) -> list[str]:
+    """What is wrong with `--timeout-ms NUMBER`: nothing where it can be waited for."""
+    if 0 < timeout_ms <= LONGEST_TIMEOUT_MS:
+        return []
+    return [
+        f"--timeout-ms is {timeout_ms:g}; a number above 0, up to {LONGEST_TIMEOUT_MS:,} (a day), "
+        "is allowed"
+    ]
 
 
 class Connection:
@@ -147,8 +168,9 @@ class Connection:
         self._read = 0
         self._wait(seconds if begin_seconds is None else begin_seconds)
         try:
-            if begin_seconds is not None and not self._held:
-                self._more()
+            if begin_seconds is not None:
+                if not self._held:
+                    self._more()
                 self._wait(seconds)
             message = receive(
                 self._fill, largest=self.largest, largest_header=HEADER_BYTES, types=TYPES

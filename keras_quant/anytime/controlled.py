@@ -113,6 +113,16 @@ class ControlledRunner:
         self._options = tuple(map(tuple, options))
         self._rule, self._clock = rule, clock
 
+    def warm_up(self, image: np.ndarray) -> None:
+        """Runs every piece: what runs for the first time takes longer.
+
+        Args:
+            image: (1, *shape), as the nets take it.
+        """
+        for begin in self._nets:
+            for _ in begin(image):
+                pass
+
     def run(self, image: np.ndarray) -> ControlledAnswer:
         """Answers an image.
 

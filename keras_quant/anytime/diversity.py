@@ -26,7 +26,10 @@ def disagreement(labels: np.ndarray) -> float:
 
 
 def any_right(labels: np.ndarray, truth: np.ndarray) -> float:
-    """The share of images that one member or more answers rightly: what no fusion can pass."""
+    """The share of images that one member or more answers rightly.
+
+    Votes cannot pass it; means and sums can, as the class that all find second may win.
+    """
     return float((labels == truth).any(axis=0).mean())
 
 

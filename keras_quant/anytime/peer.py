@@ -166,7 +166,8 @@ class Peer:
                 reply = self._asked_once(known, until, there_ms)
             except PeerError as error:
                 sent += self._just_sent
-                if error.timed_out and sent:  # what comes too late is passed over
+                is_late = error.timed_out and self._just_sent  # what comes too late is passed over
+                if is_late or isinstance(error, _NoTimeError):
                     error.sent_bytes = sent
                     raise
                 self.close()
@@ -196,7 +197,7 @@ class Peer:
         """The answer to what was asked last; those that came too late are passed over."""
         while True:
             header, arrays = connection.receive(seconds=_left(until))
-            if header.get("answer") == self._number or "failed" in header:
+            if header.get("answer") == self._number:
                 return read_reply(
                     header,
                     arrays,
@@ -206,8 +207,12 @@ class Peer:
                 )
 
 
+class _NoTimeError(PeerError):
+    """The time was over before something began, which says nothing of the other machine."""
+
+
 def _left(until: float) -> float:
     left = until - time.monotonic()
     if left <= 0:
-        raise PeerError("there was no time left to ask", timed_out=True)
+        raise _NoTimeError("there was no time left to ask", timed_out=True)
     return left

@@ -94,6 +94,10 @@ class Counts:
     refused: int = 0
 
 
+def _nothing(text: str) -> None:
+    """Says it to nobody."""
+
+
 class StageServer(socketserver.ThreadingTCPServer):
     """Listens, and answers until `shutdown`; see `socketserver.BaseServer.serve_forever`.
 
@@ -106,7 +110,7 @@ class StageServer(socketserver.ThreadingTCPServer):
     request_queue_size = MOST_CONNECTIONS
 
     def __init__(
-        self, listen: Address, served: Served, *, say: Callable[[str], object] = lambda text: None
+        self, listen: Address, served: Served, *, say: Callable[[str], object] = _nothing
     ) -> None:
         """Listens.
 
@@ -154,6 +158,11 @@ class StageServer(socketserver.ThreadingTCPServer):
             super().process_request_thread(request, client_address)  # type: ignore[arg-type]
         finally:
             self._connections.release()
+
+    def server_close(self) -> None:
+        """Listens no more; images that are being answered are left, and nothing is said of them."""
+        self.say = _nothing
+        super().server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Says what a connection ended with that nobody thought of, without a traceback."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_quant.cli.answer_options import (
+    check_csv,
+    csv_option,
+    images_argument,
+    images_named,
+    named_option,
+    print_answers,
+    right_or_wrong,
+    write_csv,
+)
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.stage_options import (
     next_option,
@@ -23,17 +31,15 @@ from keras_quant.cli.stage_options import (
 if TYPE_CHECKING:
     from keras_quant.jobs.answer_in_time import AnytimeAnswers, Elsewhere, ImageAnswer
 
-SHOWN = 20
-"""Answers that are printed one by one."""
 _ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wrong", "bytes sent")
 
 
 @click.command("run")
 @run_argument
-@click.argument("images", required=False)
+@images_argument
 @click.option("--deadline-ms", type=float, required=True, help="When each answer is needed, in ms.")
 @stage_format_option
-@click.option("--dataset", help="Name of a dataset, in place of IMAGES.")
+@named_option
 @click.option("--images", "count", type=click.IntRange(min=0), default=0, help="The first N alone.")
 @click.option(
     "--thresholds/--no-thresholds",
@@ -56,12 +62,7 @@ _ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wro
     help="How the scores of views become one answer: average, or max.",
 )
 @realtime_option
-@click.option(
-    "--csv",
-    "csv_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write each answer to a file, one line an image.",
-)
+@csv_option
 @json_option
 def run_command(
     run: Path,
@@ -95,14 +96,11 @@ def run_command(
       kq anytime run models/mnist-b_lenet-w4a4 --deadline-ms 20 --next 192.168.1.7:9000
       kq anytime run models/mnist-b_lenet-w4a4 left/ --view right/ --aggregate max --deadline-ms 5
     """
-    from keras_quant.errors import UsageError
     from keras_quant.jobs.answer_in_time import AnytimeSettings, run_anytime
     from keras_quant.runs.progress import Progress
 
-    if images is not None and dataset is not None:
-        raise UsageError("IMAGES and --dataset both name images: give one of them")
-    if csv_path is not None and not csv_path.parent.is_dir():
-        raise UsageError(f"--csv {csv_path}: there is no folder {csv_path.parent}")
+    named = images_named(images, dataset)
+    check_csv(csv_path)
     settings = AnytimeSettings(
         deadline_ms=deadline_ms,
         form=form,
@@ -114,12 +112,9 @@ def run_command(
         aggregate=aggregate,
         realtime=realtime,
     )
-    done = run_anytime(run, settings, images=images or dataset, progress=Progress())
+    done = run_anytime(run, settings, images=named, progress=Progress())
     if csv_path is not None:
-        from keras_quant.files import write_text
-
-        write_text(csv_path, _to_csv(done))
-        note(f"wrote {csv_path}")
+        write_csv(csv_path, _ANSWER, [_cells(answer) for answer in done.answers])
     for text, images_of_it in done.notes.items():
         note(f"{images_of_it:,} images: {text}")
     if as_json:
@@ -152,10 +147,7 @@ def _print_answers(run: Path, done: AnytimeAnswers, *, wanted_thresholds: bool) 
     )
     if done.elsewhere is not None:
         _print_elsewhere(done.elsewhere, len(done.answers))
-    if len(done.answers) <= SHOWN:
-        print_table(_ANSWER, [_cells(answer) for answer in done.answers])
-    else:
-        note(f"{len(done.answers):,} answers: --csv FILE writes each, and --json prints them")
+    print_answers(_ANSWER, [_cells(answer) for answer in done.answers])
     if done.thresholds is None and wanted_thresholds:
         note(f"no thresholds: kq anytime thresholds {run} chooses when an early answer is enough")
 
@@ -184,7 +176,7 @@ def _print_elsewhere(there: Elsewhere, images: int) -> None:
 
 
 def _cells(answer: ImageAnswer) -> tuple[object, ...]:
-    right = {None: None, True: "right", False: "wrong"}[answer.right]
+    right = right_or_wrong(answer.right)
     sure, elapsed = f"{answer.sureness:.4f}", f"{answer.elapsed_ms:.3f}"
     sent = answer.sent_bytes[0] if answer.sent_bytes else 0
     return (
@@ -197,11 +189,3 @@ def _cells(answer: ImageAnswer) -> tuple[object, ...]:
         right,
         sent,
     )
-
-
-def _to_csv(done: AnytimeAnswers) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_ANSWER)
-    writer.writerows(_cells(answer) for answer in done.answers)
-    return text.getvalue()

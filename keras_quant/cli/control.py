@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
+from keras_quant.cli.answer_options import (
+    check_csv,
+    csv_option,
+    images_argument,
+    images_named,
+    named_option,
+    print_answers,
+    right_or_wrong,
+    write_csv,
+)
+from keras_quant.cli.output import as_share, json_option, print_json, print_table
 from keras_quant.cli.stage_options import realtime_option
 
 if TYPE_CHECKING:
     from keras_quant.jobs.control import Controlled, ControlledImage
 
-SHOWN = 20
-"""Answers that are printed one by one."""
 _ANSWER = ("image", "class", "ease", "ran", "ms", "right or wrong")
 
 
 @click.command()
 @click.argument("controller", type=click.Path(path_type=Path, dir_okay=False))
-@click.argument("images", required=False)
-@click.option("--dataset", help="Name of a dataset, in place of IMAGES.")
+@images_argument
+@named_option
 @click.option("--images", "count", type=click.IntRange(min=0), default=0, help="The first N alone.")
 @realtime_option
-@click.option(
-    "--csv",
-    "csv_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write each answer to a file, one line an image.",
-)
+@csv_option
 @json_option
 def control(
     controller: Path,
@@ -54,26 +55,20 @@ def control(
       kq anytime control controller.json
       kq anytime control controller.json my_images/ --csv answers.csv
     """
-    from keras_quant.errors import UsageError
     from keras_quant.jobs.control import control as job
     from keras_quant.runs.progress import Progress
 
-    if images is not None and dataset is not None:
-        raise UsageError("IMAGES and --dataset both name images: give one of them")
-    if csv_path is not None and not csv_path.parent.is_dir():
-        raise UsageError(f"--csv {csv_path}: there is no folder {csv_path.parent}")
+    named = images_named(images, dataset)
+    check_csv(csv_path)
     done = job(
         controller,
-        images=images or dataset,
+        images=named,
         count=count,
         realtime=realtime,
         progress=Progress(),
     )
     if csv_path is not None:
-        from keras_quant.files import write_text
-
-        write_text(csv_path, _to_csv(done))
-        note(f"wrote {csv_path}")
+        write_csv(csv_path, _ANSWER, [_cells(answer) for answer in done.answers])
     if as_json:
         print_json(done)
         return
@@ -103,14 +98,11 @@ def _print(controller: Path, done: Controlled) -> None:
             )
         ],
     )
-    if len(done.answers) <= SHOWN:
-        print_table(_ANSWER, [_cells(answer) for answer in done.answers])
-    else:
-        note(f"{len(done.answers):,} answers: --csv FILE writes each, and --json prints them")
+    print_answers(_ANSWER, [_cells(answer) for answer in done.answers])
 
 
 def _cells(answer: ControlledImage) -> tuple[object, ...]:
-    right = {None: None, True: "right", False: "wrong"}[answer.right]
+    right = right_or_wrong(answer.right)
     ran = " > ".join(answer.ran)
     return (
         answer.image,
@@ -120,11 +112,3 @@ def _cells(answer: ControlledImage) -> tuple[object, ...]:
         f"{answer.elapsed_ms:.3f}",
         right,
     )
-
-
-def _to_csv(done: Controlled) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_ANSWER)
-    writer.writerows(_cells(answer) for answer in done.answers)
-    return text.getvalue()

@@ -25,7 +25,11 @@ def print_ensemble(done: Ensemble) -> None:
     rows = [
         ("disagreement", f"{done.disagreement:.2%}", "of the images, two members give two classes"),
         *((name, _shown(name, value), _MEANS[name]) for name, value in done.diversity.items()),
-        ("one is right", f"{done.any_right:.2%}", "of the images; no combination passes it"),
+        (
+            "one is right",
+            f"{done.any_right:.2%}",
+            "of the images; votes cannot pass it, means and sums can",
+        ),
     ]
     print_table(("diversity", "value", "what it says"), rows)
     if done.combination == "sum":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_quant.cli.answer_options import images_argument, images_named, named_option
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, write_picture
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("images", required=False)
-@click.option("--dataset", help="Name of a dataset, in place of IMAGES.")
+@images_argument
+@named_option
 @click.option(
     "--images",
     "count",
@@ -61,14 +62,12 @@ def ponder(
       kq anytime ponder models/sact-w4a8 --plot maps.png
       kq anytime ponder models/sact-w4a8 my_photos/ --maps 4 --plot maps.png
     """
-    from keras_quant.errors import UsageError
     from keras_quant.jobs.ponder import ponder as look
     from keras_quant.runs.progress import Progress
 
-    if images is not None and dataset is not None:
-        raise UsageError("IMAGES and --dataset both name images: give one of them")
+    named = images_named(images, dataset)
     check_picture(picture)
-    found, drawn = look(run, images=images or dataset, count=count, maps=maps, progress=Progress())
+    found, drawn = look(run, images=named, count=count, maps=maps, progress=Progress())
     if picture is not None:
         from keras_quant.plots.ponder import ponder_picture
 

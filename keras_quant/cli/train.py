@@ -220,14 +220,14 @@ def train(as_json: bool, **options: Any) -> None:
         for result in results:
             _print(result)
         return
-    result = train_run(settings, path, **same)
-    if result is None:
+    trained = train_run(settings, path, **same)
+    if trained is None:
         note("this worker is done; the first one writes the run")
         return
     if as_json:
-        print_json(_as_dict(result))
+        print_json(_as_dict(trained))
         return
-    _print(result)
+    _print(trained)
 
 
 def _print_nested(result: NestedResult | None, path: Path, *, as_json: bool) -> None:

@@ -32,4 +32,4 @@ def cut_codes(
     """
     shift = of - bits
     wide = np.asarray(base, np.int32)
-    return np.clip((wide + (1 << shift >> 1)) >> shift, qmin, qmax).astype(np.int8)
+    return np.asarray(np.clip((wide + (1 << shift >> 1)) >> shift, qmin, qmax), np.int8)

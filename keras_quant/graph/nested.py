@@ -61,7 +61,7 @@ class _Cut:
         """int8, in the kernel's shape."""
         part = _first(base, self.shape)
         codes = cut_codes(part, bits=self.bits, qmin=self.qmin, qmax=self.qmax, of=self.of)
-        return (codes * self.factor).astype(np.int8)
+        return np.asarray(codes * self.factor, np.int8)
 
 
 def pack_nested(graphs: Mapping[str, Graph]) -> bytes:

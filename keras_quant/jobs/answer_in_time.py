@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_quant.anytime.connection import parse_address
+from keras_quant.anytime.connection import parse_address, wrong_timeout
 from keras_quant.anytime.peer import Peer, Trip
 from keras_quant.anytime.priority import realtime
 from keras_quant.anytime.protocol import MOST_VIEWS, Ending
@@ -220,8 +220,7 @@ def _check(settings: AnytimeSettings) -> None:
             f"--aggregate {settings.aggregate!r} is not known"
             f"{close_names(settings.aggregate, AGGREGATIONS)}; known are {', '.join(AGGREGATIONS)}"
         )
-    if not 0 < settings.timeout_ms < float("inf"):
-        problems.append(f"--timeout-ms is {settings.timeout_ms:g}; a number above 0 is allowed")
+    problems += wrong_timeout(settings.timeout_ms)
     if len(settings.views) >= MOST_VIEWS:
         problems.append(f"{len(settings.views) + 1} views are given; {MOST_VIEWS} are allowed")
     if problems:

@@ -105,7 +105,7 @@ def _control(file: Path, images: str | None, count: int, progress: Progress) -> 
         classes=first.num_classes,
         progress=progress,
     )
-    runner.run(shown.x[:1])  # what is run for the first time takes longer
+    runner.warm_up(shown.x[:1])
     total = min(count or len(shown.x), len(shown.x))
     found: list[ControlledAnswer] = []
     with progress.bar("answering", total) as show:

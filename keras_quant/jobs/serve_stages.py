@@ -7,7 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_quant.anytime.connection import Address, UnreachableError, parse_address
+from keras_quant.anytime.connection import (
+    Address,
+    UnreachableError,
+    parse_address,
+    wrong_timeout,
+)
 from keras_quant.anytime.packing import blank, handed_on
 from keras_quant.anytime.peer import Peer, Trip
 from keras_quant.anytime.protocol import Ending
@@ -100,8 +105,8 @@ def _part(settings: ServeSettings, count: int) -> slice:
             f"--stages {asked}: stage {count} is the last, and nothing is left for "
             f"--next {settings.next_address}"
         )
-    if not 0 < settings.timeout_ms < float("inf"):
-        raise UsageError(f"--timeout-ms is {settings.timeout_ms:g}; a number above 0 is allowed")
+    if problems := wrong_timeout(settings.timeout_ms):
+        raise UsageError("; ".join(problems))
     return slice(first - 1, last)
 
 

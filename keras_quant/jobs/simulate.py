@@ -206,7 +206,7 @@ def simulate(
         rule=settings.rule,
         validation_images=len(data.validation),
         test_images=len(data.test),
-        places=tuple(place for _, place, _ in found),
+        places=tuple(one[1] for one in found),
     )
 
 
@@ -397,7 +397,9 @@ def _options(
 def _made_of(nets: Sequence[Net], *, fuse: bool) -> list[tuple[str, tuple[int, ...]]]:
     """Each option: its name, and the places of the pieces whose answers are put together."""
     pieces = [piece for net in nets for piece in net.pieces]
-    alone = [(piece.name, (place,)) for place, piece in enumerate(pieces)]
+    alone: list[tuple[str, tuple[int, ...]]] = [
+        (piece.name, (place,)) for place, piece in enumerate(pieces)
+    ]
     if not fuse:
         return alone
     lasts = tuple(int(end) - 1 for end in np.cumsum([len(net.pieces) for net in nets]))

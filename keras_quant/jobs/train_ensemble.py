@@ -18,7 +18,8 @@ One after the other:
 At once, see `train_together`: fusion and soft-boosting.
 
 All members are validated on the same images, those that the first run's seed chooses, so that what
-is fitted to them (`anytime.controller`) was seen by no member.
+is fitted to them (`anytime.controller`) was seen by no member; but for those of a parent that was
+split by another seed, and trained on some of them.
 """
 
 from __future__ import annotations
@@ -194,6 +195,8 @@ def _check(kind: str, settings: Sequence[TrainSettings]) -> None:
         problems.append(f"--shrinkage goes with {' and '.join(boosted)}")
     if kind in TOGETHER and first.precision != "float32":
         problems.append(f"--precision {first.precision} is for members that are trained alone")
+    if kind in TOGETHER and first.strategy:
+        problems.append(f"--strategy {first.strategy} is for members that are trained alone")
     if kind in TOGETHER and first.bootstrap:
         problems.append("--bootstrap: members that are trained at once see the same images")
     if kind == "fusion" and any(each.has_weights for each in settings):

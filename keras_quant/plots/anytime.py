@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH
+from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH, add_grid
 from keras_quant.runs.exits import ExitsRecord
 
 
@@ -49,8 +49,7 @@ def _draw_curve(axes: Axes, record: ExitsRecord) -> None:
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel(f"mean cost of an image [{unit}]")
     axes.set_ylabel("test accuracy [%]")
-    axes.grid(True, alpha=0.3)
-    axes.set_axisbelow(True)
+    add_grid(axes)
     axes.legend(fontsize="small")
 
 

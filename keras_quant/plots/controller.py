@@ -10,7 +10,7 @@ from keras_quant.jobs.simulate import Simulated, Simulation
 from keras_quant.plots.anytime import mark_chosen
 from keras_quant.plots.estimated import MARK
 from keras_quant.plots.labels import label_points
-from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH
+from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH, add_grid
 from keras_quant.plots.tradeoff import pareto
 
 _SCALES = {"ms": (1e-3, "s"), "mJ": (1e-3, "J")}
@@ -60,8 +60,7 @@ def _draw_curve(axes: Axes, place: Simulated) -> None:
     kind = MARK if place.is_estimate else "measured"
     axes.set_xlabel(f"mean {what} of an image [{unit}], {kind}")
     axes.set_ylabel("test accuracy [%]")
-    axes.grid(True, alpha=0.3)
-    axes.set_axisbelow(True)
+    add_grid(axes)
     axes.margins(x=0.1, y=0.12)
     axes.autoscale_view()  # names are placed within the limits
     axes.legend(fontsize="small", loc="best")

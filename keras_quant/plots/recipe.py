@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from keras_quant.jobs.recipe import headings
-from keras_quant.plots.style import COLOURS, WIDTH
+from keras_quant.plots.style import COLOURS, WIDTH, add_grid
 
 if TYPE_CHECKING:
     from keras_quant.jobs.recipe import Results
@@ -35,6 +35,5 @@ def draw_results(results: Results) -> Figure:
         axes.set_ylim(max(1, len(bars)) - 0.5, -0.5)
         axes.set_xlabel(label, fontsize="small")
         axes.margins(x=0.15)
-        axes.grid(True, axis="x", alpha=0.3)
-        axes.set_axisbelow(True)
+        add_grid(axes, axis="x")
     return figure

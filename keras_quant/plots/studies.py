@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from keras_quant.anytime.smaller import WAYS
-from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, LINES, MARKERS, WIDTH
+from keras_quant.plots.style import (
+    COLOURS,
+    FLOAT_COLOUR,
+    HEIGHT,
+    LINES,
+    MARKERS,
+    WIDTH,
+    add_grid,
+)
 
 if TYPE_CHECKING:
     from keras_quant.jobs.cut import CutStudy
@@ -40,7 +47,7 @@ def cut_picture(study: CutStudy, *, title: str) -> Figure:
         axes.set_title(f"cut: {name}", fontsize="small")
         axes.set_xlabel("residual block")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _grid(axes)
+        add_grid(axes)
     panels[0].set_ylabel("test accuracy [%]")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
@@ -75,12 +82,7 @@ def resolution_picture(study: ResolutionStudy, *, title: str) -> Figure:
     by_cost.set_ylabel("test accuracy [%]")
     by_size.set_xlabel("shorter side that is left [pixels]")
     for axes in (by_cost, by_size):
-        _grid(axes)
+        add_grid(axes)
     handles, labels = by_size.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
     return figure
-
-
-def _grid(axes: Axes) -> None:
-    axes.grid(True, alpha=0.3)
-    axes.set_axisbelow(True)

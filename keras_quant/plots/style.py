@@ -48,6 +48,11 @@ def new_axes(title: str, *, height: float = HEIGHT) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize="medium")
-    axes.grid(True, which="major", alpha=0.3)
-    axes.set_axisbelow(True)
+    add_grid(axes)
     return figure, axes
+
+
+def add_grid(axes: Axes, *, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Draws faint lines behind what is drawn, at the major ticks of an axis."""
+    axes.grid(True, axis=axis, alpha=0.3)
+    axes.set_axisbelow(True)

@@ -353,10 +353,14 @@ def differing_rounding(a: RunRecord, b: RunRecord) -> list[str]:
     names = ["cpu_instructions", "onednn"]
     if a.training is None or not a.training.threads:
         names.append("cores")
-    pairs = [(name, a.environment.get(name), b.environment.get(name)) for name in names]
+    pairs: list[tuple[str, str | None, str | None]] = [
+        (name, a.environment.get(name), b.environment.get(name)) for name in names
+    ]
     if a.training and b.training:
-        both = (a.training, b.training)
-        pairs += [(name, *(_worded(getattr(t, name)) for t in both)) for name in ROUNDING]
+        pairs += [
+            (name, _worded(getattr(a.training, name)), _worded(getattr(b.training, name)))
+            for name in ROUNDING
+        ]
     return [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
 
 

@@ -16,6 +16,7 @@ FORMAT_VERSION = 2
 """Since 2, of which range codes are."""
 
 _REMEDY = "Export the run again: kq export RUN --stages"
+_STORED = {"int8": (-128, 127), "uint8": (0, 255)}  # codes that a dtype can hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,17 +140,20 @@ def _problems(record: StagesRecord) -> Iterator[str]:
             if not stage.inputs:
                 yield f"{stage.file}: has no inputs"
             for port in (*stage.inputs, *stage.outputs):
-                if (port.lowest is None) != (port.highest is None) or _is_empty(port):
+                if not _is_range(port):
                     yield (
-                        f"{stage.file}: codes of {port.name!r} are from {port.lowest} to "
-                        f"{port.highest}; two numbers are needed, the lower one first"
+                        f"{stage.file}: codes of {port.name!r}, {port.dtype}, are from "
+                        f"{port.lowest} to {port.highest}; two codes of such are needed, the lower "
+                        "one first"
                     )
 
 
-def _is_empty(port: Port) -> bool:
+def _is_range(port: Port) -> bool:
+    """Whether its codes are said not at all, or from one that there is to a higher one."""
     if port.lowest is None or port.highest is None:
-        return False
-    return port.lowest >= port.highest
+        return port.lowest is port.highest
+    least, most = _STORED.get(port.dtype, (0, 0))
+    return least <= port.lowest < port.highest <= most
 
 
 def with_others(record: StagesRecord, folder: Path, *, tried: Collection[str] = ()) -> StagesRecord:

@@ -151,6 +151,7 @@ def train_epochs(
         assert teacher is not None
         answer = boosting.summed(answer, teacher, settings.boosted)
     with (
+        lost_workers_named(replicas),  # reading weights asks all workers, too
         outputs.steps(trained, settings),
         together(trained, replicas) if replicas else contextlib.nullcontext(),
     ):
@@ -158,19 +159,18 @@ def train_epochs(
             before = trained.get_weights()
             try:
                 _restart_random_layers(trained, seed=settings.seed, epoch=len(history))
-                with lost_workers_named(replicas):
-                    row = _epoch(
-                        trained,
-                        teacher,
-                        batches,
-                        outputs,
-                        replicas,
-                        epoch=len(history),
-                        epochs=settings.epochs,
-                        progress=progress,
-                    )
-                    check_steps(trained, epoch=len(history) + 1)
-                    model.set_weights(trained.get_weights())
+                row = _epoch(
+                    trained,
+                    teacher,
+                    batches,
+                    outputs,
+                    replicas,
+                    epoch=len(history),
+                    epochs=settings.epochs,
+                    progress=progress,
+                )
+                check_steps(trained, epoch=len(history) + 1)
+                model.set_weights(trained.get_weights())
                 row = _judged(row, answer, outputs, dataset, replicas)
             except TrainingError:
                 trained.set_weights(before)
@@ -189,7 +189,7 @@ def train_epochs(
             write_text(folder / FILE_NAME, to_csv(history))
             _log(settings.tensorboard, row)
             progress.epoch(row, settings.epochs)
-    model.set_weights(best_weights if settings.patience else trained.get_weights())
+        model.set_weights(best_weights if settings.patience else trained.get_weights())
     return history
 
 

@@ -55,7 +55,7 @@ def join_widths(models: Mapping[str, keras.Model]) -> keras.Model:
                 _share(owners[name], layer)
     inputs = keras.Input(widest.input_shape[1:], name="image")
     outputs = []
-    for name, model in reversed(models.items()):
+    for name, model in reversed(list(models.items())):
         model._name = name  # of layers within a model, which differ
         outputs.append(model(inputs))
     return keras.Model(inputs, outputs, name=widest.name)

@@ -87,6 +87,16 @@ def test_nets_that_are_put_together_answer_by_their_mean_probability() -> None:
     assert answer.path == (0, 1) and ran == [(0, 0), (0, 1), (1, 0)]
 
 
+def test_all_pieces_are_warm_whatever_the_first_image_needs() -> None:
+    ran: list[tuple[int, int]] = []
+    logits = np.zeros((3, 2, 4))
+    alone = [(part,) for part in PARTS]
+    ControlledRunner(Controller(first=0, rules={}), nets(logits, ran), alone).warm_up(
+        np.ones((1, 1))
+    )
+    assert sorted(ran) == sorted(PARTS)
+
+
 def test_zeros_of_what_a_stage_hands_on_are_counted() -> None:
     stage = LoadedStage.of(FILES[0], FakeStage(0))
     last = LoadedStage.of(FILES[2], FakeStage(2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from keras_quant.anytime.diversity import any_right
 from keras_quant.anytime.ensembles import FUSIONS, weighted_sum
 from keras_quant.anytime.rules import probabilities
 
@@ -22,6 +23,12 @@ def test_means_are_those_of_their_formulas() -> None:
     wanted = (SPLIT[0] + SPLIT[1] + SPLIT[2]) / 3
     np.testing.assert_allclose(FUSIONS["logits"](SPLIT), wanted, atol=EXACT)
     np.testing.assert_allclose(FUSIONS["mean"](SPLIT), [[1.01 / 3, 1.78 / 3, 0.07]], atol=1e-9)
+
+
+def test_a_mean_may_be_right_where_no_member_is() -> None:
+    two = np.log(np.array([[[0.5, 0.1, 0.4]], [[0.1, 0.5, 0.4]]]))
+    assert any_right(two.argmax(axis=-1), np.array([2])) == 0
+    assert FUSIONS["mean"](two)[0].argmax() == 2
 
 
 def test_a_tie_of_votes_goes_to_the_surer_members() -> None:

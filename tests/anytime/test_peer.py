@@ -304,7 +304,7 @@ REPLY = {"answer": 1, "exit": 2, "reason": "last", "took_ms": 1, "sent_bytes": [
         ({**REPLY, "took_ms": None}, SCORES, "something else"),
         (REPLY, {"scores": np.zeros(2, np.float32)}, "something else"),
         (REPLY, {}, "something else"),
-        ({"failed": "no \x1b[31mroom\n"}, {}, r"no  \[31mroom "),
+        ({"answer": 1, "failed": "no \x1b[31mroom\n"}, {}, r"no  \[31mroom "),
         (REPLY, {"scores": np.zeros(100, np.float32)}, "sends what is no message"),
     ],
     ids=range(10),
@@ -357,6 +357,100 @@ def test_who_closed_the_connection_is_connected_again_at_once() -> None:
         thread.join()
 
 
+def test_who_closed_the_connection_and_is_silent_then_is_lost() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            accepted, _ = listening.accept()
+            with accepted:
+                connection = Connection(accepted, who="asks", largest=100)
+                connection.receive(seconds=LONG_S)
+                connection.send({"welcome": "keras_quant stages", "first": 2}, seconds=LONG_S)
+                connection.receive(seconds=LONG_S)
+                connection.send(REPLY, SCORES, seconds=LONG_S)
+                connection.receive(seconds=LONG_S)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        host, port = listening.getsockname()
+        peer = a_peer(Address(host=host, port=port), retry_s=60.0)
+        runner = a_runner(peer)
+        assert runner.run(IMAGE).reason == "last"
+        peer.timeout_s = SOON_S
+        assert runner.run(IMAGE).reason == "no reply"  # sent, closed, and no welcome afterwards
+        thread.join()
+        assert runner.run(IMAGE).reason == "peer lost"
+        listening.setblocking(False)
+        listening.accept()[0].close()  # it was connected once more, and not for the third image
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+
+def test_a_failure_that_comes_too_late_is_not_of_the_next_image() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            accepted, _ = listening.accept()
+            with accepted:
+                connection = Connection(accepted, who="asks", largest=100)
+                connection.receive(seconds=LONG_S)
+                connection.send({"welcome": "keras_quant stages", "first": 2}, seconds=LONG_S)
+                for _ in range(2):
+                    connection.receive(seconds=LONG_S)
+                connection.send({"answer": 1, "failed": "no room"}, seconds=LONG_S)
+                connection.send({**REPLY, "answer": 2}, SCORES, seconds=LONG_S)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        host, port = listening.getsockname()
+        peer = a_peer(Address(host=host, port=port))
+        runner = a_runner(peer)
+        assert runner.run(IMAGE, deadline_ms=1000 * SOON_S).reason == "deadline"
+        assert (found := runner.run(IMAGE)).reason == "last", found.note
+        thread.join()
+        peer.close()
+
+
+def test_a_peer_that_there_was_no_time_to_ask_is_not_lost() -> None:
+    with serving(served(1, 2)) as server:
+        peer = a_peer(server.address, retry_s=60.0)
+        peer.connect()
+        known = dict(IMAGE)
+        stages()[0].run(known)
+        with pytest.raises(PeerError, match="no time left to ask") as caught:
+            peer.ask(known, within_ms=0.0)
+        assert caught.value.timed_out
+        assert peer.ask(known, within_ms=1000 * LONG_S).reason == "last"
+        peer.close()
+
+
+def test_a_message_that_has_begun_is_waited_for_as_one() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as theirs,
+        listening.accept()[0] as ours,
+    ):
+        connection = Connection(ours, who="asks", largest=0)
+        first, second = message({"number": 1}), message({"number": 2})
+        theirs.sendall(first + second[:5])
+        assert connection.receive(seconds=LONG_S)[0] == {"number": 1}
+        theirs.sendall(second[5:])
+        # There is a part of it: what counts is the time for the rest.
+        assert connection.receive(seconds=LONG_S, begin_seconds=0.0)[0] == {"number": 2}
+
+
+def test_arrays_of_other_types_are_not_taken() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as theirs,
+        listening.accept()[0] as ours,
+    ):
+        connection = Connection(ours, who="asks", largest=100)
+        theirs.sendall(message(HELLO, {"codes": np.zeros(1, np.int64)}))
+        with pytest.raises(PeerError, match="asks: sends what is no message .*array 'codes' of <i"):
+            connection.receive(seconds=LONG_S)
+
+
 def test_no_more_connections_are_answered_than_allowed() -> None:
     with serving(served(1, 2)) as server:
         peers = [a_peer(server.address) for _ in range(MOST_CONNECTIONS)]
@@ -379,7 +473,10 @@ def test_a_port_that_is_taken_is_told() -> None:
         StageServer(replace(LOOPBACK, host="192.0.2.1"), served(1, 2))
 
 
-@pytest.mark.parametrize("text", ["", "9000", "host", "host:", ":9000", "host:x", "host:65536"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "9000", "host", "host:", ":9000", "host:x", "host:65536", "a..b:1", f"{'x' * 64}:1"],
+)
 def test_what_is_no_address_is_told(text: str) -> None:
     with pytest.raises(UsageError, match="--next .* is no address; write HOST:PORT"):
         parse_address(text, "--next")

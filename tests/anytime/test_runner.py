@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_quant.anytime.rules import sureness
-from keras_quant.anytime.runner import AnytimeRunner, LoadedStage, all_answers, profile
-from keras_quant.errors import UsageError
+from keras_quant.anytime.runner import AnytimeRunner, LoadedStage, Reply, all_answers, profile
+from keras_quant.errors import PeerError, UsageError
 from keras_quant.runners import RunnerInfo
 from keras_quant.runs.stages import Port
 
@@ -133,6 +133,61 @@ def test_an_interrupt_from_another_thread_ends_behind_the_stage() -> None:
     assert runner.run(IMAGE).reason == "interrupted"
     made[0].runner.run = first  # type: ignore[method-assign]
     assert runner.run(IMAGE).reason == "last"
+
+
+class FakeBeyond:
+    """Takes so long as is expected of it, or has no answer."""
+
+    expected_ms = 5.0
+
+    def __init__(self, clock: FakeClock, *, lost: bool = False) -> None:
+        self._clock, self._lost = clock, lost
+        self.within_ms: list[float] = []
+
+    def ask(self, known: Mapping[str, np.ndarray], *, within_ms: float) -> Reply:
+        self.within_ms.append(within_ms)
+        self._clock.now += self.expected_ms * MS
+        if self._lost:
+            raise PeerError("gone", sent_bytes=7)
+        logits = np.array([0.0, 0.0, 1.0], np.float32)
+        return Reply(logits=logits, exit=4, reason="last", took_ms=1.0, sent_bytes=(9,))
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "wanted"), [(6.9, (1, "deadline", ())), (7.1, (4, "last", (9,)))]
+)
+def test_stages_elsewhere_are_asked_where_their_answer_is_expected_in_time(
+    deadline_ms: float, wanted: tuple[int, str, tuple[int, ...]]
+) -> None:
+    clock = FakeClock()
+    beyond = FakeBeyond(clock)
+    runner = AnytimeRunner(
+        stages([1, 1], clock), deadline_ms=deadline_ms, beyond=beyond, clock=clock
+    )
+    answer = runner.run(IMAGE)
+    assert (answer.exit, answer.reason, answer.sent_bytes) == wanted
+    assert answer.elapsed_ms <= deadline_ms
+    assert beyond.within_ms == pytest.approx([deadline_ms - 2] if wanted[0] == 4 else [])
+
+
+@pytest.mark.parametrize("deadline_ms", [7.1, None])
+def test_the_best_answer_from_here_outlives_stages_elsewhere(deadline_ms: float | None) -> None:
+    clock = FakeClock()
+    beyond = FakeBeyond(clock, lost=True)
+    runner = AnytimeRunner(
+        stages([1, 1], clock), deadline_ms=deadline_ms, beyond=beyond, clock=clock
+    )
+    answer = runner.run(IMAGE)
+    assert (answer.exit, answer.reason, answer.note) == (1, "peer lost", "gone")
+    assert answer.sent_bytes == (7,) and answer.elapsed_ms == pytest.approx(7)
+    assert runner.best is answer
+
+
+def test_a_deadline_may_be_of_one_image() -> None:
+    clock = FakeClock()
+    runner = AnytimeRunner(stages([1, 1, 1], clock), deadline_ms=50, clock=clock)
+    assert runner.run(IMAGE, deadline_ms=0.5).exit == 0
+    assert runner.run(IMAGE).exit == 2
 
 
 def test_codes_of_an_answer_are_what_they_stand_for() -> None:

@@ -53,6 +53,7 @@ def test_what_was_simulated_is_what_runs(controller: Path) -> None:
     assert [piece["run"] for piece in said["pieces"]] == ["a", "a", "b", "b"]
 
 
+@pytest.mark.slow
 def test_tables_show_both(controller: Path, tmp_path: Path) -> None:
     table = tmp_path / "answers.csv"
     shown = kq("control", str(controller), "--images", "3", "--csv", str(table))
@@ -89,6 +90,7 @@ def test_a_broken_controller_is_told(
     assert result.exit_code in (1, 2) and message in result.stderr, result.output
 
 
+@pytest.mark.slow
 def test_other_files_than_it_was_fitted_to_are_refused(controller: Path) -> None:
     shutil.rmtree(controller.parent / "a")
     result = kq("control", str(controller))

@@ -76,6 +76,7 @@ def test_stages_elsewhere_answer_as_those_here(run: Path, server: StageServer) -
     assert way["images"] == 5 and 144 < way["mean_bytes"] < 144 + 120
 
 
+@pytest.mark.slow
 def test_views_are_sent_together(run: Path, server: StageServer, tmp_path: Path) -> None:
     views = [str(tmp_path / f"{side}.npz") for side in ("left", "right")]
     rng = np.random.default_rng(0)
@@ -121,6 +122,7 @@ def test_what_was_answered_is_told_at_the_end(run: Path) -> None:
     assert (done["asked"], done["endings"], done["refused"]) == (0, [], 0)
 
 
+@pytest.mark.slow
 def test_who_listens_to_all_is_warned(run: Path) -> None:
     result = kq("serve", str(run), "--listen", "0.0.0.0:0", "--seconds", "0.1")
     assert "can be reached by other machines: nothing is encrypted" in result.stderr
@@ -135,11 +137,14 @@ def test_who_listens_to_all_is_warned(run: Path) -> None:
         (("serve", "RUN", "--next", "127.0.0.1:1"), 2, "stage 2 is the last"),
         (("serve", "RUN", "--listen", "here"), 2, "--listen 'here' is no address"),
         (("serve", "RUN", "--timeout-ms", "0"), 2, "--timeout-ms is 0; a number above 0"),
+        (("serve", "RUN", "--timeout-ms", "1e30"), 2, "--timeout-ms is 1e+30; a number above 0"),
+        (("serve", "RUN", "--listen", "a..b:1"), 2, "--listen 'a..b:1' is no address"),
         (("serve", "RUN", "--seconds", "0"), 2, "--seconds is 0; a number above 0"),
         (("serve", "NOWHERE"), 1, "no such run folder"),
         (("run", "RUN", "--next", "127.0.0.1:1"), 1, "127.0.0.1:1: cannot be reached (Connection"),
         (("run", "RUN", "--next", "9000"), 2, "--next '9000' is no address"),
         (("run", "RUN", "--timeout-ms", "-1"), 2, "--timeout-ms is -1; a number above 0"),
+        (("run", "RUN", "--timeout-ms", "nan"), 2, "--timeout-ms is nan; a number above 0"),
         (("run", "RUN", "--aggregate", "mean"), 2, "--aggregate 'mean' is not known"),
         (("run", "RUN", "--view", "FEW"), 1, "few.npz: has 3 images, and not 359 as digits"),
         (("run", "RUN", "--view", "OTHER"), 1, "of its labels are not those of digits"),

@@ -116,6 +116,7 @@ def test_members_may_have_models_and_bits_of_their_own() -> None:
         ("fast-geometric", SETTINGS, 3, "around a trained net: name it with --from RUN"),
         ("fusion", replace(SETTINGS, parent=Path("models/float")), 3, "begin alike stay alike"),
         ("fusion", replace(SETTINGS, precision="bf16"), 3, "--precision bf16 is for members"),
+        ("fusion", replace(SETTINGS, strategy="mirrored"), 3, "--strategy mirrored is for members"),
         ("fusion", replace(SETTINGS, bootstrap=True), 3, "--bootstrap: .* see the same images"),
         ("bagging", replace(SETTINGS, shrinkage=0.5), 3, "goes with boosting and soft-boosting"),
         ("boosting", replace(SETTINGS, distill=0.5), 3, "--distill: members of boosting learn"),

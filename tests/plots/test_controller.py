@@ -29,6 +29,7 @@ PLACE = Simulated(
     static=OPTIONS[1],
     static_at_cost=OPTIONS[0],
     speed_up=1.875,
+    p99_cost=3.0,
 )
 
 

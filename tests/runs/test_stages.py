@@ -56,6 +56,10 @@ def test_a_folder_without_one_says_how_to_make_it(tmp_path: Path) -> None:
         (lambda c: _first(c).update(answer="other"), "its answer 'other' is none of its outputs"),
         (lambda c: _first(c).update(inputs=[]), r"stage1\.tflite: has no inputs"),
         (lambda c: c["formats"]["tflite"].update(stages=[]), r"formats\.tflite\.stages: is empty"),
+        (lambda c: _codes(c).update(lowest=0), "codes of 'codes', int8, are from 0 to None"),
+        (lambda c: _codes(c).update(lowest=7, highest=7), "from 7 to 7; two codes of such"),
+        (lambda c: _codes(c).update(lowest=-1000, highest=7), "from -1000 to 7; two codes of such"),
+        (lambda c: _codes(c).update(dtype="float32", lowest=0, highest=7), "float32, are from 0"),
         (lambda c: _first(c).update(macs="many"), r"stages\[0\]\.macs: is 'many'"),
     ],
 )
@@ -83,6 +87,11 @@ def test_formats_whose_files_are_there_still_are_kept(tmp_path: Path) -> None:
     (tmp_path / FIRST.file).unlink()
     assert set(stages.with_others(other, tmp_path).formats) == {"onnx"}
     assert stages.with_others(other, tmp_path / "nowhere") == other
+
+
+def _codes(content: dict[str, Any]) -> dict[str, Any]:
+    codes: dict[str, Any] = _first(content)["outputs"][1]
+    return codes
 
 
 def _first(content: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.training.nested import copy_width, join_widths  # noqa: E402
 from keras_quant.training.slim import narrow_net  # noqa: E402
-from tests.training.test_nested import gradient, take_steps  # noqa: E402
+from tests.training.test_nested import gradient, scaled, take_steps  # noqa: E402
 
 L = keras.layers
 SHARES = {"x1": 1.0, "x0.5": 0.5}
@@ -39,7 +39,7 @@ def net() -> keras.Model:
 
 
 def quantized(source: keras.Model) -> keras.Model:
-    planned = plan(source, scheme_from_bits("4"))
+    planned = scaled(plan(source, scheme_from_bits("4")))
     return wrap(planned, source, load_method("nested"), unsigned(8, 1 / 255))
 
 

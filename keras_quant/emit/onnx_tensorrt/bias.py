@@ -9,7 +9,6 @@ put into its middle, where rounding errors have the most room before they change
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +24,6 @@ from keras_quant.qparams import QParams
 # search keeps 2/3 of its bracket a turn, down to 1e-6 of it.
 MAX_PITCH_MOVE = 2.0**-6
 PITCH_TURNS = 32
-# A graph is written several times, as its file and as the probes that prove it; most graphs have
-# fewer nodes with weights.
-KEPT_LINES = 128
 
 
 def with_room(graph: Graph, node: Node) -> Node:
@@ -39,17 +35,14 @@ def with_room(graph: Graph, node: Node) -> Node:
     return replace(node, weight=replace(node.weight, scale=scale), bias=bias)
 
 
-@lru_cache(maxsize=KEPT_LINES)
 def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray, np.ndarray]:
     """Gives the weight scales and real biases of a realized node, as far as can be from ties.
-
-    The search takes most of the time of writing a file, and is done once for a node.
 
     Args:
         node: with weights; source and output are the grids of its codes.
     Returns: scale, (channels,) float32, of the stored weight codes; bias, (channels,) float64:
         (n * s_x * scale + bias) / s_out, rounded, are the codes of the reference for every
-        accumulator n of stored codes within reach. Neither is to be written to.
+        accumulator n of stored codes within reach.
     """
     channels, factor, stairs = realized_channels(node, source, output)
     scale = (_roomy_scale(channels, stairs) / factor).astype(np.float32)
@@ -59,9 +52,7 @@ def roomy_line(node: Node, source: QParams, output: QParams) -> tuple[np.ndarray
     has_middle = np.isfinite(low) & np.isfinite(high) & (low < high)
     middle = np.where(has_middle, (low + high) / 2, 0) * chosen.unit
     found = np.where(has_middle, scale, node.kernel.code_scale)
-    bias = np.where(has_middle, middle, channels.bias)
-    found.flags.writeable = bias.flags.writeable = False
-    return found, bias
+    return found, np.where(has_middle, middle, channels.bias)
 
 
 def _roomy_scale(channels: Channels, stairs: Staircase) -> np.ndarray:

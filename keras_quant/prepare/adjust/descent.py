@@ -21,6 +21,10 @@ BLOCK = 64
 DAMPING = 0.01
 # Of a covariance at most, so that something is left of it.
 MOST_SHRUNK = 0.9
+# Of the shrinkage that has the least error of a covariance; codes come out better with less of it.
+# 60 drawn weights and 20, 240, 1,000 positions: all of it erred by 33, 18, 14 on others, this by
+# 32, 18, 13, none by 56, 15, 13.
+PART = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,7 +83,8 @@ def _damping(moments: Moments) -> Array:
 
     A share of their mean: DAMPING, or more where a covariance of so few positions says little. The
     oracle approximating shrinkage of Chen et al., "Shrinkage Algorithms for MMSE Covariance
-    Estimation" (2010), eq. 23, shrinks it to (1 - share) S + share mean(S) I.
+    Estimation" (2010), eq. 23, shrinks it to (1 - share) S + share mean(S) I; a PART of that is
+    taken.
     """
     taps = moments.read.shape[-1]
     trace = np.trace(moments.read, axis1=1, axis2=2)
@@ -90,7 +95,7 @@ def _damping(moments: Moments) -> Array:
         below = (moments.count + 1 - 2 / taps) * (squares - trace**2 / taps)
         share = np.where(above < MOST_SHRUNK * below, above / np.where(below > 0, below, 1), 1)
         share = np.minimum(share, MOST_SHRUNK)
-    damping = np.maximum(DAMPING, share / (1 - share)) * trace / taps
+    damping = np.maximum(DAMPING, PART * share / (1 - share)) * trace / taps
     return np.where(damping > 0, damping, 1.0)
 
 

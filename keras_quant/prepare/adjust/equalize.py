@@ -196,7 +196,7 @@ class _Noise:
         """The noise, as a share of all outputs' energy."""
         low, high = (np.asarray(end / scale) for end in (self._seen.low, self._seen.high))
         top = high.max() if self._pair.bound is None else self._pair.bound
-        drawn = self._seen.drawn / scale.astype(np.float32)
+        drawn = np.asarray(self._seen.drawn / scale, np.float32)
         steps = (top - min(0.0, low.min())) * CUTS / self._levels
         errors = [
             _squared_errors(drawn, min(0.0, low.min()) * c, s, self._levels)

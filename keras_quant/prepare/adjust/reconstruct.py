@@ -112,7 +112,7 @@ def reconstruct(
 
         on_share(0.0)
         if rounding != "nearest":
-            walk.grow()
+            walk.grow(unit)
         findings = kept.known(unit.kernels)
         if findings is None:
             read = walk.read(unit)

@@ -83,11 +83,13 @@ class Walk:
         """The plan's of a unit's kernel."""
         return self._sites[name]
 
-    def grow(self) -> int:
-        """Takes more images, if memory holds them from here on; between two units.
+    def grow(self, unit: Unit) -> int:
+        """Takes more images, if memory holds them from a unit on, which is the next one.
 
         Returns: how many there are by now.
         """
+        for read in (self.read, self.plain):
+            read(unit)  # after what is pooled in front of a unit, tensors are small
         most = min(len(self._images[0]), self._given.held_images())
         if most >= min(GROWTH * self._count, len(self._images[0])) and most > self._count:
             for values in (self._given, self._wanted):

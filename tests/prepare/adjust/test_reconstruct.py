@@ -190,19 +190,25 @@ def test_walk_gives_what_the_layers_before_put_out_by_then() -> None:
     np.testing.assert_allclose(seen[1][2], wanted(X), atol=1e-5)
 
 
-def test_a_walk_takes_more_images_to_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if they had been there from the beginning, and each by the weights as they are by now."""
+@pytest.fixture(scope="module")
+def walked() -> tuple:
     source = net()
-    planned, model = quantized(source, "w3a8")
+    return source, *quantized(source, "w3a8")
+
+
+def test_a_walk_takes_more_images_to_where_it_is(
+    walked: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if they had been there from the beginning, and each by the weights as they are by now."""
+    source, planned, model = walked
     wanted = None
     for most in (len(X), 20):
-        monkeypatch.setattr(
-            values_module, "TENSOR_BYTES", most * 4 * 8 * 8 * 8
-        )  # of what conv1 puts out
+        of_conv1 = 4 * 8 * 8 * 8
+        monkeypatch.setattr(values_module, "TENSOR_BYTES", most * of_conv1)
         found = Walk(planned, source, model, [X])
         counts = []
         for unit in found.units:
-            counts.append(found.grow())
+            counts.append(found.grow(unit))
             site = found.site(unit.kernels[0])
             found.answered(unit.kernels[0], values_module.run(site.layer, [site.read]))
             found.leave(unit)
@@ -215,10 +221,9 @@ def test_a_walk_takes_more_images_to_where_it_is(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_layer_is_run_once_for_its_bias_and_for_those_behind(
-    monkeypatch: pytest.MonkeyPatch,
+    walked: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = net()
-    planned, model = quantized(source, "w3a8")
+    source, planned, model = walked
     runs: list[str] = []
     run = values_module.run
 
