@@ -77,7 +77,12 @@ OURS: dict[str, tuple[str, Remedies]] = {
     DATA_FREE: ("least_squares", Remedies()),
     f"{DATA_FREE} --equalize weights --absorb": ("least_squares", Remedies(equalize="weights")),
 }
-PEERS = ("TFLiteConverter int8", "ORT MinMax", "ORT Entropy", "ORT Percentile")
+# By bits: TFLiteConverter's integer files have no other kernels than those of 8 bits.
+PEERS = {
+    "w8a8": ("TFLiteConverter int8", "ORT MinMax", "ORT Entropy", "ORT Percentile"),
+    "w4a8": ("ORT MinMax", "ORT Entropy", "ORT Percentile"),
+}
+FOUR_BIT_OPSET = 21  # the first that has int4 in QuantizeLinear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +151,9 @@ class _Bench:
         for bits in widths:
             for option in OURS:
                 yield f"{bits} {option}", lambda bits=bits, option=option: self.ours(bits, option)
-        for peer in PEERS:
-            yield f"w8a8 {peer}", lambda peer=peer: self.peer(peer)
+        for bits, peers in PEERS.items():
+            for peer in peers:
+                yield f"{bits} {peer}", lambda bits=bits, peer=peer: self.peer(bits, peer)
 
     def measure(self, make: Callable[[], Answers]) -> Cell:
         if self._float is None:
@@ -190,10 +196,12 @@ class _Bench:
         self._known = found if source is self.source else self._known
         return found
 
-    def peer(self, name: str) -> Answers:
+    def peer(self, bits: str, name: str) -> Answers:
         reals = self.data.reals(self.x)
         kind = name.partition(" ")[2]
-        return _tflite(self.source, reals) if kind == "int8" else _ort(self.source, reals, kind)
+        if kind == "int8":
+            return _tflite(self.source, reals)
+        return _ort(self.source, reals, kind, four_bits=bits == "w4a8")
 
     def _answers(self, answer: Answers) -> np.ndarray:
         starts = range(0, len(self.test), BATCH)
@@ -226,14 +234,20 @@ def _tflite(source: keras.Model, reals: np.ndarray) -> Answers:
     return run
 
 
-def _ort(source: keras.Model, reals: np.ndarray, method: str) -> Answers:
+def _ort(source: keras.Model, reals: np.ndarray, method: str, *, four_bits: bool) -> Answers:
+    import onnx.version_converter
     import onnxruntime
     from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:
         plain, ready, quantized = (Path(folder) / f"{n}.onnx" for n in ("float", "ready", "int8"))
-        plain.write_bytes(float_onnx(source))
+        content = float_onnx(source)
+        if four_bits:
+            model = onnx.load_from_string(content)
+            newer = onnx.version_converter.convert_version(model, FOUR_BIT_OPSET)
+            content = newer.SerializeToString()
+        plain.write_bytes(content)
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
         name = onnxruntime.InferenceSession(str(ready)).get_inputs()[0].name
         # Its histograms take batches of one size alone, microsoft/onnxruntime#18792.
@@ -250,7 +264,7 @@ def _ort(source: keras.Model, reals: np.ndarray, method: str) -> Answers:
             Reader(),
             per_channel=True,
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QInt4 if four_bits else QuantType.QInt8,
             calibrate_method=CalibrationMethod[method],
         )
         session = onnxruntime.InferenceSession(str(quantized))

@@ -77,8 +77,8 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float | None:
-        """That of the first classifier among the outputs; None without one."""
-        found = (output.scores.get("accuracy") for output in self.outputs)
+        """That of the last classifier among the outputs, the whole net's; None without one."""
+        found = (output.scores.get("accuracy") for output in reversed(self.outputs))
         return next((value for value in found if value is not None), None)
 
     @property

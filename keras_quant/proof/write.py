@@ -49,8 +49,8 @@ class Export:
 
     @property
     def accuracy(self) -> float | None:
-        """That of the first classifier among the outputs; None without one."""
-        found = (scores.get("accuracy") for scores in self.scores.values())
+        """That of the last classifier among the outputs, the whole net's; None without one."""
+        found = (scores.get("accuracy") for scores in reversed(list(self.scores.values())))
         return next((value for value in found if value is not None), None)
 
 

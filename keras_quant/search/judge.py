@@ -61,11 +61,12 @@ class Judge:
                 distance.add(found, expected)
         means = scores.means() if self._tasks else {}
         losses = [values["loss"] for values in means.values()]
-        judged = (values[self.metric] for values in means.values() if self.metric in values)
+        judged = [values[self.metric] for values in means.values() if self.metric in values]
+        last = judged[-1] if judged else None
         loss = sum(losses) if losses else None
         return Outcome(
             loss=loss,
-            score=-loss if self.metric == "ELBO" and loss is not None else next(judged, None),
+            score=-loss if self.metric == "ELBO" and loss is not None else last,
             distance=furthest(distances),
         )
 

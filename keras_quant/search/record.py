@@ -38,7 +38,7 @@ class Outcome:
 
     Attributes:
         loss: mean over the images, of several outputs their sum; None without labels.
-        score: share of right answers of the first classifier, or the first mean PSNR in dB, or a
+        score: share of right answers of the last classifier, or the last mean PSNR in dB, or a
             variational autoencoder's ELBO in nats; None likewise.
         distance: root mean square of how far answers are from the float model's, as a share of
             that of these; of several outputs the largest.
