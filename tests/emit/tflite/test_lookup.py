@@ -144,8 +144,9 @@ def test_reals_are_gathered() -> None:
     assert found.difference == 0
 
 
-def test_every_function_is_tried_for_a_table() -> None:
-    assert {*_INT8_FUNCTIONS.values(), *_FLOAT_FUNCTIONS} == POINTWISE.keys()
+def test_every_function_without_a_jump_is_tried_for_a_table() -> None:
+    smooth = {name for name, one in POINTWISE.items() if not one.jumps}
+    assert {*_INT8_FUNCTIONS.values(), *_FLOAT_FUNCTIONS} == smooth
 
 
 @pytest.mark.parametrize("name", [*POINTWISE])
