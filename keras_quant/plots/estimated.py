@@ -45,7 +45,7 @@ def estimated_latency(runs: Sequence[Run], board: str | None = None) -> Cost:
         if chosen is not None
     }
     return Cost(
-        label=f"{MARK} of latency [ms], {first.title}, {first.power_mode}; nothing was measured",
+        label=f"{MARK} of latency [ms], {first.title}, {first.power_mode}\nnothing was measured",
         of=lambda run: values.get(run.path),
         estimated=True,
     )
