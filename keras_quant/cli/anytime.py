@@ -13,7 +13,7 @@ from keras_quant.cli.control import control
 from keras_quant.cli.cut import cut
 from keras_quant.cli.ensembles import print_ensemble
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
-from keras_quant.cli.pictures import check_picture, write_picture
+from keras_quant.cli.pictures import check_picture, plot_option, write_picture
 from keras_quant.cli.ponder import ponder
 from keras_quant.cli.resolution import resolution
 from keras_quant.cli.serve import serve
@@ -68,12 +68,7 @@ def anytime() -> None:
     help="What a stage costs: macs, or ms, measured here.",
 )
 @click.option("--dataset", help="Images with labels [default: those of the run].")
-@click.option(
-    "--plot",
-    "picture",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw accuracy against mean cost, and the exits: .png, .svg or .pdf.",
-)
+@plot_option("accuracy against mean cost, and the exits")
 @json_option
 def thresholds(
     run: Path,

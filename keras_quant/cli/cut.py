@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.output import as_share, json_option, print_json, print_table
-from keras_quant.cli.pictures import check_picture, write_picture
-from keras_quant.cli.study_options import dataset_option, images_option, plot_option, trust_option
+from keras_quant.cli.pictures import check_picture, plot_option, write_picture
+from keras_quant.cli.study_options import dataset_option, images_option, trust_option
 
 if TYPE_CHECKING:
     from keras_quant.jobs.cut import CutStudy

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from keras_quant.cli.output import note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def plot_option(what: str) -> Callable[[Any], Any]:
+    """The option for a picture, by what it shows."""
+    return click.option(
+        "--plot",
+        "picture",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=f"Draw {what}: .png, .svg or .pdf.",
+    )
 
 
 def check_picture(path: Path | None) -> None:

@@ -9,7 +9,7 @@ import click
 
 from keras_quant.cli.answer_options import images_argument, images_named, named_option
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
-from keras_quant.cli.pictures import check_picture, write_picture
+from keras_quant.cli.pictures import check_picture, plot_option, write_picture
 
 if TYPE_CHECKING:
     from keras_quant.jobs.ponder import Ponder
@@ -34,12 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Images that --plot draws, from the one that needs the least to the one that needs most.",
 )
-@click.option(
-    "--plot",
-    "picture",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the units at each position over the image: .png, .svg or .pdf.",
-)
+@plot_option("the units at each position over the image")
 @json_option
 def ponder(
     run: Path,

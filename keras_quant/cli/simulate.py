@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
-from keras_quant.cli.pictures import check_picture, write_picture
+from keras_quant.cli.pictures import check_picture, plot_option, write_picture
 
 if TYPE_CHECKING:
     from keras_quant.jobs.simulate import Simulated, Simulation
@@ -61,12 +61,7 @@ if TYPE_CHECKING:
     "--fuse", is_flag=True, help="Of several runs the first two, three, ... together count too."
 )
 @click.option("--format", "form", default="tflite", show_default=True, help="Of the files.")
-@click.option(
-    "--plot",
-    "picture",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw accuracy against mean cost, and what answers: .png, .svg or .pdf.",
-)
+@plot_option("accuracy against mean cost, and what answers")
 @click.option(
     "--save",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import click
 
 dataset_option = click.option("--dataset", help="Images with labels [default: those of each run].")
@@ -17,13 +13,3 @@ images_option = click.option(
     help="So many test images, at even distances; 0 means all.",
 )
 trust_option = click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
-
-
-def plot_option(what: str) -> Callable[[Any], Any]:
-    """The option for a picture, by what it shows."""
-    return click.option(
-        "--plot",
-        "picture",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help=f"Draw {what}: .png, .svg or .pdf.",
-    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from keras_quant.data import Dataset, Split
-from keras_quant.errors import DataError
+from keras_quant.errors import DataError, UsageError
 from keras_quant.jobs.loaded import load_with_data
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.tasks import CLASSIFICATION, find_tasks
@@ -36,6 +36,19 @@ def load_classifier(
             f"{data.name}, or these images have no labels; give images with --dataset"
         )
     return model, data
+
+
+def one_dataset(names: Iterable[str]) -> str:
+    """The data that all models were asked about.
+
+    Raises:
+        UsageError: they are several, which cannot be compared.
+    """
+    first, *others = dict.fromkeys(names)
+    if others:
+        found = ", ".join((first, *others))
+        raise UsageError(f"these are of different data ({found}); give one --dataset")
+    return first
 
 
 def right_answers(answer: AnswerFunction, data: Dataset, part: Split) -> int:

@@ -19,7 +19,7 @@ from keras_quant.anytime.peer import Peer, Trip
 from keras_quant.anytime.priority import realtime
 from keras_quant.anytime.protocol import MOST_VIEWS, Ending
 from keras_quant.anytime.rules import NEVER, RULES
-from keras_quant.anytime.runner import Answer, AnytimeRunner, LoadedStage, StageTimes, profile
+from keras_quant.anytime.runner import Answer, AnytimeRunner, StageTimes, profile
 from keras_quant.anytime.views import AGGREGATIONS, AVERAGE
 from keras_quant.data.dataset import NO_LABEL
 from keras_quant.data.every import NamedImages
@@ -177,7 +177,7 @@ def _run(
     rule = chosen.rule if chosen else "entropy"
     first = _inputs(opened, views, 0)
     times = profile(opened.loaded, first, rule=rule)
-    trip = None if peer is None else _trip(peer, opened.loaded, first)
+    trip = None if peer is None else peer.profile(first, behind=opened.loaded)
     early = len(opened.loaded) if peer is not None else len(opened.files) - 1
     runner = AnytimeRunner(
         opened.loaded,
@@ -244,14 +244,6 @@ def _connected(known: Recorded, chosen: ExitsRecord | None, settings: AnytimeSet
     )
     peer.connect()
     return peer
-
-
-def _trip(peer: Peer, stages: Sequence[LoadedStage], first: Mapping[str, np.ndarray]) -> Trip:
-    """How long the next machine takes for the first image."""
-    known = dict(first)
-    for stage in stages:
-        stage.run(known)
-    return peer.profile(known)
 
 
 def _elsewhere(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keras_quant.errors import UsageError, close_names
 from keras_quant.graph.costs.cost import cost
-from keras_quant.jobs.accuracy import load_classifier, right_answers
+from keras_quant.jobs.accuracy import load_classifier, one_dataset, right_answers
 from keras_quant.lower import lower
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.residuals import Residual, Switches, residuals
@@ -97,17 +97,16 @@ def cut_residuals(
     """
     if part not in PARTS:
         raise UsageError(f"--cut is {part}{close_names(part, PARTS)}; {' or '.join(PARTS)}")
-    found, names, counts = [], [], []
-    for path in paths:
-        one, name, count = _cut_run(
-            path, part, dataset=dataset, images=images, trust=trust, progress=progress
-        )
-        found.append(one)
-        names.append(name)
-        counts.append(count)
-    if len(set(names)) > 1:
-        raise UsageError(f"these are of different data ({', '.join(names)}); give one --dataset")
-    return CutStudy(part=part, dataset=names[0], images=counts[0], runs=tuple(found))
+    found = [
+        _cut_run(path, part, dataset=dataset, images=images, trust=trust, progress=progress)
+        for path in paths
+    ]
+    return CutStudy(
+        part=part,
+        dataset=one_dataset(name for _, name, _ in found),
+        images=found[0][2],
+        runs=tuple(one for one, _, _ in found),
+    )
 
 
 def _cut_run(

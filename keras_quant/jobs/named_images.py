@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_quant.data import Dataset
 from keras_quant.data.catalog import DATASETS
 from keras_quant.data.dataset import NO_LABEL
 from keras_quant.data.every import NamedImages, read_every
@@ -16,12 +17,18 @@ from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.runs.progress import Progress
 
 
+def are_a_datasets(images: str | None) -> bool:
+    """Whether these are the test images of a dataset that is known by name, or the run's own."""
+    return images is None or view_of(images).base in DATASETS
+
+
 def images_to_answer(
     run: Path,
     images: str | None,
     *,
     shape: tuple[int, ...],
     classes: int,
+    data: Dataset | None = None,
     progress: Progress,
 ) -> NamedImages:
     """The images to answer, with labels where these are of the classes that a run tells apart.
@@ -31,11 +38,12 @@ def images_to_answer(
             its test images are.
         shape: that the run takes.
         classes: that it tells apart.
+        data: the run's, or those that are named, where they are loaded already.
     Raises:
         DataError: there are none, or the run takes others.
     """
-    if images is None or view_of(images).base in DATASETS:
-        data = dataset_of(run, images)
+    if are_a_datasets(images):
+        data = data or dataset_of(run, images)
         found = NamedImages(
             names=tuple(f"test[{place}]" for place in range(len(data.test))),
             x=data.test.x,
@@ -45,6 +53,7 @@ def images_to_answer(
         )
     else:
         size = (shape[0], shape[1]) if len(shape) == 3 else None
+        assert images is not None
         found = read_every(Path(images), image_size=size, say=progress.say)
     where = images or "the run's data"
     if tuple(shape) != found.x.shape[1:]:

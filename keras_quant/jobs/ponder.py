@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant.anytime.ponder import reached, spread, units_at
-from keras_quant.data import Dataset, Split
-from keras_quant.data.catalog import DATASETS
+from keras_quant.data import Split
 from keras_quant.data.dataset import NO_LABEL
-from keras_quant.data.every import read_every
-from keras_quant.data.view import view_of
-from keras_quant.errors import DataError, UsageError
+from keras_quant.errors import UsageError
 from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.loaded import load_with_data
+from keras_quant.jobs.named_images import are_a_datasets, images_to_answer
 from keras_quant.lower import lower
 from keras_quant.model.adaptive import HaltingUnit, halting_units, with_masks
 from keras_quant.model.tasks import CLASSIFICATION, find_tasks
@@ -104,9 +102,9 @@ def ponder(
         UsageError: the model has no units that positions may skip.
         DataError: there are no images, or the model takes others.
     """
-    named = None if images is None or view_of(images).base in DATASETS else images
+    named = images if are_a_datasets(images) else None
     model, data = load_with_data(
-        path, dataset=None if named else images, preprocess=None, trust=trust, say=progress.say
+        path, dataset=named, preprocess=None, trust=trust, say=progress.say
     )
     units = halting_units(model)
     if not units:
@@ -114,9 +112,16 @@ def ponder(
             f"{path}: no position of its model halts; one that does is trained by kq train "
             "--model sact_resnet"
         )
-    names, part = _images(model, data, named, progress)
-    rows = slice(0, count or len(part))
-    names, part = names[rows], part.at(rows)
+    shown = images_to_answer(
+        path,
+        images,
+        shape=model.input_shape[1:],
+        classes=data.num_classes,
+        data=data,
+        progress=progress,
+    )
+    rows = slice(0, count or len(shown.x))
+    names, part = shown.names[rows], Split(x=shown.x[rows], y=shown.y[rows])
     looked = _Looked(model, units)
     right: list[bool] = []
     with progress.bar("looking", len(part)) as show:
@@ -153,23 +158,6 @@ def masked_dense_note(
         f"kernel that skips positions would need {needed:,.0f} ({needed / looked.macs:.1%}) on "
         f"average of {len(images):,} test images"
     )
-
-
-def _images(
-    model: keras.Model, data: Dataset, path: str | None, progress: Progress
-) -> tuple[tuple[str, ...], Split]:
-    """The images to look at, with their names."""
-    if path is None:
-        part = data.test
-        return tuple(f"test[{place}]" for place in range(len(part))), part
-    shape = model.input_shape[1:]
-    found = read_every(Path(path), image_size=shape[:2], say=progress.say)
-    if not len(found.x):
-        raise DataError(f"{path}: there are no images to look at")
-    if found.x.shape[1:] != shape:
-        raise DataError(f"{path}: images are {found.x.shape[1:]}; the model takes {shape}")
-    known = found.num_classes == data.num_classes
-    return found.names, Split(x=found.x, y=found.y if known else np.full(len(found.x), NO_LABEL))
 
 
 class _Looked:

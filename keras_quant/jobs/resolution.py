@@ -12,7 +12,7 @@ from keras_quant.data import Dataset, Split
 from keras_quant.data.images import Size
 from keras_quant.errors import DataError, KerasQuantError, UsageError, close_names
 from keras_quant.graph.costs.cost import cost
-from keras_quant.jobs.accuracy import load_classifier, right_answers
+from keras_quant.jobs.accuracy import load_classifier, one_dataset, right_answers
 from keras_quant.lower import lower
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.rebuild import rebuild
@@ -97,11 +97,11 @@ def scale_inputs(
         )
         for path in paths
     ]
-    names = dict.fromkeys(name for _, name, _ in found)
-    if len(names) > 1:
-        raise UsageError(f"these are of different data ({', '.join(names)}); give one --dataset")
-    _, name, count = found[0]
-    return ResolutionStudy(dataset=name, images=count, runs=tuple(one for one, _, _ in found))
+    return ResolutionStudy(
+        dataset=one_dataset(name for _, name, _ in found),
+        images=found[0][2],
+        runs=tuple(one for one, _, _ in found),
+    )
 
 
 def _scaled_run(

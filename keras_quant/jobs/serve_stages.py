@@ -128,10 +128,7 @@ def _trip(
     except UnreachableError as error:
         progress.say(f"{error}. Until it is there, answers are those of the stages here")
         return None
-    known = blank(handed_on(opened.files, part.start))
-    for stage in opened.loaded:
-        stage.run(known)
-    trip = peer.profile(known)
+    trip = peer.profile(blank(handed_on(opened.files, part.start)), behind=opened.loaded)
     peer.close()
     return trip
 

@@ -64,12 +64,17 @@ class LsqTwin(Twin):
     def round_kernel(self, kernel: tf.Tensor) -> tf.Tensor:
         qmin, qmax = self.codes
         step = tf.convert_to_tensor(self.kernel_scale)
-        sharing = int(np.prod(kernel.shape)) // int(np.prod(step.shape))
-        scale = lsq_gradient_scale(sharing, qmax)
+        scale = kernel_gradient_scale(kernel, step, qmax)
         return round_to_step(kernel, step, qmin=qmin, qmax=qmax, gradient_scale=scale)
 
     def read_scale(self) -> np.ndarray:
         return np.maximum(np.asarray(self.kernel_scale, np.float64), SMALLEST)
+
+
+def kernel_gradient_scale(kernel: tf.Tensor, step: tf.Tensor, qmax: int) -> float:
+    """What multiplies the gradient of a kernel's steps, which equally many weights share each."""
+    sharing = int(np.prod(kernel.shape)) // int(np.prod(step.shape))
+    return lsq_gradient_scale(sharing, qmax)
 
 
 TWINS = make_twins("Lsq", LsqTwin)
@@ -88,18 +93,32 @@ def wrap(layer: keras.layers.Layer, spec: QuantSpec, options: Any) -> keras.laye
 
 
 def make_twin(
-    layer: keras.layers.Layer, spec: QuantSpec, twins: Mapping[str, Any]
+    layer: keras.layers.Layer,
+    spec: QuantSpec,
+    twins: Mapping[str, Any],
+    *,
+    step: str = "kernel_scale",
+    codes: tuple[int, int] | None = None,
 ) -> keras.layers.Layer:
     """Makes a twin whose steps are those that err least on the layer's kernel.
 
     Args:
-        twins: those of LsqTwin, or of a class of it.
+        twins: those of a class that learns steps.
+        step: what their variable is called there.
+        codes: the lowest and the highest of these steps; None means the twin's own.
     """
     twin = twin_of(layer, spec, twins)
     kernel = float_kernel(layer)
     axes = shared_axes(twin.kind, kernel.ndim, spec.per_channel)
-    twin.first = {"kernel_scale": least_squares_scale(kernel, twin.codes, axes)}
+    twin.first = {step: least_squares_scale(kernel, codes or twin.codes, axes)}
     return twin
+
+
+def make_grid(
+    name: str, grid: QParams, step: GroupStep | None, options: LsqOptions
+) -> keras.layers.Layer:
+    """Makes the layer that rounds activations to their group's learned step."""
+    return LsqGrid(step, grid.qmin, grid.qmax, grid.zero_point, name=name)
 
 
 def make_step(name: str, grid: QParams, options: LsqOptions) -> GroupStep:
@@ -112,9 +131,7 @@ def make_step(name: str, grid: QParams, options: LsqOptions) -> GroupStep:
 METHOD = Method(
     maker=Maker(
         wrap=wrap,
-        activation=lambda name, grid, step, options: LsqGrid(
-            step, grid.qmin, grid.qmax, grid.zero_point, name=name
-        ),
+        activation=make_grid,
         step=make_step,
         options=LsqOptions,
     ),

@@ -18,21 +18,24 @@ from typing import Any
 import numpy as np
 
 from keras_quant.graph.cut import BASE_BITS, BASE_MAX
-from keras_quant.methods.grids import lsq_gradient_scale
-from keras_quant.methods.lsq import STEP, ZERO_POINT, LsqGrid, LsqOptions, make_step
+from keras_quant.methods.lsq import (
+    STEP,
+    ZERO_POINT,
+    LsqOptions,
+    kernel_gradient_scale,
+    make_grid,
+    make_step,
+    make_twin,
+)
 from keras_quant.methods.method import FileNames, Maker, Method, Reader
 from keras_quant.methods.straight_through import SMALLEST, sum_shared
 from keras_quant.methods.twins import (
     KINDS,
     Twin,
-    float_kernel,
-    least_squares_scale,
     make_twins,
     movable_of,
     read_twin,
     refuse_bits,
-    shared_axes,
-    twin_of,
 )
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, tf
@@ -50,13 +53,12 @@ class NestedTwin(Twin):
 
     def round_kernel(self, kernel: tf.Tensor) -> tf.Tensor:
         step = tf.convert_to_tensor(self.base_scale)
-        sharing = int(np.prod(kernel.shape)) // int(np.prod(step.shape))
         return cut_to_step(
             kernel,
             step,
             bits=self.bits,
             codes=self.codes,
-            gradient_scale=lsq_gradient_scale(sharing, self.codes[1]),
+            gradient_scale=kernel_gradient_scale(kernel, step, self.codes[1]),
         )
 
     def read_scale(self) -> np.ndarray:
@@ -113,19 +115,13 @@ def wrap(layer: keras.layers.Layer, spec: QuantSpec, options: Any) -> keras.laye
     """
     if spec.bits == 1:
         refuse_bits(layer, spec, "nested cuts 2 to 8 from a kernel of 8")
-    twin = twin_of(layer, spec, TWINS)
-    kernel = float_kernel(layer)
-    axes = shared_axes(twin.kind, kernel.ndim, spec.per_channel)
-    twin.first = {"base_scale": least_squares_scale(kernel, BASE_CODES, axes)}
-    return twin
+    return make_twin(layer, spec, TWINS, step="base_scale", codes=BASE_CODES)
 
 
 METHOD = Method(
     maker=Maker(
         wrap=wrap,
-        activation=lambda name, grid, step, options: LsqGrid(
-            step, grid.qmin, grid.qmax, grid.zero_point, name=name
-        ),
+        activation=make_grid,
         step=make_step,
         options=LsqOptions,
     ),
