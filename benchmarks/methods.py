@@ -19,16 +19,14 @@ from __future__ import annotations
 import fnmatch
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from results import Result, argument_parser, publish
-from trainings import file_accuracy, finished_run
+from trainings import FULL, SMALL, Scale, file_accuracy, finished_run
 
 from keras_quant.cli.output import print_table
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.schemes.bits import scheme_from_bits
-from keras_quant.training.optimizer_settings import OptimizerSettings
 
 WIDTHS = ("w4a4", "w3a3", "w2a2", "w1a1")
 ROWS = {
@@ -45,42 +43,7 @@ PROGRESSIVE_GAIN = 1.0  # points, its goal at w2a2 over lsq
 GAINED = {"w4a4": 0.3, "w3a3": -0.2, "w2a2": -1.8}  # goals of lsq, points against float
 BINARY_GOAL = 80.0  # % of bnn at w1a1
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """How large the experiment is."""
-
-    dataset: str
-    model: str
-    epochs: int
-    more_epochs: int
-    optimizer: OptimizerSettings
-    further: OptimizerSettings
-    has_goals: bool = False
-
-
-_DECAY = 5e-3
-SCALES = {
-    "full": Scale(
-        dataset="cifar10",
-        model="resnet20",
-        epochs=30,
-        more_epochs=12,
-        optimizer=OptimizerSettings(
-            name="sgd", learning_rate=0.1, weight_decay=_DECAY, warmup_epochs=1
-        ),
-        further=OptimizerSettings(name="sgd", learning_rate=0.02, weight_decay=_DECAY),
-        has_goals=True,
-    ),
-    "small": Scale(
-        dataset="digits",
-        model="resnet8",
-        epochs=12,
-        more_epochs=6,
-        optimizer=OptimizerSettings(learning_rate=3e-3),
-        further=OptimizerSettings(learning_rate=2e-3),
-    ),
-}
+SCALES = {"full": FULL, "small": SMALL}
 
 
 def main() -> None:

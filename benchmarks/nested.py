@@ -14,12 +14,12 @@ Goal, at full scale: each width within 1 point of its dedicated net.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from results import Result, argument_parser, publish
-from trainings import file_accuracy, finished_run
+from trainings import FULL, SMALL, Scale, file_accuracy, finished_run
 
 from keras_quant.jobs.nested import FILE_NAME, train_nested, width_path, widths_of_bits
 from keras_quant.jobs.train_settings import TrainSettings
@@ -27,51 +27,21 @@ from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.schemes.file import load_scheme
-from keras_quant.training.optimizer_settings import OptimizerSettings
 
 WIDTHS = ("8", "4", "2")
 WITHIN = 1.0  # points, the goal
 _DECAY = 5e-4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """How large the experiment is.
-
-    Attributes:
-        epochs: of the float run.
-        more_epochs: of each run from its weights, nested or dedicated.
-    """
-
-    dataset: str
-    model: str
-    epochs: int
-    more_epochs: int
-    optimizer: OptimizerSettings
-    further: OptimizerSettings
-    has_goals: bool = False
-
-
 SCALES = {
-    "full": Scale(
-        dataset="cifar10",
-        model="resnet20",
+    "full": replace(
+        FULL,
         epochs=60,
         more_epochs=60,
-        optimizer=OptimizerSettings(
-            name="sgd", learning_rate=0.1, weight_decay=_DECAY, warmup_epochs=1
-        ),
-        further=OptimizerSettings(name="sgd", learning_rate=0.02, weight_decay=_DECAY),
-        has_goals=True,
+        optimizer=replace(FULL.optimizer, weight_decay=_DECAY),
+        further=replace(FULL.further, weight_decay=_DECAY),
     ),
-    "small": Scale(
-        dataset="digits",
-        model="resnet8",
-        epochs=12,
-        more_epochs=12,
-        optimizer=OptimizerSettings(learning_rate=3e-3),
-        further=OptimizerSettings(learning_rate=3e-3),
-    ),
+    "small": replace(SMALL, more_epochs=12, further=SMALL.optimizer),
 }
 
 

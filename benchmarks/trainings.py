@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from results import Result
@@ -12,6 +13,50 @@ from keras_quant.jobs.train_settings import TrainSettings, begin_record
 from keras_quant.runs import records
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import RunRecord
+from keras_quant.training.optimizer_settings import OptimizerSettings
+
+_DECAY = 5e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How large an experiment is whose runs all start from one float run.
+
+    Attributes:
+        epochs: of the float run.
+        more_epochs: of each run from its weights.
+        optimizer, further: of that, and of these.
+        has_goals: whether figures are held against the goals.
+    """
+
+    dataset: str
+    model: str
+    epochs: int
+    more_epochs: int
+    optimizer: OptimizerSettings
+    further: OptimizerSettings
+    has_goals: bool = False
+
+
+FULL = Scale(
+    dataset="cifar10",
+    model="resnet20",
+    epochs=30,
+    more_epochs=12,
+    optimizer=OptimizerSettings(
+        name="sgd", learning_rate=0.1, weight_decay=_DECAY, warmup_epochs=1
+    ),
+    further=OptimizerSettings(name="sgd", learning_rate=0.02, weight_decay=_DECAY),
+    has_goals=True,
+)
+SMALL = Scale(
+    dataset="digits",
+    model="resnet8",
+    epochs=12,
+    more_epochs=6,
+    optimizer=OptimizerSettings(learning_rate=3e-3),
+    further=OptimizerSettings(learning_rate=2e-3),
+)
 
 
 def finished_run(settings: TrainSettings, path: Path) -> RunRecord:

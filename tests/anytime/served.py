@@ -90,7 +90,14 @@ def served(first: int, last: int, **different: Any) -> Served:
 def serving(what: Served, said: list[str] | None = None) -> Iterator[StageServer]:
     """Answers in a thread until the block ends."""
     said = [] if said is None else said
-    with StageServer(LOOPBACK, what, say=said.append) as server:
+    with answering(StageServer(LOOPBACK, what, say=said.append)) as server:
+        yield server
+
+
+@contextmanager
+def answering(made: StageServer) -> Iterator[StageServer]:
+    """A server that answers in a thread until the block ends."""
+    with made as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -7,6 +7,8 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +48,17 @@ def a_runner(peer: Peer, local: int = 1, **different: Any) -> AnytimeRunner:
         beyond=peer,
         **{"rule": "max", "thresholds": NEVER_EARLY.thresholds[:local], **different},
     )
+
+
+@contextmanager
+def met(listening: socket.socket) -> Iterator[Connection]:
+    """The next connection to a machine that has stage 2, which has said so."""
+    accepted, _ = listening.accept()
+    with accepted:
+        connection = Connection(accepted, who="asks", largest=100)
+        connection.receive(seconds=LONG_S)
+        connection.send({"welcome": "keras_quant stages", "first": 2}, seconds=LONG_S)
+        yield connection
 
 
 def fake(stage: LoadedStage) -> FakeStage:
@@ -313,11 +326,7 @@ def test_an_answer_of_another_kind_is_a_lost_peer(header: Any, arrays: Any, told
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def answer() -> None:
-            accepted, _ = listening.accept()
-            with accepted:
-                connection = Connection(accepted, who="asks", largest=100)
-                connection.receive(seconds=LONG_S)
-                connection.send({"welcome": "keras_quant stages", "first": 2}, seconds=LONG_S)
+            with met(listening) as connection:
                 connection.receive(seconds=LONG_S)
                 connection.send(header, arrays, seconds=LONG_S)
 
@@ -338,12 +347,7 @@ def test_who_closed_the_connection_is_connected_again_at_once() -> None:
 
         def answer() -> None:
             for images in (1, 1):
-                accepted, _ = listening.accept()
-                with accepted:
-                    connection = Connection(accepted, who="asks", largest=100)
-                    connection.receive(seconds=LONG_S)
-                    welcome = {"welcome": "keras_quant stages", "first": 2}
-                    connection.send(welcome, seconds=LONG_S)
+                with met(listening) as connection:
                     for _ in range(images):
                         header, _ = connection.receive(seconds=LONG_S)
                         reply = {**REPLY, "answer": header["ask"]}
@@ -361,11 +365,7 @@ def test_who_closed_the_connection_and_is_silent_then_is_lost() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def answer() -> None:
-            accepted, _ = listening.accept()
-            with accepted:
-                connection = Connection(accepted, who="asks", largest=100)
-                connection.receive(seconds=LONG_S)
-                connection.send({"welcome": "keras_quant stages", "first": 2}, seconds=LONG_S)
+            with met(listening) as connection:
                 connection.receive(seconds=LONG_S)
                 connection.send(REPLY, SCORES, seconds=LONG_S)
                 connection.receive(seconds=LONG_S)
@@ -390,11 +390,7 @@ def test_a_failure_that_comes_too_late_is_not_of_the_next_image() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def answer() -> None:
-            accepted, _ = listening.accept()
-            with accepted:
-                connection = Connection(accepted, who="asks", largest=100)
-                connection.receive(seconds=LONG_S)
-                connection.send({"welcome": "keras_quant stages", "first": 2}, seconds=LONG_S)
+            with met(listening) as connection:
                 for _ in range(2):
                     connection.receive(seconds=LONG_S)
                 connection.send({"answer": 1, "failed": "no room"}, seconds=LONG_S)

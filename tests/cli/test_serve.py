@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from keras_quant.cli.main import main
 from keras_quant.errors import PeerError
 from keras_quant.jobs.serve_stages import ServeSettings, stage_server
 from keras_quant.runs.progress import Progress
+from tests.anytime.served import answering
 from tests.staged_runs import make_staged_run
 
 QUIET = Progress(quiet=True)
@@ -40,14 +40,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def serving(run: Path, **different: Any) -> Iterator[StageServer]:
     settings = ServeSettings(listen="127.0.0.1:0", **different)
-    with stage_server(run, settings, progress=QUIET) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(stage_server(run, settings, progress=QUIET)) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

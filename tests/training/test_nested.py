@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -74,8 +74,10 @@ def gradient(model: keras.Model, variable: tf.Variable) -> np.ndarray:
     return np.array(tape.gradient(total, variable))
 
 
-@pytest.fixture(scope="module")
-def trained() -> tuple[keras.Model, dict[str, keras.Model]]:
+Trained = tuple[keras.Model, dict[str, keras.Model]]
+
+
+def joint_and_own(widths: Callable[[], dict[str, keras.Model]]) -> Trained:
     """A joint model after some steps, and its widths as models of their own."""
     joint = join_widths(widths())
     take_steps(joint)
@@ -83,6 +85,11 @@ def trained() -> tuple[keras.Model, dict[str, keras.Model]]:
     for name, model in own.items():
         copy_width(joint, name, model)
     return joint, own
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    return joint_and_own(widths)
 
 
 def test_outputs_are_those_of_the_widths_the_widest_last(trained) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -16,9 +18,9 @@ from keras_quant.prepare import plan, wrap  # noqa: E402
 from keras_quant.qparams import unsigned  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
-from keras_quant.training.nested import copy_width, join_widths  # noqa: E402
+from keras_quant.training.nested import join_widths  # noqa: E402
 from keras_quant.training.slim import narrow_net  # noqa: E402
-from tests.training.test_nested import gradient, scaled, take_steps  # noqa: E402
+from tests.training.test_nested import Trained, gradient, joint_and_own, scaled  # noqa: E402
 
 L = keras.layers
 SHARES = {"x1": 1.0, "x0.5": 0.5}
@@ -72,15 +74,8 @@ def test_each_layer_keeps_its_first_channels_and_the_last_layer_all() -> None:
 
 
 @pytest.fixture(scope="module", params=["float", "nested"])
-def trained(request) -> tuple[keras.Model, dict[str, keras.Model]]:
-    """A joint model after some steps, and its widths as models of their own."""
-    in_float = request.param == "float"
-    joint = join_widths(narrowed(in_float=in_float))
-    take_steps(joint)
-    own = narrowed(in_float=in_float)
-    for name, model in own.items():
-        copy_width(joint, name, model)
-    return joint, own
+def trained(request) -> Trained:
+    return joint_and_own(partial(narrowed, in_float=request.param == "float"))
 
 
 def test_outputs_are_those_of_the_widths(trained) -> None:
