@@ -18,7 +18,8 @@ def function_of(graph: Graph, node: Node) -> str | None:
     """The first function that gives each entry of a lookup's table, as far as rounding shows.
 
     A table of few codes may stand for several functions; they are then within half a step of each
-    other, and of the one that the table was made from.
+    other, and of the one that the table was made from. Where a function is flat, or gives a half,
+    the table has to be what that is rounded to: all may be half a step from two codes there.
 
     Returns: its name; None where there is none, or where channels differ.
     """
@@ -32,9 +33,16 @@ def function_of(graph: Graph, node: Node) -> str | None:
         if target is None:
             agrees = np.allclose(values, rows[0], rtol=SAME_REAL, atol=SAME_REAL)
         else:
-            codes = values / target.scale + target.zero_point
-            errors = np.abs(np.clip(codes, target.qmin, target.qmax) - rows[0])
-            agrees = bool(errors.max() <= 0.5 + SAME_STEP)
+            codes = np.clip(values / target.scale + target.zero_point, target.qmin, target.qmax)
+            agrees = _agree(codes, rows[0])
         if agrees:
             return name
     return None
+
+
+def _agree(codes: np.ndarray, entries: np.ndarray) -> bool:
+    """Whether entries are what codes, with fractions, are rounded to."""
+    near = np.abs(np.diff(codes)) <= SAME_STEP
+    told = np.append(near, False) | np.append(False, near) | (codes % 1 == 0.5)
+    errors = np.abs(codes - entries)
+    return bool(errors.max() <= 0.5 + SAME_STEP and (np.rint(codes) == entries)[told].all())

@@ -34,7 +34,8 @@ def _reach_of_values(node: Node, sources: Sequence[Interval]) -> Interval:
     lows, highs = zip(*sources, strict=True)
     if node.op == "pointwise":
         low, high = POINTWISE[node.attrs["function"]].bounds
-        return low, min(high, max(highs[0], 0.0))
+        # What has no upper bound nowhere passes a ReLU's values; others do: sigmoid(0) is 0.5.
+        return low, high if np.isfinite(high) else max(highs[0], 0.0)
     if node.op in _WITHIN:  # padded pixels are 0
         return min(*lows, 0.0), max(*highs, 0.0)
     if node.op == "add":

@@ -139,11 +139,16 @@ def test_a_table_without_a_function_stays_one(target: QParams | None) -> None:
 @pytest.mark.parametrize("function", POINTWISE)
 def test_functions_stay_within_their_reach(function: str) -> None:
     node = Node(name="f", op="pointwise", inputs=("x",), output="y", attrs={"function": function})
-    values = POINTWISE[function].formula(np.linspace(-30, 30, 60_001))
+    reals = np.linspace(-30, 30, 60_001)
+    values = POINTWISE[function].formula(reals)
     for low, high in (EVERYTHING, (-30.0, 30.0)):
         least, greatest = reach(node, [(low, high)])
         assert least <= values.min() < least + 1e-3
-        assert values.max() <= greatest and greatest in (high, 1.0, values.max())
+        assert values.max() <= greatest and greatest in (high, *POINTWISE[function].bounds)
+    for high in (-0.5, 0.0, 0.25, 0.995):  # what is read ends below where the function does
+        least, greatest = reach(node, [(-30.0, high)])
+        part = values[reals <= high]
+        assert least <= part.min() and part.max() <= greatest
 
 
 @given(seed=SEEDS)
@@ -197,3 +202,27 @@ def test_outputs_have_the_names_of_what_was_converted() -> None:
         Clamp.RECTIFY: ("codes",),
         Clamp.OPEN: ("image/output_0",),
     }
+
+
+def table_of_codes(source: QParams, target: QParams, entries: np.ndarray) -> tuple[Graph, Node]:
+    tensors = {
+        "image": Tensor(name="image", shape=(4,)),
+        "x": Tensor(name="x", shape=(4,), qparams=source),
+        "y": Tensor(name="y", shape=(4,), qparams=target),
+    }
+    nodes = (
+        Node(name="quantize", op="quantize", inputs=("image",), output="x"),
+        Node(name="table", op="lookup", inputs=("x",), output="y", table=entries),
+    )
+    graph = Graph(name="g", inputs=("image",), outputs=("y",), tensors=tensors, nodes=nodes)
+    return graph, nodes[1]
+
+
+def test_a_table_half_a_step_from_a_function_that_is_flat_is_not_that_function() -> None:
+    below_1 = unsigned(6, 2.0**-6)  # where is_on is 1: half a step of 2
+    codes = np.arange(64, dtype=np.int32) % 2
+    assert function_of(*table_of_codes(below_1, unsigned(1, 2.0), codes)) is None
+    below_2 = unsigned(6, 2.0**-5)
+    codes = np.where(np.arange(64) < 32, 255, 0).astype(np.int32)
+    assert function_of(*table_of_codes(below_2, unsigned(8, 1 / 255), codes)) == "is_on"
+    assert function_of(*table_of_codes(below_2, unsigned(8, 1 / 255), 255 - codes)) is None
