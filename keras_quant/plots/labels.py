@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
@@ -10,7 +10,7 @@ from matplotlib.transforms import Bbox
 
 Point = tuple[float, float]
 
-_NEAR, _FAR, _RINGS = 6, 12, 5  # points: of the first ring of places, and between rings
+_DISTANCE = 6  # of a text from its point, in points
 _MARKER = 4  # half the width of a marker, in points
 _SIDES = ((0, 1), (1, 1), (-1, 1), (1, 0), (-1, 0), (0, -1), (1, -1), (-1, -1))
 _ALIGNED = {-1: "right", 0: "center", 1: "left"}
@@ -18,7 +18,7 @@ _ALIGNED_UP = {-1: "top", 0: "center", 1: "bottom"}
 
 
 def label_points(axes: Axes, points: Sequence[Point], texts: Sequence[str]) -> list[Annotation]:
-    """Writes each text beside its point, at the nearest place that is free.
+    """Writes each text beside its point, on the first side that is free.
 
     A text for which no place within the axes is free is left out, rather than written on another.
     Limits and scales of the axes must be set before.
@@ -35,8 +35,8 @@ def label_points(axes: Axes, points: Sequence[Point], texts: Sequence[str]) -> l
     inside = axes.get_window_extent()
     written = []
     for point, text in zip(points, texts, strict=True):
-        for place in _places():
-            label = _write(axes, point, text, place)
+        for side in _SIDES:
+            label = _write(axes, point, text, side)
             box = label.get_window_extent()
             if _holds(inside, box) and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
@@ -46,26 +46,16 @@ def label_points(axes: Axes, points: Sequence[Point], texts: Sequence[str]) -> l
     return written
 
 
-def _places() -> Iterator[Point]:
-    """Offsets in points: all sides of the nearest ring, then of the next."""
-    for ring in range(_RINGS):
-        distance = _NEAR + ring * _FAR
-        for x, y in _SIDES:
-            yield x * distance, y * distance
-
-
-def _write(axes: Axes, point: Point, text: str, offset: Point) -> Annotation:
-    x, y = (0 if not part else 1 if part > 0 else -1 for part in offset)
-    far = max(map(abs, offset)) > _NEAR
+def _write(axes: Axes, point: Point, text: str, side: tuple[int, int]) -> Annotation:
+    x, y = side
     return axes.annotate(
         text,
         point,
-        xytext=offset,
+        xytext=(x * _DISTANCE, y * _DISTANCE),
         textcoords="offset points",
         horizontalalignment=_ALIGNED[x],
         verticalalignment=_ALIGNED_UP[y],
         fontsize="small",
-        arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "0.5"} if far else None,
     )
 
 

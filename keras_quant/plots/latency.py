@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,11 +65,18 @@ def _places(run: Run) -> tuple[Path, Path]:
 def _recorded(runs: Sequence[Run]) -> dict[Path, tuple[Measurement, ...]]:
     """What is measured in these folders; each record is read once, as it holds all samples."""
     folders = dict.fromkeys(place for run in runs for place in _places(run))
+    files = {folder: folder / records.FILE_NAME for folder in folders}
     return {
-        folder: records.load(folder / records.FILE_NAME).measurements
-        for folder in folders
-        if (folder / records.FILE_NAME).is_file()
+        folder: _measurements(file, file.stat().st_mtime_ns)
+        for folder, file in files.items()
+        if file.is_file()
     }
+
+
+@functools.lru_cache(maxsize=64)
+def _measurements(file: Path, written_ns: int) -> tuple[Measurement, ...]:
+    """What a record holds, as it was written at that time: several pictures show it."""
+    return records.load(file).measurements
 
 
 def _is_of(run: Run, one: Measurement) -> bool:
