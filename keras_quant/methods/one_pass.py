@@ -29,6 +29,11 @@ def gradient_within(
     return within
 
 
+def on_processor() -> bool:
+    """Whether there is no GPU to run on."""
+    return not tf.config.list_physical_devices("GPU")
+
+
 def inner_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """The sum of a * b, float32 ().
 
@@ -42,7 +47,7 @@ def inner_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     features = a.shape[1:].num_elements() if a.shape.rank else None
     lanes = next((n for n in LANES if features and features % n == 0), None)
     # On a GPU that kernel adds in an order of its own each time.
-    if lanes is None or tf.config.list_physical_devices("GPU"):
+    if lanes is None or not on_processor():
         return tf.reduce_sum(a * b)
     rows = (-1, 1, features // lanes, lanes)
     return tf.reduce_sum(

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from keras_quant.methods.layers import fake_quant_bits, fuses_kernels
-from keras_quant.methods.one_pass import gradient_within, inner_product
+from keras_quant.methods.one_pass import gradient_within
+from keras_quant.methods.products import product_with_input, product_with_output
 from keras_quant.tf import tf
 
 _Pair = tuple[tf.Tensor, tf.Tensor]
@@ -89,7 +90,8 @@ class _Grid(NamedTuple):
         y: the rounded values.
         within: says what of a gradient passes.
         ends: the same, and the sums of what is below the range and above it.
-        difference: sum(a * b) - sum(c * d), given (a, b) and (c, d), over all that share a step.
+        difference: sum(a * y) - sum(b * x), given (a, y) and (b, x), over all that share a step;
+            a and b are gradients of y and x.
     """
 
     y: tf.Tensor
@@ -113,9 +115,7 @@ def _exact(x: tf.Tensor, step: tf.Tensor, low: Any, high: Any) -> _Grid:
         y=tf.clip_by_value(tf.round(levels), low, high) * step,
         within=within,
         ends=ends,
-        difference=lambda first, second: sum_shared(
-            first[0] * first[1] - second[0] * second[1], step
-        ),
+        difference=lambda outer, inner: sum_shared(outer[0] * outer[1] - inner[0] * inner[1], step),
     )
 
 
@@ -133,7 +133,7 @@ def _fused(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int) -> _Grid:
         ends=lambda upstream: tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
             gradients=upstream, inputs=x, min=low, max=high, **narrow
         ),
-        difference=lambda first, second: inner_product(*first) - inner_product(*second),
+        difference=lambda outer, inner: product_with_output(*outer) - product_with_input(*inner),
     )
 
 
