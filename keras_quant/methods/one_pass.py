@@ -44,7 +44,7 @@ def inner_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     Args:
         a, b: float32 (batch, ...) of one shape.
     """
-    features = a.shape[1:].num_elements() if a.shape.rank else None
+    features = (a.shape[1:].num_elements() or 0) if a.shape.rank else 0
     lanes = next((n for n in LANES if features and features % n == 0), None)
     # On a GPU that kernel adds in an order of its own each time.
     if lanes is None or not on_processor():

@@ -64,11 +64,9 @@ def round_to_step(
             grid = _exact(x, positive, low, high)
 
         def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-            below = above = None
-            if rounding_counts and not learns_zero_point:
-                within = grid.within(upstream)
-            else:
-                within, below, above = grid.ends(upstream)
+            needs_ends = learns_zero_point or not rounding_counts
+            parts: Any = grid.ends(upstream) if needs_ends else (grid.within(upstream), None, None)
+            within, below, above = parts
             if rounding_counts:
                 # y / step is q - zero_point, and within is 0 where x / step does not count.
                 of_step = grid.difference((upstream, grid.y), (within, x)) / positive
@@ -123,8 +121,8 @@ def _fused(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int) -> _Grid:
     """The same with TensorFlow's one-pass kernels, see `layers.fused_kernels`.
 
     That of the ends reads values three times. In its place LSQ takes the difference of two inner
-    products, which nearly cancel: of 2 million values, what rounding errs in these sums is about
-    1e-5 of what is left of them at 4 bits, and 3e-4 at 8.
+    products, which nearly cancel: of 262,144 values float32 errs by less than 1e-5 of what so many
+    roundings add up to at 4 bits, and 3e-4 at 8.
     """
     narrow = {"num_bits": abs(bits), "narrow_range": bits < 0}
     return _Grid(
