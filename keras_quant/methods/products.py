@@ -4,8 +4,9 @@ A convolution is linear in its input y and in its kernel w. Both ways to scale w
 1 + e do the same to the loss, so with g the gradient of y, sum(g y) = sum(w dloss/dw): thousands of
 products in place of millions, of a gradient that is found anyway. A batch norm in training is
 linear in gamma and beta together: with g the gradient of what it puts out, x, sum(g x) =
-sum(gamma dloss/dgamma + beta dloss/dbeta). And of x = a + b, sum(g x) = sum(g a) + sum(g b), which
-the branches ask for as well. (Euler's theorem on homogeneous functions.)
+sum(gamma dloss/dgamma + beta dloss/dbeta). (Euler's theorem on homogeneous functions.) And where
+x = a + b is rounded, a branch that nothing but the sum reads has sum(g a) = sum(g x) - sum(g b), of
+which the others ask for both: so a need not be kept for it.
 
 All this is read off the graph that is being made. Where it does not look so, eagerly, in bfloat16
 or on a GPU, whose convolutions may round to TF32, products are summed. What is asked for twice
@@ -32,6 +33,8 @@ def product_with_output(gradient: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     if not _reads_graph():
         return inner_product(gradient, y)
     parts = list(gradient.op.inputs) if gradient.op.type == "AddN" else [gradient]
+    if len(parts) == 1:
+        return _of_branch(gradient, _origin(y))
     return tf.add_n([_of_convolution(part, y) for part in parts])
 
 
@@ -47,16 +50,23 @@ def product_with_input(gradient: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     made = x.op
     if made.type == "FusedBatchNormV3" and made.get_attr("is_training"):
         return _of_batch_norm(gradient, made)
-    # With a batch of any size a sum's gradient goes through operations of its own.
-    if made.type == "AddV2" and x.shape.is_fully_defined():
-        terms = made.inputs
-        if all(term.shape == x.shape for term in terms):
-            return tf.add_n([inner_product(gradient, _origin(term)) for term in terms])
     return inner_product(gradient, x)
 
 
 def _reads_graph() -> bool:
     return on_processor() and not tf.executing_eagerly()
+
+
+def _of_branch(gradient: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Of a y that has one reader; that may be a sum which is rounded, and y its first term."""
+    made = gradient.op
+    if made.type == "QuantizeAndDequantizeV4Grad":
+        total = made.inputs[1]
+        if total.op.type == "AddV2" and total.shape.is_fully_defined():
+            first, second = (_origin(term) for term in total.op.inputs)
+            if _same(first, y) and first.shape == second.shape == total.shape:
+                return inner_product(gradient, total) - inner_product(gradient, second)
+    return _of_convolution(gradient, y)
 
 
 def _of_convolution(gradient: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
