@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import fnmatch
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from results import Result, argument_parser, publish
 from trainings import FULL, SMALL, Scale, file_accuracy, finished_run
 
 from keras_quant.cli.output import print_table
-from keras_quant.jobs.train_settings import TrainSettings
+from keras_quant.jobs.train_settings import PRECISIONS, TrainSettings
 from keras_quant.schemes.bits import scheme_from_bits
 
 WIDTHS = ("w4a4", "w3a3", "w2a2", "w1a1")
@@ -52,21 +52,24 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="full", help="of the experiment")
     parser.add_argument("--only", nargs="*", default=["*"], help="cells, as 'lsq-*' or '*-w2a2'")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and split")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of training")
     parser.add_argument("--out", type=Path, help="folder of the runs; without it, a temporary one")
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
-        source = file_accuracy(finished_run(_settings(scale, arguments.seed), folder / "float"))
+        common = {"seed": arguments.seed, "precision": arguments.precision}
+        source = file_accuracy(finished_run(_settings(scale, common), folder / "float"))
         found: dict[tuple[str, str], float] = {}
         for row, bits in _cells(arguments.only):
-            settings = _settings(scale, arguments.seed, row=row, bits=bits, folder=folder)
+            settings = _settings(scale, common, row=row, bits=bits, folder=folder)
             run = finished_run(settings, folder / _name(row, bits))
             found[row, bits] = file_accuracy(run)
             print(f"{row} {bits}: {found[row, bits]:.2f} %", flush=True)
     title = (
         f"{scale.dataset}, {scale.model}: TFLite file, % of the test images; {scale.epochs} epochs "
-        f"in float ({source:.2f} %), then {scale.more_epochs} more in each cell"
+        f"in float ({source:.2f} %), then {scale.more_epochs} more in each cell, trained in "
+        f"{arguments.precision}"
     )
     _print_matrix(title, found, source)
     results = [_result(cell, found, source, has_goals=scale.has_goals) for cell in found]
@@ -86,9 +89,16 @@ def _name(row: str, bits: str) -> str:
 
 
 def _settings(
-    scale: Scale, seed: int, *, row: str = "", bits: str = "float", folder: Path | None = None
+    scale: Scale,
+    common: Mapping[str, object],
+    *,
+    row: str = "",
+    bits: str = "float",
+    folder: Path | None = None,
 ) -> TrainSettings:
-    chosen: dict[str, object] = {"method": row.partition(" ")[0]} if row else {}
+    chosen = dict(common)
+    if row:
+        chosen["method"] = row.partition(" ")[0]
     if folder is not None:
         chosen["parent"] = folder / "float"
         if row == PROGRESSIVE:
@@ -103,7 +113,6 @@ def _settings(
         batch_size=128 if scale.has_goals else 32,
         epochs=scale.more_epochs if row else scale.epochs,
         optimizer=scale.further if row else scale.optimizer,
-        seed=seed,
         **chosen,
     )
 
