@@ -8,7 +8,8 @@ bits one width after the other, each from the last, on the float model's answers
 
 A cell is a run in --out: what is finished is read, what was stopped goes on from its last epoch.
 --only takes some cells. The full scale is resnet20 on CIFAR-10, 30 epochs and 12 for each cell; the
-small one shows that all of it works, on 1,797 digits of 8x8 pixels, and says little of the methods.
+short one is 12 and 4; the small one shows that all of it works, on 1,797 digits of 8x8 pixels, and
+says little of the methods.
 
 Goals of the full scale: at w4a4 0.3 points above float, at w3a3 0.2 below, at w2a2 1.8 below, at
 w1a1 80 %; for lsq, and at w1a1 for bnn. The last row is to be 1 point better than lsq at w2a2.
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from results import Result, argument_parser, publish
-from trainings import FULL, SMALL, Scale, file_accuracy, finished_run
+from trainings import FULL, SHORT, SMALL, Scale, file_accuracy, finished_run
 
 from keras_quant.cli.output import print_table
 from keras_quant.jobs.train_settings import PRECISIONS, TrainSettings
@@ -43,7 +44,7 @@ PROGRESSIVE_GAIN = 1.0  # points, its goal at w2a2 over lsq
 GAINED = {"w4a4": 0.3, "w3a3": -0.2, "w2a2": -1.8}  # goals of lsq, points against float
 BINARY_GOAL = 80.0  # % of bnn at w1a1
 
-SCALES = {"full": FULL, "small": SMALL}
+SCALES = {"full": FULL, "short": SHORT, "small": SMALL}
 
 
 def main() -> None:
@@ -109,8 +110,8 @@ def _settings(
         scheme=scheme_from_bits(bits),
         model=scale.model,
         dataset=scale.dataset,
-        validation_fraction=0.02 if scale.has_goals else 0.1,
-        batch_size=128 if scale.has_goals else 32,
+        validation_fraction=scale.validation_fraction,
+        batch_size=scale.batch_size,
         epochs=scale.more_epochs if row else scale.epochs,
         optimizer=scale.further if row else scale.optimizer,
         **chosen,
