@@ -528,6 +528,15 @@ def test_options_of_few_bits_that_do_not_go_are_told(tmp_path, arguments, messag
     assert not (tmp_path / "odd" / "model.keras").exists()
 
 
+def test_a_teacher_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "teacher")
+    other = f"{tmp_path}/gone/../teacher/model.keras"
+    result = kq("train", *QUICK, "--distill", f"{run},{other}", "--out", tmp_path / "models")
+    helpful = f"--distill names {run} and {other}, which are one model; name each teacher once"
+    assert_explained(result, 2, helpful)
+    assert not (tmp_path / "models").exists()
+
+
 def test_first_and_last_layer_have_the_bits_that_are_asked_for() -> None:
     def ends(word: str) -> dict[str, object]:
         rules = scheme_from_bits("w1a1", ends=word).rules
