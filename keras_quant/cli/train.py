@@ -66,7 +66,9 @@ if TYPE_CHECKING:
     "--augment/--no-augment", default=None, help="Flips and crops [default: on for CIFAR]."
 )
 @click.option(
-    "--validation-fraction", default=0.1, show_default=True, help="Of the training images."
+    "--validation-fraction",
+    type=float,
+    help="Of the training images [default: that of --from on the same dataset, else 0.1].",
 )
 @click.option("--precision", default="float32", show_default=True, help="float32 or bf16.")
 @click.option("--from", "parent", type=click.Path(path_type=Path), help="Run to start from.")
@@ -129,7 +131,11 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", default=0, show_default=True, help="Same seed, threads and machine: same result."
 )
-@click.option("--split-seed", type=int, help="Chooses the validation images [default: --seed].")
+@click.option(
+    "--split-seed",
+    type=int,
+    help="Chooses the validation images [default: as of --from on the same dataset, else --seed].",
+)
 @click.option(
     "--bootstrap", is_flag=True, help="Train on images drawn with replacement, as bagging does."
 )

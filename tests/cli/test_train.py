@@ -240,6 +240,34 @@ def test_model_options_and_dataset_are_the_parents_unless_given(tmp_path: Path) 
     assert (alone.model, alone.dataset) == ("cnn", "digits")
 
 
+def test_validation_images_are_those_of_the_run_behind_it_unless_asked(tmp_path: Path) -> None:
+    def split(*arguments: object) -> tuple[int, int | None, float]:
+        found = settings_of(*arguments)
+        return found.seed, found.split_seed, found.validation_fraction
+
+    path = make_run(tmp_path / "parent")
+    training = replace(RECORD.training, seed=7)
+    dataset = replace(RECORD.dataset, validation_fraction=0.02)
+    records.save(replace(RECORD, training=training, dataset=dataset), path)
+    assert split("--from", path) == split("--model", path / "model.keras") == (0, 7, 0.02)
+    assert split("--from", path, "--dataset", "digits+noise9") == (0, 7, 0.02)
+    # A record of equal seeds says no more than one of a run without --from.
+    assert split("--from", path, "--seed", 7) == (7, None, 0.02)
+    given = ("--split-seed", 5, "--validation-fraction", 0.3)
+    assert split("--from", path, *given) == (0, 5, 0.3)
+    assert split("--from", path, "--dataset", "mnist") == split() == (0, None, 0.1)
+
+
+def test_validation_on_what_the_run_behind_it_was_trained_on_is_told(
+    tmp_path: Path, float_run: Path
+) -> None:
+    # There is nothing to keep at 0, so that it ends before it trains.
+    arguments = ("--from", float_run, "--split-seed", 5, "--keep-zeros", "--out", tmp_path)
+    told = " ".join(kq("train", *QUICK, *arguments).stderr.split())
+    assert "by seed 0, and this run holds out 0.1 by seed 5. So it is validated on" in told
+    assert "--keep-zeros" in told
+
+
 @pytest.mark.slow
 def test_scheme_file_and_set_choose_bits_layer_by_layer(tmp_path: Path) -> None:
     (tmp_path / "mixed.yaml").write_text(SCHEME)
