@@ -41,6 +41,7 @@ def finish(
     formats: Sequence[Format],
     *,
     beside_float: bool = False,
+    also: Sequence[Figure] = (),
     progress: Progress,
 ) -> tuple[RunRecord, Exported]:
     """Snaps, saves, touches the test set once, exports and proves.
@@ -49,6 +50,7 @@ def finish(
         model: fake-quantized, or in float; its biases are moved.
         source: the float model that it was made of.
         beside_float: evaluate the source too, and compare their answers.
+        also: further figures of the run, which has them as soon as it is finished.
     Returns: the record with its figures, as saved; and what the model and its files answer.
     Raises:
         LoweringError, EmitError: the model cannot be lowered, or written for a target.
@@ -91,7 +93,9 @@ def finish(
     exports = write_proven(proven, folder.export)
     ranked = not dataset.elbo
     measured = [figure for export in exports for figure in _of_file(export, named, ranked=ranked)]
-    record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
+    record = dataclasses.replace(
+        record, status="exported", figures=(*record.figures, *measured, *also)
+    )
     records.save(record, folder.path)
     return record, Exported(keras=proven.keras, files=exports)
 
