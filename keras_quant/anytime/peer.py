@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_quant.anytime.connection import Address, Connection
+from keras_quant.anytime.lookup import Lookup
 from keras_quant.anytime.packing import handed_on, pack, packed_bytes
 from keras_quant.anytime.protocol import (
     Ending,
@@ -77,6 +78,7 @@ class Peer:
         self._retry_s, self._lost_until = retry_s, 0.0
         self._why_lost = ""
         self._connection: Connection | None = None
+        self._lookup = Lookup(address.host, address.port)
         self._first = first
         self._number = self._just_sent = 0
         answer = self._files[-1].answer
@@ -109,7 +111,8 @@ class Peer:
             return self._connection
         seconds = self.timeout_s if seconds is None else seconds
         until = time.monotonic() + seconds
-        made = Connection.to(self.address, seconds=seconds, largest=_SCORE_BYTES * self._classes)
+        largest = _SCORE_BYTES * self._classes
+        made = Connection.to(self.address, self._lookup, seconds=seconds, largest=largest)
         try:
             made.send(hello(self._form, self._files, self._ending), seconds=seconds)
             header, _ = made.receive(seconds=until - time.monotonic())

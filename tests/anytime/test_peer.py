@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_quant.anytime.connection import Address, Connection, parse_address
+from keras_quant.anytime.connection import (
+    Address,
+    Connection,
+    UnreachableError,
+    parse_address,
+)
 from keras_quant.anytime.peer import Peer
 from keras_quant.anytime.protocol import Ending
 from keras_quant.anytime.runner import AnytimeRunner, LoadedStage
@@ -481,6 +486,63 @@ def test_what_is_no_address_is_told(text: str) -> None:
 def test_addresses_are_read_as_they_are_written() -> None:
     for text in ("127.0.0.1:9000", "board.local:0", "[::1]:65535"):
         assert str(parse_address(text, "--next")) == text
+
+
+class Names:
+    """A name server that answers when it is let, with what the system says of the loopback."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers, self.asked, self._look = threading.Event(), [], socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._found)
+
+    def _found(self, host: str, port: int, **how: Any) -> Any:
+        self.asked.append(host)
+        self.answers.wait(LONG_S)
+        return self._look("127.0.0.1", port, **how)
+
+
+def test_a_name_is_looked_up_no_longer_than_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(served(1, 2)) as server:
+        names = Names(monkeypatch)
+        peer = a_peer(Address(host="cloud.example", port=server.address.port), retry_s=0.0)
+        for _ in range(2):
+            with pytest.raises(
+                UnreachableError, match="cloud.example was not looked up within 0.05 s"
+            ) as caught:
+                peer.connect(seconds=SOON_S)
+            assert caught.value.timed_out
+        assert a_runner(peer).run(IMAGE, deadline_ms=1000 * SOON_S).exit == 0
+        names.answers.set()
+        assert a_runner(peer).run(IMAGE).reason == "last"
+        assert names.asked == ["cloud.example"]  # what came late was not asked for again
+        peer.close()
+
+
+def test_where_nobody_listens_the_next_place_of_a_name_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(served(1, 2)) as server, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        look = socket.getaddrinfo
+        ports = (closed.getsockname()[1], server.address.port)
+        places = [look("127.0.0.1", port, type=socket.SOCK_STREAM)[0] for port in ports]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+        peer = a_peer(Address(host="cloud.example", port=1))
+        assert a_runner(peer).run(IMAGE).reason == "last"
+        peer.close()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places[:1])
+        told = "cloud.example:1: cannot be reached .Connection refused"
+        with pytest.raises(UnreachableError, match=told):
+            peer.connect()
+
+
+def test_a_name_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(UnreachableError, match="gone:1: cannot be reached .Name or service"):
+        a_peer(Address(host="gone", port=1)).connect()
 
 
 def test_headers_are_short() -> None:
