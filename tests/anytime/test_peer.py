@@ -24,7 +24,7 @@ from keras_quant.anytime.connection import (
 from keras_quant.anytime.peer import Peer
 from keras_quant.anytime.protocol import Ending
 from keras_quant.anytime.runner import AnytimeRunner, LoadedStage
-from keras_quant.anytime.server import MOST_CONNECTIONS, StageServer
+from keras_quant.anytime.server import MOST_CONNECTIONS, Counts, StageServer
 from keras_quant.errors import DataError, PeerError, UsageError
 from keras_quant.runners.messages import encoded
 from tests.anytime.served import (
@@ -193,9 +193,24 @@ def test_a_peer_without_time_gives_its_first_answer() -> None:
         peer = a_peer(server.address)
         known = dict(IMAGE)
         stages()[0].run(known)
+        assert peer._ask(known, within_ms=1000 * LONG_S, there_ms=0.0).reason == "deadline"
+        _wait_for(lambda: server.counts.asked == 1)
+        assert server.counts.endings == {(1, "deadline"): 1}
+
+
+def test_tries_are_told_apart_from_images() -> None:
+    with serving(served(1, 2)) as server:
+        peer = a_peer(server.address)
+        known = dict(IMAGE)
+        stages()[0].run(known)
         peer.profile(known, calls=5)
-        _wait_for(lambda: server.counts.asked == 5)
-        assert set(server.counts.endings) == {(1, "deadline")}
+        _wait_for(lambda: server.counts.tries == 5)
+        assert server.counts == Counts(tries=5)
+        a_runner(peer).run(IMAGE)
+        _wait_for(lambda: server.counts.asked)
+        assert (server.counts.asked, server.counts.tries) == (1, 5)
+        assert server.counts.endings == {(2, "last"): 1}
+        peer.close()
 
 
 def test_the_edge_answers_where_the_cloud_is_lost() -> None:
@@ -294,8 +309,9 @@ def test_what_is_no_message_is_dropped_and_the_next_one_answered(content: bytes)
         ({"ask": 1}, {"codes": np.zeros((0, 3), np.uint8)}),
         ({"ask": 1}, {"codes": np.zeros(3, np.float32)}),
         ({"ask": 1}, {}),
+        ({"ask": 1, "try": 1}, {"codes": np.zeros((1, 3), np.uint8)}),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_an_image_of_another_kind_is_refused(header: Any, arrays: Any) -> None:
     said: list[str] = []
