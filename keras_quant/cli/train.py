@@ -228,7 +228,10 @@ def train(as_json: bool, **options: Any) -> None:
         return
     trained = train_run(settings, path, **same)
     if trained is None:
-        note("this worker is done; the first one writes the run")
+        said = "this worker is done; the first one writes the run"
+        if as_json:
+            print_json({"run": path, "record": None, "parity": None, "note": said})
+        note(said)
         return
     if as_json:
         print_json(_as_dict(trained))

@@ -135,6 +135,22 @@ def test_json_is_one_document_that_repeats_the_record(main_job: tuple[Path, Resu
     assert "epoch 2/2" in result.stderr
 
 
+def test_a_worker_that_helps_says_in_json_that_it_wrote_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main_job: tuple[Path, Result]
+) -> None:
+    monkeypatch.setattr("keras_quant.jobs.train.train", lambda *_, **__: None)
+    result = kq("train", *QUICK, "--out", tmp_path, "--name", "run", "--json")
+    assert result.exit_code == 0
+    printed = json.loads(result.stdout)
+    assert printed == {
+        "run": str(tmp_path / "run"),
+        "record": None,
+        "parity": None,
+        "note": "this worker is done; the first one writes the run",
+    }
+    assert set(json.loads(main_job[1].stdout)) < set(printed)
+
+
 def test_scheme_file_of_a_run_says_what_its_record_says(main_job: tuple[Path, Result]) -> None:
     written = load_scheme(str(main_job[0] / "scheme.yaml"))
     assert json.loads(json.dumps(scheme_to_dict(written))) == record_of(main_job[0])["scheme"]
@@ -355,6 +371,8 @@ def wrong_data(folder: Path) -> dict[str, Path]:
     ("arguments", "exit_code", "helpful"),
     [
         (["--model", "resnet"], 2, "close names: resnet"),
+        (["--model", "vae"], 2, "vae is a variational autoencoder: put +elbo behind the data's"),
+        (["--model", "vae", "--dataset", "digits+noise9"], 2, "as in --dataset digits+elbo"),
         (["--option", "units=none"], 2, "units is none; an integer is allowed"),
         (["--option", "unit=3"], 2, "has no option unit; it has units"),
         (["--option", "units"], 2, "write KEY=VALUE"),
