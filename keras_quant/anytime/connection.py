@@ -232,19 +232,26 @@ def _connected(address: Address, places: Sequence[Place], until: float) -> socke
         UnreachableError: there is none.
     """
     failed = OSError("nowhere")
-    for left, (family, kind, protocol, _, place) in zip(
-        range(len(places), 0, -1), places, strict=True
-    ):
-        made = socket.socket(family, kind, protocol)
+    for left, place in zip(range(len(places), 0, -1), places, strict=True):
+        share = (until - time.monotonic()) / left
         try:
-            made.settimeout(max(_LEAST_SECONDS, (until - time.monotonic()) / left))
-            made.connect(place)
+            return _reached(place, seconds=max(_LEAST_SECONDS, share))
         except OSError as error:
-            made.close()
             failed = error
-        else:
-            return made
     raise _unreachable(address, failed)
+
+
+def _reached(place: Place, *, seconds: float) -> socket.socket:
+    """Connects to a place. Raises: OSError: nobody listens there, or there are no such places."""
+    family, kind, protocol, _, at = place
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.settimeout(seconds)
+        made.connect(at)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _unreachable(address: Address, error: OSError) -> UnreachableError:

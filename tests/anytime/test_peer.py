@@ -542,11 +542,12 @@ def test_where_nobody_listens_the_next_place_of_a_name_is_tried(
         look = socket.getaddrinfo
         ports = (closed.getsockname()[1], server.address.port)
         places = [look("127.0.0.1", port, type=socket.SOCK_STREAM)[0] for port in ports]
+        places.insert(0, (-9, *places[0][1:]))  # of a family that this system does not have
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
         peer = a_peer(Address(host="cloud.example", port=1))
         assert a_runner(peer).run(IMAGE).reason == "last"
         peer.close()
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places[:1])
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places[:2])
         told = "cloud.example:1: cannot be reached .Connection refused"
         with pytest.raises(UnreachableError, match=told):
             peer.connect()
