@@ -27,26 +27,26 @@ from keras_quant.files import write_text
 from keras_quant.jobs.begin import begun
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
-from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.replicas import shared_folder, start_replicas
 from keras_quant.jobs.source import build_float, tasks_of_model
 from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
+from keras_quant.jobs.validation import run_behind, warn_of_seen
 from keras_quant.lower import lower
 from keras_quant.model.files import save_model
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.prepare import Plan, plan
-from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.write import Export
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
-from keras_quant.runs.records import RunRecord
+from keras_quant.runs.records import RunRecord, instructions
 from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
+from keras_quant.training.bfloat16 import BFLOAT16_FLAGS, has_gpu
 from keras_quant.training.boosting import none_before
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
@@ -157,10 +157,12 @@ def prepare(
     keras.utils.set_random_seed(settings.seed)
     source = _source(settings, dataset)
     _check_outputs(source, settings, dataset)
+    behind = run_behind(settings.model, settings.parent)
+    warn_of_seen(settings, behind)
     dataset = declare(
         dataset,
         asked=settings.preprocess,
-        recorded=_recorded(settings),
+        recorded=None if behind is None else behind.dataset.preprocess,
         model=source,
         say=progress.say,
     )
@@ -233,14 +235,6 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
             f"--loss-weights has {len(settings.loss_weights)} numbers; {settings.model} has "
             f"{len(outputs)} outputs: {', '.join(outputs)}"
         )
-
-
-def _recorded(settings: TrainSettings) -> Preprocessing | None:
-    """What pixels became in front of the model whose weights are taken."""
-    if settings.parent is not None:
-        return records.load(settings.parent).dataset.preprocess
-    run = record_around(Path(settings.model)) if settings.is_file else None
-    return None if run is None else run.dataset.preprocess
 
 
 def train_unfinished(
@@ -354,8 +348,8 @@ def train_model(
 
     Args:
         source: the float model that it was made of.
-        make: makes it of a float one; of another, that computes in bfloat16 or belongs to replicas,
-            too.
+        make: makes it of a float one; of another, that computes in bfloat16 on a GPU or belongs to
+            replicas, too.
         teacher: see `teacher_of`.
         replicas: that train together; None for one.
     Raises:
@@ -363,8 +357,14 @@ def train_model(
     """
     check_held(model, settings, progress)
     trained = model
-    if settings.precision == "bf16" or replicas is not None:
-        with _bfloat16(settings), replicas.strategy.scope() if replicas else nullcontext():
+    by_policy = settings.precision == "bf16" and has_gpu()
+    if settings.precision == "bf16" and not by_policy and not BFLOAT16_FLAGS & instructions():
+        progress.say(
+            "this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16 or bf16): "
+            "--precision bf16 will not be faster than float32"
+        )
+    if by_policy or replicas is not None:
+        with _policy(by_policy), replicas.strategy.scope() if replicas else nullcontext():
             twin = _source(settings, dataset)
             twin.set_weights(source.get_weights())
             trained = make(twin)
@@ -422,6 +422,7 @@ def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) 
         accumulate=settings.accumulate,
         freeze_oscillations=settings.freeze_oscillations,
         keep_zeros=settings.keep_zeros,
+        bfloat16=settings.precision == "bf16",
         loss_weights=settings.loss_weights,
         self_distill=settings.self_distill,
         orthogonal=settings.orthogonal,
@@ -463,10 +464,10 @@ def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -
 
 
 @contextlib.contextmanager
-def _bfloat16(settings: TrainSettings) -> Iterator[None]:
+def _policy(bfloat16: bool) -> Iterator[None]:
     """Lets layers made within compute in bfloat16 where it is asked for, with float32 weights."""
     before = keras.mixed_precision.global_policy()
-    if settings.precision == "bf16":
+    if bfloat16:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         yield
