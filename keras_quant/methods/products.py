@@ -8,15 +8,17 @@ sum(gamma dloss/dgamma + beta dloss/dbeta). (Euler's theorem on homogeneous func
 x = a + b is rounded, a branch that nothing but the sum reads has sum(g a) = sum(g x) - sum(g b), of
 which the others ask for both: so a need not be kept for it.
 
-All this is read off the graph that is being made. Where it does not look so, eagerly, in bfloat16
-or on a GPU, whose convolutions may round to TF32, products are summed. What is asked for twice
-TensorFlow computes once, as Grappler merges equal operations. Only a kernel that is not trained, or
-a batch norm with other readers, gets a gradient that nothing else would have needed.
+All this is read off the graph that is being made. Where it does not look so, eagerly, and where
+gradients of convolutions have fewer bits than float32, products are summed: LSQ takes the
+difference of two such sums, which nearly cancel. What is asked for twice TensorFlow computes once,
+as Grappler merges equal operations. Only a kernel that is not trained, or a batch norm with other
+readers, gets a gradient that nothing else would have needed.
 """
 
 from __future__ import annotations
 
-from keras_quant.methods.one_pass import inner_product, on_processor
+from keras_quant.arithmetic import products_are_float32
+from keras_quant.methods.one_pass import inner_product
 from keras_quant.tf import tf
 
 GEOMETRY = ("strides", "padding", "explicit_paddings", "dilations", "data_format")
@@ -54,7 +56,7 @@ def product_with_input(gradient: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def _reads_graph() -> bool:
-    return on_processor() and not tf.executing_eagerly()
+    return products_are_float32() and not tf.executing_eagerly()
 
 
 def _of_branch(gradient: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -12,9 +12,11 @@ pytestmark = pytest.mark.tensorflow
 
 from tensorflow.python.eager import context  # noqa: E402
 
+from keras_quant.arithmetic import has_gpu, products_in_bfloat16  # noqa: E402
 from keras_quant.methods import products, straight_through  # noqa: E402
 from keras_quant.methods.layers import GroupStep, fused_kernels  # noqa: E402
 from keras_quant.methods.lsq import LsqGrid  # noqa: E402
+from keras_quant.methods.one_pass import inner_product  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 
 L = keras.layers
@@ -122,3 +124,21 @@ def test_a_sum_that_broadcasts_says_nothing_of_its_terms() -> None:
     with fused_kernels():
         found = tf.function(of_steps)(a, b)
         np.testing.assert_allclose(found, of_steps(a, b), rtol=1e-3)
+
+
+@pytest.mark.skipif(has_gpu(), reason="sums products itself")
+def test_products_are_summed_in_float32_where_convolutions_are_not() -> None:
+    values = tf.TensorSpec((2, 8, 16))
+
+    def kernels() -> set[str]:
+        traced = tf.function(inner_product).get_concrete_function(values, values)
+        return {operation.type for operation in traced.graph.get_operations()}
+
+    fast = "DepthwiseConv2dNativeBackpropFilter"
+    assert fast in kernels()
+    with products_in_bfloat16():
+        assert fast not in kernels()
+        with tf.Graph().as_default():
+            assert not products._reads_graph()
+    with tf.Graph().as_default():
+        assert products._reads_graph()
