@@ -10,6 +10,7 @@ from pathlib import Path
 from keras_quant.anytime.smaller import WAYS
 from keras_quant.data import Dataset, Split
 from keras_quant.data.images import Size
+from keras_quant.data.resize import sides
 from keras_quant.errors import DataError, KerasQuantError, UsageError, close_names
 from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.accuracy import load_classifier, one_dataset, right_answers
@@ -118,7 +119,7 @@ def _scaled_run(
     if len(data.input_shape) != 3:
         raise DataError(f"{path}: takes vectors of {data.input_shape}; images can be made smaller")
     whole: Size = data.input_shape[0], data.input_shape[1]
-    wanted = [_sides(size, whole) for size in _asked(sizes, whole)]
+    wanted = [sides(size, whole) for size in _asked(sizes, whole)]
     shown = data.test.spread(images or len(data.test))
     models = _Models(model)
     points, refused = [], {}
@@ -151,12 +152,6 @@ def _asked(sizes: Sequence[int], whole: Size) -> list[int]:
             f"images have {whole[0]}x{whole[1]}"
         )
     return list(dict.fromkeys(asked))
-
-
-def _sides(shorter: int, whole: Size) -> Size:
-    """The (height, width) of that shorter side and of the images' own shape."""
-    height, width = (max(1, round(side * shorter / min(whole))) for side in whole)
-    return height, width
 
 
 class _Models:
