@@ -113,12 +113,13 @@ def sweep(
       kq plot accuracy-bits models/digits-cnn-sweep
     """
     from keras_quant.cli.train_options import plain_path
+    from keras_quant.data.view import short_name
     from keras_quant.jobs.sweep import measure_latency
     from keras_quant.jobs.sweep import sweep as run_sweep
 
     settings = _settings(options)
     model = Path(settings.model.rpartition(":")[0] or settings.model).stem
-    folder = plain_path(out, name or f"{Path(settings.dataset).stem}-{model}-sweep")
+    folder = plain_path(out, name or f"{short_name(settings.dataset)}-{model}-sweep")
     started = _engine(engine, address, resources, settings)
     try:
         with _shown() as show:

@@ -308,6 +308,8 @@ def run_path(
     Raises:
         UsageError: the name is not that of a folder below --out.
     """
+    from keras_quant.data.view import short_name  # loads numpy
+
     name, scheme = options["name"], stage or settings.scheme
     if name is not None and stage is not None:
         name = f"{name}-{stage.name}"
@@ -315,7 +317,7 @@ def run_path(
         model = settings.model.rpartition(":")[0] or settings.model
         bits = "nested" if options["nested"] else scheme.name
         bits += "-slim" if options["slim"] else ""
-        name = "-".join((Path(settings.dataset).stem, Path(model).stem, bits))
+        name = "-".join((short_name(settings.dataset), Path(model).stem, bits))
     return plain_path(options["out"], name)
 
 

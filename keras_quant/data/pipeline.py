@@ -74,7 +74,7 @@ class TrainBatches:
         parts = (self._images,) if self._clean is None else (self._images, self._clean)
         x, *clean = (tf.gather(images, order) for images in parts)
         if window:
-            x, *clean = (_crop(images, *window, self._padding) for images in (x, *clean))
+            x, *clean = (_crop(images, *window, padding=self._padding) for images in (x, *clean))
         return x, tf.gather(self._labels, order), *clean
 
 
@@ -95,7 +95,7 @@ def _random_windows(
     )
 
 
-def _crop(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, padding: int) -> tf.Tensor:
+def _crop(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, *, padding: int) -> tf.Tensor:
     margin = (padding, padding)
     x = tf.pad(x, ((0, 0), margin, margin, (0, 0)))
     return tf.gather(tf.gather(x, rows, batch_dims=1), columns, axis=2, batch_dims=1)
