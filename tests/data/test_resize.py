@@ -38,7 +38,10 @@ def shared(whole: int, part: int) -> list[list[Fraction]]:
     """How much of each pixel lies in each larger one, whose sides are whole / part pixels."""
     side = Fraction(whole, part)
     return [
-        [max(Fraction(0), min((to + 1) * side, of + 1) - max(to * side, of)) for of in range(whole)]
+        [
+            max(Fraction(0), min((to + 1) * side, Fraction(of + 1)) - max(to * side, Fraction(of)))
+            for of in range(whole)
+        ]
         for to in range(part)
     ]
 
@@ -97,9 +100,10 @@ def test_averages_of_floats_are_their_means() -> None:
     assert found.dtype == np.float32 and np.array_equal(found, expected)  # halves and quarters
 
 
-def test_images_are_not_averaged_to_more_pixels() -> None:
-    with pytest.raises(DataError, match="images have 4x6 pixels .* not averaged to 2x7, which is"):
-        averaged(X, (2, 7))
+@pytest.mark.parametrize("size", [(2, 7), (5, 6)])
+def test_images_are_not_averaged_to_more_pixels(size: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match=rf"have 4x6 pixels .* to {size[0]}x{size[1]}, which is l"):
+        averaged(X, size)
 
 
 @pytest.mark.parametrize(
