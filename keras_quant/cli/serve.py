@@ -104,6 +104,7 @@ def _record(counts: Counts) -> dict[str, object]:
         "sent_bytes": counts.sent_bytes,
         "sent_on_bytes": counts.sent_on_bytes,
         "refused": counts.refused,
+        "tries": counts.tries,
     }
 
 
@@ -113,7 +114,7 @@ def _print(counts: Counts) -> None:
         for (exit_number, reason), images in sorted(counts.endings.items())
     ]
     print_table(("exit", "ended by", "images", "share"), rows, title="asked from here")
-    columns = ("images", "bytes received", "bytes answered", "bytes sent on", "refused")
+    columns = ("images", "bytes received", "bytes answered", "bytes sent on", "refused", "tries")
     print_table(
         columns,
         [
@@ -123,6 +124,7 @@ def _print(counts: Counts) -> None:
                 counts.sent_bytes,
                 counts.sent_on_bytes,
                 counts.refused,
+                counts.tries,
             )
         ],
     )
