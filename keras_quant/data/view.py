@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -103,12 +102,6 @@ def whole_name(name: str) -> str:
     """What the same images are called with all their pixels."""
     view = view_of(name)
     return view.base if view.pixels else name
-
-
-def short_name(name: str) -> str:
-    """A name for folders: of a path its last part without a suffix, and what is asked for."""
-    base = view_of(name).base
-    return Path(base).stem + name.removeprefix(base)
 
 
 def with_fewer_pixels(arrays: Mapping[str, np.ndarray], view: View) -> dict[str, np.ndarray]:

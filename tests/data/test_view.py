@@ -9,7 +9,7 @@ import pytest
 
 from keras_quant.data import load_dataset
 from keras_quant.data.dataset import CROP_PADDING, drawn_again
-from keras_quant.data.view import View, short_name, view_of, whole_name, with_noise
+from keras_quant.data.view import View, view_of, whole_name, with_noise
 from keras_quant.errors import DataError, UsageError
 
 GREY = np.full((300, 8, 8, 1), 128, np.uint8)
@@ -139,12 +139,6 @@ def test_fewer_pixels_are_those_of_the_same_images_in_the_same_splits() -> None:
     assert small.notes == ("images of 8x8 pixels are averaged to 4x4",)
     assert whole_name("digits+4px") == whole_name("digits") == "digits"
     assert whole_name("digits+noise9") == "digits+noise9"
-
-
-def test_folders_of_fewer_pixels_have_names_of_their_own(tmp_path: Path) -> None:
-    names = ("cifar10", "cifar10+16px", f"{tmp_path}/own.npz", f"{tmp_path}/own.npz+16px", "a.b/")
-    short = ["cifar10", "cifar10+16px", "own", "own+16px", "a"]
-    assert [short_name(name) for name in names] == short
 
 
 def test_crops_are_moved_by_the_same_share_of_an_image() -> None:
