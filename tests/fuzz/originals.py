@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.bench.test_engine import TIMES, some_engine
+from tests.fuzz.kinds import SENSITIVITY
 from tests.fuzz.mutators.sources import SOURCE
 
 DATA_FOLDER = "named"  # where datasets that have a name are looked for
@@ -69,6 +70,8 @@ def make() -> None:
     _kq("train", *of_net, "--bits", "4", "--epochs", "1", "--name", "run")
     _kq("export", "models/run", "--to", "tflite,onnx,tensorrt", "--float", "--overwrite")
     _kq("quantize", "models/float", "--name", "quantized")
+    _kq("sensitivity", "models/float", *SENSITIVITY)
+    _kq("explain", "models/run", "--float", "models/float", "--maps", "1")
     _stop_after_an_epoch(*of_net, "--bits", "4", "--epochs", "2", "--name", "stopped")
     _write_hdf5()
 
