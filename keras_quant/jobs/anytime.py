@@ -309,12 +309,16 @@ def _check_classes(opened: Opened, data: Dataset) -> None:
             f"{data.name} has no labels, and thresholds are chosen by what is answered rightly: "
             "give images with labels"
         )
+    check_exits(opened, data.num_classes, data.name)
+
+
+def check_exits(opened: Opened, wanted: int, name: str) -> None:
+    """Raises: DataError: an exit tells other classes apart than what has that name."""
     for file in opened.files:
         (classes,) = next(port.shape for port in file.outputs if port.name == file.answer)
-        if classes != data.num_classes:
+        if classes != wanted:
             raise DataError(
-                f"{opened.folder / file.file}: tells {classes} classes apart; {data.name} has "
-                f"{data.num_classes}"
+                f"{opened.folder / file.file}: tells {classes} classes apart; {name} has {wanted}"
             )
 
 

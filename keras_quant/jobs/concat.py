@@ -23,6 +23,7 @@ from keras_quant.jobs.anytime import (
     Opened,
     Recorded,
     check_asked,
+    check_exits,
     choose,
     costs_of,
     open_stages,
@@ -107,6 +108,7 @@ def learn_concat(
     """
     _check(images, settings)
     opened = open_stages(run, settings.form)
+    check_exits(opened, opened.classes, "the last exit")
     first, views = read_views(run, images, settings.views, opened=opened, progress=progress)
     parts = _parts(images, first, opened, settings.seed)
     costs = len(views) * costs_of(opened, settings.asked, progress)
@@ -223,16 +225,19 @@ def _answered(opened: Opened, views: Sequence[np.ndarray], progress: Progress) -
 
 def _layers(opened: Opened, things: _Things, progress: Progress) -> Concat:
     layers = []
-    for file, scores in zip(opened.files, things.scores, strict=True):
-        try:
-            found = learn(scores, things.labels)
-        except DataError as error:
-            raise DataError(f"{opened.folder / file.file}: {error}") from None
-        if not found.converged:
-            progress.say(
-                f"{file.answer}: its layer is not yet the best after {MOST_STEPS} steps; it is kept"
-            )
-        layers.append(found.layer)
+    with progress.bar("learning", len(opened.files)) as show:
+        for file, scores in zip(opened.files, things.scores, strict=True):
+            try:
+                found = learn(scores, things.labels)
+            except DataError as error:
+                raise DataError(f"{opened.folder / file.file}: {error}") from None
+            layers.append(found.layer)
+            show(len(layers), file.answer)
+            if not found.converged:
+                progress.say(
+                    f"{file.answer}: its layer is kept as it is after {MOST_STEPS} steps, which "
+                    "is not yet the best"
+                )
     return Concat(layers=tuple(layers))
 
 
