@@ -8,7 +8,8 @@ bits one width after the other, each from the last, on the float model's answers
 
 A cell is a run in --out: what is finished is read, what was stopped goes on from its last epoch.
 --only takes some cells. The full scale is resnet20 on CIFAR-10, 30 epochs and 12 for each cell; the
-small one shows that all of it works, on 1,797 digits of 8x8 pixels, and says little of the methods.
+short one is 12 and 4; the small one shows that all of it works, on 1,797 digits of 8x8 pixels, and
+says little of the methods.
 
 Goals of the full scale: at w4a4 0.3 points above float, at w3a3 0.2 below, at w2a2 1.8 below, at
 w1a1 80 %; for lsq, and at w1a1 for bnn. The last row is to be 1 point better than lsq at w2a2.
@@ -18,14 +19,14 @@ from __future__ import annotations
 
 import fnmatch
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from results import Result, argument_parser, publish
-from trainings import FULL, SMALL, Scale, file_accuracy, finished_run
+from trainings import FULL, SHORT, SMALL, Scale, file_accuracy, finished_run
 
 from keras_quant.cli.output import print_table
-from keras_quant.jobs.train_settings import TrainSettings
+from keras_quant.jobs.train_settings import PRECISIONS, TrainSettings
 from keras_quant.schemes.bits import scheme_from_bits
 
 WIDTHS = ("w4a4", "w3a3", "w2a2", "w1a1")
@@ -43,7 +44,7 @@ PROGRESSIVE_GAIN = 1.0  # points, its goal at w2a2 over lsq
 GAINED = {"w4a4": 0.3, "w3a3": -0.2, "w2a2": -1.8}  # goals of lsq, points against float
 BINARY_GOAL = 80.0  # % of bnn at w1a1
 
-SCALES = {"full": FULL, "small": SMALL}
+SCALES = {"full": FULL, "short": SHORT, "small": SMALL}
 
 
 def main() -> None:
@@ -52,21 +53,24 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="full", help="of the experiment")
     parser.add_argument("--only", nargs="*", default=["*"], help="cells, as 'lsq-*' or '*-w2a2'")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and split")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of training")
     parser.add_argument("--out", type=Path, help="folder of the runs; without it, a temporary one")
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
-        source = file_accuracy(finished_run(_settings(scale, arguments.seed), folder / "float"))
+        common = {"seed": arguments.seed, "precision": arguments.precision}
+        source = file_accuracy(finished_run(_settings(scale, common), folder / "float"))
         found: dict[tuple[str, str], float] = {}
         for row, bits in _cells(arguments.only):
-            settings = _settings(scale, arguments.seed, row=row, bits=bits, folder=folder)
+            settings = _settings(scale, common, row=row, bits=bits, folder=folder)
             run = finished_run(settings, folder / _name(row, bits))
             found[row, bits] = file_accuracy(run)
             print(f"{row} {bits}: {found[row, bits]:.2f} %", flush=True)
     title = (
         f"{scale.dataset}, {scale.model}: TFLite file, % of the test images; {scale.epochs} epochs "
-        f"in float ({source:.2f} %), then {scale.more_epochs} more in each cell"
+        f"in float ({source:.2f} %), then {scale.more_epochs} more in each cell, trained in "
+        f"{arguments.precision}"
     )
     _print_matrix(title, found, source)
     results = [_result(cell, found, source, has_goals=scale.has_goals) for cell in found]
@@ -86,9 +90,16 @@ def _name(row: str, bits: str) -> str:
 
 
 def _settings(
-    scale: Scale, seed: int, *, row: str = "", bits: str = "float", folder: Path | None = None
+    scale: Scale,
+    common: Mapping[str, object],
+    *,
+    row: str = "",
+    bits: str = "float",
+    folder: Path | None = None,
 ) -> TrainSettings:
-    chosen: dict[str, object] = {"method": row.partition(" ")[0]} if row else {}
+    chosen = dict(common)
+    if row:
+        chosen["method"] = row.partition(" ")[0]
     if folder is not None:
         chosen["parent"] = folder / "float"
         if row == PROGRESSIVE:
@@ -99,11 +110,10 @@ def _settings(
         scheme=scheme_from_bits(bits),
         model=scale.model,
         dataset=scale.dataset,
-        validation_fraction=0.02 if scale.has_goals else 0.1,
-        batch_size=128 if scale.has_goals else 32,
+        validation_fraction=scale.validation_fraction,
+        batch_size=scale.batch_size,
         epochs=scale.more_epochs if row else scale.epochs,
         optimizer=scale.further if row else scale.optimizer,
-        seed=seed,
         **chosen,
     )
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from results import Result, argument_parser, publish
-from trainings import FULL, SMALL, Scale, file_accuracy, finished_run
+from trainings import FULL, SHORT, SMALL, Scale, file_accuracy, finished_run
 
 from keras_quant.jobs.nested import FILE_NAME, train_nested, width_path, widths_of_bits
-from keras_quant.jobs.train_settings import TrainSettings
+from keras_quant.jobs.train_settings import PRECISIONS, TrainSettings
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.schemes.bits import scheme_from_bits
@@ -41,7 +41,8 @@ SCALES = {
         optimizer=replace(FULL.optimizer, weight_decay=_DECAY),
         further=replace(FULL.further, weight_decay=_DECAY),
     ),
-    "small": replace(SMALL, more_epochs=12, further=SMALL.optimizer),
+    "short": SHORT,
+    "small": replace(SMALL, more_epochs=12, further=SMALL.optimizer, batch_size=128),
 }
 
 
@@ -52,13 +53,17 @@ def main() -> None:
     parser.add_argument(
         "--self-distill", type=float, default=0.5, help="share of the widest's answers"
     )
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of training")
     parser.add_argument("--out", type=Path, help="folder of the runs; without it, a temporary one")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         scale = SCALES[given.scale]
         results = _results(scale, given, given.out or Path(temporary))
-    title = f"{scale.dataset}, {scale.model}, {scale.epochs} epochs in float, then"
-    publish(f"{title} {scale.more_epochs} of all widths at once, or of each", results, given.json)
+    title = (
+        f"{scale.dataset}, {scale.model}, {scale.epochs} epochs in float, then "
+        f"{scale.more_epochs} of all widths at once, or of each, trained in {given.precision}"
+    )
+    publish(title, results, given.json)
 
 
 def _results(scale: Scale, given: Any, folder: Path) -> list[Result]:
@@ -69,7 +74,9 @@ def _results(scale: Scale, given: Any, folder: Path) -> list[Result]:
         dataset=scale.dataset,
         epochs=scale.epochs,
         optimizer=scale.optimizer,
-        threads=1,
+        validation_fraction=scale.validation_fraction,
+        batch_size=scale.batch_size,
+        precision=given.precision,
     )
     floats = finished_run(settings, folder / "float")
     further = replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from results import Result
@@ -26,6 +26,7 @@ class Scale:
         epochs: of the float run.
         more_epochs: of each run from its weights.
         optimizer, further: of that, and of these.
+        validation_fraction, batch_size: of all runs.
         has_goals: whether figures are held against the goals.
     """
 
@@ -35,6 +36,8 @@ class Scale:
     more_epochs: int
     optimizer: OptimizerSettings
     further: OptimizerSettings
+    validation_fraction: float = 0.1
+    batch_size: int = 128
     has_goals: bool = False
 
 
@@ -47,8 +50,10 @@ FULL = Scale(
         name="sgd", learning_rate=0.1, weight_decay=_DECAY, warmup_epochs=1
     ),
     further=OptimizerSettings(name="sgd", learning_rate=0.02, weight_decay=_DECAY),
+    validation_fraction=0.02,
     has_goals=True,
 )
+SHORT = replace(FULL, epochs=12, more_epochs=4, has_goals=False)
 SMALL = Scale(
     dataset="digits",
     model="resnet8",
@@ -56,6 +61,7 @@ SMALL = Scale(
     more_epochs=6,
     optimizer=OptimizerSettings(learning_rate=3e-3),
     further=OptimizerSettings(learning_rate=2e-3),
+    batch_size=32,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
 from collections.abc import Iterator
@@ -34,8 +35,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if named else min(MOST_WORKERS, os.cpu_count() or 1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest tests first, so that no worker is left with them alone at the end."""
+    """Thins long rows of cases, and puts the longest tests first.
+
+    So no worker is left with them alone at the end. Of a test with the mark thinned(n) every n-th
+    case of those that are asked for is fast; the others are slow.
+    """
+    cases: collections.Counter[str] = collections.Counter()
+    for item in items:
+        if mark := item.get_closest_marker("thinned"):
+            test = item.nodeid.partition("[")[0]
+            if cases[test] % mark.args[0]:
+                item.add_marker(pytest.mark.slow)
+            cases[test] += 1
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 

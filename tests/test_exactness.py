@@ -56,6 +56,7 @@ def _files(graph: Graph) -> Iterator[tuple[Format, bytes]]:
             note(f"{form.name}: {error}")
 
 
+@pytest.mark.slow
 @settings(max_examples=6, derandomize=True, **quick)
 @given(nets)
 def test_files_of_a_random_net_answer_as_the_model(net: Net) -> None:

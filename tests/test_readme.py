@@ -12,6 +12,7 @@ import keras_quant
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_the_code_from_python_proves_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -42,11 +42,12 @@ from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.write import Export
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
-from keras_quant.runs.records import RunRecord
+from keras_quant.runs.records import RunRecord, instructions
 from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
+from keras_quant.training.bfloat16 import BFLOAT16_FLAGS, has_gpu
 from keras_quant.training.boosting import none_before
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
@@ -354,8 +355,8 @@ def train_model(
 
     Args:
         source: the float model that it was made of.
-        make: makes it of a float one; of another, that computes in bfloat16 or belongs to replicas,
-            too.
+        make: makes it of a float one; of another, that computes in bfloat16 on a GPU or belongs to
+            replicas, too.
         teacher: see `teacher_of`.
         replicas: that train together; None for one.
     Raises:
@@ -363,8 +364,14 @@ def train_model(
     """
     check_held(model, settings, progress)
     trained = model
-    if settings.precision == "bf16" or replicas is not None:
-        with _bfloat16(settings), replicas.strategy.scope() if replicas else nullcontext():
+    by_policy = settings.precision == "bf16" and has_gpu()
+    if settings.precision == "bf16" and not by_policy and not BFLOAT16_FLAGS & instructions():
+        progress.say(
+            "this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16 or bf16): "
+            "--precision bf16 will not be faster than float32"
+        )
+    if by_policy or replicas is not None:
+        with _policy(by_policy), replicas.strategy.scope() if replicas else nullcontext():
             twin = _source(settings, dataset)
             twin.set_weights(source.get_weights())
             trained = make(twin)
@@ -422,6 +429,7 @@ def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) 
         accumulate=settings.accumulate,
         freeze_oscillations=settings.freeze_oscillations,
         keep_zeros=settings.keep_zeros,
+        bfloat16=settings.precision == "bf16",
         loss_weights=settings.loss_weights,
         self_distill=settings.self_distill,
         orthogonal=settings.orthogonal,
@@ -463,10 +471,10 @@ def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -
 
 
 @contextlib.contextmanager
-def _bfloat16(settings: TrainSettings) -> Iterator[None]:
+def _policy(bfloat16: bool) -> Iterator[None]:
     """Lets layers made within compute in bfloat16 where it is asked for, with float32 weights."""
     before = keras.mixed_precision.global_policy()
-    if settings.precision == "bf16":
+    if bfloat16:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         yield

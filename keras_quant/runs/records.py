@@ -39,7 +39,7 @@ RECORDED_PACKAGES = (
 # What decides how fast integer kernels are: VNNI on x86, dot products on Arm. The names are
 # those of /proc/cpuinfo.
 CPU_FLAGS = (
-    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8"),
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "i8mm", "bf16"),
 )
 
@@ -386,15 +386,23 @@ def environment() -> dict[str, str]:
         "unknown" where the system does not say; and onednn, what TF_ENABLE_ONEDNN_OPTS says, which
         decides with whose kernels TensorFlow computes.
     """
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **processor(text, otherwise=platform.processor() or platform.machine()),
+        **processor(_cpuinfo(), otherwise=platform.processor() or platform.machine()),
         "cores": str(os.cpu_count() or "unknown"),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
     }
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def instructions() -> frozenset[str]:
+    """Which of CPU_FLAGS this processor has; none where the system does not say."""
+    return frozenset(processor(_cpuinfo())["cpu_instructions"].split(", ")) & {*CPU_FLAGS}
 
 
 def processor(cpuinfo: str, *, otherwise: str = "") -> dict[str, str]:

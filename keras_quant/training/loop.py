@@ -31,6 +31,7 @@ from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras, tf
 from keras_quant.training import boosting, distill, exits
 from keras_quant.training import checkpoint as checkpoints
+from keras_quant.training.bfloat16 import products_in_bfloat16
 from keras_quant.training.checkpoint import Checkpoint
 from keras_quant.training.objectives import Objective, TensorFunction, objectives_of
 from keras_quant.training.optimizer_settings import OptimizerSettings
@@ -66,6 +67,7 @@ class LoopSettings:
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often, see `oscillations`.
         keep_zeros: hold weights that are 0 before training, see `sparsity`.
+        bfloat16: compute products in bfloat16 on a CPU, see `bfloat16`.
         boosted: shrinkage of a net that learns what the teacher, the sum of those before it, leaves
             of the labels, see `boosting`; 0 where it learns the labels.
         soft_boosted: shrinkage of nets that are trained at once; the model's outputs are theirs,
@@ -86,6 +88,7 @@ class LoopSettings:
     accumulate: int = 1
     freeze_oscillations: bool = False
     keep_zeros: bool = False
+    bfloat16: bool = False
     boosted: float = 0.0
     soft_boosted: float = 0.0
 
@@ -106,8 +109,8 @@ def train_epochs(
 
     Args:
         model: the float32 model that is validated, and that holds the weights at the end.
-        trained: the model that is trained: model itself, or its twin in bfloat16, or in the scope
-            of replicas.
+        trained: the model that is trained: model itself, or its twin in Keras' policy of bfloat16,
+            or in the scope of replicas.
         teacher: gives the logits that are learned too, see `distill.with_answers`, or of which
             the rest is learned; None where settings.distill and settings.boosted are 0.
         replicas: that train together; None for one.
@@ -167,6 +170,7 @@ def train_epochs(
                     replicas,
                     epoch=len(history),
                     epochs=settings.epochs,
+                    bfloat16=settings.bfloat16,
                     progress=progress,
                 )
                 check_steps(trained, epoch=len(history) + 1)
@@ -349,6 +353,7 @@ def _epoch(
     *,
     epoch: int,
     epochs: int,
+    bfloat16: bool,
     progress: Progress,
 ) -> Epoch:
     title = f"epoch {epoch + 1}/{epochs}"
@@ -364,7 +369,11 @@ def _epoch(
             lambda x, y, *clean: (x, tuple(outputs.targets(clean[0] if clean else x, y)))
         )
     given = examples if replicas is None else shares(examples, batches.batch_size, replicas)
-    with progress.bar(title, batches.steps_per_epoch) as show, fused_kernels():
+    with (
+        progress.bar(title, batches.steps_per_epoch) as show,
+        fused_kernels(),
+        products_in_bfloat16() if bfloat16 else contextlib.nullcontext(),
+    ):
         fitted = model.fit(
             given,
             steps_per_epoch=None if replicas is None else batches.steps_per_epoch,

@@ -79,6 +79,7 @@ def test_calibrator_has_an_answer_for_zeros_and_for_nothing(name: str, kind: str
         assert grid.scale > 0 and quantize(np.zeros(1), grid) == grid.zero_point
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", CALIBRATORS)
 @pytest.mark.parametrize("kind", ["real", "real signed", "zero point"])
 @pytest.mark.parametrize("factor", [2.0**-20, 4.0, 2.0**30])

@@ -93,6 +93,7 @@ def test_quantize_leaves_its_source_and_the_disk_alone(
     assert not np.array_equal(made(x), model(x))
 
 
+@pytest.mark.thinned(6)
 @pytest.mark.parametrize("calibrator", CALIBRATORS)
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_grids_of_the_graph_are_those_that_were_chosen(calibrator: str, symmetric: bool) -> None:

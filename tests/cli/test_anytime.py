@@ -204,6 +204,7 @@ def test_distill_names_one_teacher_or_several(tmp_path: Path) -> None:
     assert parse_distill("0.4", None) == ((), 0.4)
 
 
+@pytest.mark.slow
 def test_a_controller_is_simulated_and_drawn(run: Path, tmp_path: Path) -> None:
     other, picture = make_staged_run(tmp_path / "other", seed=1), tmp_path / "controller.png"
     words = ("simulate", str(run), str(other), "--board", "nano", "--fuse")

@@ -58,6 +58,7 @@ def test_codes_of_random_networks_are_the_references(form: Format, seed: int) ->
     assert codes_different(form, random_graph(seed)) == 0
 
 
+@pytest.mark.thinned(3)
 @every_format
 @pytest.mark.parametrize("op", BODY_OPS)
 @given(seed=SEEDS, power_of_two=st.booleans())
@@ -329,6 +330,7 @@ def loaded_by(code: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
+@pytest.mark.slow
 @every_format
 @given(seed=SEEDS)
 def test_stages_hand_over_the_codes_that_the_whole_graph_has(form: Format, seed: int) -> None:

@@ -93,6 +93,7 @@ def test_an_export_says_that_files_save_no_time(nets: dict[str, Path], tmp_path:
     assert "on average of 30 test images" in shown.output
 
 
+@pytest.mark.slow
 def test_cuts_are_measured_alone_and_from_both_ends(nets: dict[str, Path], tmp_path: Path) -> None:
     picture = tmp_path / "cut.png"
     done = parsed(kq("cut", nets["resnet8"], *DIGITS, "--plot", picture, "--json"))
@@ -115,6 +116,7 @@ def test_cut_branches_save_their_convolutions(nets: dict[str, Path]) -> None:
     assert "stage1_block1_add" in kq("cut", nets["resnet8"], *DIGITS).stdout
 
 
+@pytest.mark.slow
 def test_a_net_with_global_pooling_costs_less_on_smaller_images(
     nets: dict[str, Path], tmp_path: Path
 ) -> None:

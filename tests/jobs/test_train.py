@@ -40,7 +40,7 @@ from keras_quant.runs.history import Epoch  # noqa: E402
 from keras_quant.runs.lock import LOCK_NAME, locked  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
-from keras_quant.tf import tf  # noqa: E402
+from keras_quant.tf import keras, tf  # noqa: E402
 from keras_quant.training.optimizer_settings import OptimizerSettings  # noqa: E402
 
 SETTINGS = TrainSettings(
@@ -57,8 +57,8 @@ class Stopped(BaseException):
 class StopsAfter(Progress):
     """Ends the process, as it were, after an epoch's line."""
 
-    def __init__(self, epoch: int) -> None:
-        super().__init__(quiet=True)
+    def __init__(self, epoch: int, *, quiet: bool = True) -> None:
+        super().__init__(quiet=quiet)
         self.last = epoch
 
     def epoch(self, row: Epoch, epochs: int) -> None:
@@ -332,6 +332,36 @@ def test_diverging_run_keeps_the_weights_of_its_last_good_epoch(
     saved = load_model(path / "model.keras").get_weights()
     assert all(np.array_equal(w, v) for w, v in zip(saved, good, strict=True))
     assert records.load(path).status == "training"
+
+
+@pytest.mark.parametrize(("has_gpu", "policy"), [(False, "float32"), (True, "mixed_bfloat16")])
+def test_bfloat16_is_keras_policy_on_a_gpu_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, policy: str
+) -> None:
+    seen = []
+    monkeypatch.setattr("keras_quant.jobs.train.has_gpu", lambda: has_gpu)
+
+    def train_epochs(model: object, trained: keras.Model, *_: object, **__: object) -> None:
+        seen.append((trained is model, trained.layers[-1].dtype_policy.name))
+        raise Stopped
+
+    monkeypatch.setattr("keras_quant.jobs.train.train_epochs", train_epochs)
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", dataclasses.replace(ONE_EPOCH, precision="bf16"))
+    assert seen == [(not has_gpu, policy)]
+
+
+def test_bfloat16_without_instructions_for_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("keras_quant.jobs.train.instructions", lambda: frozenset({"avx2"}))
+    with pytest.raises(Stopped):
+        train(
+            dataclasses.replace(ONE_EPOCH, precision="bf16"),
+            tmp_path / "run",
+            progress=StopsAfter(1, quiet=False),
+        )
+    assert "no instructions for bfloat16" in capsys.readouterr().err
 
 
 def test_all_settings_out_of_range_are_told_at_once(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def model_of(kind: str, quantizer: object | None = None, channels: int | None = 
     return model
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_channel_times_a_gain_has_the_same_codes_and_so_much_larger_a_step(kind: str) -> None:
     model = model_of(kind)

@@ -140,6 +140,7 @@ def test_pads_are_taken_in_by_the_windows_behind_them() -> None:
     assert [node_of(graph, name).layers for name in "cp"] == [("c", "r", "c_pad"), ("p", "p_pad")]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("body", BODIES)
 def test_graph_has_the_codes_of_the_model(body: str) -> None:
     assert_same(net(*BODIES[body]()))

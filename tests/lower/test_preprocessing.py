@@ -126,6 +126,7 @@ def cases(names: Iterable[str], quick: Collection[str]) -> list[ParameterSet]:
     ]
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("name", "bits"),
     cases(LAYERS, ("centred", "caffe", "1/127.5 - 1", "a scale and an offset a channel")),

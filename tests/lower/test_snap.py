@@ -242,6 +242,7 @@ def swish_head(seed: int) -> tuple[keras.Model, np.ndarray]:
     return wrap(planned, model, load_method("qkeras"), unsigned(8, 1 / 255)), images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 14])
 def test_gains_that_float32_misses_come_to_rest_beside_their_target(seed: int) -> None:
     """Two of 16 seeds that went to and fro between two gains until the rounds were over."""

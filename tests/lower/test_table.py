@@ -92,6 +92,7 @@ CASES = [
 ]
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(("name", "bits"), CASES)
 def test_functions_of_one_value_are_exact_from_keras_to_tflite(name: str, bits: str) -> None:
     layers = [L.Conv2D(4, 3, name="c"), L.BatchNormalization(name="b"), FUNCTIONS[name]()]

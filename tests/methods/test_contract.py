@@ -61,6 +61,7 @@ every_kernel = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.thinned(4)
 @every_method
 @every_kernel
 def test_codes_are_the_kernel_that_computes(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -71,6 +72,7 @@ def test_codes_are_the_kernel_that_computes(method: Method, kind: str, weight: Q
     np.testing.assert_array_equal(reals, computed_kernel(layer, kind))
 
 
+@pytest.mark.thinned(4)
 @every_method
 @every_kernel
 def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -82,6 +84,7 @@ def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantS
         assert set(np.unique(codes)) == {-1, 1}
 
 
+@pytest.mark.thinned(4)
 @every_method
 @every_kernel
 def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -93,6 +96,7 @@ def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec
     assert (read.scale > 0).all()
 
 
+@pytest.mark.thinned(4)
 @every_method
 @every_kernel
 def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -102,6 +106,7 @@ def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: 
     assert np.abs(first).max() <= most
 
 
+@pytest.mark.thinned(4)
 @every_method
 @every_kernel
 def test_gradients_reach_kernel_and_scales(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -114,6 +119,7 @@ def test_gradients_reach_kernel_and_scales(method: Method, kind: str, weight: Qu
         assert np.any(gradient), variable.name
 
 
+@pytest.mark.thinned(9)
 @every_method
 @every_kernel
 def test_kernel_quantizes_in_bfloat16(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -187,6 +193,7 @@ def test_other_layers_are_no_quantizers(method: Method) -> None:
     assert method.reader.kernel(keras.layers.Dense(2)) is None
 
 
+@pytest.mark.thinned(5)
 @every_method
 @pytest.mark.parametrize(
     "weight", [WEIGHTS[bits] for bits in ("binary", "2", "4 per tensor")], ids=str

@@ -37,6 +37,7 @@ def computed(calls: list[Call], given: list[np.ndarray]) -> np.ndarray:
     return np.asarray(values[calls[-1].name])
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("kind", COMBINED)
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("shape", [IMAGE, (5,), (4, 3)], ids=str)

@@ -84,6 +84,7 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "model.keras"
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     ("bits", "narrow_range"), [*((bits, True) for bits in range(1, 9)), (2, False), (5, False)]
 )

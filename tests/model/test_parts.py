@@ -58,6 +58,7 @@ def test_every_shorthand_has_a_case() -> None:
     assert set(CASES) == set(SHORTHANDS)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
 def test_parts_compute_what_the_layer_computes(make, shape: tuple[int, ...]) -> None:
     layer = called(make(), shape)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 from keras_quant.model.files import load_model  # noqa: E402
 from tests.model import plain_qkeras  # noqa: E402
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("suffix", [".keras", pytest.param(".h5", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("name", plain_qkeras.MODELS)
 def test_loaded_model_answers_bit_for_bit_as_qkeras_does(
     folder: Path, name: str, suffix: str

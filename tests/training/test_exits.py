@@ -91,6 +91,7 @@ def step(model: keras.Model, losses: object, *, orthogonal: bool) -> np.ndarray:
     return np.concatenate([np.ravel((old - new.numpy()) / RATE) for old, new in pairs])
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("l2", [0.0, 0.1])
 @pytest.mark.parametrize("orthogonal", [False, True])
 def test_a_step_takes_the_gradient_of_the_formula(orthogonal: bool, l2: float) -> None:

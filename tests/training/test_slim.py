@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 from keras_quant.errors import UsageError  # noqa: E402
 from keras_quant.methods import load_method  # noqa: E402
@@ -99,6 +99,7 @@ def test_weights_and_codes_of_the_narrow_net_are_those_of_the_whole(trained) -> 
             np.testing.assert_array_equal(codes[1].values, part)
 
 
+@pytest.mark.slow
 def test_gradients_of_both_widths_reach_the_kernel(trained) -> None:
     joint, own = trained
 

@@ -127,6 +127,7 @@ def test_a_training_with_a_price_raises_halting_scores() -> None:
     assert mean_units(5.0) < mean_units(0.0)
 
 
+@pytest.mark.slow
 def test_a_net_is_saved_and_loaded_without_trust(net: keras.Model, tmp_path: Path) -> None:
     save_model(net, tmp_path / "net.keras")
     loaded = load_model(tmp_path / "net.keras")

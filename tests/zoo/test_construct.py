@@ -78,6 +78,7 @@ def test_nets_of_branchynet_are_there_without_their_exits(name: str) -> None:
     assert sorted(without) == sorted(layer.name for layer in alone.layers)
 
 
+@pytest.mark.thinned(6)
 def test_every_model_that_needs_labels_maps_images_to_logits(model: keras.Model) -> None:
     assert model.name in MODELS
     if model.name in IMAGE_TO_IMAGE:
@@ -121,6 +122,7 @@ def test_convolution_has_a_bias_only_where_no_batch_norm_follows(model: keras.Mo
             assert layer.activation is keras.activations.linear
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(
     "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet", "vgg11"))]
 )

@@ -88,6 +88,7 @@ def test_what_no_exit_reads_is_the_only_difference_from_the_authors() -> None:
     assert trainable(model) - ours == theirs - exits - reads
 
 
+@pytest.mark.slow
 def test_exits_hang_behind_the_layers_that_options_say() -> None:
     model = build("msdnet", (16, 16, 1), 5, blocks=3, base=2, step=2, channels=2, growth=2)
     assert model.output_names == ["exit1_logits", "exit2_logits", "logits"]

@@ -77,6 +77,7 @@ def test_codes_of_power_of_two_networks_are_the_references(seed: int, version: s
     assert not differences(graph, builder.images(4), version=version).any()
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("op", BODY_OPS)
 @given(seed=SEEDS, power_of_two=st.booleans())
 def test_codes_of_each_op_are_the_references(op: str, seed: int, power_of_two: bool) -> None:
@@ -94,6 +95,7 @@ def test_codes_of_each_op_are_the_references(op: str, seed: int, power_of_two: b
         assert np.count_nonzero(found) <= 1 + len(found) // 1000
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("op", BODY_OPS)
 @given(seed=SEEDS)
 def test_files_of_floats_round_to_the_codes_of_their_graph(op: str, seed: int) -> None:

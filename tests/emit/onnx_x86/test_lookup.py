@@ -64,6 +64,7 @@ def assert_exact(form: Target, graph: Graph, images: dict[str, np.ndarray]) -> N
     np.testing.assert_array_equal(form.run(graph, images), run_reference(graph, images)["out"])
 
 
+@pytest.mark.thinned(3)
 @both_formats
 @pytest.mark.parametrize("name", [*POINTWISE])
 @given(source=grids(), target=grids())

@@ -57,6 +57,7 @@ def assert_exact(graph: Graph) -> list[str]:
     return operators(graph)[1:]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", [*POINTWISE])
 @given(source=grids(), target=grids())
 def test_entries_of_functions_come_out_on_any_grids(

@@ -94,6 +94,7 @@ def assert_same(frozen: Weight, values: np.ndarray, weights: np.ndarray) -> None
     np.testing.assert_array_equal(reals.astype(np.float32)[near], values[near])
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.filterwarnings("ignore:divide by zero|invalid value")
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("quantizer", QUANTIZERS)

@@ -98,6 +98,7 @@ def test_each_layer_with_parts_has_a_case() -> None:
     assert set(CASES) == set(PARTS)
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize(
     ("kind", "place"), [(kind, place) for kind in CASES for place in range(len(CASES[kind]))]
 )

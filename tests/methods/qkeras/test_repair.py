@@ -68,6 +68,7 @@ LOST: dict[str, Callable[[], L.Layer]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("way", ["load_model", "save_model", "h5"])
 @pytest.mark.parametrize("name", LOST)
 def test_what_is_written_answers_bit_for_bit_when_it_is_read(

@@ -12,6 +12,7 @@ from keras_quant.tf import tf  # noqa: E402
 from tests.methods.twins import LAYERS, SHAPES, WEIGHTS, wrapped  # noqa: E402
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
 def test_gradient_passes_straight_through(kind: str, weight: QuantSpec) -> None:

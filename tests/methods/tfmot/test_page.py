@@ -308,6 +308,7 @@ FILES: dict[str, tuple[str, Callable[[], keras.Model], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("name", FILES)
 def test_files(name: str, tmp_path: Path) -> None:
     file, make, reason = FILES[name]
