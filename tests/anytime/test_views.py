@@ -56,6 +56,16 @@ def test_concat_rounds_as_floats_do_that_are_added_one_by_one(
     assert found.tobytes() == np.array(wanted, np.float32).tobytes()
 
 
+def test_concat_adds_to_the_bias_view_by_view() -> None:
+    # Beside 2 ** 60 a small number is lost in float64; behind it has cancelled out, none is.
+    large, small = 2.0**30, 2.0**-30
+    scores = np.array([[large, -large], [1, 1]], np.float32)
+    weights = np.array([[[large, large], [large, -small]], [[1, -(large**2)], [0, 5]]], np.float32)
+    bias = np.array([1, 0], np.float32)
+    # 1 + 2**60 - 2**60 + 1 + 0, and 0 + 2**60 + 1 - 2**60 + 5
+    assert Layer(weights=weights, bias=bias).answer(scores).tolist() == [1, 5]
+
+
 def test_each_exit_has_a_layer_of_its_own() -> None:
     layers = tuple(some_layer(first_bias=value) for value in (1, 2))
     scores = np.zeros((2, 2), np.float32)

@@ -133,6 +133,7 @@ def test_a_machine_that_learned_otherwise_is_refused(folder: Path, server: Stage
     assert result.exit_code == 1 and "asks for concat with other layers" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_file_of_other_stages_is_not_served_and_that_is_told(folder: Path, record: Any) -> None:
     other = make_staged_run(folder / "another", seed=1)
     shutil.copy(folder / "run" / concat.FILE_NAME, other)
@@ -144,6 +145,7 @@ def test_a_file_of_other_stages_is_not_served_and_that_is_told(folder: Path, rec
     assert result.exit_code == 1 and "Learn it again: kq anytime concat" in result.stderr
 
 
+@pytest.mark.slow
 def test_tables_set_views_alone_beside_all_together(folder: Path, record: Any) -> None:
     words = (str(folder / "upper.npz"), "--view", str(folder / "lower.npz"))
     shown = kq("concat", str(shutil.copytree(folder / "run", folder / "again")), *words)
@@ -154,6 +156,7 @@ def test_tables_set_views_alone_beside_all_together(folder: Path, record: Any) -
     assert "40 things that nothing was learned from; concat learned from 120" in shown.stdout
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
