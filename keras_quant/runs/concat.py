@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,8 @@ def _problems(record: ConcatRecord) -> Iterator[str]:
         yield (
             f"thresholds: {len(record.thresholds)} for {count} files; one less than files is needed"
         )
+    if not all(map(math.isfinite, record.thresholds)):
+        yield "thresholds: holds what is no finite number"
     if record.views < 1 or record.classes < 2:
         yield (
             f"views: {record.views} of {record.classes} classes; a view or more, of two classes or "

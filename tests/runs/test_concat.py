@@ -60,6 +60,7 @@ def layer(**changed: Any) -> dict[str, Any]:
     [
         ({"rule": 3}, "rule: is 3"),
         ({"thresholds": []}, "thresholds: 0 for 2 files; one less than files is needed"),
+        ({"thresholds": [float("nan")]}, "thresholds: holds what is no finite number"),
         ({"layers": []}, "layers: 0 for 2 files; one a file is needed"),
         ({"views": 0}, "views: 0 of 2 classes; a view or more"),
         ({"classes": 3}, r"layers\[0\]: its weights are no 6 rows of 3"),
