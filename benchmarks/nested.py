@@ -26,7 +26,6 @@ from keras_quant.jobs.train_settings import PRECISIONS, TrainSettings
 from keras_quant.runs import RunFolder, records
 from keras_quant.runs.progress import Progress
 from keras_quant.schemes.bits import scheme_from_bits
-from keras_quant.schemes.file import load_scheme
 
 WIDTHS = ("8", "4", "2")
 WITHIN = 1.0  # points, the goal
@@ -69,7 +68,7 @@ def main() -> None:
 def _results(scale: Scale, given: Any, folder: Path) -> list[Result]:
     schemes = [scheme_from_bits(bits) for bits in WIDTHS]
     settings = TrainSettings(
-        scheme=load_scheme("float"),
+        scheme=scheme_from_bits("float"),
         model=scale.model,
         dataset=scale.dataset,
         epochs=scale.epochs,
