@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from keras_quant.anytime.lookup import Lookup, Place
 from keras_quant.errors import PeerError, UsageError
 from keras_quant.runners.messages import GARBAGE, Arrays, encoded, receive
 
@@ -27,6 +28,7 @@ LONGEST_TIMEOUT_MS = 24 * 3600 * 1000
 """A day: what systems take is limited, to 24 of them where it is least."""
 
 _AT_ONCE = 2**16
+_LEAST_SECONDS = 1e-3  # to connect in; 0 would not wait at all
 _SHOWN = 300  # characters that are shown of what another machine says
 
 
@@ -113,21 +115,28 @@ class Connection:
         self.sent_bytes = self.received_bytes = 0
 
     @classmethod
-    def to(cls, address: Address, *, seconds: float, largest: int) -> Connection:
+    def to(cls, address: Address, lookup: Lookup, *, seconds: float, largest: int) -> Connection:
         """Connects.
 
+        Args:
+            lookup: of the address.
+            seconds: for all of it: until the name is looked up, and until somebody answers there.
         Raises:
             UnreachableError: nobody listens there.
         """
+        until = time.monotonic() + seconds
         try:
-            connected = socket.create_connection((address.host, address.port), timeout=seconds)
-        except OSError as error:
+            places = lookup.places(seconds=seconds)
+        except TimeoutError:
             raise UnreachableError(
-                f"{address}: cannot be reached ({error.strerror or error}). Is it running there? "
-                f"kq anytime serve RUN --listen {address}",
-                timed_out=isinstance(error, TimeoutError),
+                f"{address}: cannot be reached ({address.host} was not looked up within "
+                f"{seconds:.3g} s). Does this machine's name server answer? An IP address needs "
+                "none",
+                timed_out=True,
             ) from None
-        return cls(connected, who=str(address), largest=largest)
+        except OSError as error:
+            raise _unreachable(address, error) from None
+        return cls(_connected(address, places, until), who=str(address), largest=largest)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -214,6 +223,43 @@ class Connection:
     def _lost(self, error: Exception) -> PeerError:
         why = (error.strerror if isinstance(error, OSError) else "") or "it ended the connection"
         return PeerError(f"{self._who}: is lost ({why})", timed_out=isinstance(error, TimeoutError))
+
+
+def _connected(address: Address, places: Sequence[Place], until: float) -> socket.socket:
+    """Connects to the first place where somebody listens; each gets a share of the time left.
+
+    Raises:
+        UnreachableError: there is none.
+    """
+    failed = OSError("nowhere")
+    for left, place in zip(range(len(places), 0, -1), places, strict=True):
+        share = (until - time.monotonic()) / left
+        try:
+            return _reached(place, seconds=max(_LEAST_SECONDS, share))
+        except OSError as error:
+            failed = error
+    raise _unreachable(address, failed)
+
+
+def _reached(place: Place, *, seconds: float) -> socket.socket:
+    """Connects to a place. Raises: OSError: nobody listens there, or there are no such places."""
+    family, kind, protocol, _, at = place
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.settimeout(seconds)
+        made.connect(at)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _unreachable(address: Address, error: OSError) -> UnreachableError:
+    return UnreachableError(
+        f"{address}: cannot be reached ({error.strerror or error}). Is it running there? "
+        f"kq anytime serve RUN --listen {address}",
+        timed_out=isinstance(error, TimeoutError),
+    )
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_quant.anytime.connection import Address, Connection
+from keras_quant.anytime.lookup import Lookup
 from keras_quant.anytime.packing import handed_on, pack, packed_bytes
 from keras_quant.anytime.protocol import (
     Ending,
@@ -77,6 +78,7 @@ class Peer:
         self._retry_s, self._lost_until = retry_s, 0.0
         self._why_lost = ""
         self._connection: Connection | None = None
+        self._lookup = Lookup(address.host, address.port)
         self._first = first
         self._number = self._just_sent = 0
         answer = self._files[-1].answer
@@ -109,7 +111,8 @@ class Peer:
             return self._connection
         seconds = self.timeout_s if seconds is None else seconds
         until = time.monotonic() + seconds
-        made = Connection.to(self.address, seconds=seconds, largest=_SCORE_BYTES * self._classes)
+        largest = _SCORE_BYTES * self._classes
+        made = Connection.to(self.address, self._lookup, seconds=seconds, largest=largest)
         try:
             made.send(hello(self._form, self._files, self._ending), seconds=seconds)
             header, _ = made.receive(seconds=until - time.monotonic())
@@ -157,7 +160,7 @@ class Peer:
         for _ in range(calls + calls // 10):
             started = time.perf_counter()
             # Without time left it gives its first answer, and begins no other stage.
-            reply = self._ask(known, within_ms=float("inf"), there_ms=0.0)
+            reply = self._ask(known, within_ms=float("inf"), there_ms=0.0, is_try=True)
             took_ms.append((time.perf_counter() - started) * MS)
             there_ms.append(reply.took_ms)
         half, most = map(float, np.percentile(took_ms[calls // 10 :], (50, 99)))
@@ -165,7 +168,14 @@ class Peer:
         self.trip = Trip(p50_ms=half, p99_ms=most, way_ms=way_ms)
         return self.trip
 
-    def _ask(self, known: Mapping[str, np.ndarray], *, within_ms: float, there_ms: float) -> Reply:
+    def _ask(
+        self,
+        known: Mapping[str, np.ndarray],
+        *,
+        within_ms: float,
+        there_ms: float,
+        is_try: bool = False,
+    ) -> Reply:
         until = time.monotonic() + min(self.timeout_s, within_ms / MS)
         if self._connection is None and time.monotonic() < self._lost_until:
             raise PeerError(self._why_lost)
@@ -173,7 +183,7 @@ class Peer:
         while True:
             self._just_sent = 0
             try:
-                reply = self._asked_once(known, until, there_ms)
+                reply = self._asked_once(known, until, there_ms, is_try=is_try)
             except PeerError as error:
                 sent += self._just_sent
                 is_late = error.timed_out and self._just_sent  # what comes too late is passed over
@@ -189,11 +199,13 @@ class Peer:
                 raise
             return replace(reply, sent_bytes=(sent + self._just_sent, *reply.sent_bytes))
 
-    def _asked_once(self, known: Mapping[str, np.ndarray], until: float, there_ms: float) -> Reply:
+    def _asked_once(
+        self, known: Mapping[str, np.ndarray], until: float, there_ms: float, *, is_try: bool
+    ) -> Reply:
         connection = self.connect(seconds=_left(until))
         packed = pack(known, handed_on(self._files, self.first - 1))
         self._number += 1
-        header = ask_header(self._number, there_ms)
+        header = ask_header(self._number, there_ms, is_try=is_try)
         self._just_sent = connection.send(header, {"codes": packed}, seconds=_left(until))
         return self._reply(connection, until)
 

@@ -2,7 +2,8 @@
 
     asks:      hello      the net as the one who asks has it, and how its images end
     answers:   welcome    from which stage on it goes on; or `refused`, why not
-    asks:      ask        an image: the codes that those stages need, and how much time there is
+    asks:      ask        an image: the codes that those stages need, how much time there is, and
+                          whether it only shows how long an answer takes
     answers:   answer     scores, of which exit, and what they cost; or `failed`
 
 Both ends have the same run. What stands for it are the hashes of all its stages, and what is handed
@@ -182,16 +183,19 @@ class Ask:
         number: comes back with the answer.
         within_ms: how much time there is.
         packed: uint8 (views, bytes), see `packing`.
+        is_try: whether it only shows how long an answer takes, and is none of the images.
     """
 
     number: int
     within_ms: float
     packed: np.ndarray
+    is_try: bool = False
 
 
-def ask_header(number: int, within_ms: float) -> dict[str, Any]:
+def ask_header(number: int, within_ms: float, *, is_try: bool = False) -> dict[str, Any]:
     """The header of an `Ask`."""
-    return {"ask": number, "within_ms": within_ms if math.isfinite(within_ms) else None}
+    header = {"ask": number, "within_ms": within_ms if math.isfinite(within_ms) else None}
+    return {**header, "try": True} if is_try else header
 
 
 def read_ask(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: int) -> Ask:
@@ -203,6 +207,7 @@ def read_ask(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: 
         PeerError: it is none.
     """
     number, within_ms, packed = header.get("ask"), header.get("within_ms"), arrays.get("codes")
+    is_try = header.get("try", False)
     if (
         type(number) is not int
         or packed is None
@@ -211,10 +216,11 @@ def read_ask(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], size: 
         or packed.shape[1] != size
         or not 1 <= len(packed) <= MOST_VIEWS
         or not (within_ms is None or _is_number(within_ms))
+        or type(is_try) is not bool
     ):
         raise PeerError(f"asks for something else than an image of {size} bytes a view")
     within = math.inf if within_ms is None else float(within_ms)
-    return Ask(number=number, within_ms=within, packed=packed)
+    return Ask(number=number, within_ms=within, packed=packed, is_try=is_try)
 
 
 def reply_header(number: int, reply: Reply) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class Counts:
         received_bytes, sent_bytes: to and from those who ask, headers too.
         sent_on_bytes: to the next machine.
         refused: connections, of other nets say.
+        tries: which only showed how long an answer takes; nothing else is counted of them.
     """
 
     asked: int = 0
@@ -95,6 +96,7 @@ class Counts:
     sent_bytes: int = 0
     sent_on_bytes: int = 0
     refused: int = 0
+    tries: int = 0
 
 
 def _nothing(text: str) -> None:
@@ -290,6 +292,9 @@ class _Handler(socketserver.BaseRequestHandler):
             scores = {"scores": np.asarray(reply.logits, "<f4")}
             sent = connection.send(reply_header(ask.number, reply), scores, seconds=MESSAGE_S)
             ending, sent_on = (answer.exit, answer.reason), sum(answer.sent_bytes)
+        if ask.is_try:
+            self.server.add(tries=1)
+            return
         self.server.add(
             ending=ending,
             asked=1,

@@ -106,5 +106,6 @@ def _print(done: ResolutionStudy, titles: dict[str, str]) -> None:
             ],
             title=f"{run.run}: {done.images:,} test images of {done.dataset}",
         )
-        for way, reason in run.refused.items():
-            note(f"{run.run}: {titles[way]}: not possible: {reason}")
+        for one in run.refused:
+            size = "x".join(map(str, one.size))
+            note(f"{run.run}: {titles[one.way]}, {size}: not possible: {one.reason}")

@@ -105,6 +105,7 @@ def _record(counts: Counts) -> dict[str, object]:
         "sent_bytes": counts.sent_bytes,
         "sent_on_bytes": counts.sent_on_bytes,
         "refused": counts.refused,
+        "tries": counts.tries,
     }
 
 
@@ -114,7 +115,7 @@ def _print(counts: Counts) -> None:
         for (exit_number, reason), images in sorted(counts.endings.items())
     ]
     print_table(("exit", "ended by", "images", "share"), rows, title="asked from here")
-    columns = ("images", "bytes received", "bytes answered", "bytes sent on", "refused")
+    columns = ("images", "bytes received", "bytes answered", "bytes sent on", "refused", "tries")
     print_table(
         columns,
         [
@@ -124,6 +125,7 @@ def _print(counts: Counts) -> None:
                 counts.sent_bytes,
                 counts.sent_on_bytes,
                 counts.refused,
+                counts.tries,
             )
         ],
     )

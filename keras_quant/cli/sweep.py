@@ -113,12 +113,13 @@ def sweep(
       kq plot accuracy-bits models/digits-cnn-sweep
     """
     from keras_quant.cli.train_options import plain_path
-    from keras_quant.jobs.sweep import measure_latency
+    from keras_quant.jobs.sweep import check
     from keras_quant.jobs.sweep import sweep as run_sweep
 
     settings = _settings(options)
     model = Path(settings.model.rpartition(":")[0] or settings.model).stem
     folder = plain_path(out, name or f"{Path(settings.dataset).stem}-{model}-sweep")
+    check(settings, folder, resume=resume)
     started = _engine(engine, address, resources, settings)
     try:
         with _shown() as show:
@@ -126,6 +127,8 @@ def sweep(
     finally:
         started.close()
     if latency:
+        from keras_quant.jobs.sweep_latency import measure_latency
+
         note(f"all samples: {measure_latency(folder, say=note)}")
     _print(folder, record, as_json=as_json)
 
@@ -157,7 +160,6 @@ def _engine(
     from keras_quant.jobs.sweep_ray import RayEngine, parse_resources
 
     if name == "ray":
-        settings.check()
         held = parse_resources(resources or "", cpu=threads_of(settings.jobs))
         return RayEngine(address, held)
     given = {"--address": address, "--resources": resources}

@@ -66,7 +66,9 @@ if TYPE_CHECKING:
     "--augment/--no-augment", default=None, help="Flips and crops [default: on for CIFAR]."
 )
 @click.option(
-    "--validation-fraction", default=0.1, show_default=True, help="Of the training images."
+    "--validation-fraction",
+    type=float,
+    help="Of the training images [default: that of --from on the same dataset, else 0.1].",
 )
 @click.option(
     "--precision",
@@ -135,7 +137,11 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", default=0, show_default=True, help="Same seed, threads and machine: same result."
 )
-@click.option("--split-seed", type=int, help="Chooses the validation images [default: --seed].")
+@click.option(
+    "--split-seed",
+    type=int,
+    help="Chooses the validation images [default: as of --from on the same dataset, else --seed].",
+)
 @click.option(
     "--bootstrap", is_flag=True, help="Train on images drawn with replacement, as bagging does."
 )
@@ -228,7 +234,10 @@ def train(as_json: bool, **options: Any) -> None:
         return
     trained = train_run(settings, path, **same)
     if trained is None:
-        note("this worker is done; the first one writes the run")
+        said = "this worker is done; the first one writes the run"
+        if as_json:
+            print_json({"run": path, "record": None, "parity": None, "note": said})
+        note(said)
         return
     if as_json:
         print_json(_as_dict(trained))

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL, DEFAULT_DATASET = "cnn", "digits"
 DEFAULT_BITS = "4"
+DEFAULT_FRACTION = 0.1
 # Options that are fields of TrainSettings as they are.
 _FIELDS = (
-    *("validation_fraction", "epochs", "batch_size", "seed"),
+    *("epochs", "batch_size", "seed"),
     *("augment", "patience", "precision", "parent", "tensorboard", "trust"),
     *(
         "preprocess",
@@ -33,7 +34,6 @@ _FIELDS = (
         "reestimate_norms",
         "self_distill",
         "orthogonal",
-        "split_seed",
         "bootstrap",
         "worker",
         "worker_timeout_seconds",
@@ -54,6 +54,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
 
     teachers, share = parse_distill(options["distill"], options["distill_share"])
     widths = options["progressive"] or options["nested"]
+    trained = _model_and_dataset(options)
     scheme = choose_scheme(
         bits=widths.split(",")[0] if widths else options["bits"],
         scheme=options["scheme"],
@@ -77,7 +78,8 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         workers=parse_workers(options["workers"]),
         distill=share,
         teachers=teachers,
-        **_model_and_dataset(options),
+        **trained,
+        **_split(options, model=trained["model"], dataset=trained["dataset"]),
         **{name: options[name] for name in _FIELDS},
     )
 
@@ -101,6 +103,22 @@ def _model_and_dataset(options: Mapping[str, Any]) -> dict[str, Any]:
         "model_options": given_options,
         "exits": given_exits,
         "dataset": dataset or DEFAULT_DATASET,
+    }
+
+
+def _split(options: Mapping[str, Any], *, model: str, dataset: str) -> dict[str, Any]:
+    """How validation images are chosen: as given, else as the run behind it chose them."""
+    from keras_quant.jobs.validation import has_images_of, run_behind
+
+    seed, fraction = options["split_seed"], options["validation_fraction"]
+    behind = run_behind(model, options["parent"]) if None in (seed, fraction) else None
+    if behind is not None and has_images_of(behind, dataset):
+        fraction = behind.dataset.validation_fraction if fraction is None else fraction
+        if seed is None and behind.split_seed != options["seed"]:
+            seed = behind.split_seed
+    return {
+        "split_seed": seed,
+        "validation_fraction": DEFAULT_FRACTION if fraction is None else fraction,
     }
 
 

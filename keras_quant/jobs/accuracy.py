@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,53 @@ from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 
 
-def load_classifier(
-    path: Path, dataset: str | None, *, trust: bool = False, progress: Progress
-) -> tuple[keras.Model, Dataset]:
-    """Loads a run's model, or a Keras file, with labelled images that it tells apart.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Classifier:
+    """A model, and the test images that it is asked for.
 
+    Attributes:
+        data: what they are of; without other images, which would be in memory once a model.
+    """
+
+    path: Path
+    model: keras.Model
+    data: Dataset
+    shown: Split
+
+
+def load_classifiers(
+    paths: Sequence[Path],
+    dataset: str | None,
+    *,
+    images: int,
+    trust: bool = False,
+    progress: Progress,
+) -> list[Classifier]:
+    """Loads runs' models, or Keras files, with labelled images that they tell apart.
+
+    All are loaded before any is asked, so that what does not fit is told at once.
+
+    Args:
+        dataset: name or path of the images; None means each run's own.
+        images: of the test images so many, at even distances; 0 means all.
     Raises:
-        DataError: the images have no labels, or the model's last output is not of their classes.
+        UsageError: they are of different data.
+        DataError: the images have no labels, or a model's last output is not of their classes.
         KerasQuantError: as `load_with_data`.
     """
+    loaded = [
+        _classifier(path, dataset, images=images, trust=trust, progress=progress) for path in paths
+    ]
+    first, *others = dict.fromkeys(each.data.name for each in loaded)
+    if others:
+        found = ", ".join((first, *others))
+        raise UsageError(f"these are of different data ({found}); give one --dataset")
+    return loaded
+
+
+def _classifier(
+    path: Path, dataset: str | None, *, images: int, trust: bool, progress: Progress
+) -> Classifier:
     model, data = load_with_data(
         path, dataset=dataset, preprocess=None, trust=trust, say=progress.say
     )
@@ -35,20 +75,10 @@ def load_classifier(
             f"{path}: its last output, {model.output_names[-1]}, is not of the classes of "
             f"{data.name}, or these images have no labels; give images with --dataset"
         )
-    return model, data
-
-
-def one_dataset(names: Iterable[str]) -> str:
-    """The data that all models were asked about.
-
-    Raises:
-        UsageError: they are several, which cannot be compared.
-    """
-    first, *others = dict.fromkeys(names)
-    if others:
-        found = ", ".join((first, *others))
-        raise UsageError(f"these are of different data ({found}); give one --dataset")
-    return first
+    shown = data.test.spread(images or len(data.test))
+    none = shown.at(slice(0))
+    data = dataclasses.replace(data, train=none, validation=none, test=shown)
+    return Classifier(path=path, model=model, data=data, shown=shown)
 
 
 def right_answers(answer: AnswerFunction, data: Dataset, part: Split) -> int:

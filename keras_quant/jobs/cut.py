@@ -6,13 +6,13 @@ branches of trained nets; others cut links, of high blocks of ResNet-18 without 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant.errors import UsageError, close_names
 from keras_quant.graph.costs.cost import cost
-from keras_quant.jobs.accuracy import load_classifier, one_dataset, right_answers
+from keras_quant.jobs.accuracy import Classifier, load_classifiers, right_answers
 from keras_quant.lower import lower
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.residuals import Residual, Switches, residuals
@@ -84,7 +84,8 @@ def cut_residuals(
 ) -> CutStudy:
     """Cuts the residual blocks of models: each alone, and one after the other from both ends.
 
-    Nothing is trained again. A quantized model keeps its steps.
+    All models are loaded and looked at before the first is asked. Nothing is trained again, and a
+    quantized model keeps its steps.
 
     Args:
         paths: of runs, or Keras files.
@@ -92,68 +93,70 @@ def cut_residuals(
         dataset: name or path of images with labels; None means each run's own.
         images: of the test images so many, at even distances; 0 means all.
     Raises:
-        UsageError: there is no such part, or a model has no residual blocks.
+        UsageError: there is no such part, a model has no residual blocks, or runs are of different
+            data.
         DataError: images have no labels, or models do not tell their classes apart.
     """
     if part not in PARTS:
         raise UsageError(f"--cut is {part}{close_names(part, PARTS)}; {' or '.join(PARTS)}")
-    found = [
-        _cut_run(path, part, dataset=dataset, images=images, trust=trust, progress=progress)
-        for path in paths
-    ]
+    asked = load_classifiers(paths, dataset, images=images, trust=trust, progress=progress)
+    found = [residuals(each.model) for each in asked]
+    if without := [str(each.path) for each, blocks in zip(asked, found, strict=True) if not blocks]:
+        raise UsageError(
+            f"{', '.join(without)}: no residual blocks there, an Add of a branch and a shortcut "
+            "around it"
+        )
+    macs = [{node.name: node.macs for node in cost(lower(each.model)).nodes} for each in asked]
     return CutStudy(
         part=part,
-        dataset=one_dataset(name for _, name, _ in found),
-        images=found[0][2],
-        runs=tuple(one for one, _, _ in found),
+        dataset=asked[0].data.name,
+        images=len(asked[0].shown),
+        runs=tuple(
+            _cut_run(each, blocks, part, macs=of_nodes, progress=progress)
+            for each, blocks, of_nodes in zip(asked, found, macs, strict=True)
+        ),
     )
 
 
 def _cut_run(
-    path: Path, part: str, *, dataset: str | None, images: int, trust: bool, progress: Progress
-) -> tuple[CutRun, str, int]:
-    model, data = load_classifier(path, dataset, trust=trust, progress=progress)
-    blocks = residuals(model)
-    if not blocks:
-        raise UsageError(
-            f"{path}: has no residual blocks, an Add of a branch and a shortcut around it"
-        )
-    shown = data.test.spread(images or len(data.test))
-    switches = Switches(model, blocks)
+    asked: Classifier,
+    blocks: tuple[Residual, ...],
+    part: str,
+    *,
+    macs: Mapping[str, int],
+    progress: Progress,
+) -> CutRun:
+    """Cuts the blocks of a model; macs are those of its nodes, by their names."""
+    switches = Switches(asked.model, blocks)
     answer = AnswerFunction(switches.model)
-    nodes = cost(lower(model)).nodes
-    macs = {node.name: node.macs for node in nodes}
     tries = [(), *((block,) for block in blocks)]
     tries += [blocks[place:] for place in range(len(blocks))]
     tries += [blocks[: place + 1] for place in range(len(blocks))]
     accuracies: dict[tuple[str, ...], float] = {}
-    with progress.bar(f"cutting {path.name}", len(tries)) as show:
+    with progress.bar(f"cutting {asked.path.name}", len(tries)) as show:
         for number, cut in enumerate(tries, start=1):
             key = tuple(block.name for block in cut)
             if key not in accuracies:
                 switches.set({block.name: _kept(block, part) for block in cut})
-                accuracies[key] = right_answers(answer, data, shown) / len(shown)
+                right = right_answers(answer, asked.data, asked.shown)
+                accuracies[key] = right / len(asked.shown)
             show(number, "")
     names = tuple(block.name for block in blocks)
-    return (
-        CutRun(
-            run=str(path),
-            accuracy=accuracies[()],
-            macs=sum(macs.values()),
-            blocks=tuple(
-                CutBlock(
-                    name=block.name,
-                    link="identity" if block.is_identity else "projection",
-                    macs=sum(macs.get(name, 0) for name in getattr(block, part)),
-                    alone=accuracies[(block.name,)],
-                    from_here=accuracies[names[place:]],
-                    up_to_here=accuracies[names[: place + 1]],
-                )
-                for place, block in enumerate(blocks)
-            ),
+    return CutRun(
+        run=str(asked.path),
+        accuracy=accuracies[()],
+        macs=sum(macs.values()),
+        blocks=tuple(
+            CutBlock(
+                name=block.name,
+                link="identity" if block.is_identity else "projection",
+                macs=sum(macs.get(name, 0) for name in getattr(block, part)),
+                alone=accuracies[(block.name,)],
+                from_here=accuracies[names[place:]],
+                up_to_here=accuracies[names[: place + 1]],
+            )
+            for place, block in enumerate(blocks)
         ),
-        data.name,
-        len(shown),
     )
 
 

@@ -37,7 +37,7 @@ class OutputEvaluation:
     """What one output is worth.
 
     Attributes:
-        name: as the file calls it.
+        name: as the first file calls it, so a run's model.
         task: what it is for, see model.tasks; None where labels and images do not fit.
         scores: the mean of each metric of the task.
         agreement: share of images on which the largest value is the first file's; None for the
@@ -160,6 +160,7 @@ class _Judged:
         data: with what becomes of pixels in front of the file.
         has_peers: whether other files are compared with it, or it with them.
         tasks: by output, once one batch was answered.
+        names: of outputs, as the first file calls them.
         distances: from the first file's outputs, in their order; none of the first file.
         best: of each image, the class that the last classifier among the outputs gives it.
     """
@@ -168,6 +169,7 @@ class _Judged:
     data: Dataset
     has_peers: bool
     tasks: dict[str, str | None] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
     scores: Scores = field(default_factory=Scores)
     distances: list[Distance] = field(default_factory=list)
     best: list[int] = field(default_factory=list)
@@ -187,6 +189,7 @@ class _Judged:
             if task
         }
         self.scores.add(answers, targets)
+        self.names = tuple(answers if first is None else first)
         if first is not None:
             self._compare(answers, first)
         place = last_classifier(tuple(self.tasks.values()))
@@ -238,13 +241,15 @@ class _Judged:
             images=len(part),
             outputs=tuple(
                 OutputEvaluation(
-                    name=name,
+                    name=called,
                     task=task,
                     scores=means.get(name, {}),
                     agreement=distance.agreement if distance else None,
                     difference=distance.relative if distance else None,
                 )
-                for (name, task), distance in zip(self.tasks.items(), found, strict=True)
+                for called, (name, task), distance in zip(
+                    self.names, self.tasks.items(), found, strict=True
+                )
             ),
             seconds=self.seconds,
             preprocess=self.data.preprocessing,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from keras_quant.data import Dataset
 from keras_quant.emit.tflite.emit import emit_tflite
@@ -41,6 +41,7 @@ def finish(
     formats: Sequence[Format],
     *,
     beside_float: bool = False,
+    also: Sequence[Figure] = (),
     progress: Progress,
 ) -> tuple[RunRecord, Exported]:
     """Snaps, saves, touches the test set once, exports and proves.
@@ -49,6 +50,7 @@ def finish(
         model: fake-quantized, or in float; its biases are moved.
         source: the float model that it was made of.
         beside_float: evaluate the source too, and compare their answers.
+        also: further figures of the run, which has them as soon as it is finished.
     Returns: the record with its figures, as saved; and what the model and its files answer.
     Raises:
         LoweringError, EmitError: the model cannot be lowered, or written for a target.
@@ -74,14 +76,15 @@ def finish(
         if warning := guessing_warning(proven.best, evidence.labels, dataset, others):
             progress.say(f"warning: {warning}")
     named = _elbo_figures if dataset.elbo else _of_outputs
-    figures = _of_outputs(proven.keras.input_scores, "noisy images")
-    figures += named(proven.keras.scores, "Keras model")
+    names = dict(zip(proven.keras.outputs, evidence.output_names, strict=True))
+    figures = _of_outputs(_called(proven.keras.input_scores, names), "noisy images")
+    figures += named(_called(proven.keras.scores, names), "Keras model")
     drawn = elbo_over_draws(model, dataset) if dataset.elbo else None
     if drawn is not None:
         figures += (_nats("negative ELBO over draws", -drawn, "Keras model"),)
     if beside_float:
-        figures += named(proven.keras.source_scores, "float model")
-        figures += _beside_float(proven.keras, ranked=not dataset.elbo)
+        figures += named(_called(proven.keras.source_scores, names), "float model")
+        figures += _beside_float(proven.keras, names, ranked=not dataset.elbo)
     record = dataclasses.replace(
         record,
         status="trained" if record.training else "quantized",
@@ -90,8 +93,14 @@ def finish(
     records.save(record, folder.path)
     exports = write_proven(proven, folder.export)
     ranked = not dataset.elbo
-    measured = [figure for export in exports for figure in _of_file(export, named, ranked=ranked)]
-    record = dataclasses.replace(record, status="exported", figures=(*record.figures, *measured))
+    measured = [
+        figure
+        for export in exports
+        for figure in _of_file(export, evidence.output_names, named, ranked=ranked)
+    ]
+    record = dataclasses.replace(
+        record, status="exported", figures=(*record.figures, *measured, *also)
+    )
     records.save(record, folder.path)
     return record, Exported(keras=proven.keras, files=exports)
 
@@ -113,16 +122,24 @@ def _others(evidence: Evidence) -> Callable[[Preprocessing], float] | None:
     )
 
 
-def _beside_float(keras: KerasAnswers, *, ranked: bool) -> tuple[Figure, ...]:
+def _called(values: Values, names: Mapping[str, str]) -> Values:
+    """Calls outputs by other names than their graph does."""
+    return {names[name]: scores for name, scores in values.items()}
+
+
+def _beside_float(
+    keras: KerasAnswers, names: Mapping[str, str], *, ranked: bool
+) -> tuple[Figure, ...]:
     """How far the quantized model is from the float one.
 
     Args:
+        names: of outputs, by their names in the graph.
         ranked: whether the largest value of a vector says something, as it does of classes, and
             not of a posterior.
     """
     figures: tuple[Figure, ...] = ()
     for output in keras.quantization:
-        whose = _named("float and quantized", output.name, len(keras.quantization))
+        whose = _named("float and quantized", names[output.name], len(keras.quantization))
         if ranked and output.top1_agreement is not None:
             figures += (_percent("top-1 agreement", output.top1_agreement, whose),)
         figures += (_percent("root mean square difference", output.relative, whose),)
@@ -130,12 +147,17 @@ def _beside_float(keras: KerasAnswers, *, ranked: bool) -> tuple[Figure, ...]:
 
 
 def _of_file(
-    export: Export, named: Callable[[Values, str], tuple[Figure, ...]], *, ranked: bool
+    export: Export,
+    outputs: Sequence[str],
+    named: Callable[[Values, str], tuple[Figure, ...]],
+    *,
+    ranked: bool,
 ) -> tuple[Figure, ...]:
+    names = dict(zip((each.name for each in export.parity.outputs), outputs, strict=True))
     title = TITLES[export.format]
     agreement = export.parity.keras_top1_agreement
     size = Figure(name="size", value=export.size_bytes, unit="bytes", notes=f"integer {title} file")
-    figures = named(export.scores, f"{title} file")
+    figures = named(_called(export.scores, names), f"{title} file")
     if ranked and agreement is not None:
         figures += (_percent("top-1 agreement", agreement, f"Keras and {title}"),)
     return (*figures, size)

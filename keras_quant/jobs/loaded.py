@@ -180,21 +180,14 @@ def load_exported(file: Path, form: Format) -> Loaded:
 def _load_keras(file: Path, data: Dataset, *, trust: bool) -> Loaded:
     from keras_quant.model.files import load_model
     from keras_quant.model.logits import AnswerFunction
+    from keras_quant.model.outputs import output_names
 
     model = load_model(file, trust=trust)
     check_takes(file, model, data)
     answer = AnswerFunction(model)
-    names = _told_apart(model.output_names)
+    names = output_names(model)
 
     def ask(images: np.ndarray, becomes: Preprocessing | None) -> Answers:
         return dict(zip(names, answer(normalize(images, becomes)), strict=True))
 
     return Loaded(file=file, ask=ask, kernels=("TensorFlow",), model=model)
-
-
-def _told_apart(names: Sequence[str]) -> list[str]:
-    """Names of which no two are equal; Keras calls an output that goes out twice the same."""
-    return [
-        name if name not in names[:place] else f"{name}/output_{place}"
-        for place, name in enumerate(names)
-    ]

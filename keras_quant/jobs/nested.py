@@ -17,7 +17,7 @@ from pathlib import Path
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset
-from keras_quant.errors import GraphError, RunError
+from keras_quant.errors import GraphError, RunError, UsageError
 from keras_quant.files import atomic_write
 from keras_quant.graph.nested import FILE_NAME, pack_nested
 from keras_quant.graph.store import load_graph
@@ -69,11 +69,21 @@ def widths_of_bits(schemes: Sequence[Scheme]) -> tuple[Width, ...]:
 
 
 def widths_of_channels(scheme: Scheme, shares: Sequence[float]) -> tuple[Width, ...]:
-    """A width for each of several shares of the channels, the widest first, which is 1."""
-    return tuple(
-        Width(name=f"x{share:g}", scheme=scheme, share=share)
-        for share in sorted(shares, reverse=True)
-    )
+    """A width for each of several shares of the channels, the widest first, which is 1.
+
+    Raises:
+        UsageError: two shares are so near that their runs would have one name.
+    """
+    named: dict[str, float] = {}
+    for share in sorted(shares, reverse=True):
+        name = f"x{share:g}"
+        if name in named:
+            raise UsageError(
+                f"--slim: {share} and {named[name]} would both be the run {name}; give shares that "
+                "differ in their first six digits"
+            )
+        named[name] = share
+    return tuple(Width(name=name, scheme=scheme, share=share) for name, share in named.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -171,10 +181,16 @@ def train_nested(
             results.append(_finish_width(trained, width.scheme, dataset, own, progress))
         figures, file = _packed(widths, [result.folder for result in results], folder, progress)
         float_net = float_twin(model, widths[0].name, source)
-        record, _ = finish(
-            float_net, float_net, dataset, folder, record, [FORMATS["tflite"]], progress=progress
+        finish(
+            float_net,
+            float_net,
+            dataset,
+            folder,
+            record,
+            [FORMATS["tflite"]],
+            also=figures,
+            progress=progress,
         )
-        records.save(dataclasses.replace(record, figures=(*record.figures, *figures)), path)
         # Last, so that no kill costs the epochs that are done.
         (path / checkpoint.FILE_NAME).unlink(missing_ok=True)
     whole, apart = (int(figure.value) for figure in figures) if figures else (0, 0)

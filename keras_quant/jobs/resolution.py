@@ -12,7 +12,7 @@ from keras_quant.data import Dataset, Split
 from keras_quant.data.images import Size
 from keras_quant.errors import DataError, KerasQuantError, UsageError, close_names
 from keras_quant.graph.costs.cost import cost
-from keras_quant.jobs.accuracy import load_classifier, one_dataset, right_answers
+from keras_quant.jobs.accuracy import Classifier, load_classifiers, right_answers
 from keras_quant.lower import lower
 from keras_quant.model.logits import AnswerFunction
 from keras_quant.model.rebuild import rebuild
@@ -39,17 +39,32 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """What a model cannot be built for.
+
+    Attributes:
+        way: a key of WAYS.
+        size: (height, width) of what is left of an image.
+        reason: which layer does not take it.
+    """
+
+    way: str
+    size: Size
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolutionRun:
     """One model.
 
     Attributes:
         points: first the whole images.
-        refused: by way, why the model cannot be built for other sizes; {} where it can.
+        refused: the sizes that the model cannot be built for, in each way.
     """
 
     run: str
     points: tuple[Point, ...]
-    refused: dict[str, str]
+    refused: tuple[Refused, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +92,8 @@ def scale_inputs(
 ) -> ResolutionStudy:
     """Asks models for images that were made smaller in several ways. Nothing is trained again.
 
+    All models are loaded and looked at before the first is asked.
+
     Args:
         paths: of runs, or Keras files.
         sizes: of the shorter side, in pixels; () means DEFAULT_SHARES of it.
@@ -91,53 +108,49 @@ def scale_inputs(
     if unknown or not ways:
         near = close_names(unknown[0], WAYS) if unknown else ""
         raise UsageError(f"--ways: no way {', '.join(unknown)}{near}; some of {', '.join(WAYS)}")
-    found = [
-        _scaled_run(
-            path, sizes, ways, dataset=dataset, images=images, trust=trust, progress=progress
-        )
-        for path in paths
-    ]
+    loaded = load_classifiers(paths, dataset, images=images, trust=trust, progress=progress)
+    wanted = [_wanted(each, sizes) for each in loaded]
+    models = [_Models(each.model) for each in loaded]
     return ResolutionStudy(
-        dataset=one_dataset(name for _, name, _ in found),
-        images=found[0][2],
-        runs=tuple(one for one, _, _ in found),
+        dataset=loaded[0].data.name,
+        images=len(loaded[0].shown),
+        runs=tuple(
+            _scaled_run(each, built, [(way, size) for way in ways for size in left], progress)
+            for each, built, left in zip(loaded, models, wanted, strict=True)
+        ),
     )
 
 
 def _scaled_run(
-    path: Path,
-    sizes: Sequence[int],
-    ways: Sequence[str],
-    *,
-    dataset: str | None,
-    images: int,
-    trust: bool,
-    progress: Progress,
-) -> tuple[ResolutionRun, str, int]:
-    model, data = load_classifier(path, dataset, trust=trust, progress=progress)
-    if len(data.input_shape) != 3:
-        raise DataError(f"{path}: takes vectors of {data.input_shape}; images can be made smaller")
-    whole: Size = data.input_shape[0], data.input_shape[1]
-    wanted = [_sides(size, whole) for size in _asked(sizes, whole)]
-    shown = data.test.spread(images or len(data.test))
-    models = _Models(model)
-    points, refused = [], {}
-    tries = [(way, size) for way in ways for size in wanted]
-    points.append(_point("whole", whole, shown, models.own, data))
-    with progress.bar(f"asking {path.name}", len(tries)) as show:
+    asked: Classifier, models: _Models, tries: Sequence[tuple[str, Size]], progress: Progress
+) -> ResolutionRun:
+    data, shown = asked.data, asked.shown
+    height, width, _ = data.input_shape
+    points, refused = [_point("whole", (height, width), shown, models.own, data)], []
+    with progress.bar(f"asking {asked.path.name}", len(tries)) as show:
         for number, (way, size) in enumerate(tries, start=1):
             made = WAYS[way].make(shown.x, size)
             try:
                 built = models.of(size) if WAYS[way].rebuilt else models.own
                 points.append(_point(way, size, dataclasses.replace(shown, x=made), built, data))
             except KerasQuantError as error:
-                refused[way] = f"{size[0]}x{size[1]}: {error}"
+                refused.append(Refused(way=way, size=size, reason=str(error)))
             show(number, "")
-    return (
-        ResolutionRun(run=str(path), points=tuple(points), refused=refused),
-        data.name,
-        len(shown),
-    )
+    return ResolutionRun(run=str(asked.path), points=tuple(points), refused=tuple(refused))
+
+
+def _wanted(asked: Classifier, sizes: Sequence[int]) -> list[Size]:
+    """The (height, width) of what is to be left of a model's images.
+
+    Raises:
+        DataError: it takes no images.
+        UsageError: a size is none of theirs.
+    """
+    shape = asked.data.input_shape
+    if len(shape) != 3:
+        raise DataError(f"{asked.path}: takes vectors of {shape}; images can be made smaller")
+    whole: Size = shape[0], shape[1]
+    return [_sides(size, whole) for size in _asked(sizes, whole)]
 
 
 def _asked(sizes: Sequence[int], whole: Size) -> list[int]:

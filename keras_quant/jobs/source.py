@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_quant import runs
 from keras_quant.data import Dataset
+from keras_quant.data.view import view_of
 from keras_quant.errors import DataError, RunError, UsageError, warn
 from keras_quant.jobs.loaded import fitting
 from keras_quant.jobs.preprocess import without_labels
@@ -69,7 +70,7 @@ def build_float(
     if name in MODELS and MODELS[name].needs_elbo and not dataset.elbo:
         raise UsageError(
             f"{name} is a variational autoencoder: put +elbo behind the data's name, as in "
-            f"--dataset {dataset.name}+elbo"
+            f"--dataset {view_of(dataset.name).base}+elbo"
         )
     if is_file(name):
         file = Path(name)

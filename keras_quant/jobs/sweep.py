@@ -17,14 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keras_quant.bench import records as bench_records
 from keras_quant.errors import RunError
 from keras_quant.files import make_folder, read_record, write_json
-from keras_quant.jobs.bench import bench
-from keras_quant.jobs.candidates import BenchSettings
 from keras_quant.jobs.sweep_plan import Point, SweepSettings, points_of
 from keras_quant.jobs.sweep_processes import Engine, ProcessLostError, ThisMachine
-from keras_quant.runs import RunFolder, locked, records
+from keras_quant.runs import locked, records
 
 FILE_NAME = "sweep.json"
 FORMAT_VERSION = 1
@@ -93,11 +90,13 @@ def sweep(
     Returns: the record, in which failed points have an error.
     Raises:
         UsageError: settings that are out of range.
+        MissingDependencyError: the package of a method is not installed.
         RunError: the folder holds a sweep and resume is off, or another sweep, or another process
             works on it.
         FileError: the system refuses.
     """
-    settings.check()
+    check(settings, folder, resume=resume)
+    settings.load_methods()
     with locked(make_folder(folder)):
         record = _begin(settings, folder, resume=resume)
         write_json(folder / FILE_NAME, record)
@@ -105,22 +104,14 @@ def sweep(
         return _Sweep(record, folder, engine or ThisMachine(), show).run()
 
 
-def measure_latency(folder: Path, *, say: Callable[[str], None]) -> Path:
-    """Measures how long the TFLite files of a sweep's runs take, in turn.
+def check(settings: SweepSettings, folder: Path, *, resume: bool = False) -> None:
+    """Checks what can be checked at once: loads no TensorFlow, and writes nothing.
 
-    Returns: the record, bench.json in the sweep's folder.
-    Raises:
-        RunError: no run is exported.
-        ModelError: a file cannot be measured.
-        FileError: the system refuses.
+    Raises: as `sweep`.
     """
-    files = sorted(RunFolder(path.parent).tflite for path in folder.glob(f"*/{records.FILE_NAME}"))
-    exported = [file for file in files if file.is_file()]
-    if not exported:
-        raise RunError(f"{folder}: has no exported run to measure")
-    path = folder / bench_records.FILE_NAME
-    bench_records.save(bench(exported, BenchSettings(), say=say), path)
-    return path
+    settings.check()
+    if folder.is_dir():
+        _begin(settings, folder, resume=resume)
 
 
 def load(folder: Path) -> SweepRecord:

@@ -51,7 +51,7 @@ class SweepSettings:
     jobs: int = 1
 
     def check(self) -> None:
-        """Reports everything that is wrong.
+        """Reports everything that is wrong; loads no method.
 
         Raises:
             UsageError: values that are out of range, or not known.
@@ -84,9 +84,20 @@ class SweepSettings:
         for bits in self.bits:
             if is_float(scheme_from_bits(bits)):
                 raise UsageError(f"--bits {bits}: the float run is made anyway; leave it out")
+        unknown = [name for name in self.methods if name not in (*METHODS, POST_TRAINING)]
+        if unknown:
+            known = ", ".join((*METHODS, POST_TRAINING))
+            raise UsageError(f"--methods {unknown[0]}: methods are {known}")
+
+    def load_methods(self) -> None:
+        """Loads all methods, and TensorFlow with them: a point would fail for want of one.
+
+        Raises:
+            MissingDependencyError: a package that one needs is not installed.
+        """
         for method in self.methods:
             if method != POST_TRAINING:
-                _check_method(method)
+                load_method(method)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,10 +177,3 @@ def _wider(bits: str, made: Sequence[tuple[str, str]], base: str) -> str:
         if _widths(other)[0] >= weight and _widths(other)[1] >= activation
     ]
     return wider[-1] if wider else base
-
-
-def _check_method(name: str) -> None:
-    if name not in METHODS:
-        known = ", ".join((*METHODS, POST_TRAINING))
-        raise UsageError(f"--methods {name}: methods are {known}")
-    load_method(name)

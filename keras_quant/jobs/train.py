@@ -27,17 +27,16 @@ from keras_quant.files import write_text
 from keras_quant.jobs.begin import begun
 from keras_quant.jobs.calibration import collect_statistics, read_statistics
 from keras_quant.jobs.finish import finish
-from keras_quant.jobs.paths import record_around
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.replicas import shared_folder, start_replicas
 from keras_quant.jobs.source import build_float, tasks_of_model
 from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
+from keras_quant.jobs.validation import run_behind, warn_of_seen
 from keras_quant.lower import lower
 from keras_quant.model.files import save_model
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.prepare import Plan, plan
-from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.write import Export
 from keras_quant.runs import RunFolder, records
@@ -158,10 +157,12 @@ def prepare(
     keras.utils.set_random_seed(settings.seed)
     source = _source(settings, dataset)
     _check_outputs(source, settings, dataset)
+    behind = run_behind(settings.model, settings.parent)
+    warn_of_seen(settings, behind)
     dataset = declare(
         dataset,
         asked=settings.preprocess,
-        recorded=_recorded(settings),
+        recorded=None if behind is None else behind.dataset.preprocess,
         model=source,
         say=progress.say,
     )
@@ -234,14 +235,6 @@ def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset
             f"--loss-weights has {len(settings.loss_weights)} numbers; {settings.model} has "
             f"{len(outputs)} outputs: {', '.join(outputs)}"
         )
-
-
-def _recorded(settings: TrainSettings) -> Preprocessing | None:
-    """What pixels became in front of the model whose weights are taken."""
-    if settings.parent is not None:
-        return records.load(settings.parent).dataset.preprocess
-    run = record_around(Path(settings.model)) if settings.is_file else None
-    return None if run is None else run.dataset.preprocess
 
 
 def train_unfinished(

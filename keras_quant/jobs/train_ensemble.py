@@ -17,9 +17,9 @@ One after the other:
 
 At once, see `train_together`: fusion and soft-boosting.
 
-All members are validated on the same images, those that the first run's seed chooses, so that what
-is fitted to them (`anytime.controller`) was seen by no member; but for those of a parent that was
-split by another seed, and trained on some of them.
+All members are validated on the same images, those that the first run's split seed chooses, so that
+what is fitted to them (`anytime.controller`) was seen by no member; nor by a parent, whose split
+they have (`jobs.validation`).
 """
 
 from __future__ import annotations

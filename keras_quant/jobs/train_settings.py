@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from keras_quant.jobs.begin import describe_data, now
 from keras_quant.methods import DEFAULT_METHOD, load_method
 from keras_quant.methods.rules import check_methods
 from keras_quant.model.suffixes import is_keras_model
-from keras_quant.runs import records
+from keras_quant.runs import RunFolder, records
 from keras_quant.runs.records import ModelRecord, RunRecord, TrainingRecord
 from keras_quant.schemes.file import scheme_to_dict
 from keras_quant.schemes.scheme import Scheme, is_float
@@ -161,6 +161,10 @@ class TrainSettings:
                 "--distill needs a parent, given with --from RUN or as a Keras file, and a scheme "
                 "with bits, or a teacher, --distill FILE or RUN"
             )
+        for first, again in _repeated(self.teachers):
+            found.append(
+                f"--distill names {first} and {again}, which are one model; name each teacher once"
+            )
         if not 0 <= self.self_distill <= 1:
             found.append(f"--self-distill is {self.self_distill}; 0 (labels alone) to 1 is allowed")
         if self.self_distill and self.distill:
@@ -211,6 +215,16 @@ class TrainSettings:
                 "written for one replica"
             )
         return found
+
+
+def _repeated(models: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of paths that stand for one model: of each a run's folder, or a file."""
+    found: dict[Path, Path] = {}
+    for path in models:
+        file = (RunFolder(path).model if path.is_dir() else path).resolve()
+        if file in found:
+            yield found[file], path
+        found.setdefault(file, path)
 
 
 def check(settings: TrainSettings) -> None:

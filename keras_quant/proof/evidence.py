@@ -14,6 +14,7 @@ from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.pixels import takes_pixels
 from keras_quant.model.logits import AnswerFunction, GivenAnswers
 from keras_quant.model.metrics import Metric, metrics_of
+from keras_quant.model.outputs import output_names
 from keras_quant.model.tasks import CLASSIFICATION, find_tasks
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import RAW, Preprocessing
@@ -39,7 +40,7 @@ class Evidence:
         given: the answers of the model that was given, before its biases were moved; None where
             none was.
         source: likewise of the float model that it was made of; None where nobody asked.
-        output_names: what the model calls its outputs.
+        output_names: what the model calls its outputs, see `model.outputs`.
         tasks: what each output is for, see `model.tasks`; None where labels and images do not fit.
         metrics: what each output is judged by, by name; none where it has no task.
         calibration: training images, over which the range of int8 logits is measured.
@@ -157,7 +158,7 @@ def gather(
         keras=answers,
         given=None if before is None else GivenAnswers(model, answers, before),
         source=None if source is None else AnswerFunction(source),
-        output_names=tuple(model.output_names),
+        output_names=output_names(model),
         tasks=tasks,
         metrics=tuple(judge(task) if task else {} for task in tasks),
         calibration=data.train.x[:CALIBRATION_IMAGES],

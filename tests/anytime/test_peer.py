@@ -15,11 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_quant.anytime.connection import Address, Connection, parse_address
+from keras_quant.anytime.connection import (
+    Address,
+    Connection,
+    UnreachableError,
+    parse_address,
+)
 from keras_quant.anytime.peer import Peer
 from keras_quant.anytime.protocol import Ending
 from keras_quant.anytime.runner import AnytimeRunner, LoadedStage
-from keras_quant.anytime.server import MOST_CONNECTIONS, StageServer
+from keras_quant.anytime.server import MOST_CONNECTIONS, Counts, StageServer
 from keras_quant.anytime.views import Concat, Layer
 from keras_quant.errors import DataError, PeerError, UsageError
 from keras_quant.runners.messages import encoded
@@ -253,9 +258,24 @@ def test_a_peer_without_time_gives_its_first_answer() -> None:
         peer = a_peer(server.address)
         known = dict(IMAGE)
         stages()[0].run(known)
+        assert peer._ask(known, within_ms=1000 * LONG_S, there_ms=0.0).reason == "deadline"
+        _wait_for(lambda: server.counts.asked == 1)
+        assert server.counts.endings == {(1, "deadline"): 1}
+
+
+def test_tries_are_told_apart_from_images() -> None:
+    with serving(served(1, 2)) as server:
+        peer = a_peer(server.address)
+        known = dict(IMAGE)
+        stages()[0].run(known)
         peer.profile(known, calls=5)
-        _wait_for(lambda: server.counts.asked == 5)
-        assert set(server.counts.endings) == {(1, "deadline")}
+        _wait_for(lambda: server.counts.tries == 5)
+        assert server.counts == Counts(tries=5)
+        a_runner(peer).run(IMAGE)
+        _wait_for(lambda: server.counts.asked)
+        assert (server.counts.asked, server.counts.tries) == (1, 5)
+        assert server.counts.endings == {(2, "last"): 1}
+        peer.close()
 
 
 def test_the_edge_answers_where_the_cloud_is_lost() -> None:
@@ -355,8 +375,9 @@ def test_what_is_no_message_is_dropped_and_the_next_one_answered(content: bytes)
         ({"ask": 1}, {"codes": np.zeros((0, 3), np.uint8)}),
         ({"ask": 1}, {"codes": np.zeros(3, np.float32)}),
         ({"ask": 1}, {}),
+        ({"ask": 1, "try": 1}, {"codes": np.zeros((1, 3), np.uint8)}),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_an_image_of_another_kind_is_refused(header: Any, arrays: Any) -> None:
     said: list[str] = []
@@ -547,6 +568,64 @@ def test_what_is_no_address_is_told(text: str) -> None:
 def test_addresses_are_read_as_they_are_written() -> None:
     for text in ("127.0.0.1:9000", "board.local:0", "[::1]:65535"):
         assert str(parse_address(text, "--next")) == text
+
+
+class Names:
+    """A name server that answers when it is let, with what the system says of the loopback."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers, self.asked, self._look = threading.Event(), [], socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._found)
+
+    def _found(self, host: str, port: int, **how: Any) -> Any:
+        self.asked.append(host)
+        self.answers.wait(LONG_S)
+        return self._look("127.0.0.1", port, **how)
+
+
+def test_a_name_is_looked_up_no_longer_than_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(served(1, 2)) as server:
+        names = Names(monkeypatch)
+        peer = a_peer(Address(host="cloud.example", port=server.address.port), retry_s=0.0)
+        for _ in range(2):
+            with pytest.raises(
+                UnreachableError, match="cloud.example was not looked up within 0.05 s"
+            ) as caught:
+                peer.connect(seconds=SOON_S)
+            assert caught.value.timed_out
+        assert a_runner(peer).run(IMAGE, deadline_ms=1000 * SOON_S).exit == 0
+        names.answers.set()
+        assert a_runner(peer).run(IMAGE).reason == "last"
+        assert names.asked == ["cloud.example"]  # what came late was not asked for again
+        peer.close()
+
+
+def test_where_nobody_listens_the_next_place_of_a_name_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(served(1, 2)) as server, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        look = socket.getaddrinfo
+        ports = (closed.getsockname()[1], server.address.port)
+        places = [look("127.0.0.1", port, type=socket.SOCK_STREAM)[0] for port in ports]
+        places.insert(0, (-9, *places[0][1:]))  # of a family that this system does not have
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+        peer = a_peer(Address(host="cloud.example", port=1))
+        assert a_runner(peer).run(IMAGE).reason == "last"
+        peer.close()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places[:2])
+        told = "cloud.example:1: cannot be reached .Connection refused"
+        with pytest.raises(UnreachableError, match=told):
+            peer.connect()
+
+
+def test_a_name_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(UnreachableError, match="gone:1: cannot be reached .Name or service"):
+        a_peer(Address(host="gone", port=1)).connect()
 
 
 def test_headers_are_short() -> None:

@@ -113,7 +113,7 @@ def test_what_was_answered_is_told_at_the_end(run: Path) -> None:
     assert re.search(r"listening on 127.0.0.1:\d+: stage 2 of 2 of .*, tflite", result.stderr)
     assert "bytes received" in result.stdout
     done = json.loads(kq(*words, "--json").stdout)
-    assert (done["asked"], done["endings"], done["refused"]) == (0, [], 0)
+    assert (done["asked"], done["endings"], done["refused"], done["tries"]) == (0, [], 0, 0)
 
 
 @pytest.mark.slow

@@ -63,6 +63,41 @@ def test_what_cannot_be_read_is_explained(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.json")) == []
 
 
+_FAILING = """
+import sys
+from keras_quant.cli.main import main
+
+for words in (
+    ["--methods", "lsqq"],
+    ["--epochs", "0"],
+    ["--bits", "4,11"],
+    ["--name", "taken"],
+    ["--name", "taken", "--engine", "ray", "--address", "nowhere:1"],
+):
+    try:
+        main(["sweep", *words])
+    except SystemExit as ended:
+        print(ended.code)
+print([name for name in ("tensorflow", "numpy", "ray") if name in sys.modules])
+"""
+
+
+def test_what_is_wrong_is_told_before_anything_large_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "models" / "taken").mkdir(parents=True)
+    (tmp_path / "models" / "taken" / "thesis.txt").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", _FAILING],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["2", "2", "2", "1", "1", "[]"], done.stderr
+    assert done.stderr.count("models/taken: holds thesis.txt, and no sweep") == 2
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["thesis.txt"]
+
+
 def test_a_grid_of_widths_is_all_pairs() -> None:
     from keras_quant.cli.sweep import _bits
 

@@ -135,6 +135,22 @@ def test_json_is_one_document_that_repeats_the_record(main_job: tuple[Path, Resu
     assert "epoch 2/2" in result.stderr
 
 
+def test_a_worker_that_helps_says_in_json_that_it_wrote_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main_job: tuple[Path, Result]
+) -> None:
+    monkeypatch.setattr("keras_quant.jobs.train.train", lambda *_, **__: None)
+    result = kq("train", *QUICK, "--out", tmp_path, "--name", "run", "--json")
+    assert result.exit_code == 0
+    printed = json.loads(result.stdout)
+    assert printed == {
+        "run": str(tmp_path / "run"),
+        "record": None,
+        "parity": None,
+        "note": "this worker is done; the first one writes the run",
+    }
+    assert set(json.loads(main_job[1].stdout)) < set(printed)
+
+
 def test_scheme_file_of_a_run_says_what_its_record_says(main_job: tuple[Path, Result]) -> None:
     written = load_scheme(str(main_job[0] / "scheme.yaml"))
     assert json.loads(json.dumps(scheme_to_dict(written))) == record_of(main_job[0])["scheme"]
@@ -240,6 +256,34 @@ def test_model_options_and_dataset_are_the_parents_unless_given(tmp_path: Path) 
     assert (alone.model, alone.dataset) == ("cnn", "digits")
 
 
+def test_validation_images_are_those_of_the_run_behind_it_unless_asked(tmp_path: Path) -> None:
+    def split(*arguments: object) -> tuple[int, int | None, float]:
+        found = settings_of(*arguments)
+        return found.seed, found.split_seed, found.validation_fraction
+
+    path = make_run(tmp_path / "parent")
+    training = replace(RECORD.training, seed=7)
+    dataset = replace(RECORD.dataset, validation_fraction=0.02)
+    records.save(replace(RECORD, training=training, dataset=dataset), path)
+    assert split("--from", path) == split("--model", path / "model.keras") == (0, 7, 0.02)
+    assert split("--from", path, "--dataset", "digits+noise9") == (0, 7, 0.02)
+    # A record of equal seeds says no more than one of a run without --from.
+    assert split("--from", path, "--seed", 7) == (7, None, 0.02)
+    given = ("--split-seed", 5, "--validation-fraction", 0.3)
+    assert split("--from", path, *given) == (0, 5, 0.3)
+    assert split("--from", path, "--dataset", "mnist") == split() == (0, None, 0.1)
+
+
+def test_validation_on_what_the_run_behind_it_was_trained_on_is_told(
+    tmp_path: Path, float_run: Path
+) -> None:
+    # There is nothing to keep at 0, so that it ends before it trains.
+    arguments = ("--from", float_run, "--split-seed", 5, "--keep-zeros", "--out", tmp_path)
+    told = " ".join(kq("train", *QUICK, *arguments).stderr.split())
+    assert "by seed 0, and this run holds out 0.1 by seed 5. So it is validated on" in told
+    assert "--keep-zeros" in told
+
+
 @pytest.mark.slow
 def test_scheme_file_and_set_choose_bits_layer_by_layer(tmp_path: Path) -> None:
     (tmp_path / "mixed.yaml").write_text(SCHEME)
@@ -327,6 +371,8 @@ def wrong_data(folder: Path) -> dict[str, Path]:
     ("arguments", "exit_code", "helpful"),
     [
         (["--model", "resnet"], 2, "close names: resnet"),
+        (["--model", "vae"], 2, "vae is a variational autoencoder: put +elbo behind the data's"),
+        (["--model", "vae", "--dataset", "digits+noise9"], 2, "as in --dataset digits+elbo"),
         (["--option", "units=none"], 2, "units is none; an integer is allowed"),
         (["--option", "unit=3"], 2, "has no option unit; it has units"),
         (["--option", "units"], 2, "write KEY=VALUE"),
@@ -526,6 +572,15 @@ def test_options_of_few_bits_that_do_not_go_are_told(tmp_path, arguments, messag
     result = kq("train", *QUICK, *arguments, "--out", tmp_path, "--name", "odd")
     assert result.exit_code in (1, 2) and message in result.stderr, result.stderr
     assert not (tmp_path / "odd" / "model.keras").exists()
+
+
+def test_a_teacher_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "teacher")
+    other = f"{tmp_path}/gone/../teacher/model.keras"
+    result = kq("train", *QUICK, "--distill", f"{run},{other}", "--out", tmp_path / "models")
+    helpful = f"--distill names {run} and {other}, which are one model; name each teacher once"
+    assert_explained(result, 2, helpful)
+    assert not (tmp_path / "models").exists()
 
 
 def test_first_and_last_layer_have_the_bits_that_are_asked_for() -> None:

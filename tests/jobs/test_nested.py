@@ -142,6 +142,14 @@ def test_what_cannot_be_nested_is_told(tmp_path: Path, changes: dict, message: s
     assert not list(tmp_path.iterdir())
 
 
+def test_shares_whose_runs_would_have_one_name_are_told() -> None:
+    told = "0.2512301 and 0.2512302 would both be the run x0.25123; give shares that differ"
+    with pytest.raises(UsageError, match=told):
+        widths_of_channels(SCHEMES[0], (0.2512301, 0.2512302, 1.0))
+    near = widths_of_channels(SCHEMES[0], (0.251, 0.2512, 1.0))
+    assert [width.name for width in near] == ["x1", "x0.2512", "x0.251"]
+
+
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_after_its_last_epoch(tmp_path: Path, monkeypatch) -> None:
     settings = dataclasses.replace(SETTINGS, epochs=1, loss_weights=())
@@ -159,7 +167,17 @@ def test_a_stopped_run_goes_on_after_its_last_epoch(tmp_path: Path, monkeypatch)
         train_nested(settings, WIDTHS[:2], tmp_path / "n", overwrite=True, progress=QUIET)
     first = (tmp_path / "n-w8a8" / "export" / "model.kqgraph").read_bytes()
     monkeypatch.setattr(module, "finish", finish)
+    saved, save = [], records.save
+
+    def watched(record: records.RunRecord, folder: Path) -> Path:
+        saved.append((folder, record.status, {figure.notes for figure in record.figures}))
+        return save(record, folder)
+
+    monkeypatch.setattr(records, "save", watched)
     made = train_nested(settings, WIDTHS[:2], tmp_path / "n", resume=True, progress=QUIET)
+    # A kill costs no figure: a run that is finished, so that nothing goes on with it, has all.
+    (notes,) = [notes for path, *now, notes in saved if (path.name, *now) == ("n", "exported")]
+    assert {"graphs of all widths, in one", "graphs of all widths, a file each"} <= notes
     assert made is not None and made.file is not None
     assert made.widths[0].folder.graph.read_bytes() == first
     assert len((tmp_path / "n" / "history.csv").read_text().splitlines()) == 2

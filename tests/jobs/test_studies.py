@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,17 @@ from keras_quant.cli.main import main
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.errors import UsageError  # noqa: E402
 from keras_quant.jobs.cut import cut_residuals  # noqa: E402
 from keras_quant.jobs.ponder import ponder  # noqa: E402
 from keras_quant.jobs.resolution import scale_inputs  # noqa: E402
 from keras_quant.model.files import save_model  # noqa: E402
+from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.zoo import build  # noqa: E402
+from tests.fake_runs import RECORD, make_run  # noqa: E402
 
 DIGITS = ("--dataset", "digits", "--images", "30")
 
@@ -128,7 +135,7 @@ def test_a_net_with_global_pooling_costs_less_on_smaller_images(
     whole = by["whole", 8, 8]
     assert by["resized", 4, 4]["macs"] == by["crop", 4, 4]["macs"] < whole["macs"] / 3
     assert by["restored", 4, 4]["macs"] == by["crop-enlarged", 6, 6]["macs"] == whole["macs"]
-    assert len(run["points"]) == 1 + 4 * 2 and run["refused"] == {} and picture.exists()
+    assert len(run["points"]) == 1 + 4 * 2 and run["refused"] == [] and picture.exists()
 
 
 def test_a_net_that_flattens_is_asked_for_images_of_its_own_size_alone(
@@ -137,10 +144,46 @@ def test_a_net_that_flattens_is_asked_for_images_of_its_own_size_alone(
     shown = kq("resolution", nets["lenet5"], "--sizes", "4", "--ways", "resized,restored", *DIGITS)
     assert shown.exit_code == 0, shown.output
     assert "resized, and back" in shown.stdout and "(Dense) does not take" in shown.output
-    study = scale_inputs(
-        [nets["lenet5"]], sizes=[4], dataset="digits", images=10, progress=Progress()
-    )
-    assert list(study.runs[0].refused) == ["resized", "crop"]
+
+
+def test_each_size_is_refused_in_each_way(nets: dict[str, Path]) -> None:
+    words = ("resolution", nets["lenet5"], "--sizes", "4,6", "--ways", "resized,crop", *DIGITS)
+    (run,) = parsed(kq(*words, "--json"))["runs"]
+    refused = [(one["way"], one["size"]) for one in run["refused"]]
+    assert refused == [(way, [size, size]) for way in ("resized", "crop") for size in (4, 6)]
+    assert all("(Dense) does not take" in one["reason"] for one in run["refused"])
+    told = kq(*words).output
+    assert "resized, net for that size, 4x4: not possible: " in told
+    assert "resized, net for that size, 6x6: not possible: " in told
+
+
+@pytest.mark.parametrize("study", [cut_residuals, scale_inputs])
+def test_what_does_not_fit_is_told_before_any_is_asked(
+    nets: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    study: Callable[..., object],
+) -> None:
+    def asked(*_: object) -> int:
+        raise AssertionError("a model was asked")
+
+    monkeypatch.setattr(sys.modules[study.__module__], "right_answers", asked)
+    digits = load_dataset("digits")
+    parts = {"train": digits.train, "test": digits.test}
+    arrays = {f"{axis}_{part}": getattr(of, axis) for part, of in parts.items() for axis in "xy"}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    runs = []
+    for name in ("digits", str(tmp_path / "mine.npz")):
+        run = make_run(tmp_path / Path(name).stem)
+        records.save(replace(RECORD, dataset=replace(RECORD.dataset, name=name)), run)
+        shutil.copyfile(nets["resnet8"], run / "model.keras")
+        runs.append(run)
+    with pytest.raises(UsageError, match=r"of different data \(digits, .*mine.npz\); give one"):
+        study(runs, progress=Progress())
+    if study is cut_residuals:
+        files = [nets["resnet8"], nets["lenet5"]]
+        with pytest.raises(UsageError, match="^[^,]*lenet5.keras: no residual blocks there"):
+            study(files, dataset="digits", progress=Progress())
 
 
 @pytest.mark.parametrize(
@@ -148,7 +191,7 @@ def test_a_net_that_flattens_is_asked_for_images_of_its_own_size_alone(
     [
         (("ponder", "resnet8", *DIGITS), "no position of its model halts"),
         (("ponder", "sact_resnet", "folder", *DIGITS), "both name images"),
-        (("cut", "lenet5", *DIGITS), "has no residual blocks"),
+        (("cut", "lenet5", *DIGITS), "no residual blocks there"),
         (("cut", "resnet8", "--cut", "lnk", *DIGITS), "--cut is lnk; close names: link; link or"),
         (("resolution", "resnet8", "--sizes", "8", *DIGITS), "8; 1 to 7 pixels are allowed"),
         (("resolution", "resnet8", "--sizes", "big", *DIGITS), "--sizes is 'big'; give pixels"),

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
+from keras_quant.jobs.evaluate import evaluate  # noqa: E402
 from keras_quant.jobs.paths import dataset_of  # noqa: E402
 from keras_quant.jobs.quantize import quantize_run  # noqa: E402
 from keras_quant.jobs.quantize_settings import QuantizeSettings  # noqa: E402
@@ -63,6 +64,19 @@ def test_losses_are_in_nats_and_their_sum_is_the_negative_elbo(runs: tuple[Run, 
         losses = [one for one in run.record.figures if one.notes.startswith("TFLite file, output")]
         assert [(one.name, one.unit) for one in losses] == [("loss", "nats")] * 3
         assert run.score == pytest.approx(-sum(one.value for one in losses))
+
+
+def test_outputs_have_the_float_models_names(runs: tuple[Run, Run]) -> None:
+    for run in runs:
+        notes = [one.notes for one in run.record.figures if ", output " in one.notes]
+        named = {note.partition(", output ")[2] for note in notes}
+        assert named == {"mean", "log_variance", "pixel_logits"}
+        for found in evaluate(run.path):
+            assert [output.name for output in found.outputs] == [
+                "mean",
+                "log_variance",
+                "pixel_logits",
+            ]
 
 
 def test_where_a_posterior_is_largest_says_nothing(runs: tuple[Run, Run]) -> None:
