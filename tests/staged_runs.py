@@ -24,12 +24,19 @@ CHAIN = Chain(images=1, codes_handed=1, codes_different=0, difference=0.0, top1_
 TFLITE = FORMATS["tflite"].definition
 
 
-def make_staged_run(path: Path, *, seed: int = 0, exits: int = 2) -> Path:
-    """A run of two exits, or more, for the images of digits, in TFLite."""
+def make_staged_run(
+    path: Path, *, seed: int = 0, exits: int = 2, dataset: str = "digits", pixels: int = 8
+) -> Path:
+    """A run of two exits, or more, for the images of digits, in TFLite.
+
+    Args:
+        pixels: of a side, where the dataset's name asks for others.
+    """
     folder = path / "export" / stages.FOLDER
     folder.mkdir(parents=True)
-    records.save(RECORD, path)
-    net = digits_net(seed, exits)
+    data = replace(RECORD.dataset, name=dataset, input_shape=(pixels, pixels, 1))
+    records.save(replace(RECORD, dataset=data), path)
+    net = digits_net(seed, exits, pixels)
     files = tuple(
         written(stage, folder / f"stage{number}.tflite")
         for number, stage in enumerate(cut(net), start=1)
@@ -44,9 +51,9 @@ def make_staged_run(path: Path, *, seed: int = 0, exits: int = 2) -> Path:
     return path
 
 
-def digits_net(seed: int, exits: int = 2) -> Graph:
-    """Exits for images of 8x8 pixels, at most three."""
-    builder = GraphBuilder(np.random.default_rng(seed), (8, 8, 1), power_of_two=True)
+def digits_net(seed: int, exits: int = 2, pixels: int = 8) -> Graph:
+    """Exits for images of 8x8 pixels, or others, at most three."""
+    builder = GraphBuilder(np.random.default_rng(seed), (pixels, pixels, 1), power_of_two=True)
     answers = []
     for channels in (1, 8, 8)[:exits]:
         builder.add_linear("conv2d", (3, 3, channels, 8), qparams=unsigned(4, 0.5))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_quant.data.images import Size
-from keras_quant.data.resize import middle, resized
+from keras_quant.data.resize import averaged, middle, resized
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ def _enlarged(x: np.ndarray, size: Size) -> np.ndarray:
 
 WAYS = {
     "resized": Way(title="resized, net for that size", make=resized, rebuilt=True),
+    "averaged": Way(title="averaged, net for that size", make=averaged, rebuilt=True),
     "restored": Way(title="resized, and back", make=_restored, rebuilt=False),
     "crop": Way(title="middle, net for that size", make=middle, rebuilt=True),
     "crop-enlarged": Way(title="middle, enlarged", make=_enlarged, rebuilt=False),

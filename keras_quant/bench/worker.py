@@ -5,7 +5,6 @@ Nothing is sent between the processes while calls are timed: a round is one requ
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_quant.bench.energy import find_counters, read_counters, used_uj
+from keras_quant.bench.memory import reset_peak, status_bytes
 from keras_quant.bench.operators import Operator
 from keras_quant.bench.records import to_text
 from keras_quant.bench.runtimes import RUNTIMES, Description
@@ -95,8 +95,8 @@ def load(
     arrays = {name: _random(file, *spec, seed=seed) for name, spec in inputs.items()}
     opens = _module(runtime).prepare(file, threads=threads, **RUNTIMES[runtime].settings)
     gc.collect()
-    _reset_peak()
-    before = _status_bytes("VmRSS")
+    reset_peak()
+    before = status_bytes("VmRSS")
     started = time.perf_counter_ns()
     opened = opens()
     load_ns = time.perf_counter_ns() - started
@@ -132,7 +132,7 @@ def time_round(file: Path, *, calls: int, ahead: int) -> Round:
 
 def finish(file: Path) -> Finished:
     """Says what the process took so far."""
-    return Finished(memory_peak_bytes=_status_bytes("VmHWM"), processor_s=time.process_time())
+    return Finished(memory_peak_bytes=status_bytes("VmHWM"), processor_s=time.process_time())
 
 
 def _module(runtime: str) -> Any:
@@ -153,19 +153,3 @@ def _random(file: Path, dtype: str, shape: list[int], *, seed: int) -> np.ndarra
         return random.random(shape, np.float32).astype(kind)
     top = 1 if kind.kind == "b" else 127
     return random.integers(0, top, shape, endpoint=True).astype(kind)
-
-
-def _reset_peak() -> None:
-    """Makes what the process holds its peak (proc(5), clear_refs), where the system allows it."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _status_bytes(name: str) -> int | None:
-    """A line of /proc/self/status, which has kibibytes."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
-    return int(found[0]) * 1024 if found else None

@@ -46,6 +46,7 @@ def control(
     """Run a controller that kq anytime simulate --save wrote, on images one by one.
 
     IMAGES is a folder, an .npz or .npy file; without it the test images of its runs are answered.
+    Nets that take fewer pixels are given the same images, averaged.
     For each image one exit or net is run, and where that is not enough another, as the controller
     says. Each file runs in a process of its own, and the messages to it count in what is measured;
     they are not in what was simulated.

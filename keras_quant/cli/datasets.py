@@ -46,6 +46,7 @@ def datasets(as_json: bool) -> None:
     note("Missing ones are downloaded, or put NAME.npz into $KQ_DATA_DIR or ~/.keras/datasets.")
     note("--dataset also takes a path: your own .npz, or a folder with one folder a class.")
     note(
-        "Behind either, +noise25 adds noise to pixels, for models that take it out again, and "
-        "+elbo is for a variational autoencoder."
+        "Behind either, +noise25 adds noise to pixels, for models that take it out again, +elbo is "
+        "for a variational autoencoder, and +16px averages images to 16 pixels at their shorter "
+        "side."
     )

@@ -182,7 +182,7 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
 
 def _settings(options: dict[str, Any]) -> tuple[QuantizeSettings, Path]:
     """What was typed, and the folder of the run."""
-    from keras_quant.cli.train_options import parse_options, plain_path
+    from keras_quant.cli.train_options import dataset_stem, parse_options, plain_path
     from keras_quant.jobs.quantize_settings import QuantizeSettings
 
     scheme = _scheme(
@@ -199,7 +199,7 @@ def _settings(options: dict[str, Any]) -> tuple[QuantizeSettings, Path]:
     )
     name = options["name"]
     if name is None:
-        data = [] if options["dataset"] is None else [Path(options["dataset"]).stem]
+        data = [] if options["dataset"] is None else [dataset_stem(options["dataset"])]
         model = Path(settings.source.rpartition(":")[0] or settings.source)
         name = "-".join([*data, model.stem if model.suffix else model.name, scheme.name])
     return settings, plain_path(options["out"], name)

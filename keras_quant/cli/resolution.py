@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--ways",
-    default="resized,restored,crop,crop-enlarged",
+    default="resized,averaged,restored,crop,crop-enlarged",
     show_default=True,
-    help="resized: the net is built for the smaller image; restored: it is resized back; crop: "
-    "its middle, the net built for that; crop-enlarged: its middle, enlarged.",
+    help="resized (bilinearly) or averaged (by area, as images of +16px are): the net is built for "
+    "the smaller image; restored: it is resized back; crop: its middle, the net built for that; "
+    "crop-enlarged: its middle, enlarged.",
 )
 @dataset_option
 @images_option

@@ -88,7 +88,8 @@ def simulate(
     It runs one of them, looks how sure the answer is, and gives it or goes on to another. It is
     fitted to the validation images, and compared on the test images with the oracle, which knows
     what is right, and with each exit and net alone. Nothing but files is run: costs are those of
-    records of kq bench, of estimates, or measured here.
+    records of kq bench, of estimates, or measured here. Runs may take the same images at several
+    sizes (kq train --dataset fashion_mnist+14px).
 
     \b
     Examples:
@@ -96,6 +97,7 @@ def simulate(
       kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --times reports/bench.json --budget 0.5
       kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --board orin-nano --board nano
       kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --save controller.json
+      kq anytime simulate models/cnn models/cnn-14px
     """
     from keras_quant.jobs.simulate import SimulationSettings
     from keras_quant.jobs.simulate import simulate as job

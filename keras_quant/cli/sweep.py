@@ -112,13 +112,13 @@ def sweep(
       kq sweep --engine ray --address head:6379 --jobs 8 --resources cpu=4
       kq plot accuracy-bits models/digits-cnn-sweep
     """
-    from keras_quant.cli.train_options import plain_path
+    from keras_quant.cli.train_options import dataset_stem, plain_path
     from keras_quant.jobs.sweep import check
     from keras_quant.jobs.sweep import sweep as run_sweep
 
     settings = _settings(options)
     model = Path(settings.model.rpartition(":")[0] or settings.model).stem
-    folder = plain_path(out, name or f"{Path(settings.dataset).stem}-{model}-sweep")
+    folder = plain_path(out, name or f"{dataset_stem(settings.dataset)}-{model}-sweep")
     check(settings, folder, resume=resume)
     started = _engine(engine, address, resources, settings)
     try:

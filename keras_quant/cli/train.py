@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dataset",
-    help="Name, .npz file or image folder; +noise25 or +elbo behind it, see kq datasets [default: "
-    "that of --from, else digits].",
+    help="Name, .npz file or image folder; +noise25, +elbo or +16px behind it, see kq datasets "
+    "[default: that of --from, else digits].",
 )
 @preprocess_option
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")

@@ -333,8 +333,16 @@ def run_path(
         model = settings.model.rpartition(":")[0] or settings.model
         bits = "nested" if options["nested"] else scheme.name
         bits += "-slim" if options["slim"] else ""
-        name = "-".join((Path(settings.dataset).stem, Path(model).stem, bits))
+        name = "-".join((dataset_stem(settings.dataset), Path(model).stem, bits))
     return plain_path(options["out"], name)
+
+
+def dataset_stem(name: str) -> str:
+    """What folders call a dataset: a path's last part without a suffix, and what is behind a +."""
+    base, _, asked = name.rpartition("+")
+    if base and asked.isalnum():  # else the + is within a path
+        return f"{Path(base).stem}+{asked}"
+    return Path(name).stem
 
 
 def plain_path(out: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from keras_quant.errors import DataError
 from keras_quant.pixels import normalize
 from keras_quant.preprocessing import Preprocessing
 
+CROP_PADDING = 4  # pixels on each side, He et al. 2016, section 4.2
 NO_LABEL = -1  # in place of the class number of an image that has none
 
 
@@ -69,6 +70,7 @@ class Dataset:
         class_names: one a class; position is the class number. () for images without labels.
         source: where the arrays came from, for the record of a run.
         augment: whether random flips and crops are the default while training.
+        crop_padding: pixels that crops may reach beyond each side.
         preprocessing: what becomes of pixels; None for float images whose range nobody declared,
             which are given to the model as they are in any case.
         notes: what was made of the files that is not usual, a text each.
@@ -88,6 +90,7 @@ class Dataset:
     class_names: tuple[str, ...]
     source: str
     augment: bool = False
+    crop_padding: int = CROP_PADDING
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
     elbo: bool = False

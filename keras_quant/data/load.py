@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant.data.catalog import DATASETS
-from keras_quant.data.dataset import NO_LABEL, Dataset, Split
+from keras_quant.data.dataset import CROP_PADDING, NO_LABEL, Dataset, Split
 from keras_quant.data.folder import read_folder
 from keras_quant.data.named import read_named
 from keras_quant.data.npz import read_npy, read_npz
 from keras_quant.data.split import stratified_split
-from keras_quant.data.view import view_of, with_noise
+from keras_quant.data.view import view_of, with_fewer_pixels, with_noise
 from keras_quant.errors import DataError, UsageError, close_names
 from keras_quant.preprocessing import UNIT
 
@@ -31,15 +31,16 @@ def load_dataset(
 
     Args:
         name_or_path: a key of DATASETS, a .npz or .npy file (see read_npz, read_npy), or a folder
-            of images (see read_folder), and +noise25 or +elbo behind it (see `view`). Files and
-            folders may have no labels.
+            of images (see read_folder), and +noise25, +elbo or +16px behind it (see `view`).
+            Files and folders may have no labels.
         seed: chooses the validation images.
         validation_fraction: share of the training images that is held out, in (0, 1); not
             used where the data has a validation part of its own.
-        image_size: (height, width) to resize the images of a folder to.
+        image_size: (height, width) to resize the images of a folder to, before pixels are averaged.
     Raises:
         DataError: there is no such dataset, or it is broken; all problems at once.
-        UsageError: validation_fraction is out of range, or image_size does not apply.
+        UsageError: validation_fraction is out of range, image_size does not apply, or images do
+            not have more pixels than are asked for.
     """
     view = view_of(name_or_path)
     base = view.base
@@ -52,6 +53,14 @@ def load_dataset(
     if view.noise:
         arrays = with_noise(arrays, view)
         notes.append(f"noise of standard deviation {view.noise} is added to pixels of 0 to 255")
+    crop_padding = CROP_PADDING
+    if view.pixels:
+        whole = arrays["x_train"].shape[1:3]
+        arrays = with_fewer_pixels(arrays, view)
+        made = arrays["x_train"].shape[1:3]
+        # The same share of what is in the image.
+        crop_padding = max(1, round(CROP_PADDING * made[0] / whole[0]))
+        notes.append(f"images of {whole[0]}x{whole[1]} pixels are averaged to {made[0]}x{made[1]}")
     train, validation = _hold_out_validation(arrays, validation_fraction, seed)
     return Dataset(
         name=name_or_path,
@@ -61,6 +70,7 @@ def load_dataset(
         class_names=_class_names(base, arrays),
         source=source,
         augment=base in DATASETS and DATASETS[base].augment,
+        crop_padding=crop_padding,
         preprocessing=UNIT if train.x.dtype == np.uint8 else None,
         notes=tuple(notes),
         elbo=view.elbo,

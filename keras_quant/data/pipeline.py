@@ -10,8 +10,6 @@ from keras_quant.pixels import constants
 from keras_quant.preprocessing import Preprocessing
 from keras_quant.tf import tf
 
-CROP_PADDING = 4  # pixels on each side, He et al. 2016, section 4.2
-
 
 class TrainBatches:
     """Shuffled training batches, epoch by epoch.
@@ -26,7 +24,7 @@ class TrainBatches:
 
     Args:
         augment: flip half of the images left to right, and crop each at random out of its
-            copy padded by CROP_PADDING zeros (He et al. 2016, section 4.2).
+            copy padded by the dataset's `crop_padding` zeros (He et al. 2016, section 4.2).
         clean: give clean images too, flipped and cropped alike; the data have them.
 
     Raises:
@@ -45,6 +43,7 @@ class TrainBatches:
         self._count = len(dataset.train)
         self.batch_size = min(batch_size, self._count)
         self._seed, self._augment = seed, augment
+        self._padding = dataset.crop_padding
         self._preprocessing = dataset.preprocessing
         # Kept for all epochs: what a dataset's function captures is not freed with it.
         with tf.device("/CPU:0"):
@@ -64,7 +63,7 @@ class TrainBatches:
         rng = np.random.default_rng([self._seed, epoch])
         picks: tuple[np.ndarray, ...] = (rng.permutation(self._count),)
         if self._augment:
-            picks += _random_windows(rng, self._count, self._input_shape)
+            picks += _random_windows(rng, self._count, self._input_shape, self._padding)
         with tf.device("/CPU:0"):
             batches = tf.data.Dataset.from_tensor_slices(picks)
             batches = batches.batch(self.batch_size, drop_remainder=True)
@@ -75,19 +74,19 @@ class TrainBatches:
         parts = (self._images,) if self._clean is None else (self._images, self._clean)
         x, *clean = (tf.gather(images, order) for images in parts)
         if window:
-            x, *clean = (_crop(images, *window) for images in (x, *clean))
+            x, *clean = (_crop(images, *window, padding=self._padding) for images in (x, *clean))
         return x, tf.gather(self._labels, order), *clean
 
 
 def _random_windows(
-    rng: np.random.Generator, count: int, input_shape: tuple[int, ...]
+    rng: np.random.Generator, count: int, input_shape: tuple[int, ...], padding: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Source rows (count, height) and columns (count, width) within the padded images.
 
     A flip is a window whose columns run backwards.
     """
     height, width, _ = input_shape
-    shifts = rng.integers(0, 2 * CROP_PADDING + 1, size=(2, count, 1), dtype=np.int32)
+    shifts = rng.integers(0, 2 * padding + 1, size=(2, count, 1), dtype=np.int32)
     flips = rng.random((count, 1)) < 0.5
     columns = np.arange(width, dtype=np.int32)
     return (
@@ -96,8 +95,8 @@ def _random_windows(
     )
 
 
-def _crop(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    margin = (CROP_PADDING, CROP_PADDING)
+def _crop(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, *, padding: int) -> tf.Tensor:
+    margin = (padding, padding)
     x = tf.pad(x, ((0, 0), margin, margin, (0, 0)))
     return tf.gather(tf.gather(x, rows, batch_dims=1), columns, axis=2, batch_dims=1)
 

@@ -171,15 +171,20 @@ def _read(arrays: dict[str, np.ndarray]) -> Explained:
 
 
 def _problems(found: Explained) -> list[str]:
-    """Arrays whose shapes do not go together."""
-    problems = [
-        f"{tensor.name}: its arrays do not go together"
-        for tensor, one in zip(found.header.tensors, found.histograms, strict=True)
-        if one.edges.shape != (len(one.before) + 1,)
-        or one.levels.shape != one.after.shape
-        or one.before.ndim != 1
-        or one.levels.ndim != 1
-    ]
+    """Arrays whose shapes do not go together, or whose values are not what they stand for."""
+    problems = []
+    for tensor, one in zip(found.header.tensors, found.histograms, strict=True):
+        if (
+            one.before.ndim != 1
+            or one.levels.ndim != 1
+            or one.edges.shape != (len(one.before) + 1,)
+            or one.levels.shape != one.after.shape
+        ):
+            problems.append(f"{tensor.name}: its arrays do not go together")
+        elif not all(map(_rise, (one.edges, one.levels))):
+            problems.append(f"{tensor.name}: edges and levels are finite floats that rise")
+        elif not all(map(_are_counts, (one.before, one.after))):
+            problems.append(f"{tensor.name}: before and after are counts, whole numbers from 0 on")
     classes = len(found.header.class_names)
     confusion, maps = found.confusion, found.maps
     if confusion is not None and confusion.shape not in (
@@ -187,8 +192,20 @@ def _problems(found: Explained) -> list[str]:
         (2, classes, classes),
     ):
         problems.append(f"confusion is {confusion.shape}, of {classes} classes")
+    elif confusion is not None and not _are_counts(confusion):
+        problems.append("confusion: is of counts, whole numbers from 0 on")
     if maps is not None:
         shapes = {maps.of_float.shape, maps.of_quantized.shape, maps.images.shape[:3]}
         if len(shapes) > 1 or maps.images.ndim != 4 or maps.classes.shape != maps.images.shape[:1]:
             problems.append("maps: their arrays do not go together")
     return problems
+
+
+def _rise(values: np.ndarray) -> bool:
+    if values.dtype.kind != "f" or not values.size or not np.isfinite(values).all():
+        return False
+    return bool((values[1:] > values[:-1]).all())
+
+
+def _are_counts(values: np.ndarray) -> bool:
+    return values.dtype.kind in "iu" and bool(values.size) and bool(values.min() >= 0)

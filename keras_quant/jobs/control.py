@@ -19,6 +19,7 @@ from keras_quant.data.every import NamedImages
 from keras_quant.errors import RunError
 from keras_quant.jobs.ensembles import check_format
 from keras_quant.jobs.named_images import images_to_answer
+from keras_quant.jobs.paths import dataset_of
 from keras_quant.jobs.pieces import Net, open_net
 from keras_quant.runs import controllers, records
 from keras_quant.runs.controllers import ControllerRecord
@@ -80,6 +81,9 @@ def control(
 ) -> Controlled:
     """Runs the controller of a file on images, one by one.
 
+    Nets that take fewer pixels are given images that are averaged when they are asked: that counts
+    in what is measured.
+
     Args:
         images: a path, all images of which are answered; or a dataset's name, None for that of the
             runs: its test images are.
@@ -101,8 +105,10 @@ def _control(file: Path, images: str | None, count: int, progress: Progress) -> 
     shown = images_to_answer(
         runs[0],
         images,
-        shape=first.input_shape,
+        shape=record.input_shape or first.input_shape,
         classes=first.num_classes,
+        data=dataset_of(runs[0], None, whole=True) if images is None else None,
+        taker=file,
         progress=progress,
     )
     runner.warm_up(shown.x[:1])
@@ -131,10 +137,7 @@ def open_controller(
         )
     names = tuple(dict.fromkeys(piece.run for piece in record.pieces))
     runs = tuple(controllers.run_of(file, name) for name in names)
-    nets = [
-        open_net(run, record.format, records.load(run).dataset.preprocess, name)
-        for run, name in zip(runs, names, strict=True)
-    ]
+    nets = [open_net(run, record.format, name) for run, name in zip(runs, names, strict=True)]
     _check_files(file, record, nets)
     parts = [(place, piece) for place, net in enumerate(nets) for piece in range(len(net.pieces))]
     options: list[list[Part]] = [[parts[one] for one in each.pieces] for each in record.options]

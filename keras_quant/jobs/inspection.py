@@ -155,16 +155,16 @@ def _zoo_graph(
     from keras_quant.prepare import plan, wrap
     from keras_quant.qparams import unsigned
 
-    base = None if dataset is None else view_of(dataset).base
-    if base is not None and base not in DATASETS:
+    view = view_of("digits" if dataset is None else dataset)
+    if view.base not in DATASETS:
         raise UsageError(
-            f"dataset {base!r} is not known{close_names(base, DATASETS)}; known: "
+            f"dataset {view.base!r} is not known{close_names(view.base, DATASETS)}; known: "
             f"{', '.join(DATASETS)}"
         )
-    images = DATASETS[base or "digits"]
-    of_paper = base is None and input_shape is not None
+    images = DATASETS[view.base]
+    of_paper = dataset is None and input_shape is not None
     classes = MODELS[name].classes if of_paper else images.num_classes
-    model = build(name, input_shape or images.input_shape, classes)
+    model = build(name, input_shape or view.shape(images.input_shape), classes)
     if scheme is None or is_float(scheme):
         return _with_distinct_biases(lower(model))
     planned = plan(model, scheme)

@@ -29,6 +29,7 @@ def images_to_answer(
     shape: tuple[int, ...],
     classes: int,
     data: Dataset | None = None,
+    taker: Path | None = None,
     progress: Progress,
 ) -> NamedImages:
     """The images to answer, with labels where these are of the classes that a run tells apart.
@@ -39,6 +40,7 @@ def images_to_answer(
         shape: that the run takes.
         classes: that it tells apart.
         data: the run's, or those that are named, where they are loaded already.
+        taker: what to call that which takes them; None for the run.
     Raises:
         DataError: there are none, or the run takes others.
     """
@@ -57,7 +59,9 @@ def images_to_answer(
         found = read_every(Path(images), image_size=size, say=progress.say)
     where = images or "the run's data"
     if tuple(shape) != found.x.shape[1:]:
-        raise DataError(f"{run}: takes {tuple(shape)}; images of {where} are {found.x.shape[1:]}")
+        raise DataError(
+            f"{taker or run}: takes {tuple(shape)}; images of {where} are {found.x.shape[1:]}"
+        )
     if not len(found.x):
         raise DataError(f"{where}: there are no images to answer")
     if found.num_classes not in (0, classes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keras_quant.data import DATASETS, Dataset, load_dataset
-from keras_quant.data.view import view_of
+from keras_quant.data.view import view_of, whole_name
 from keras_quant.errors import ModelError, RunError, UsageError
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_model, is_saved_model
 from keras_quant.proof.formats import FORMATS
@@ -87,12 +87,15 @@ def _check_recorded(run: Path, folder: Path) -> None:
         )
 
 
-def dataset_of(path: Path, name: str | None, image_size: ImageSize | None = None) -> Dataset:
+def dataset_of(
+    path: Path, name: str | None, image_size: ImageSize | None = None, *, whole: bool = False
+) -> Dataset:
     """Loads a dataset by name, or the one that the run around a path was trained on.
 
     Args:
         image_size: (height, width) that the images of a folder are resized to; None means that of
             the run, or of the first image.
+        whole: the run's images with all their pixels, where it was trained on fewer.
     Raises:
         UsageError: no name was given, and the path belongs to no run.
         DataError: see load_dataset.
@@ -104,18 +107,20 @@ def dataset_of(path: Path, name: str | None, image_size: ImageSize | None = None
         return load_dataset(name, image_size=_of_folder(name, image_size))
     if record is None:
         raise UsageError(f"{path} belongs to no run: say which data with --dataset")
+    own = record.dataset.name
     return load_dataset(
-        record.dataset.name,
+        whole_name(own) if whole else own,
         seed=record.split_seed,
         validation_fraction=record.dataset.validation_fraction,
-        image_size=_of_folder(record.dataset.name, image_size),
+        image_size=_of_folder(own, image_size),
     )
 
 
 def _of_folder(name: str, image_size: ImageSize | None) -> ImageSize | None:
-    """The size that images are resized to; None where they are in no folder."""
-    base = view_of(name).base
-    return image_size if base not in DATASETS and Path(base).is_dir() else None
+    """The size that images are resized to; None where they are in no folder, or are averaged."""
+    view = view_of(name)
+    is_folder = view.base not in DATASETS and Path(view.base).is_dir()
+    return image_size if is_folder and not view.pixels else None
 
 
 def record_around(path: Path) -> RunRecord | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from keras_quant.bench.estimate.predict import estimate
 from keras_quant.bench.measure import Settings, measure
 from keras_quant.bench.records import BenchRecord, Measurement
 from keras_quant.data import Split
+from keras_quant.data.resize import averaged
 from keras_quant.errors import DataError, UsageError
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.passes.stages import cut
@@ -24,12 +25,12 @@ from keras_quant.jobs.anytime import RUNTIMES, open_stages
 from keras_quant.jobs.candidates import candidate
 from keras_quant.jobs.loaded import last_logits, load_exported
 from keras_quant.jobs.paths import exported_file
-from keras_quant.preprocessing import Preprocessing
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import digest
 from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runs import RunFolder, records, stages
 from keras_quant.runs.progress import Progress
+from keras_quant.runs.records import RunRecord
 from keras_quant.targets.jetson import find_board, find_mode
 
 UNITS = {"ms": "ms", "mj": "mJ"}
@@ -58,7 +59,8 @@ class Net:
 
     Attributes:
         pieces: its stages, or its file.
-        begin: gives the answer of each piece to images, when it is asked for it.
+        begin: gives the answer of each piece to images, when it is asked for it; images of more
+            pixels than it takes are averaged, see `data.resize`.
         graphs: of each piece.
     """
 
@@ -68,19 +70,22 @@ class Net:
     graphs: Callable[[], tuple[Graph, ...]]
 
 
-def open_net(run: Path, form: str, becomes: Preprocessing | None, name: str) -> Net:
+def open_net(run: Path, form: str, name: str) -> Net:
     """Opens the stages of a run, or its file where it has none.
 
     Args:
         form: a key of FORMATS.
-        becomes: what becomes of pixels in front of it, where its file does not say that.
         name: what to call it.
     Raises:
         RunError: there is no such run, or it was not exported in that format.
     """
-    if (RunFolder(run).export / stages.FOLDER / stages.FILE_NAME).exists():
-        return _of_stages(run, form, name)
-    return _of_file(run, form, becomes, name)
+    record = records.load(run)
+    has_stages = (RunFolder(run).export / stages.FOLDER / stages.FILE_NAME).exists()
+    net = (_of_stages if has_stages else _of_file)(run, form, record, name)
+    if len(record.dataset.input_shape) != 3:
+        return net
+    height, width, _ = record.dataset.input_shape
+    return replace(net, begin=lambda images: net.begin(averaged(images, (height, width))))
 
 
 def answers_of(net: Net, split: Split, part: str, progress: Progress) -> list[PieceAnswer]:
@@ -207,9 +212,9 @@ def estimated_costs(nets: Sequence[Net], board: str) -> Costs:
     )
 
 
-def _of_stages(run: Path, form: str, name: str) -> Net:
+def _of_stages(run: Path, form: str, record: RunRecord, name: str) -> Net:
     opened = open_stages(run, form)
-    is_float = _is_float(run)
+    is_float = _is_float(record)
 
     def graphs() -> tuple[Graph, ...]:
         whole = load_graph(opened.folder / RunFolder(run).graph.name)
@@ -231,26 +236,25 @@ def _of_stages(run: Path, form: str, name: str) -> Net:
     )
 
 
-def _of_file(run: Path, form: str, becomes: Preprocessing | None, name: str) -> Net:
+def _of_file(run: Path, form: str, record: RunRecord, name: str) -> Net:
     file = exported_file(run, form)
-    is_float = _is_float(run)
     loaded = load_exported(file, FORMATS[form])
+    becomes = loaded.recorded or record.dataset.preprocess
 
     def begin(images: np.ndarray) -> Iterator[PieceAnswer]:
-        yield PieceAnswer(logits=last_logits(loaded, images, loaded.recorded or becomes))
+        yield PieceAnswer(logits=last_logits(loaded, images, becomes))
 
-    piece = Piece(name=name, file=file, sha256=digest(file.read_bytes()), is_float=is_float)
+    sha256 = digest(file.read_bytes())
     return Net(
         name=name,
-        pieces=(piece,),
+        pieces=(Piece(name=name, file=file, sha256=sha256, is_float=_is_float(record)),),
         begin=begin,
         graphs=lambda: (load_graph(RunFolder(run).graph),),
     )
 
 
-def _is_float(run: Path) -> bool:
-    training = records.load(run).training
-    return training is not None and training.method == "float"
+def _is_float(record: RunRecord) -> bool:
+    return record.training is not None and record.training.method == "float"
 
 
 def _place(record: BenchRecord) -> str:

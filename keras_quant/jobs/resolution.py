@@ -10,6 +10,7 @@ from pathlib import Path
 from keras_quant.anytime.smaller import WAYS
 from keras_quant.data import Dataset, Split
 from keras_quant.data.images import Size
+from keras_quant.data.resize import sides
 from keras_quant.errors import DataError, KerasQuantError, UsageError, close_names
 from keras_quant.graph.costs.cost import cost
 from keras_quant.jobs.accuracy import Classifier, load_classifiers, right_answers
@@ -150,7 +151,7 @@ def _wanted(asked: Classifier, sizes: Sequence[int]) -> list[Size]:
     if len(shape) != 3:
         raise DataError(f"{asked.path}: takes vectors of {shape}; images can be made smaller")
     whole: Size = shape[0], shape[1]
-    return [_sides(size, whole) for size in _asked(sizes, whole)]
+    return [sides(size, whole) for size in _asked(sizes, whole)]
 
 
 def _asked(sizes: Sequence[int], whole: Size) -> list[int]:
@@ -164,12 +165,6 @@ def _asked(sizes: Sequence[int], whole: Size) -> list[int]:
             f"images have {whole[0]}x{whole[1]}"
         )
     return list(dict.fromkeys(asked))
-
-
-def _sides(shorter: int, whole: Size) -> Size:
-    """The (height, width) of that shorter side and of the images' own shape."""
-    height, width = (max(1, round(side * shorter / min(whole))) for side in whole)
-    return height, width
 
 
 class _Models:

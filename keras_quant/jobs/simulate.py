@@ -1,8 +1,9 @@
 """A controller simulated on the answers of runs and on latencies of several places.
 
-Every option is asked for all validation and test images once. Then nothing is run any more: in
-each place controllers are fitted to the validation images with what pieces cost there, one is
-chosen, and it is played on the test images, beside the oracle and each option alone.
+Every option is asked for all validation and test images once, averaged to as many pixels as it
+takes. Then nothing is run any more: in each place controllers are fitted to the validation images
+with what pieces cost there, one is chosen, and it is played on the test images, beside the oracle
+and each option alone.
 """
 
 from __future__ import annotations
@@ -185,8 +186,7 @@ def simulate(
     _check(runs, settings)
     data = _data(runs)
     nets = [
-        open_net(run, settings.form, data.preprocessing, name)
-        for run, name in zip(runs, _names(runs), strict=True)
+        open_net(run, settings.form, name) for run, name in zip(runs, _names(runs), strict=True)
     ]
     _check_count(nets, settings)
     known = {
@@ -199,7 +199,7 @@ def simulate(
     ]
     if settings.save is not None:
         ((costs, place, controller),) = found
-        record = _record(runs, nets, costs, place, controller, data.name, settings)
+        record = _record(runs, nets, costs, place, controller, data, settings)
         kept.save(record, settings.save)
     return Simulation(
         dataset=data.name,
@@ -216,7 +216,7 @@ def _record(
     costs: Costs,
     place: Simulated,
     controller: Controller,
-    dataset: str,
+    data: Dataset,
     settings: SimulationSettings,
 ) -> ControllerRecord:
     assert settings.save is not None
@@ -225,7 +225,8 @@ def _record(
     return ControllerRecord(
         created=now(),
         kq_version=__version__,
-        dataset=dataset,
+        dataset=data.name,
+        input_shape=data.input_shape,
         format=settings.form,
         rule=settings.rule,
         place=place.place,
@@ -422,7 +423,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _data(runs: Sequence[Path]) -> Dataset:
-    """The data of all runs.
+    """The data of all runs; with all pixels, where a run takes fewer.
 
     Raises:
         RunError: there is no such run.
@@ -432,7 +433,7 @@ def _data(runs: Sequence[Path]) -> Dataset:
     missing = [str(run) for run in runs if not run.is_dir()]
     if missing:
         raise RunError(f"{', '.join(missing)}: no such run folder")
-    first, *others = (dataset_of(run, None) for run in runs)
+    first, *others = (dataset_of(run, None, whole=True) for run in runs)
     if not first.has_labels:
         raise DataError(f"{first.name} has no labels, and a controller is judged by right answers")
     for run, other in zip(runs[1:], others, strict=True):
@@ -442,8 +443,8 @@ def _data(runs: Sequence[Path]) -> Dataset:
         ):
             raise DataError(
                 f"{run}: its validation or test images are not those of {runs[0]}: a controller is "
-                "fitted to images that no run was trained on. Give runs of one dataset with equal "
-                "--seed and --validation-fraction"
+                "fitted to images that no run was trained on. Give runs of one dataset, with or "
+                "without +16px, with equal --seed and --validation-fraction"
             )
     return first
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant import runs
+from keras_quant.arithmetic import BFLOAT16_FLAGS, has_gpu
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
@@ -46,7 +47,6 @@ from keras_quant.schemes.file import scheme_to_yaml
 from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
-from keras_quant.training.bfloat16 import BFLOAT16_FLAGS, has_gpu
 from keras_quant.training.boosting import none_before
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms

@@ -25,7 +25,6 @@ from keras_quant.methods.method import FileNames, Maker, Method, Reader
 from keras_quant.methods.straight_through import (
     SMALLEST,
     round_gradient,
-    round_levels,
     sign,
 )
 from keras_quant.methods.twins import (
@@ -111,10 +110,28 @@ def squeezed_codes(kernel: tf.Tensor, codes: tuple[int, int], axes: tuple[int, .
         axes: along which m is taken.
     Returns: float32 whole numbers; the gradient of rounding is 1, and goes on through tanh and m.
     """
-    squeezed = tf.tanh(kernel)
-    largest = tf.reduce_max(tf.abs(squeezed), axes, keepdims=True)
-    share = squeezed / tf.where(largest > 0, largest, tf.ones_like(largest))
-    return round_levels(share * float(-codes[0]), *codes)
+
+    @tf.custom_gradient
+    def rounded(kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        squeezed = tf.tanh(kernel)
+        sizes = tf.abs(squeezed)
+        largest = tf.reduce_max(sizes, axes, keepdims=True)
+        reach = tf.where(largest > 0, largest, tf.ones_like(largest))
+        levels = squeezed / reach * float(-codes[0])
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            # As TensorFlow derives it, of which most would be operations on whole kernels.
+            of_squeezed = upstream * (float(-codes[0]) / reach)
+            is_largest = tf.cast(sizes == largest, tf.float32)
+            of_reach = tf.reduce_sum(of_squeezed * squeezed, axes, keepdims=True) / reach
+            # Several that are the largest share what it learns.
+            share = of_reach / tf.reduce_sum(is_largest, axes, keepdims=True)
+            of_squeezed -= is_largest * tf.sign(squeezed) * share
+            return of_squeezed * (1 - squeezed * squeezed)
+
+        return tf.clip_by_value(tf.round(levels), *codes), gradient
+
+    return rounded(kernel)
 
 
 def mean_size(kernel: tf.Tensor, axes: tuple[int, ...]) -> tf.Tensor:

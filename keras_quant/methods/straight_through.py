@@ -7,10 +7,15 @@ do not, and in what a step learns.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from keras_quant.methods.layers import fake_quant_bits, fuses_kernels
+from keras_quant.methods.one_pass import gradient_within
+from keras_quant.methods.products import product_with_input, product_with_output
 from keras_quant.tf import tf
+
+_Pair = tuple[tf.Tensor, tf.Tensor]
 
 SMALLEST = 2.0**-24
 """What a learned step that fell below it counts as; training stops there, see `training.loop`."""
@@ -54,50 +59,80 @@ def round_to_step(
         low, high = qmin - origin, qmax - origin
         bits = fake_quant_bits(qmax - qmin + 1) if step.shape.rank == 0 else None
         if bits is not None and fuses_kernels():
-            y, sums = _fused(x, positive * low, positive * high, bits)
+            grid = _fused(x, positive * low, positive * high, bits)
         else:
-            y, sums = _exact(x, positive, low, high)
+            grid = _exact(x, positive, low, high)
 
         def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-            within, below, above = sums(upstream)
-            of_step = low * below + high * above
+            needs_ends = learns_zero_point or not rounding_counts
+            parts: Any = grid.ends(upstream) if needs_ends else (grid.within(upstream), None, None)
+            within, below, above = parts
             if rounding_counts:
-                of_step += sum_shared(within * (y - x), step) / positive
+                # y / step is q - zero_point, and within is 0 where x / step does not count.
+                of_step = grid.difference((upstream, grid.y), (within, x)) / positive
+            else:
+                of_step = low * below + high * above
             of_zero = -positive * (below + above) * gradient_scale if learns_zero_point else None
             return within, of_step * gradient_scale, of_zero
 
-        return y, gradients
+        return grid.y, gradients
 
     found = rounded(tf.cast(x, tf.float32), step, tf.cast(zero_point, tf.float32))
     return tf.cast(found, x.dtype)
 
 
-def _exact(x: tf.Tensor, step: tf.Tensor, low: Any, high: Any) -> tuple[tf.Tensor, Any]:
-    """Rounded values, and of a gradient what passes and the sums of what is below and above."""
+class _Grid(NamedTuple):
+    """Values rounded to a step, and what its gradients are made of.
+
+    Attributes:
+        y: the rounded values.
+        within: says what of a gradient passes.
+        ends: the same, and the sums of what is below the range and above it.
+        difference: sum(a * y) - sum(b * x), given (a, y) and (b, x), over all that share a step;
+            a and b are gradients of y and x.
+    """
+
+    y: tf.Tensor
+    within: Callable[[tf.Tensor], tf.Tensor]
+    ends: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+    difference: Callable[[_Pair, _Pair], tf.Tensor]
+
+
+def _exact(x: tf.Tensor, step: tf.Tensor, low: Any, high: Any) -> _Grid:
     levels = x / step
-    y = tf.clip_by_value(tf.round(levels), low, high) * step
 
-    def sums(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        below, above = levels <= low, levels >= high
-        zero = tf.zeros_like(upstream)
-        within = tf.where(below | above, zero, upstream)
-        outside = [sum_shared(tf.where(where, upstream, zero), step) for where in (below, above)]
-        return within, outside[0], outside[1]
+    def within(upstream: tf.Tensor) -> tf.Tensor:
+        return tf.where((levels > low) & (levels < high), upstream, 0.0)
 
-    return y, sums
+    def ends(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        outside = (tf.where(where, upstream, 0.0) for where in (levels <= low, levels >= high))
+        below, above = (sum_shared(values, step) for values in outside)
+        return within(upstream), below, above
+
+    return _Grid(
+        y=tf.clip_by_value(tf.round(levels), low, high) * step,
+        within=within,
+        ends=ends,
+        difference=lambda outer, inner: sum_shared(outer[0] * outer[1] - inner[0] * inner[1], step),
+    )
 
 
-def _fused(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int) -> tuple[tf.Tensor, Any]:
-    """The same with TensorFlow's one-pass kernels, see `layers.fused_kernels`."""
+def _fused(x: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int) -> _Grid:
+    """The same with TensorFlow's one-pass kernels, see `layers.fused_kernels`.
+
+    That of the ends reads values three times. In its place LSQ takes the difference of two inner
+    products, which nearly cancel: of 262,144 values float32 errs by less than 1e-5 of what so many
+    roundings add up to at 4 bits, and 3e-4 at 8.
+    """
     narrow = {"num_bits": abs(bits), "narrow_range": bits < 0}
-    y = tf.raw_ops.FakeQuantWithMinMaxVars(inputs=x, min=low, max=high, **narrow)
-
-    def sums(upstream: tf.Tensor) -> Any:
-        return tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
+    return _Grid(
+        y=tf.raw_ops.FakeQuantWithMinMaxVars(inputs=x, min=low, max=high, **narrow),
+        within=lambda upstream: gradient_within(upstream, x, low, high),
+        ends=lambda upstream: tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
             gradients=upstream, inputs=x, min=low, max=high, **narrow
-        )
-
-    return y, sums
+        ),
+        difference=lambda outer, inner: product_with_output(*outer) - product_with_input(*inner),
+    )
 
 
 def sum_shared(values: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

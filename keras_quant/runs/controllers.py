@@ -60,6 +60,8 @@ class ControllerRecord:
     """A controller, and what it came to when it was simulated.
 
     Attributes:
+        input_shape: of an image with all its pixels, which nets that take fewer are given averaged;
+            () in files that are older than such nets.
         format: of the files.
         rule: see `anytime.rules.ease`.
         place, is_estimate, unit: of the costs.
@@ -85,6 +87,7 @@ class ControllerRecord:
     test_accuracy: float
     mean_cost: float
     p99_cost: float
+    input_shape: tuple[int, ...] = ()
     format_version: int = FORMAT_VERSION
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_quant.arithmetic import products_in_bfloat16
 from keras_quant.data import Dataset
 from keras_quant.data.pipeline import TrainBatches
 from keras_quant.errors import RunError, TrainingError
@@ -31,7 +32,6 @@ from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras, tf
 from keras_quant.training import boosting, distill, exits
 from keras_quant.training import checkpoint as checkpoints
-from keras_quant.training.bfloat16 import products_in_bfloat16
 from keras_quant.training.checkpoint import Checkpoint
 from keras_quant.training.objectives import Objective, TensorFunction, objectives_of
 from keras_quant.training.optimizer_settings import OptimizerSettings
@@ -67,7 +67,7 @@ class LoopSettings:
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often, see `oscillations`.
         keep_zeros: hold weights that are 0 before training, see `sparsity`.
-        bfloat16: compute products in bfloat16 on a CPU, see `bfloat16`.
+        bfloat16: compute products in bfloat16 on a CPU, see `arithmetic`.
         boosted: shrinkage of a net that learns what the teacher, the sum of those before it, leaves
             of the labels, see `boosting`; 0 where it learns the labels.
         soft_boosted: shrinkage of nets that are trained at once; the model's outputs are theirs,

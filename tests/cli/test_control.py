@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from keras_quant.cli.main import main
+from keras_quant.data import load_dataset
 from tests.staged_runs import make_staged_run
 
 
@@ -51,6 +54,55 @@ def test_what_was_simulated_is_what_runs(controller: Path) -> None:
     assert any(len(one["ran"]) > 1 for one in done["answers"])
     assert said["is_estimate"] and said["place"].startswith("ESTIMATE, Jetson Nano")
     assert [piece["run"] for piece in said["pieces"]] == ["a", "a", "b", "b"]
+
+
+@pytest.fixture(scope="module")
+def of_two_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A controller of a net for all pixels of the digits and one for 9 in 16 of them."""
+    folder = tmp_path_factory.mktemp("sizes")
+    small = make_staged_run(folder / "small", seed=1, dataset="digits+6px", pixels=6)
+    whole = make_staged_run(folder / "whole", seed=11)
+    path = folder / "controller.json"
+    words = ("--board", "nano", "--rule", "activity", "--save", str(path))
+    result = kq("simulate", str(small), str(whole), *words)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_what_was_simulated_of_two_sizes_is_what_runs(of_two_sizes: Path) -> None:
+    done = parsed(kq("control", str(of_two_sizes), "--json"))
+    said = done["simulated"]
+    assert said["input_shape"] == [8, 8, 1] and said["dataset"] == "digits"
+    assert done["accuracy"] == pytest.approx(said["test_accuracy"])
+    assert done["mean_cost"] == pytest.approx(said["mean_cost"])
+    assert {one["ran"][-1] for one in done["answers"]} == {"whole exit 1", "small", "whole"}
+
+
+@pytest.mark.slow
+def test_images_of_a_folder_are_averaged_as_those_of_the_runs(
+    of_two_sizes: Path, tmp_path: Path
+) -> None:
+    ours = parsed(kq("control", str(of_two_sizes), "--images", "30", "--json"))["answers"]
+    for place, image in enumerate(load_dataset("digits").test.x[:30]):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"{place:02}.png")
+    theirs = parsed(kq("control", str(of_two_sizes), str(tmp_path), "--json"))["answers"]
+    for one, other in zip(ours, theirs, strict=True):
+        assert all(one[field] == other[field] for field in ("ran", "label", "ease"))
+
+
+@pytest.mark.slow
+def test_images_of_another_size_are_refused(of_two_sizes: Path, tmp_path: Path) -> None:
+    images = tmp_path / "small.npy"
+    np.save(images, load_dataset("digits+6px").test.x)
+    result = kq("control", str(of_two_sizes), str(images))
+    message = rf"{of_two_sizes}: takes (8, 8, 1); images of {images} are (6, 6, 1)"
+    assert result.exit_code == 1 and message in result.stderr
+    broken = json.loads(of_two_sizes.read_text()) | {"input_shape": [2, 2, 1]}
+    other = of_two_sizes.with_name("broken.json")
+    other.write_text(json.dumps(broken))
+    np.save(images, np.zeros((1, 2, 2, 1), np.uint8))
+    result = kq("control", str(other), str(images))
+    assert result.exit_code == 1 and "2x2 pixels" in result.stderr, result.output
 
 
 @pytest.mark.slow

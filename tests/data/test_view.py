@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from keras_quant.data import load_dataset
-from keras_quant.data.dataset import drawn_again
-from keras_quant.data.view import View, view_of, with_noise
+from keras_quant.data.dataset import CROP_PADDING, drawn_again
+from keras_quant.data.view import View, view_of, whole_name, with_noise
 from keras_quant.errors import DataError, UsageError
 
 GREY = np.full((300, 8, 8, 1), 128, np.uint8)
@@ -23,6 +23,8 @@ GREY = np.full((300, 8, 8, 1), 128, np.uint8)
         ("photos/+noise255", View(base="photos/", noise=255)),
         ("a+b.npz+noise1", View(base="a+b.npz", noise=1)),
         ("mnist+elbo", View(base="mnist", elbo=True)),
+        ("cifar10+16px", View(base="cifar10", pixels=16)),
+        ("photos/+224px", View(base="photos/", pixels=224)),
     ],
 )
 def test_a_name_says_what_is_asked(name: str, view: View) -> None:
@@ -30,14 +32,18 @@ def test_a_name_says_what_is_asked(name: str, view: View) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", ["noise", "noise0", "noise256", "noise2.5", "Noise25", "", "noise025", "noise\u0665"]
+    "asked",
+    ["noise", "noise0", "noise256", "noise2.5", "Noise25", "", "noise025", "noise\u0665"]
+    + ["0px", "04px", "4", "4PX", "px", "4px ", "-4px"],
 )
 def test_what_cannot_be_asked_is_told(asked: str) -> None:
     with pytest.raises(UsageError, match=r"1 to 255, as in digits\+noise25, or elbo"):
         load_dataset(f"digits+{asked}")
 
 
-@pytest.mark.parametrize("asked", ["noise25+elbo", "elbo+noise25", "noise25+noise5"])
+@pytest.mark.parametrize(
+    "asked", ["noise25+elbo", "elbo+noise25", "noise25+noise5", "noise5+4px", "4px+2px"]
+)
 def test_one_thing_alone_is_asked(asked: str) -> None:
     first, second = asked.split("+")
     with pytest.raises(UsageError, match=rf"asks for \+{first} and \+{second}; one of them"):
@@ -120,3 +126,41 @@ def test_an_elbo_needs_probabilities(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_for_a_file_is_no_path() -> None:
     name = 5000 * "a"
     assert view_of(f"{name}+noise25") == View(base=name, noise=25)
+
+
+def test_fewer_pixels_are_those_of_the_same_images_in_the_same_splits() -> None:
+    whole, small = load_dataset("digits", seed=3), load_dataset("digits+4px", seed=3)
+    for part in ("train", "validation", "test"):
+        before, after = getattr(whole, part), getattr(small, part)
+        blocks = before.x.reshape(-1, 4, 2, 4, 2, 1).sum(axis=(2, 4), dtype=int)
+        assert np.array_equal(after.x, (blocks + 2) // 4) and after.x.dtype == np.uint8
+        assert np.array_equal(after.y, before.y)
+    assert (small.name, small.source) == ("digits+4px", whole.source)
+    assert small.notes == ("images of 8x8 pixels are averaged to 4x4",)
+    assert whole_name("digits+4px") == whole_name("digits") == "digits"
+    assert whole_name("digits+noise9") == "digits+noise9"
+
+
+def test_crops_are_moved_by_the_same_share_of_an_image() -> None:
+    names = ("digits", "digits+4px", "digits+1px")
+    assert [load_dataset(name).crop_padding for name in names] == [CROP_PADDING, 2, 1]
+
+
+@pytest.mark.parametrize("pixels", [8, 9, 99999])
+def test_as_many_pixels_as_there_are_or_more_are_refused(pixels: int) -> None:
+    with pytest.raises(
+        UsageError, match=rf"digits\+{pixels}px: images have 8x8 pixels; 1 to 7 are"
+    ):
+        load_dataset(f"digits+{pixels}px")
+
+
+def test_other_shapes_keep_their_sides_and_floats_stay_floats(tmp_path: Path) -> None:
+    x = np.zeros((20, 6, 9, 3), np.float32)
+    small = load_dataset(f"{save(tmp_path / 'wide.npz', x)}+4px")
+    assert small.input_shape == (4, 6, 3) and small.train.x.dtype == np.float32
+
+
+def test_vectors_have_no_pixels(tmp_path: Path) -> None:
+    name = save(tmp_path / "vectors.npz", np.zeros((20, 5), np.float32))
+    with pytest.raises(DataError, match=r"\+2px: .*vectors.npz holds vectors \(5,\); images can"):
+        load_dataset(f"{name}+2px")

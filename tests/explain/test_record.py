@@ -47,11 +47,22 @@ def test_a_damaged_record_is_named_with_what_to_do(kept: int, tmp_path: Path) ->
         load(tmp_path)
 
 
+def with_first(**changes: np.ndarray) -> dict[str, object]:
+    return {"histograms": (dataclasses.replace(histogram(), **changes), histogram(16))}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"histograms": (histogram(), dataclasses.replace(histogram(), after=np.zeros(3)))},
          "relu1: its arrays do not go together"),
+        (with_first(edges=np.full(7, 2.0)), "conv1: edges and levels are finite floats that rise"),
+        (with_first(edges=np.array([*range(6), np.inf])), "conv1: edges and levels are finite"),
+        (with_first(levels=np.array([0.0, 2.0, 1.0, 3.0])), "conv1: edges and levels are finite"),
+        (with_first(levels=np.arange(4)), "conv1: edges and levels are finite floats that rise"),
+        (with_first(before=np.full(6, -1)), "conv1: before and after are counts"),
+        (with_first(after=np.zeros(4)), "conv1: before and after are counts, whole numbers"),
+        ({"confusion": np.full((2, 3, 3), -1)}, "confusion: is of counts, whole numbers from 0 on"),
         ({"confusion": np.zeros((2, 4, 4), np.int64)}, r"confusion is \(2, 4, 4\), of 3 classes"),
         ({"maps": dataclasses.replace(explained().maps, classes=np.zeros(3, np.int64))},
          "maps: their arrays do not go together"),

@@ -32,6 +32,8 @@ LIGHT = 3
 _HEAVY = ("train", "quantize")
 
 _REPORT = ("report", "models", "--out", "out")
+_PICTURE = ("--out", "out.png")
+SENSITIVITY = ("--bits", "2,4", "--images", "0", "--probes", "2")
 
 Words = tuple[str, ...]
 
@@ -183,6 +185,26 @@ KINDS: dict[str, Kind] = {
         path="models/quantized/statistics.npz",
         damage=of_file(damage_zip),
         commands={"quantize": (*_QUANTIZE, "--statistics", "models/quantized/statistics.npz")},
+    ),
+    "sensitivity": Kind(
+        path="models/float/sensitivity.json",
+        damage=of_file(damage_json),
+        commands={
+            "search": ("search", "models/float", "--budget", "size=0.5"),
+            "resume": ("sensitivity", "models/float", *SENSITIVITY, "--resume"),
+            "plot": ("plot", "sensitivity", "models/float", *_PICTURE),
+            "report": _REPORT,
+        },
+    ),
+    "explained": Kind(
+        path=f"{_RUN}/explain.npz",
+        damage=of_file(damage_zip),
+        commands={
+            "histograms": ("plot", "histograms", _RUN, *_PICTURE),
+            "confusion": ("plot", "confusion", _RUN, *_PICTURE),
+            "maps": ("plot", "maps", _RUN, *_PICTURE),
+            "report": _REPORT,
+        },
     ),
     "parity": Kind(
         path=f"{_RUN}/export/parity.json",

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.bench.test_engine import TIMES, some_engine
+from tests.fuzz.kinds import SENSITIVITY
 from tests.fuzz.mutators.sources import SOURCE
 from tests.staged_runs import make_staged_run
 
@@ -70,6 +71,8 @@ def make() -> None:
     _kq("train", *of_net, "--bits", "4", "--epochs", "1", "--name", "run")
     _kq("export", "models/run", "--to", "tflite,onnx,tensorrt", "--float", "--overwrite")
     _kq("quantize", "models/float", "--name", "quantized")
+    _kq("sensitivity", "models/float", *SENSITIVITY)
+    _kq("explain", "models/run", "--float", "models/float", "--maps", "1")
     _stop_after_an_epoch(*of_net, "--bits", "4", "--epochs", "2", "--name", "stopped")
     _write_hdf5()
     _write_staged()

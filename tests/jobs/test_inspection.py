@@ -75,6 +75,7 @@ def test_zoo_model_under_a_scheme_is_counted_at_its_bits() -> None:
 def test_zoo_model_gets_the_shape_and_classes_of_a_dataset() -> None:
     assert costs("lenet5", dataset="cifar100").nodes[-1].shape == (100,)
     assert costs("lenet5").nodes[-1].shape == (10,)
+    assert costs("mlp", dataset="digits+4px").macs == 16 * 128 + 128 * 128 + 128 * 10
 
 
 def test_zoo_model_of_a_shape_has_the_classes_of_its_paper_or_of_a_dataset() -> None:

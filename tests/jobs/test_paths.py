@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from keras_quant.errors import ModelError, RunError
 from keras_quant.files import write_bytes, write_json
-from keras_quant.jobs.paths import exported_file, files_of
+from keras_quant.jobs.paths import dataset_of, exported_file, files_of
 from keras_quant.proof.record import digest
-from keras_quant.runs import RunFolder
-from tests.fake_runs import make_run
+from keras_quant.runs import RunFolder, records
+from tests.fake_runs import RECORD, make_run
 
 
 @pytest.fixture
@@ -66,3 +69,17 @@ def test_an_exported_file_is_the_one_that_was_proven(run: RunFolder) -> None:
         exported_file(run.path, "onnx")
     with pytest.raises(RunError, match="no tensorrt file there. Export it: kq export"):
         exported_file(run.path, "tensorrt")
+
+
+def test_pictures_of_fewer_pixels_are_averaged_from_their_own_size(tmp_path: Path) -> None:
+    for place in range(20):
+        name = tmp_path / "pictures" / "ab"[place % 2] / f"{place}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 10), place, np.uint8)).save(name)
+    name = f"{tmp_path / 'pictures'}+4px"
+    run = make_run(tmp_path / "run")
+    dataset = replace(RECORD.dataset, name=name, input_shape=(4, 5, 1))
+    records.save(replace(RECORD, dataset=dataset), run)
+    assert dataset_of(run, None).input_shape == (4, 5, 1)
+    assert dataset_of(run, None, whole=True).input_shape == (8, 10, 1)
+    assert dataset_of(tmp_path, name, (4, 5)).input_shape == (4, 5, 1)

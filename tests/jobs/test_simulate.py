@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keras_quant.anytime.controlled import begin_stages
 from keras_quant.anytime.controller import Controller, Rule
 from keras_quant.anytime.rules import NEVER
 from keras_quant.bench import records as benches
 from keras_quant.errors import DataError, RunError, UsageError
+from keras_quant.jobs.anytime import open_stages
+from keras_quant.jobs.paths import dataset_of
 from keras_quant.jobs.pieces import Piece, recorded_costs
 from keras_quant.jobs.simulate import (
     OptionPoint,
@@ -123,6 +126,26 @@ def test_runs_of_other_validation_images_are_refused(tmp_path: Path) -> None:
     records.save(replace(RECORD, training=replace(training, split_seed=0)), second)
     done = simulate([first, second], SimulationSettings(boards=("nano",)), progress=QUIET)
     assert len(done.places[0].options) == 4
+
+
+def test_nets_of_fewer_pixels_are_given_the_same_images(tmp_path: Path) -> None:
+    whole = make_staged_run(tmp_path / "whole")
+    small = make_staged_run(tmp_path / "small", dataset="digits+6px", pixels=6)
+    done = simulate([small, whole], SimulationSettings(boards=("nano",)), progress=QUIET)
+    accuracies = {one.name: one.test_accuracy for one in done.places[0].options}
+    opened, data = open_stages(small), dataset_of(small, None).test
+    assert data.x.shape == (359, 6, 6, 1) and done.dataset == "digits"
+    *_, last = begin_stages(opened.loaded, opened.inputs(data.x))
+    assert accuracies["small"] == np.mean(last.logits.argmax(axis=-1) == data.y)
+
+
+def test_fewer_pixels_of_other_images_are_refused(tmp_path: Path) -> None:
+    x, y = np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 10
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    whole = make_staged_run(tmp_path / "whole")
+    small = make_staged_run(tmp_path / "small", dataset=f"{tmp_path / 'own.npz'}+6px", pixels=6)
+    with pytest.raises(DataError, match="small: its validation or test images are not those of"):
+        simulate([whole, small], SimulationSettings(boards=("nano",)), progress=QUIET)
 
 
 def test_steps_that_no_image_takes_are_not_shown() -> None:

@@ -133,9 +133,14 @@ def test_a_net_with_global_pooling_costs_less_on_smaller_images(
     (run,) = done["runs"]
     by = {(point["way"], *point["size"]): point for point in run["points"]}
     whole = by["whole", 8, 8]
-    assert by["resized", 4, 4]["macs"] == by["crop", 4, 4]["macs"] < whole["macs"] / 3
+    assert (
+        by["averaged", 4, 4]["macs"]
+        == by["resized", 4, 4]["macs"]
+        == by["crop", 4, 4]["macs"]
+        < whole["macs"] / 3
+    )
     assert by["restored", 4, 4]["macs"] == by["crop-enlarged", 6, 6]["macs"] == whole["macs"]
-    assert len(run["points"]) == 1 + 4 * 2 and run["refused"] == [] and picture.exists()
+    assert len(run["points"]) == 1 + 5 * 2 and run["refused"] == [] and picture.exists()
 
 
 def test_a_net_that_flattens_is_asked_for_images_of_its_own_size_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ pytestmark = pytest.mark.tensorflow
 from keras_quant.methods.grids import GroupZeroPoint, lsq_gradient_scale  # noqa: E402
 from keras_quant.methods.layers import GroupStep, fused_kernels  # noqa: E402
 from keras_quant.methods.lsq import LsqGrid  # noqa: E402
+from keras_quant.methods.one_pass import gradient_within, inner_product  # noqa: E402
 from keras_quant.methods.pact import PactGrid  # noqa: E402
 from keras_quant.methods.straight_through import (  # noqa: E402
     round_gradient,
@@ -63,9 +65,10 @@ def gradients(x, upstream, *variables, of):
 
 @every_code
 @either_kernel
-def test_step_of_lsq_learns_by_equation_3(codes, fused: bool) -> None:
+@pytest.mark.parametrize("shape", [(1000,), (4, 256)], ids=["one by one", "lanes"])
+def test_step_of_lsq_learns_by_equation_3(codes, fused: bool, shape) -> None:
     qmin, qmax, zero = codes
-    x, upstream = values()
+    x, upstream = (array.reshape(shape) for array in values(math.prod(shape)))
     step = tf.Variable(STEP)
     with fused_kernels() if fused else contextlib.nullcontext():
         of_x, of_step = gradients(
@@ -144,6 +147,44 @@ def test_alpha_of_pact_learns_by_equation_3(fused: bool) -> None:
     expected = 15 * pact_alpha_gradient(x, upstream, alpha)
     assert of_step == pytest.approx(expected, rel=SUMS_OF_MANY)
     np.testing.assert_array_equal(of_x, np.where((x > 0) & (x < alpha), upstream, 0))
+
+
+@pytest.mark.parametrize("bits, error", [(4, 1e-5), (8, 3e-4)])
+def test_step_of_lsq_is_found_from_two_sums_that_nearly_cancel(bits: int, error: float) -> None:
+    """Of as many values as a layer of resnet20 has in a batch of 16."""
+    rng = np.random.default_rng(0)
+    x, upstream = rng.normal(size=(2, 16, 32, 32, 16)).astype(np.float32)
+    top, scale = 2 ** (bits - 1) - 1, 4 / 2 ** (bits - 1)  # reaches 4 standard deviations
+    step = tf.Variable(scale)
+    with fused_kernels():
+        _, of_step = gradients(
+            x, upstream, step, of=lambda x: round_to_step(x, step, qmin=-top - 1, qmax=top)
+        )
+    expected = lsq_step_gradient(x, upstream, scale, -top - 1, top)
+    # Against what so many independent terms of rounding add up to.
+    assert abs(of_step - expected) < error * np.sqrt(x.size / 12)
+
+
+@pytest.mark.parametrize("shape", [(7, 4, 4, 16), (6, 2, 3, 32), (5, 64), (5, 10), (90,)])
+def test_inner_product_sums_all_products(shape: tuple[int, ...]) -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    expected = (a.astype(np.float64) * b).sum()
+    found = float(inner_product(tf.constant(a), tf.constant(b)))
+    assert found == pytest.approx(expected, abs=1e-6 * a.size)
+
+
+def test_inner_product_takes_any_number_of_images() -> None:
+    product = tf.function(
+        inner_product, input_signature=2 * [tf.TensorSpec((None, 4, 4, 16), tf.float32)]
+    )
+    for images in (3, 5):
+        assert float(product(*2 * [tf.ones((images, 4, 4, 16))])) == images * 256
+
+
+def test_gradient_passes_at_both_ends() -> None:
+    x = tf.constant([-1.5, -1.0, 0.0, 2.0, 2.5])
+    found = gradient_within(tf.fill(5, 3.0), x, tf.constant(-1.0), tf.constant(2.0))
+    np.testing.assert_array_equal(found, [0, 3, 3, 3, 0])
 
 
 def test_sign_is_1_at_0_and_its_gradient_ends_at_1() -> None:

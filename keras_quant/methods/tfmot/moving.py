@@ -15,6 +15,7 @@ from typing import Any
 
 from keras_quant.methods.layers import fuses_kernels
 from keras_quant.methods.method import Activation
+from keras_quant.methods.one_pass import gradient_within
 from keras_quant.methods.tfmot.twin import TfmotOptions
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras, tf
@@ -197,11 +198,7 @@ def _round_in_one_pass(
             x, lowest, highest, num_bits=bits + narrow, narrow_range=narrow
         )
 
-        def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            inside = (x >= lowest) & (x <= highest)
-            return tf.where(inside, upstream, 0.0)
-
-        return y, gradient
+        return y, lambda upstream: gradient_within(upstream, x, lowest, highest)
 
     return rounded(x)
 

@@ -1,4 +1,4 @@
-"""Training with products of bfloat16: eight bits of fraction, sums and weights in float32."""
+"""What TensorFlow computes products with: float32 or bfloat16, which has 8 significant bits."""
 
 from __future__ import annotations
 
@@ -27,9 +27,21 @@ def products_in_bfloat16() -> Iterator[None]:
     casts every layer instead, and was seen slower. A function that is called outside afterwards
     computes in float32 again. It says nothing about a GPU, which takes the policy.
     """
-    before = tf.config.optimizer.get_experimental_options().get(_REWRITE, False)
+    before = _rewrites()
     tf.config.optimizer.set_experimental_options({_REWRITE: True})
     try:
         yield
     finally:
         tf.config.optimizer.set_experimental_options({_REWRITE: before})
+
+
+def products_are_float32() -> bool:
+    """Whether convolutions and matrix products of what is traced now round to float32 alone.
+
+    Not so on a GPU, whose convolutions may round to TF32, and not in `products_in_bfloat16`.
+    """
+    return not has_gpu() and not _rewrites()
+
+
+def _rewrites() -> bool:
+    return bool(tf.config.optimizer.get_experimental_options().get(_REWRITE, False))

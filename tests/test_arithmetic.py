@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.arithmetic import BFLOAT16_FLAGS, products_in_bfloat16  # noqa: E402
 from keras_quant.runs.records import instructions  # noqa: E402
 from keras_quant.tf import tf  # noqa: E402
-from keras_quant.training.bfloat16 import BFLOAT16_FLAGS, products_in_bfloat16  # noqa: E402
 
 
 @tf.function
