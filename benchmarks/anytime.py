@@ -29,7 +29,7 @@ from trainings import file_accuracy, finished_run
 
 from keras_quant.anytime.runner import AnytimeRunner, LoadedStage, profile
 from keras_quant.bench.measure import Settings, measure
-from keras_quant.jobs.anytime import choose_thresholds, open_stages
+from keras_quant.jobs.anytime import Asked, choose_thresholds, open_stages
 from keras_quant.jobs.bench import candidate
 from keras_quant.jobs.export import export_path
 from keras_quant.jobs.paths import dataset_of
@@ -112,7 +112,7 @@ def _pair(bits: str, given: Any, folder: Path) -> Pair:
         record = finished_run(settings, path)
     assert record is not None
     _export_stages(early)
-    chosen = choose_thresholds(early, rule=given.rule, progress=Progress())
+    chosen = choose_thresholds(early, Asked(rule=given.rule), progress=Progress())
     opened = open_stages(early)
     stages = [opened.folder / file.file for file in opened.files]
     files = {file.name: file for file in stages} | {"static": RunFolder(static).tflite}

@@ -1,10 +1,11 @@
 """Accuracy of each method at few bits, all from one float run, through the integer file.
 
 A float run first; then each method goes on from its weights at w4a4, w3a3, w2a2 and w1a1, with the
-same optimizer and as many epochs, first and last layer with 8-bit weights. What is printed is the
-accuracy of the TFLite file on the whole test set, and what it has lost against the float model,
-which has not seen the further epochs. Cells that a method cannot have are "-". The last row lowers
-bits one width after the other, each from the last, on the float model's answers beside the labels.
+same optimizer (Adam at one bit) and as many epochs, first and last layer with 8-bit weights. What
+is printed is the accuracy of the TFLite file on the whole test set, and what it has lost against
+the float model, which has not seen the further epochs. Cells that a method cannot have are "-". The
+last row lowers bits one width after the other, each from the last, on the float model's answers
+beside the labels.
 
 A cell is a run in --out: what is finished is read, what was stopped goes on from its last epoch.
 --only takes some cells. The full scale is resnet20 on CIFAR-10, 30 epochs and 12 for each cell; the
@@ -106,6 +107,7 @@ def _settings(
             chosen |= {"teacher": folder / "float", "distill": DISTILL}
             if place := WIDTHS.index(bits):
                 chosen["parent"] = folder / _name(row, WIDTHS[place - 1])
+    further = scale.binary if bits == WIDTHS[-1] and scale.binary else scale.further
     return TrainSettings(
         scheme=scheme_from_bits(bits),
         model=scale.model,
@@ -113,7 +115,7 @@ def _settings(
         validation_fraction=scale.validation_fraction,
         batch_size=scale.batch_size,
         epochs=scale.more_epochs if row else scale.epochs,
-        optimizer=scale.further if row else scale.optimizer,
+        optimizer=further if row else scale.optimizer,
         **chosen,
     )
 

@@ -26,6 +26,7 @@ class Scale:
         epochs: of the float run.
         more_epochs: of each run from its weights.
         optimizer, further: of that, and of these.
+        binary: of those with one bit; None for as the others.
         validation_fraction, batch_size: of all runs.
         has_goals: whether figures are held against the goals.
     """
@@ -36,6 +37,7 @@ class Scale:
     more_epochs: int
     optimizer: OptimizerSettings
     further: OptimizerSettings
+    binary: OptimizerSettings | None = None
     validation_fraction: float = 0.1
     batch_size: int = 128
     has_goals: bool = False
@@ -50,6 +52,7 @@ FULL = Scale(
         name="sgd", learning_rate=0.1, weight_decay=_DECAY, warmup_epochs=1
     ),
     further=OptimizerSettings(name="sgd", learning_rate=0.02, weight_decay=_DECAY),
+    binary=OptimizerSettings(learning_rate=1e-3),  # Alizadeh et al. 2019: signs need Adam
     validation_fraction=0.02,
     has_goals=True,
 )

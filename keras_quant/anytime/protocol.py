@@ -24,8 +24,9 @@ from keras_quant.anytime.connection import printable
 from keras_quant.anytime.packing import bits_of, code_range
 from keras_quant.anytime.rules import RULES
 from keras_quant.anytime.runner import REASONS, Reply
-from keras_quant.anytime.views import AGGREGATIONS
+from keras_quant.anytime.views import CONCAT, NAMES
 from keras_quant.errors import PeerError, shown
+from keras_quant.runs.concat import FILE_NAME
 from keras_quant.runs.stages import Port, StageFile
 
 NAME, VERSION = "keras_quant stages", 1
@@ -38,15 +39,19 @@ class Ending:
 
     Attributes:
         thresholds: of all exits but the last.
+        aggregate: how the answers to views become one, one of `views.NAMES`.
+        concat: the SHA-256 of the layers that were learned for that, see `views.Concat`.
     """
 
     rule: str
     thresholds: tuple[float, ...]
     aggregate: str
+    concat: str = ""
 
 
 def hello(form: str, files: Sequence[StageFile], ending: Ending) -> dict[str, Any]:
     """What the one who asks says first."""
+    learned = {"concat": ending.concat} if ending.aggregate == CONCAT else {}
     return {
         "hello": NAME,
         "version": VERSION,
@@ -54,6 +59,7 @@ def hello(form: str, files: Sequence[StageFile], ending: Ending) -> dict[str, An
         "rule": ending.rule,
         "thresholds": list(ending.thresholds),
         "aggregate": ending.aggregate,
+        **learned,
     }
 
 
@@ -72,11 +78,15 @@ def _sent_as(port: Port) -> list[Any]:
     return [port.dtype, list(port.shape), bits_of(port), lowest]
 
 
-def read_hello(header: Mapping[str, Any], form: str, files: Sequence[StageFile]) -> Ending:
+def read_hello(
+    header: Mapping[str, Any], form: str, files: Sequence[StageFile], *, concat: str = ""
+) -> Ending:
     """What a hello asks for.
 
+    Args:
+        concat: the SHA-256 of the layers here that make views one answer; "" without any.
     Raises:
-        PeerError: it is of another net, or of another version, or none at all.
+        PeerError: it is of another net, or other layers, or of another version, or none at all.
     """
     if header.get("hello") != NAME or header.get("version") != VERSION:
         raise PeerError(
@@ -87,22 +97,36 @@ def read_hello(header: Mapping[str, Any], form: str, files: Sequence[StageFile])
     rule, aggregate = header.get("rule"), header.get("aggregate")
     thresholds = header.get("thresholds")
     if (
-        rule not in RULES
-        or aggregate not in AGGREGATIONS
+        not isinstance(rule, str)
+        or rule not in RULES
+        or aggregate not in NAMES
         or not isinstance(thresholds, list)
         or len(thresholds) != len(files) - 1
         or not all(_is_number(one) for one in thresholds)
     ):
         raise PeerError(
             f"asks for rule {shown(rule)}, thresholds {shown(thresholds)}, aggregate "
-            f"{shown(aggregate)}; known are {', '.join(RULES)}; {', '.join(AGGREGATIONS)}; and "
+            f"{shown(aggregate)}; known are {', '.join(RULES)}; {', '.join(NAMES)}; and "
             f"{len(files) - 1} thresholds are needed"
         )
+    if aggregate == CONCAT:
+        _check_concat(header.get("concat"), concat)
     return Ending(
-        rule=str(rule),
+        rule=rule,
         thresholds=tuple(float(one) for one in thresholds),
         aggregate=str(aggregate),
+        concat=concat if aggregate == CONCAT else "",
     )
+
+
+def _check_concat(theirs: object, ours: str) -> None:
+    """Raises: PeerError: layers differ, or there are none here."""
+    if not ours or theirs != ours:
+        what = f" with other layers than those of {FILE_NAME} here, by SHA-256"
+        raise PeerError(
+            f"asks for {CONCAT}{what if ours else f', and here is no {FILE_NAME}'}. Copy "
+            f"{FILE_NAME} of the run that asks into the run that is served, and serve it again"
+        )
 
 
 def _check_net(theirs: object, ours: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_quant.anytime.rules import NEVER, as_logits, sureness
-from keras_quant.anytime.views import AVERAGE, aggregated
+from keras_quant.anytime.views import AVERAGE, Aggregate, aggregated
 from keras_quant.errors import PeerError, UsageError
 from keras_quant.runners import Runner
 from keras_quant.runs.stages import Port, StageFile
@@ -175,7 +175,7 @@ class AnytimeRunner:
         expected_ms: Sequence[float] | None = None,
         rule: str = "entropy",
         thresholds: Sequence[float] | None = None,
-        aggregate: str = AVERAGE,
+        aggregate: Aggregate = AVERAGE,
         first: int = 0,
         beyond: Beyond | None = None,
         clock: Clock = time.perf_counter,
@@ -189,7 +189,8 @@ class AnytimeRunner:
             rule: a key of `rules.RULES`.
             thresholds: of all stages but the last, see `rules.exits_taken`; None for stopping at
                 none. Where there are stages beyond, of the last one here too.
-            aggregate: how the views of one image become one answer, a key of `views.AGGREGATIONS`.
+            aggregate: how the views of one image become one answer. Layers that were learned are
+                of all exits of the net, those elsewhere too.
             first: at which exit the first of these stages is.
             beyond: the stages behind these.
         Raises:
@@ -232,6 +233,8 @@ class AnytimeRunner:
             inputs: by name, (views, *shape), as the first stage takes them: one, or several views
                 of the same thing, whose answers become one.
             deadline_ms: of this image, in place of the runner's.
+        Raises:
+            DataError: what makes views one answer was learned for other views or classes.
         """
         *_, last = self.answers(inputs, deadline_ms=deadline_ms)
         return last
@@ -254,12 +257,13 @@ class AnytimeRunner:
             yield self._best
 
     def _answer(self, number: int, views: np.ndarray, started: float, deadline_ms: float) -> Answer:
-        logits = aggregated(views, self._aggregate)
+        exit_number = self._first + number
+        logits = aggregated(views, self._aggregate, exit_number=exit_number)
         sure = float(sureness(logits, self._rule))
         elapsed_ms = self._since(started)
         return Answer(
             logits=logits,
-            exit=self._first + number,
+            exit=exit_number,
             sureness=sure,
             elapsed_ms=elapsed_ms,
             reason=self._reason(number, sure, elapsed_ms, deadline_ms),
@@ -328,6 +332,7 @@ def profile(
     inputs: Mapping[str, np.ndarray],
     *,
     rule: str = "entropy",
+    aggregate: Aggregate = AVERAGE,
     calls: int = 100,
     pause_s: float = 0.0,
     clock: Clock = time.perf_counter,
@@ -337,12 +342,12 @@ def profile(
     All of them in turn; a tenth of the calls warms up before.
 
     Args:
-        inputs: by name, (1, *shape).
-        rule: as the runner has it.
+        inputs: by name, (views, *shape).
+        rule, aggregate: as the runner has them.
         pause_s: between images, as they will come: behind a pause caches hold other things, and a
             stage takes longer than in one call after the other.
     """
-    runner = AnytimeRunner(stages, rule=rule, clock=clock)
+    runner = AnytimeRunner(stages, rule=rule, aggregate=aggregate, clock=clock)
     ends_ms = []
     for _ in range(calls + calls // 10):
         ends_ms.append([answer.elapsed_ms for answer in runner.answers(inputs)])

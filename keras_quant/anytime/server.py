@@ -30,6 +30,7 @@ from keras_quant.anytime.protocol import (
     welcome,
 )
 from keras_quant.anytime.runner import MS, AnytimeRunner, LoadedStage, Reply
+from keras_quant.anytime.views import CONCAT, Concat
 from keras_quant.errors import KerasQuantError, PeerError, UsageError
 from keras_quant.runners import Inference, Runner
 from keras_quant.runs.stages import StageFile
@@ -55,6 +56,7 @@ class Served:
         next_address: of the machine that goes on behind them; None where they are the last.
         next_trip: how long that one takes, where it is known.
         timeout_s: how long it is waited for.
+        concat: what makes views one answer, where it was learned.
     """
 
     form: str
@@ -65,6 +67,7 @@ class Served:
     next_address: Address | None = None
     next_trip: Trip | None = None
     timeout_s: float = TIMEOUT_S
+    concat: Concat | None = None
 
     @property
     def title(self) -> str:
@@ -219,24 +222,27 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _met(self, connection: Connection, who: str) -> Ending:
         header, _ = connection.receive(seconds=MESSAGE_S)
+        served = self.server.served
+        concat = "" if served.concat is None else served.concat.sha256
         try:
-            ending = read_hello(header, self.server.served.form, self.server.served.files)
+            ending = read_hello(header, served.form, served.files, concat=concat)
         except PeerError as error:
             self.server.add(refused=1)
             connection.send({"refused": str(error)}, seconds=MESSAGE_S)
             raise PeerError(f"{who}: refused: it {error}") from None
-        connection.send(welcome(self.server.served.first + 1), seconds=MESSAGE_S)
+        connection.send(welcome(served.first + 1), seconds=MESSAGE_S)
         return ending
 
     def _answer_all(self, connection: Connection, ending: Ending) -> None:
         beyond = self._beyond(ending)
         served = self.server.served
+        learned = served.concat if ending.aggregate == CONCAT else None
         runner = AnytimeRunner(
             self.server.stages,
             expected_ms=served.expected_ms,
             rule=ending.rule,
             thresholds=ending.thresholds[served.first : served.first + len(served.stages)],
-            aggregate=ending.aggregate,
+            aggregate=learned or ending.aggregate,
             first=served.first,
             beyond=beyond,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.anytime_run import run_command
+from keras_quant.cli.concat import concat
 from keras_quant.cli.control import control
 from keras_quant.cli.cut import cut
 from keras_quant.cli.ensembles import print_ensemble
@@ -18,7 +19,15 @@ from keras_quant.cli.ponder import ponder
 from keras_quant.cli.resolution import resolution
 from keras_quant.cli.serve import serve
 from keras_quant.cli.simulate import simulate
-from keras_quant.cli.stage_options import run_argument, stage_format_option
+from keras_quant.cli.stage_options import (
+    accuracy_option,
+    budget_option,
+    cost_option,
+    rule_option,
+    run_argument,
+    stage_format_option,
+)
+from keras_quant.cli.thresholds import shown_cost, shown_threshold
 from keras_quant.cli.train_ensemble import train_ensemble
 from keras_quant.cli.unpack import unpack
 
@@ -35,6 +44,7 @@ def anytime() -> None:
       kq anytime thresholds models/mnist-b_lenet-w4a8
       kq anytime run models/mnist-b_lenet-w4a8 --deadline-ms 5
       kq anytime serve models/mnist-b_lenet-w4a8 --listen 127.0.0.1:9000
+      kq anytime concat models/mnist-b_lenet-w4a8 left/ --view right/
       kq anytime simulate models/lenet-w4a8 models/cnn-w4a8 --save controller.json
       kq anytime control controller.json my_images/
       kq anytime train-ensemble bagging --members 5 --model lenet5 --dataset cifar10 --bits 4
@@ -44,29 +54,10 @@ def anytime() -> None:
 @anytime.command()
 @run_argument
 @stage_format_option
-@click.option(
-    "--rule",
-    default="entropy",
-    show_default=True,
-    help="How sure an answer is: entropy, max (probability) or margin (of the two largest).",
-)
-@click.option(
-    "--accuracy",
-    type=float,
-    help="Share of the validation images to answer rightly, at the least cost [default: that of "
-    "the last exit].",
-)
-@click.option(
-    "--budget",
-    type=float,
-    help="Mean cost not to be passed, at the greatest accuracy; up to 1, a share of the whole.",
-)
-@click.option(
-    "--cost",
-    default="macs",
-    show_default=True,
-    help="What a stage costs: macs, or ms, measured here.",
-)
+@rule_option
+@accuracy_option
+@budget_option
+@cost_option
 @click.option("--dataset", help="Images with labels [default: those of the run].")
 @plot_option("accuracy against mean cost, and the exits")
 @json_option
@@ -93,17 +84,14 @@ def thresholds(
       kq anytime thresholds models/mnist-b_lenet-w4a8 --budget 0.5 --cost ms
       kq anytime thresholds models/mnist-b_lenet-w4a8 --rule margin --accuracy 0.985
     """
-    from keras_quant.jobs.anytime import choose_thresholds
+    from keras_quant.jobs.anytime import Asked, choose_thresholds
     from keras_quant.runs.progress import Progress
 
     check_picture(picture)
     record = choose_thresholds(
         run,
+        Asked(rule=rule, accuracy=accuracy, budget=budget, cost=cost),
         form=form,
-        rule=rule,
-        accuracy=accuracy,
-        budget=budget,
-        cost=cost,
         dataset=dataset,
         progress=Progress(),
     )
@@ -147,6 +135,7 @@ def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool
 
 anytime.add_command(run_command)
 anytime.add_command(serve)
+anytime.add_command(concat)
 anytime.add_command(simulate)
 anytime.add_command(control)
 anytime.add_command(train_ensemble)
@@ -161,10 +150,10 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
         (
             place,
             one.answer,
-            _cost(one.cost, record.cost),
+            shown_cost(one.cost, record.cost),
             as_share(one.validation_accuracy),
             as_share(one.test_accuracy),
-            None if place == len(record.exits) else _threshold(record.thresholds[place - 1]),
+            None if place == len(record.exits) else shown_threshold(record.thresholds[place - 1]),
             as_share(record.test.exit_shares[place - 1]),
         )
         for place, one in enumerate(record.exits, start=1)
@@ -180,7 +169,7 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
                 one.split,
                 one.images,
                 as_share(one.accuracy),
-                _cost(one.mean_cost, record.cost),
+                shown_cost(one.mean_cost, record.cost),
                 as_share(one.mean_cost / whole),
             )
             for one in (record.validation, record.test)
@@ -190,19 +179,11 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
         (f"mean {unit}, by budget", "test accuracy", "thresholds"),
         [
             (
-                _cost(one.mean_cost, record.cost),
+                shown_cost(one.mean_cost, record.cost),
                 as_share(one.accuracy),
-                ", ".join(map(_threshold, one.thresholds)),
+                ", ".join(map(shown_threshold, one.thresholds)),
             )
             for one in record.budgets[:: max(1, len(record.budgets) // 8)]
         ],
     )
     note(f"wrote {run / 'exits.json'}")
-
-
-def _threshold(value: float) -> str:
-    return f"{value:.4f}" if value <= 1 else "never"  # sureness is 1 at most
-
-
-def _cost(value: float, unit: str) -> str:
-    return f"{value:,.0f}" if unit == "MACs" else f"{value:.4f}"

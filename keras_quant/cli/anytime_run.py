@@ -45,7 +45,8 @@ _ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wro
     "--thresholds/--no-thresholds",
     "use_thresholds",
     default=True,
-    help="End images early, as exits.json of the run says [default: where there is one].",
+    help="End images early, as exits.json of the run says, or concat.json with --aggregate concat "
+    "[default: where there is one].",
 )
 @next_option
 @timeout_option
@@ -59,7 +60,8 @@ _ANSWER = ("image", "class", "sureness", "exit", "ended by", "ms", "right or wro
     "--aggregate",
     default="average",
     show_default=True,
-    help="How the scores of views become one answer: average, or max.",
+    help="How the scores of views become one answer: average, max, or concat, which kq anytime "
+    "concat learned.",
 )
 @realtime_option
 @csv_option

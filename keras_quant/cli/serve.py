@@ -52,9 +52,10 @@ def serve(
 
     That one asks with kq anytime run --next, and only where no answer of its own is sure. Where
     the stages here are not the last, and not sure either, --next is asked in turn: device, edge
-    and cloud. Both ends need the same run, of which each opens its own stages alone; another net
-    is refused. What comes over the wire is never run. It is not encrypted, and who asks is not
-    known: listen on the loopback, or in a network that you trust.
+    and cloud. Both ends need the same run, of which each opens its own stages alone; for
+    --aggregate concat the same concat.json, too. Another net is refused. What comes over the wire
+    is never run. It is not encrypted, and who asks is not known: listen on the loopback, or in a
+    network that you trust.
 
     \b
     Examples:

@@ -27,6 +27,33 @@ timeout_option = click.option(
     help="The longest that --next is waited for.",
 )
 
+rule_option = click.option(
+    "--rule",
+    default="entropy",
+    show_default=True,
+    help="How sure an answer is: entropy, max (probability) or margin (of the two largest).",
+)
+
+accuracy_option = click.option(
+    "--accuracy",
+    type=float,
+    help="Share of the validation images to answer rightly, at the least cost [default: that of "
+    "the last exit].",
+)
+
+budget_option = click.option(
+    "--budget",
+    type=float,
+    help="Mean cost not to be passed, at the greatest accuracy; up to 1, a share of the whole.",
+)
+
+cost_option = click.option(
+    "--cost",
+    default="macs",
+    show_default=True,
+    help="What a stage costs: macs, or ms, measured here.",
+)
+
 realtime_option = click.option(
     "--realtime",
     is_flag=True,

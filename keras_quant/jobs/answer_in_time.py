@@ -20,13 +20,15 @@ from keras_quant.anytime.priority import realtime
 from keras_quant.anytime.protocol import MOST_VIEWS, Ending
 from keras_quant.anytime.rules import NEVER, RULES
 from keras_quant.anytime.runner import Answer, AnytimeRunner, StageTimes, profile
-from keras_quant.anytime.views import AGGREGATIONS, AVERAGE
+from keras_quant.anytime.views import AVERAGE, CONCAT, NAMES, Aggregate, Concat
 from keras_quant.data.dataset import NO_LABEL
 from keras_quant.data.every import NamedImages
-from keras_quant.errors import DataError, RunError, UsageError, close_names
+from keras_quant.errors import RunError, UsageError, close_names
 from keras_quant.jobs.anytime import Opened, Recorded, open_stages, recorded_stages
-from keras_quant.jobs.named_images import images_to_answer
-from keras_quant.runs import exits
+from keras_quant.jobs.concat import learned_concat
+from keras_quant.jobs.views import read_views
+from keras_quant.runs import concat, exits
+from keras_quant.runs.concat import ConcatRecord
 from keras_quant.runs.exits import ExitsRecord
 from keras_quant.runs.progress import Progress
 
@@ -39,11 +41,12 @@ class AnytimeSettings:
         deadline_ms: of each.
         form: a key of FORMATS; None means the first that there are stages of.
         count: the first so many images; 0 means all.
-        use_thresholds: end images early as the run's exits.json says, where it has one.
+        use_thresholds: end images early as the run's exits.json says, where it has one; with
+            CONCAT as its concat.json says.
         next_address: HOST:PORT of the machine that goes on where the stages here end.
         timeout_ms: the longest that it is waited for.
         views: further images, each the same things as the first ones, in the same order.
-        aggregate: how the answers to views become one, a key of `views.AGGREGATIONS`.
+        aggregate: how the answers to views become one, one of `views.NAMES`.
         realtime: run before all other processes, see `anytime.priority`.
     """
 
@@ -157,8 +160,10 @@ def run_anytime(
     Raises:
         UsageError: the deadline is shorter than the first stage, or settings are out of range, or
             the system does not allow a priority.
+        RunError: there is no such run, or it has no stages, or what was chosen or learned is of
+            others.
         DataError: there are no images, or stages take others, or views are not of the same things.
-        PeerError: the next machine cannot be reached at first, or has another net.
+        PeerError: the next machine cannot be reached at first, or has another net or other layers.
     """
     _check(settings)
     with realtime() if settings.realtime else contextlib.nullcontext():
@@ -168,15 +173,13 @@ def run_anytime(
 def _run(
     run: Path, settings: AnytimeSettings, images: str | None, progress: Progress
 ) -> AnytimeAnswers:
-    record = _thresholds_of(run) if settings.use_thresholds else None
-    known = recorded_stages(run, settings.form or (record.format if record else None))
-    chosen = None if record is None else _for_stages(record, run, known)
-    peer = None if settings.next_address is None else _connected(known, chosen, settings)
+    known, chosen, aggregate = _known(run, settings)
+    peer = None if settings.next_address is None else _connected(known, chosen, aggregate, settings)
     opened = open_stages(run, known.format, part=slice(None if peer is None else peer.first - 1))
-    shown, views = _all_views(run, images, opened, settings, progress)
+    shown, views = read_views(run, images, settings.views, opened=opened, progress=progress)
     rule = chosen.rule if chosen else "entropy"
     first = _inputs(opened, views, 0)
-    times = profile(opened.loaded, first, rule=rule)
+    times = profile(opened.loaded, first, rule=rule, aggregate=aggregate)
     trip = None if peer is None else peer.profile(first, behind=opened.loaded)
     early = len(opened.loaded) if peer is not None else len(opened.files) - 1
     runner = AnytimeRunner(
@@ -185,7 +188,7 @@ def _run(
         expected_ms=[one.p99_ms for one in times],
         rule=rule,
         thresholds=chosen.thresholds[:early] if chosen else None,
-        aggregate=settings.aggregate,
+        aggregate=aggregate,
         beyond=peer,
     )
     found = []
@@ -215,10 +218,10 @@ def _check(settings: AnytimeSettings) -> None:
     problems = []
     if not settings.deadline_ms > 0:
         problems.append(f"--deadline-ms is {settings.deadline_ms:g}; a number above 0 is allowed")
-    if settings.aggregate not in AGGREGATIONS:
+    if settings.aggregate not in NAMES:
         problems.append(
             f"--aggregate {settings.aggregate!r} is not known"
-            f"{close_names(settings.aggregate, AGGREGATIONS)}; known are {', '.join(AGGREGATIONS)}"
+            f"{close_names(settings.aggregate, NAMES)}; known are {', '.join(NAMES)}"
         )
     problems += wrong_timeout(settings.timeout_ms)
     if len(settings.views) >= MOST_VIEWS:
@@ -227,7 +230,32 @@ def _check(settings: AnytimeSettings) -> None:
         raise UsageError("; ".join(problems))
 
 
-def _connected(known: Recorded, chosen: ExitsRecord | None, settings: AnytimeSettings) -> Peer:
+def _known(
+    run: Path, settings: AnytimeSettings
+) -> tuple[Recorded, ExitsRecord | ConcatRecord | None, Aggregate]:
+    """The stages of a run, what ends images early, and what makes views one answer."""
+    if settings.aggregate == CONCAT:
+        learned = concat.load(run)
+        known = recorded_stages(run, settings.form or learned.format)
+        layers = learned_concat(run, learned, known)
+        if learned.views != len(settings.views) + 1:
+            raise UsageError(
+                f"--aggregate {CONCAT}: {run / concat.FILE_NAME} was learned for {learned.views} "
+                f"views. Give --view {learned.views - 1} times, and not {len(settings.views)}; or "
+                f"learn it again: kq anytime concat {run} IMAGES --view IMAGES"
+            )
+        return known, learned if settings.use_thresholds else None, layers
+    record = _thresholds_of(run) if settings.use_thresholds else None
+    known = recorded_stages(run, settings.form or (record.format if record else None))
+    return known, None if record is None else _for_stages(record, run, known), settings.aggregate
+
+
+def _connected(
+    known: Recorded,
+    chosen: ExitsRecord | ConcatRecord | None,
+    aggregate: Aggregate,
+    settings: AnytimeSettings,
+) -> Peer:
     """The next machine, which has the same net."""
     assert settings.next_address is not None
     never = (NEVER,) * (len(known.files) - 1)
@@ -239,6 +267,7 @@ def _connected(known: Recorded, chosen: ExitsRecord | None, settings: AnytimeSet
             rule=chosen.rule if chosen else "entropy",
             thresholds=chosen.thresholds if chosen else never,
             aggregate=settings.aggregate,
+            concat=aggregate.sha256 if isinstance(aggregate, Concat) else "",
         ),
         timeout_s=settings.timeout_ms / 1e3,
     )
@@ -262,42 +291,6 @@ def _elsewhere(
         raw_bytes=sum(images[0].nbytes for images in views),
         ways=tuple(Way(images=len(one), mean_bytes=sum(one) / len(answers)) for one in sent),
     )
-
-
-def _all_views(
-    run: Path,
-    images: str | None,
-    opened: Opened,
-    settings: AnytimeSettings,
-    progress: Progress,
-) -> tuple[NamedImages, list[np.ndarray]]:
-    """The images to answer, with the names and labels of the first view; and all views of them.
-
-    Raises:
-        DataError: there are none, or stages take others; or views differ in number or labels.
-    """
-    shape, classes = opened.files[0].inputs[0].shape, opened.classes
-    first = images_to_answer(run, images, shape=shape, classes=classes, progress=progress)
-    views = [first.x]
-    for name in settings.views:
-        other = images_to_answer(run, name, shape=shape, classes=classes, progress=progress)
-        unlike = _unlike(first, other)
-        if unlike:
-            raise DataError(
-                f"--view {name}: {unlike} {images or 'the run'}. A view shows the same things in "
-                "the same order"
-            )
-        views.append(other.x)
-    return first, views
-
-
-def _unlike(first: NamedImages, other: NamedImages) -> str:
-    """In what a view shows other things; nothing where it does not."""
-    if len(other.x) != len(first.x):
-        return f"has {len(other.x)} images, and not {len(first.x)} as"
-    known = (first.y != NO_LABEL) & (other.y != NO_LABEL)
-    differ = int((first.y[known] != other.y[known]).sum())
-    return f"{differ} of its labels are not those of" if differ else ""
 
 
 def _inputs(opened: Opened, views: Sequence[np.ndarray], place: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,14 @@ from keras_quant.anytime.runner import (
     LoadedStage,
     all_answers,
 )
-from keras_quant.anytime.thresholds import Choice, cheapest, front, judge, most_accurate
+from keras_quant.anytime.thresholds import (
+    Choice,
+    Choices,
+    cheapest,
+    front,
+    judge,
+    most_accurate,
+)
 from keras_quant.bench.measure import Settings, measure
 from keras_quant.data import Dataset, Split
 from keras_quant.errors import DataError, RunError, UsageError
@@ -151,59 +158,70 @@ def open_stages(run: Path, form: str | None = None, *, part: slice = slice(None)
     )
 
 
-def choose_thresholds(
-    run: Path,
-    *,
-    form: str | None = None,
-    rule: str = "entropy",
-    accuracy: float | None = None,
-    budget: float | None = None,
-    cost: str = "macs",
-    dataset: str | None = None,
-    progress: Progress,
-) -> ExitsRecord:
-    """Chooses thresholds of a run's stages on its validation images, and judges them on its test.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which thresholds are asked for.
 
-    Args:
+    Attributes:
+        rule: a key of `rules.RULES`.
         accuracy: share of the validation images to be answered rightly, at the least mean cost;
             None means that of the last exit, where no budget is given.
         budget: mean cost of an image that is not to be passed, at the greatest accuracy; as a
             share of all stages' cost where it is 1 or less.
         cost: one of COSTS.
+    """
+
+    rule: str = "entropy"
+    accuracy: float | None = None
+    budget: float | None = None
+    cost: str = "macs"
+
+    @property
+    def unit(self) -> str:
+        """Of costs, as records name it."""
+        return "MACs" if self.cost == "macs" else "ms"
+
+
+def choose_thresholds(
+    run: Path,
+    asked: Asked,
+    *,
+    form: str | None = None,
+    dataset: str | None = None,
+    progress: Progress,
+) -> ExitsRecord:
+    """Chooses thresholds of a run's stages on its validation images, and judges them on its test.
+
     Returns: the record, as written into the run.
     Raises:
         UsageError: options that do not go together, or ask for what no thresholds reach.
         DataError: the images have no labels, or other classes.
     """
-    _check_asked(rule, accuracy, budget, cost)
+    if problems := check_asked(asked):
+        raise UsageError("; ".join(problems))
     opened = open_stages(run, form)
     data = dataset_of(run, dataset)
     _check_classes(opened, data)
-    costs = opened.macs() if cost == "macs" else np.cumsum(_measured_ms(opened, progress))
+    costs = costs_of(opened, asked, progress)
     known = {
-        name: _answered(opened, split, rule, name, progress)
+        name: _answered(opened, split, asked.rule, name, progress)
         for name, split in (("validation", data.validation), ("test", data.test))
     }
     sure, correct = known["validation"]
     choices = judge(sure, correct, costs)
-    if budget is not None:
-        wanted = budget * float(costs[-1]) if budget <= 1 else budget
-        chosen = most_accurate(choices, wanted)
-    else:
-        wanted = float(correct[-1].mean()) if accuracy is None else accuracy
-        chosen = cheapest(choices, wanted)
+    chosen, wanted = choose(choices, correct, costs, asked)
     record = ExitsRecord(
         created=now(),
         kq_version=__version__,
         format=opened.format,
         files=tuple(file.sha256 for file in opened.files),
-        rule=rule,
+        rule=asked.rule,
         thresholds=chosen.thresholds,
-        cost="MACs" if cost == "macs" else "ms",
-        accuracy=wanted if budget is None else None,
-        budget=None if budget is None else wanted,
-        validation=_split_outcome("validation", chosen, *known["validation"], costs),
-        test=_split_outcome("test", chosen, *known["test"], costs),
+        cost=asked.unit,
+        accuracy=wanted if asked.budget is None else None,
+        budget=None if asked.budget is None else wanted,
+        validation=split_outcome("validation", chosen, *known["validation"], costs),
+        test=split_outcome("test", chosen, *known["test"], costs),
         exits=tuple(
             ExitPoint(
                 answer=file.answer,
@@ -219,18 +237,45 @@ def choose_thresholds(
     return record
 
 
-def _check_asked(rule: str, accuracy: float | None, budget: float | None, cost: str) -> None:
-    problems = unknown_rule(rule)
-    if cost not in COSTS:
-        problems.append(f"--cost {cost!r} is not known; costs are {', '.join(COSTS)}")
+def check_asked(asked: Asked) -> list[str]:
+    """What is wrong with what is asked for, a text each."""
+    accuracy, budget = asked.accuracy, asked.budget
+    problems = unknown_rule(asked.rule)
+    if asked.cost not in COSTS:
+        problems.append(f"--cost {asked.cost!r} is not known; costs are {', '.join(COSTS)}")
     if accuracy is not None and budget is not None:
         problems.append("--accuracy and --budget ask for different thresholds: give one of them")
     if accuracy is not None and not 0 < accuracy <= 1:
         problems.append(f"--accuracy is {accuracy:g}; a share above 0, up to 1, is allowed")
     if budget is not None and not 0 < budget < float("inf"):
         problems.append(f"--budget is {budget:g}; a number above 0 is allowed")
-    if problems:
-        raise UsageError("; ".join(problems))
+    return problems
+
+
+def costs_of(opened: Opened, asked: Asked, progress: Progress) -> np.ndarray:
+    """The cost of an image up to each exit, (exits,)."""
+    if asked.cost == "macs":
+        return opened.macs()
+    return np.cumsum(_measured_ms(opened, progress))
+
+
+def choose(
+    choices: Choices, correct: np.ndarray, costs: np.ndarray, asked: Asked
+) -> tuple[Choice, float]:
+    """The thresholds that are asked for.
+
+    Args:
+        correct: bool (exits, images).
+        costs: (exits,).
+    Returns: these, and the accuracy or the budget that was to be kept.
+    Raises:
+        BudgetError: no thresholds keep it.
+    """
+    if asked.budget is not None:
+        wanted = asked.budget * float(costs[-1]) if asked.budget <= 1 else asked.budget
+        return most_accurate(choices, wanted), wanted
+    wanted = float(correct[-1].mean()) if asked.accuracy is None else asked.accuracy
+    return cheapest(choices, wanted), wanted
 
 
 def _checked(folder: Path, file: StageFile) -> Path:
@@ -264,12 +309,16 @@ def _check_classes(opened: Opened, data: Dataset) -> None:
             f"{data.name} has no labels, and thresholds are chosen by what is answered rightly: "
             "give images with labels"
         )
+    check_exits(opened, data.num_classes, data.name)
+
+
+def check_exits(opened: Opened, wanted: int, name: str) -> None:
+    """Raises: DataError: an exit tells other classes apart than what has that name."""
     for file in opened.files:
         (classes,) = next(port.shape for port in file.outputs if port.name == file.answer)
-        if classes != data.num_classes:
+        if classes != wanted:
             raise DataError(
-                f"{opened.folder / file.file}: tells {classes} classes apart; {data.name} has "
-                f"{data.num_classes}"
+                f"{opened.folder / file.file}: tells {classes} classes apart; {name} has {wanted}"
             )
 
 
@@ -307,9 +356,17 @@ def _measured_ms(opened: Opened, progress: Progress) -> list[float]:
     return [by_name[file.file] for file in opened.files]
 
 
-def _split_outcome(
+def split_outcome(
     split: str, chosen: Choice, sure: np.ndarray, correct: np.ndarray, costs: np.ndarray
 ) -> SplitOutcome:
+    """What thresholds come to on images.
+
+    Args:
+        split: what these are called.
+        sure: (exits, images).
+        correct: bool (exits, images).
+        costs: (exits,).
+    """
     taken = exits_taken(sure, np.array(chosen.thresholds))
     found = outcome(correct, taken, costs)
     return SplitOutcome(

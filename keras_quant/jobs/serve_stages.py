@@ -19,9 +19,11 @@ from keras_quant.anytime.protocol import Ending
 from keras_quant.anytime.rules import NEVER
 from keras_quant.anytime.runner import profile
 from keras_quant.anytime.server import Served, StageServer
-from keras_quant.anytime.views import AVERAGE
-from keras_quant.errors import UsageError
-from keras_quant.jobs.anytime import Opened, open_stages, recorded_stages
+from keras_quant.anytime.views import AVERAGE, Concat
+from keras_quant.errors import RunError, UsageError
+from keras_quant.jobs.anytime import Opened, Recorded, open_stages, recorded_stages
+from keras_quant.jobs.concat import learned_concat
+from keras_quant.runs import concat
 from keras_quant.runs.progress import Progress
 
 _STAGES = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
@@ -74,6 +76,7 @@ def stage_server(run: Path, settings: ServeSettings, *, progress: Progress) -> S
         next_address=to,
         next_trip=None if to is None else _trip(to, opened, part, settings, progress),
         timeout_s=settings.timeout_ms / 1e3,
+        concat=_concat(run, known, progress),
     )
     server = StageServer(listen, served, say=progress.say)
     if not _is_loopback(server.address):
@@ -82,6 +85,17 @@ def stage_server(run: Path, settings: ServeSettings, *, progress: Progress) -> S
             "is asked who he is. Use it within a network that you trust"
         )
     return server
+
+
+def _concat(run: Path, known: Recorded, progress: Progress) -> Concat | None:
+    """What makes views one answer; None where it was not learned, or not for these stages."""
+    if not (run / concat.FILE_NAME).exists():
+        return None
+    try:
+        return learned_concat(run, concat.load(run), known)
+    except RunError as error:
+        progress.say(f"{error}\nWho asks for concat is refused; all others are answered")
+        return None
 
 
 def _part(settings: ServeSettings, count: int) -> slice:

@@ -25,9 +25,11 @@ from keras_quant.anytime.peer import Peer
 from keras_quant.anytime.protocol import Ending
 from keras_quant.anytime.runner import AnytimeRunner, LoadedStage
 from keras_quant.anytime.server import MOST_CONNECTIONS, Counts, StageServer
+from keras_quant.anytime.views import Concat, Layer
 from keras_quant.errors import DataError, PeerError, UsageError
 from keras_quant.runners.messages import encoded
 from tests.anytime.served import (
+    CLASSES,
     CODES,
     FILES,
     LOOPBACK,
@@ -125,6 +127,69 @@ def test_several_views_become_one_answer(how: str, wanted: list[float]) -> None:
         _wait_for(lambda: server.counts.asked == 1)
         assert server.counts.asked == 1
     assert answer.logits.tolist() == wanted
+
+
+def concat(*, seed: int = 0, views: int = 2) -> Concat:
+    """Layers of random weights, whose sums have to be rounded."""
+    rng = np.random.default_rng(seed)
+    return Concat(
+        layers=tuple(
+            Layer(
+                weights=rng.normal(0, 1, (views, CLASSES, CLASSES)).astype(np.float32),
+                bias=rng.normal(0, 1, CLASSES).astype(np.float32),
+            )
+            for _ in FILES
+        )
+    )
+
+
+def by(layers: Concat) -> Ending:
+    return replace(NEVER_EARLY, aggregate="concat", concat=layers.sha256)
+
+
+def test_layers_answer_on_three_machines_as_on_one_to_the_last_bit() -> None:
+    layers = concat()
+    views = {"image": np.array([[0, 1, 2, 0, 0], [-2, 2, 1, 0, 0]], np.float32)}
+    alone = list(AnytimeRunner(stages(), aggregate=layers).answers(views))
+    for last, thresholds in enumerate([(0.0, 2.0), (2.0, 0.0), (2.0, 2.0)]):
+        ending = replace(by(layers), thresholds=thresholds)
+        with (
+            serving(served(2, 2, concat=concat())) as cloud,
+            serving(served(1, 1, concat=concat(), next_address=cloud.address)) as edge,
+        ):
+            peer = a_peer(edge.address, ending)
+            answer = a_runner(peer, thresholds=thresholds[:1], aggregate=layers).run(views)
+            peer.close()
+        assert answer.exit == last
+        assert answer.logits.tobytes() == alone[last].logits.tobytes()
+    assert len({answer.logits.tobytes() for answer in alone}) == 3
+
+
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [
+        ({"concat": concat(seed=1)}, "asks for concat with other layers than those of concat.json"),
+        ({}, "asks for concat, and here is no concat.json. Copy concat.json"),
+    ],
+)
+def test_other_layers_are_refused(theirs: dict[str, Any], told: str) -> None:
+    with (
+        serving(served(1, 2, **theirs)) as server,
+        pytest.raises(PeerError, match=f"refuses: this machine {told}"),
+    ):
+        a_peer(server.address, by(concat())).connect()
+
+
+def test_who_has_layers_answers_those_who_ask_for_none() -> None:
+    with serving(served(1, 2, concat=concat())) as server:
+        assert a_runner(a_peer(server.address)).run(IMAGE).logits.tolist() == [9, 12, 15]
+
+
+def test_another_number_of_views_is_answered_from_here_and_told() -> None:
+    with serving(served(1, 2, concat=concat())) as server:
+        answer = a_runner(a_peer(server.address, by(concat()))).run(IMAGE)
+    assert (answer.exit, answer.reason) == (0, "peer lost")
+    assert "learned for 2 views of 3 classes; here are 1 of 3" in answer.note
 
 
 def test_a_peer_that_is_lost_leaves_the_best_answer_from_here() -> None:
@@ -235,6 +300,7 @@ OTHER_CODES = replace(FILES[1], inputs=(replace(CODES[0], highest=8),))
             "has the same files, .* tells of other codes than that here",
         ),
         ({"form": "onnx"}, "asks for stages of 'onnx'; those here are of tflite"),
+        ({"ending": replace(NEVER_EARLY, rule=["x"])}, r"asks for rule \['x'\]"),
         ({"ending": replace(NEVER_EARLY, rule="x")}, "asks for rule 'x'.* known are entropy"),
         ({"ending": replace(NEVER_EARLY, thresholds=())}, "asks for .* 2 thresholds are needed"),
     ],

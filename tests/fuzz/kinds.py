@@ -254,6 +254,17 @@ KINDS: dict[str, Kind] = {
             "evaluate": ("evaluate", _RUN, "--dataset", "photos"),
         },
     ),
+    "concat": Kind(
+        path="staged/concat.json",
+        damage=of_file(damage_json),
+        commands={
+            "run": (
+                *("anytime", "run", "staged", "left.npz", "--view", "right.npz", "--images", "5"),
+                *("--aggregate", "concat", "--deadline-ms", "1e4"),
+            ),
+            "serve": ("anytime", "serve", "staged", "--listen", "127.0.0.1:0", "--seconds", "0.1"),
+        },
+    ),
     "source": Kind(
         path="net.py",
         damage=of_file(damage_source),

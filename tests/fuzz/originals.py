@@ -22,6 +22,7 @@ from PIL import Image
 from tests.bench.test_engine import TIMES, some_engine
 from tests.fuzz.kinds import SENSITIVITY
 from tests.fuzz.mutators.sources import SOURCE
+from tests.staged_runs import make_staged_run
 
 DATA_FOLDER = "named"  # where datasets that have a name are looked for
 CLASSES, SIDE = 3, 8
@@ -74,6 +75,7 @@ def make() -> None:
     _kq("explain", "models/run", "--float", "models/float", "--maps", "1")
     _stop_after_an_epoch(*of_net, "--bits", "4", "--epochs", "2", "--name", "stopped")
     _write_hdf5()
+    _write_staged()
 
 
 def _write_data() -> None:
@@ -111,6 +113,18 @@ def _write_hdf5() -> None:
     model = load_model("models/float/model.keras")
     model.save("keras2.h5")
     model.save_weights("keras2.weights.h5")
+
+
+def _write_staged() -> None:
+    """A run with stages, and what it learned of two views."""
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 10
+    for name in ("left.npz", "right.npz"):
+        x = random.integers(0, 256, (60, SIDE, SIDE, 1), np.uint8)
+        np.savez(name, x_train=x[:40], y_train=labels[:40], x_test=x[40:], y_test=labels[40:])
+    _kq(
+        "anytime", "concat", str(make_staged_run(Path("staged"))), "left.npz", "--view", "right.npz"
+    )
 
 
 def _stop_after_an_epoch(*options: str) -> None:

@@ -25,7 +25,7 @@ from keras_quant.errors import (  # noqa: E402
 from keras_quant.graph.reference import run_reference  # noqa: E402
 from keras_quant.graph.store import load_graph  # noqa: E402
 from keras_quant.jobs.answer_in_time import AnytimeSettings, run_anytime  # noqa: E402
-from keras_quant.jobs.anytime import choose_thresholds, open_stages  # noqa: E402
+from keras_quant.jobs.anytime import Asked, choose_thresholds, open_stages  # noqa: E402
 from keras_quant.jobs.export import Exported, export_path  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
@@ -117,17 +117,17 @@ def test_a_chain_that_answers_otherwise_is_refused(
 
 
 def test_thresholds_are_chosen_for_what_the_last_exit_reaches(run: Path) -> None:
-    record = choose_thresholds(run, progress=QUIET)
+    record = choose_thresholds(run, Asked(), progress=QUIET)
     assert exits.load(run) == record
     assert record.validation.accuracy >= record.exits[-1].validation_accuracy
     assert record.validation.mean_cost <= record.exits[-1].cost
     assert sum(record.test.exit_shares) == pytest.approx(1)
-    cheap = choose_thresholds(run, budget=record.exits[0].cost, rule="max", progress=QUIET)
+    cheap = choose_thresholds(run, Asked(budget=record.exits[0].cost, rule="max"), progress=QUIET)
     assert cheap.test.exit_shares[0] > 0.9
 
 
 def test_images_are_answered_within_a_deadline(run: Path) -> None:
-    choose_thresholds(run, budget=1.0, rule="margin", progress=QUIET)
+    choose_thresholds(run, Asked(budget=1.0, rule="margin"), progress=QUIET)
     done = run_anytime(run, AnytimeSettings(deadline_ms=1e4, count=20), progress=QUIET)
     assert len(done.answers) == 20 and done.rule == "margin" and done.late_ms == 0
     without = AnytimeSettings(deadline_ms=1e4, count=5, use_thresholds=False)
@@ -138,7 +138,7 @@ def test_images_are_answered_within_a_deadline(run: Path) -> None:
 
 
 def test_thresholds_of_other_stages_are_refused(run: Path) -> None:
-    choose_thresholds(run, form="onnx", progress=QUIET)
+    choose_thresholds(run, Asked(), form="onnx", progress=QUIET)
     with pytest.raises(RunError, match="chosen for other stages .onnx.*--no-thresholds"):
         run_anytime(run, AnytimeSettings(deadline_ms=1e4, form="tflite"), progress=QUIET)
 
@@ -158,10 +158,10 @@ def test_images_of_other_classes_choose_nothing(run: Path, tmp_path: Path) -> No
     x, y = rng.integers(0, 255, (40, 8, 8, 1), np.uint8), np.arange(40) % 3
     np.savez(tmp_path / "three.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     with pytest.raises(DataError, match=r"tells 10 classes apart; .*has 3"):
-        choose_thresholds(run, dataset=str(tmp_path / "three.npz"), progress=QUIET)
+        choose_thresholds(run, Asked(), dataset=str(tmp_path / "three.npz"), progress=QUIET)
     np.savez(tmp_path / "none.npz", x_train=x)
     with pytest.raises(DataError, match="has no labels, and thresholds are chosen by what is"):
-        choose_thresholds(run, dataset=str(tmp_path / "none.npz"), progress=QUIET)
+        choose_thresholds(run, Asked(), dataset=str(tmp_path / "none.npz"), progress=QUIET)
 
 
 def test_a_run_without_stages_says_how_to_make_them(run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
@@ -113,7 +114,9 @@ class _Floats:
         if clamp is Clamp.ROUND:
             self._add_codes(made, output)
         elif ends:
-            within = max(low, ends.get("minimum", low)), min(high, ends.get("maximum", high))
+            least, most = ends.get("minimum", -math.inf), ends.get("maximum", math.inf)
+            # Both ends: values that all lie below 0 are 0 behind it.
+            within = min(max(low, least), most), min(max(high, least), most)
             self._add(replace(made, op="clip", attrs=ends), output, within)
         else:
             self.names[output.name] = value

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_quant.graph.ir import Graph, Node, Tensor, Weight
@@ -54,6 +54,7 @@ def test_rounded_values_are_those_of_the_codes(op: str, seed: int) -> None:
 
 @pytest.mark.parametrize("op", BODY_OPS)
 @given(seed=SEEDS)
+@example(seed=845)  # of add: a sum beside a convolution that gives nothing but 0
 def test_nothing_passes_the_ends_of_the_range_of_codes(op: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.integers(1, 6, 3))
