@@ -2,6 +2,7 @@
 
 python benchmarks/nested.py                                # small: resnet8, 1,797 digits
 python benchmarks/nested.py --scale full --out runs/nested    # ResNet-20, CIFAR-10
+python benchmarks/nested.py --scale short --out runs          # as methods.py's, from its float run
 
 A float run first. From its weights `kq train --nested 8,4,2` trains all widths at once, and a run
 by LSQ for each width, with as many epochs and the same optimizer, trains that alone: so that one

@@ -35,6 +35,17 @@ def products_in_bfloat16() -> Iterator[None]:
         tf.config.optimizer.set_experimental_options({_REWRITE: before})
 
 
+def can_rewrite() -> bool:
+    """Whether TensorFlow rewrites anything in `products_in_bfloat16`: without oneDNN it does not.
+
+    TF_ENABLE_ONEDNN_OPTS=0 turns oneDNN off, and not all builds have it. Nothing says so: it is
+    seen of a product that bfloat16 rounds.
+    """
+    x = tf.fill((8, 8), 1 + 2.0**-9)  # the nearest bfloat16 is 1
+    with products_in_bfloat16():
+        return bool(tf.function(tf.matmul)(x, tf.eye(8))[0, 0] == 1)
+
+
 def products_are_float32() -> bool:
     """Whether convolutions and matrix products of what is traced now round to float32 alone.
 

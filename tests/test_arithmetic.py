@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.arithmetic import BFLOAT16_FLAGS, products_in_bfloat16  # noqa: E402
+from keras_quant.arithmetic import (  # noqa: E402
+    BFLOAT16_FLAGS,
+    can_rewrite,
+    products_in_bfloat16,
+)
 from keras_quant.runs.records import instructions  # noqa: E402
 from keras_quant.tf import tf  # noqa: E402
 
@@ -36,6 +44,21 @@ def test_products_within_are_those_of_bfloat16_and_those_outside_stay_float32() 
     np.testing.assert_array_equal(in_bfloat16(within), within)
     np.testing.assert_array_equal(product(x, kernel), before)
     assert not np.array_equal(in_bfloat16(before), before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BFLOAT16_FLAGS & instructions(), reason="no instructions for bfloat16")
+def test_without_onednn_nothing_is_rewritten() -> None:
+    assert can_rewrite()
+    asks = "from keras_quant.arithmetic import can_rewrite; print(can_rewrite())"
+    done = subprocess.run(
+        [sys.executable, "-c", asks],
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False"]
 
 
 def test_an_error_within_leaves_float32_behind() -> None:

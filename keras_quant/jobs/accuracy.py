@@ -21,16 +21,15 @@ from keras_quant.tf import keras
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Classifier:
-    """A model, and the test images that it is asked for.
+    """A model, and the images that it is asked for.
 
     Attributes:
-        data: what they are of; without other images, which would be in memory once a model.
+        data: its test part are these; it has no others, which would be in memory once a model.
     """
 
     path: Path
     model: keras.Model
     data: Dataset
-    shown: Split
 
 
 def load_classifiers(
@@ -78,7 +77,7 @@ def _classifier(
     shown = data.test.spread(images or len(data.test))
     none = shown.at(slice(0))
     data = dataclasses.replace(data, train=none, validation=none, test=shown)
-    return Classifier(path=path, model=model, data=data, shown=shown)
+    return Classifier(path=path, model=model, data=data)
 
 
 def right_answers(answer: AnswerFunction, data: Dataset, part: Split) -> int:

@@ -110,7 +110,7 @@ def cut_residuals(
     return CutStudy(
         part=part,
         dataset=asked[0].data.name,
-        images=len(asked[0].shown),
+        images=len(asked[0].data.test),
         runs=tuple(
             _cut_run(each, blocks, part, macs=of_nodes, progress=progress)
             for each, blocks, of_nodes in zip(asked, found, macs, strict=True)
@@ -127,7 +127,7 @@ def _cut_run(
     progress: Progress,
 ) -> CutRun:
     """Cuts the blocks of a model; macs are those of its nodes, by their names."""
-    switches = Switches(asked.model, blocks)
+    switches, shown = Switches(asked.model, blocks), asked.data.test
     answer = AnswerFunction(switches.model)
     tries = [(), *((block,) for block in blocks)]
     tries += [blocks[place:] for place in range(len(blocks))]
@@ -138,8 +138,8 @@ def _cut_run(
             key = tuple(block.name for block in cut)
             if key not in accuracies:
                 switches.set({block.name: _kept(block, part) for block in cut})
-                right = right_answers(answer, asked.data, asked.shown)
-                accuracies[key] = right / len(asked.shown)
+                right = right_answers(answer, asked.data, shown)
+                accuracies[key] = right / len(shown)
             show(number, "")
     names = tuple(block.name for block in blocks)
     return CutRun(

@@ -114,7 +114,7 @@ def scale_inputs(
     models = [_Models(each.model) for each in loaded]
     return ResolutionStudy(
         dataset=loaded[0].data.name,
-        images=len(loaded[0].shown),
+        images=len(loaded[0].data.test),
         runs=tuple(
             _scaled_run(each, built, [(way, size) for way in ways for size in left], progress)
             for each, built, left in zip(loaded, models, wanted, strict=True)
@@ -125,7 +125,7 @@ def scale_inputs(
 def _scaled_run(
     asked: Classifier, models: _Models, tries: Sequence[tuple[str, Size]], progress: Progress
 ) -> ResolutionRun:
-    data, shown = asked.data, asked.shown
+    data, shown = asked.data, asked.data.test
     height, width, _ = data.input_shape
     points, refused = [_point("whole", (height, width), shown, models.own, data)], []
     with progress.bar(f"asking {asked.path.name}", len(tries)) as show:

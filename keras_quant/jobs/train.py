@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_quant import runs
-from keras_quant.arithmetic import BFLOAT16_FLAGS, has_gpu
+from keras_quant.arithmetic import BFLOAT16_FLAGS, can_rewrite, has_gpu
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
@@ -358,11 +358,8 @@ def train_model(
     check_held(model, settings, progress)
     trained = model
     by_policy = settings.precision == "bf16" and has_gpu()
-    if settings.precision == "bf16" and not by_policy and not BFLOAT16_FLAGS & instructions():
-        progress.say(
-            "this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16 or bf16): "
-            "--precision bf16 will not be faster than float32"
-        )
+    if settings.precision == "bf16" and not by_policy:
+        _say_what_bfloat16_lacks(progress)
     if by_policy or replicas is not None:
         with _policy(by_policy), replicas.strategy.scope() if replicas else nullcontext():
             twin = _source(settings, dataset)
@@ -461,6 +458,20 @@ def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -
     if not settings.distill:
         return None
     return load_teacher(settings.teachers, dataset) if settings.teachers else source
+
+
+def _say_what_bfloat16_lacks(progress: Progress) -> None:
+    """Says where a CPU computes in float32 all the same, or in bfloat16 without being faster."""
+    if not can_rewrite():
+        progress.say(
+            "TensorFlow has no oneDNN here, or TF_ENABLE_ONEDNN_OPTS=0 turns it off: for all "
+            "--precision bf16, products stay float32"
+        )
+    elif not BFLOAT16_FLAGS & instructions():
+        progress.say(
+            "this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16 or bf16): "
+            "--precision bf16 will not be faster than float32"
+        )
 
 
 @contextlib.contextmanager

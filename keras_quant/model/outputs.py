@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from keras_quant.tf import keras
 
 
@@ -26,5 +28,7 @@ def output_names(model: keras.Model) -> tuple[str, ...]:
 def _rounded(tensor: keras.KerasTensor, name: str) -> str:
     """The name of the layer that is rounded; the output's own where none is."""
     read = tensor.node.keras_inputs
-    before = read[0].node.layer.name if len(read) == 1 else None
-    return before if before is not None and name.startswith(f"{before}_quant") else name
+    before: str | None = read[0].node.layer.name if len(read) == 1 else None
+    if before is not None and re.fullmatch(re.escape(before) + r"_quant(_\d+)?", name):
+        return before
+    return name

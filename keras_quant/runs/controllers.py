@@ -126,6 +126,8 @@ def run_of(path: Path, run: str) -> Path:
 def _problems(record: ControllerRecord) -> Iterator[str]:
     """What the fields do not say together."""
     options, pieces = range(len(record.options)), range(len(record.pieces))
+    if min(record.input_shape, default=1) < 1:
+        yield f"input_shape: is {list(record.input_shape)}; sides are 1 or more"
     for option in record.options:
         if not option.pieces or not set(option.pieces) <= set(pieces):
             yield f"options: {option.name!r} is made of pieces that are not there"

@@ -324,6 +324,10 @@ def load(folder: str | Path) -> RunRecord:
         problems.append(f"status: is {shown(record.status)}; allowed are {', '.join(STATUSES)}")
     if record is not None and (record.training is None) == (record.quantization is None):
         problems.append("one of training and quantization is needed, and not the other")
+    if record is not None and min(record.dataset.input_shape, default=0) < 1:
+        problems.append(
+            f"dataset.input_shape: is {list(record.dataset.input_shape)}; sides are 1 or more"
+        )
     if record is not None and record.dataset.preprocess is not None:
         wrong = record.dataset.preprocess.problems()
         problems += [f"dataset.preprocess.{problem}" for problem in wrong]

@@ -131,6 +131,7 @@ RULE = {"after": [0], "thresholds": [0.5], "then": [None, 1]}
         ({"rules": [{**RULE, "then": [None]}]}, "rules[0]: has 1 thresholds for 1 ways"),
         ({"rules": [{**RULE, "then": [None, 0]}]}, "rules[0]: goes on with an option that has run"),
         ({"options": [{"name": "x", "pieces": [8]}]}, "'x' is made of pieces that are not there"),
+        ({"input_shape": [0, 8, 1]}, "input_shape: is [0, 8, 1]; sides are 1 or more"),
         ({"format_version": 9}, "written by a newer kq"),
     ],
 )

@@ -351,9 +351,18 @@ def test_bfloat16_is_keras_policy_on_a_gpu_alone(
     assert seen == [(not has_gpu, policy)]
 
 
-def test_bfloat16_without_instructions_for_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("can_rewrite", "told"),
+    [(True, "no instructions for bfloat16"), (False, "no oneDNN here")],
+)
+def test_what_bfloat16_lacks_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    can_rewrite: bool,
+    told: str,
 ) -> None:
+    monkeypatch.setattr("keras_quant.jobs.train.can_rewrite", lambda: can_rewrite)
     monkeypatch.setattr("keras_quant.jobs.train.instructions", lambda: frozenset({"avx2"}))
     with pytest.raises(Stopped):
         train(
@@ -361,7 +370,7 @@ def test_bfloat16_without_instructions_for_it_is_told(
             tmp_path / "run",
             progress=StopsAfter(1, quiet=False),
         )
-    assert "no instructions for bfloat16" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 def test_all_settings_out_of_range_are_told_at_once(tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ def test_an_output_that_goes_out_twice_has_two_names() -> None:
     assert output_names(keras.Model(image, [x, x])) == ("mean", "mean/output_1")
 
 
+def test_a_name_that_goes_on_otherwise_is_of_no_rounding() -> None:
+    image = keras.Input((4,), name="image")
+    x = L.ReLU(name="mean_quantile")(L.Dense(3, name="mean")(image))
+    assert output_names(keras.Model(image, x)) == ("mean_quantile",)
+
+
 def test_a_layer_that_is_behind_none_of_its_name_keeps_it() -> None:
     image = keras.Input((4,), name="image")
     mine = L.ReLU(name="mean_quant")(L.Dense(3, name="other")(image))

@@ -145,6 +145,15 @@ def test_unknown_status_is_refused(tmp_path: Path) -> None:
         records.load(tmp_path)
 
 
+@pytest.mark.parametrize("shape", [[], [0, 8, 1], [8, -8, 1]])
+def test_images_without_pixels_are_refused(tmp_path: Path, shape: list[int]) -> None:
+    dataset = dataclasses.replace(RECORD.dataset, input_shape=tuple(shape))
+    records.save(dataclasses.replace(RECORD, dataset=dataset), tmp_path)
+    with pytest.raises(RunError) as caught:
+        records.load(tmp_path)
+    assert f"dataset.input_shape: is {shape}; sides are 1 or more" in str(caught.value)
+
+
 def test_versions_leave_out_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "RECORDED_PACKAGES", ("numpy", "surely-not-installed"))
     assert list(records.versions()) == ["numpy"]

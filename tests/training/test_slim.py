@@ -99,7 +99,6 @@ def test_weights_and_codes_of_the_narrow_net_are_those_of_the_whole(trained) -> 
             np.testing.assert_array_equal(codes[1].values, part)
 
 
-@pytest.mark.slow
 def test_gradients_of_both_widths_reach_the_kernel(trained) -> None:
     joint, own = trained
 
