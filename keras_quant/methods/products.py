@@ -50,7 +50,8 @@ def product_with_input(gradient: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     if not _reads_graph():
         return inner_product(gradient, x)
     made = x.op
-    if made.type == "FusedBatchNormV3" and made.get_attr("is_training"):
+    is_normed = made.type == "FusedBatchNormV3" and x.value_index == 0  # not its batch's mean
+    if is_normed and made.get_attr("is_training"):
         return _of_batch_norm(gradient, made)
     return inner_product(gradient, x)
 
