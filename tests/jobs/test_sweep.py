@@ -45,10 +45,10 @@ STAND_IN = """
     run = Path(option("--out"), option("--name"))
     with open(run.parent / ".calls", "a") as calls:
         calls.write(json.dumps(sys.argv[1:]) + "\\n")
-    print("epoch 1/2  loss 0.5", file=sys.stderr, flush=True)
     if not run.exists():
         make_run(run)
     records.save(dataclasses.replace(RECORD, status="training"), run)
+    print("epoch 1/2  loss 0.5", file=sys.stderr, flush=True)
     if (run.parent / f".fail-{run.name}").exists():
         sys.exit("error: the loss is NaN")
     while (run.parent / f".wait-{run.name}").exists():
