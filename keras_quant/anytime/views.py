@@ -76,7 +76,8 @@ class Layer:
         inputs = scores.reshape(-1, 1).astype(np.float64)
         products = inputs * self.weights.reshape(len(inputs), -1)
         sums = np.add.accumulate(np.concatenate([self.bias[None].astype(np.float64), products]))
-        return np.clip(sums[-1], -_LARGEST_FLOAT32, _LARGEST_FLOAT32).astype(np.float32)
+        finite: np.ndarray = np.clip(sums[-1], -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
+        return finite.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
