@@ -27,7 +27,7 @@ from keras_quant.cli.stage_options import (
     run_argument,
     stage_format_option,
 )
-from keras_quant.cli.thresholds import shown_cost, shown_threshold
+from keras_quant.cli.thresholds import print_outcomes, shown_cost, shown_threshold
 from keras_quant.cli.train_ensemble import train_ensemble
 from keras_quant.cli.unpack import unpack
 
@@ -161,20 +161,7 @@ def _print_thresholds(run: Path, record: ExitsRecord) -> None:
     unit = record.cost
     columns = ("exit", "answer", f"{unit} up to it", "validation", "test", "threshold", "ends here")
     print_table(columns, rows, title=f"{run}, stages of {record.format}, rule {record.rule}")
-    whole = record.exits[-1].cost
-    print_table(
-        ("with thresholds", "images", "accuracy", f"mean {unit}", "of the whole"),
-        [
-            (
-                one.split,
-                one.images,
-                as_share(one.accuracy),
-                shown_cost(one.mean_cost, record.cost),
-                as_share(one.mean_cost / whole),
-            )
-            for one in (record.validation, record.test)
-        ],
-    )
+    print_outcomes(record, "with thresholds", of="images", whole=record.exits[-1].cost)
     print_table(
         (f"mean {unit}, by budget", "test accuracy", "thresholds"),
         [

@@ -17,7 +17,7 @@ from keras_quant.cli.stage_options import (
     run_argument,
     stage_format_option,
 )
-from keras_quant.cli.thresholds import shown_cost, shown_threshold
+from keras_quant.cli.thresholds import print_outcomes, shown_threshold
 
 if TYPE_CHECKING:
     from keras_quant.runs.concat import ConcatRecord
@@ -107,18 +107,5 @@ def _print(run: Path, record: ConcatRecord) -> None:
         title=f"{run}, stages of {record.format}: accuracy on {record.test.images:,} things that "
         f"nothing was learned from; concat learned from {record.learned:,}",
     )
-    whole = record.exits[-1].cost
-    print_table(
-        ("concat with thresholds", "things", "accuracy", f"mean {record.cost}", "of the whole"),
-        [
-            (
-                one.split,
-                one.images,
-                as_share(one.accuracy),
-                shown_cost(one.mean_cost, record.cost),
-                as_share(one.mean_cost / whole),
-            )
-            for one in (record.validation, record.test)
-        ],
-    )
+    print_outcomes(record, "concat with thresholds", of="things", whole=record.exits[-1].cost)
     note(f"wrote {run / 'concat.json'}")

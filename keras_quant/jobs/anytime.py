@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_quant.anytime.rules import exits_taken, outcome, sureness, unknown_rule
-from keras_quant.anytime.runner import (
-    LoadedStage,
-    all_answers,
-)
+from keras_quant.anytime.runner import LoadedStage, all_answers
 from keras_quant.anytime.thresholds import (
     Choice,
     Choices,
@@ -211,17 +210,7 @@ def choose_thresholds(
     choices = judge(sure, correct, costs)
     chosen, wanted = choose(choices, correct, costs, asked)
     record = ExitsRecord(
-        created=now(),
-        kq_version=__version__,
-        format=opened.format,
-        files=tuple(file.sha256 for file in opened.files),
-        rule=asked.rule,
-        thresholds=chosen.thresholds,
-        cost=asked.unit,
-        accuracy=wanted if asked.budget is None else None,
-        budget=None if asked.budget is None else wanted,
-        validation=split_outcome("validation", chosen, *known["validation"], costs),
-        test=split_outcome("test", chosen, *known["test"], costs),
+        **described(opened, asked, chosen, wanted, known, costs),
         exits=tuple(
             ExitPoint(
                 answer=file.answer,
@@ -235,6 +224,36 @@ def choose_thresholds(
     )
     exits.save(record, run)
     return record
+
+
+def described(
+    opened: Opened,
+    asked: Asked,
+    chosen: Choice,
+    wanted: float,
+    known: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    costs: np.ndarray,
+) -> dict[str, Any]:
+    """The fields of a `ChosenThresholds`.
+
+    Args:
+        wanted: the accuracy that they were chosen for, or the budget.
+        known: of "validation" and "test", how sure each exit is and whether it is right, both
+            (exits, images).
+        costs: (exits,), of an image up to each.
+    """
+    return {
+        "created": now(),
+        "kq_version": __version__,
+        "format": opened.format,
+        "files": tuple(file.sha256 for file in opened.files),
+        "rule": asked.rule,
+        "thresholds": chosen.thresholds,
+        "cost": asked.unit,
+        "accuracy": wanted if asked.budget is None else None,
+        "budget": None if asked.budget is None else wanted,
+        **{part: _split_outcome(part, chosen, *known[part], costs) for part in known},
+    }
 
 
 def check_asked(asked: Asked) -> list[str]:
@@ -356,7 +375,7 @@ def _measured_ms(opened: Opened, progress: Progress) -> list[float]:
     return [by_name[file.file] for file in opened.files]
 
 
-def split_outcome(
+def _split_outcome(
     split: str, chosen: Choice, sure: np.ndarray, correct: np.ndarray, costs: np.ndarray
 ) -> SplitOutcome:
     """What thresholds come to on images.

@@ -26,17 +26,15 @@ from keras_quant.jobs.anytime import (
     check_exits,
     choose,
     costs_of,
+    described,
     open_stages,
-    split_outcome,
 )
-from keras_quant.jobs.begin import now
 from keras_quant.jobs.named_images import are_a_datasets
 from keras_quant.jobs.views import read_views
 from keras_quant.runners.batches import IMAGES_AT_ONCE
 from keras_quant.runs import concat
 from keras_quant.runs.concat import ConcatExit, ConcatRecord
 from keras_quant.runs.progress import Progress
-from keras_quant.version import __version__
 
 HELD_OUT = 0.4
 """Share of the things that no layer is learned from: half of them choose thresholds, half judge."""
@@ -123,22 +121,12 @@ def learn_concat(
     sure, correct = known["validation"]
     chosen, wanted = choose(judge(sure, correct, costs), correct, costs, asked)
     record = ConcatRecord(
-        created=now(),
-        kq_version=__version__,
-        format=opened.format,
-        files=tuple(file.sha256 for file in opened.files),
+        **described(opened, asked, chosen, wanted, known, costs),
         images=(images, *settings.views),
         views=len(views),
         classes=opened.classes,
         learned=len(learned.labels),
         seed=settings.seed,
-        rule=asked.rule,
-        thresholds=chosen.thresholds,
-        cost=asked.unit,
-        accuracy=wanted if asked.budget is None else None,
-        budget=None if asked.budget is None else wanted,
-        validation=split_outcome("validation", chosen, *known["validation"], costs),
-        test=split_outcome("test", chosen, *known["test"], costs),
         exits=_exits(opened, test, known["test"][1], costs),
         layers=tuple(map(recorded, layers.layers)),
     )

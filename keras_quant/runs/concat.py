@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras_quant.errors import RunError
 from keras_quant.files import read_record, write_json
-from keras_quant.runs.exits import SplitOutcome
+from keras_quant.runs.exits import ChosenThresholds
 
 FILE_NAME = "concat.json"
 FORMAT_VERSION = 1
@@ -49,42 +49,23 @@ class ConcatExit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConcatRecord:
-    """Layers, how they were learned, and what they come to.
+class ConcatRecord(ChosenThresholds):
+    """Layers, how they were learned, and thresholds of what they answer.
 
     Attributes:
-        format: of the stages that answered.
-        files: SHA-256 of their files, in order.
         images: that each view was read from.
         views, classes: how many.
         learned: how many things the layers were learned from.
         seed: of the split of things into those to learn from, validation and test.
-        rule: a key of `anytime.rules.RULES`.
-        thresholds: of all exits but the last; 2 is never.
-        cost: what costs are: "MACs", or "ms" of stages measured one image at a time.
-        accuracy: what was asked for; None where a budget was.
-        budget: likewise.
-        validation: of the things that the thresholds were chosen on.
-        test: of those that nothing was learned from or chosen on.
+        exits: each by itself.
         layers: of each exit.
     """
 
-    created: str
-    kq_version: str
-    format: str
-    files: tuple[str, ...]
     images: tuple[str, ...]
     views: int
     classes: int
     learned: int
     seed: int
-    rule: str
-    thresholds: tuple[float, ...]
-    cost: str
-    accuracy: float | None
-    budget: float | None
-    validation: SplitOutcome
-    test: SplitOutcome
     exits: tuple[ConcatExit, ...]
     layers: tuple[LayerRecord, ...]
     format_version: int = FORMAT_VERSION

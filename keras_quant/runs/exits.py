@@ -64,8 +64,8 @@ class BudgetPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExitsRecord:
-    """Thresholds, how they were chosen, and what they come to.
+class ChosenThresholds:
+    """Thresholds of a run's stages, how they were chosen, and what they come to.
 
     Attributes:
         format: of the stages that answered.
@@ -75,8 +75,8 @@ class ExitsRecord:
         cost: what costs are: "MACs", or "ms" of stages measured one image at a time.
         accuracy: what was asked for; None where a budget was.
         budget: likewise.
-        exits: each by itself.
-        budgets: each best trade-off between accuracy and mean cost.
+        validation: of what the thresholds were chosen on.
+        test: of what nothing was chosen on.
     """
 
     created: str
@@ -90,6 +90,17 @@ class ExitsRecord:
     budget: float | None
     validation: SplitOutcome
     test: SplitOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitsRecord(ChosenThresholds):
+    """Thresholds of the answers to one view.
+
+    Attributes:
+        exits: each by itself.
+        budgets: each best trade-off between accuracy and mean cost.
+    """
+
     exits: tuple[ExitPoint, ...]
     budgets: tuple[BudgetPoint, ...]
     format_version: int = FORMAT_VERSION
