@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from keras_quant.cli import train_ensemble as train_ensemble_module
-from keras_quant.cli.main import main
 from keras_quant.cli.train_options import parse_distill
 from keras_quant.jobs import answer_in_time
 from keras_quant.jobs.answer_in_time import AnytimeAnswers, ImageAnswer
+from tests.anytime.asked import kq, parsed
 from tests.staged_runs import make_staged_run
-
-
-def kq(*words: str) -> Result:
-    return CliRunner().invoke(main, ["anytime", *words])
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return make_staged_run(tmp_path / "run")
-
-
-def parsed(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.mark.slow

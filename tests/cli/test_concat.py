@@ -11,27 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from keras_quant.anytime.server import StageServer
-from keras_quant.cli.main import main
 from keras_quant.data import load_dataset
 from keras_quant.jobs.serve_stages import ServeSettings, stage_server
 from keras_quant.runs import concat
 from keras_quant.runs.progress import Progress
+from tests.anytime.asked import kq, parsed
 from tests.anytime.served import answering
 from tests.staged_runs import make_staged_run
 
 THINGS = 200
-
-
-def kq(*words: str) -> Result:
-    return CliRunner().invoke(main, ["anytime", *words])
-
-
-def parsed(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
-from keras_quant.cli.main import main
 from keras_quant.data import load_dataset
+from tests.anytime.asked import kq, parsed
 from tests.staged_runs import make_staged_run
-
-
-def kq(*words: str) -> Result:
-    return CliRunner().invoke(main, ["anytime", *words])
-
-
-def parsed(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")

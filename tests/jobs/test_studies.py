@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from keras_quant.cli.main import main
 
@@ -29,6 +27,7 @@ from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.zoo import build  # noqa: E402
+from tests.anytime.asked import kq, parsed  # noqa: E402
 from tests.fake_runs import RECORD, make_run  # noqa: E402
 
 DIGITS = ("--dataset", "digits", "--images", "30")
@@ -42,15 +41,6 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found[name] = folder / f"{name}.keras"
         save_model(build(name, (8, 8, 1), 10, **options), found[name])
     return found
-
-
-def kq(*words: str | Path) -> Result:
-    return CliRunner().invoke(main, ["anytime", *map(str, words)])
-
-
-def parsed(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def test_what_is_needed_lies_between_the_first_units_and_all(nets: dict[str, Path]) -> None:
