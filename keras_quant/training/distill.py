@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from keras_quant.data.pipeline import PREFETCHED
 from keras_quant.model.probabilities import as_logits
 from keras_quant.tf import keras, tf
 
@@ -32,7 +33,7 @@ def with_answers(batches: tf.data.Dataset, teacher: Callable[..., tf.Tensor]) ->
         logits = tf.cast(tf.nest.flatten(teacher(x, training=False))[-1], tf.float32)
         return x, tf.concat([tf.cast(labels, tf.float32)[:, None], logits], axis=1)
 
-    return batches.map(answer).prefetch(tf.data.AUTOTUNE)
+    return batches.map(answer).prefetch(PREFETCHED)
 
 
 def distilled_loss(

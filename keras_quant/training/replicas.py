@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_quant.data.pipeline import PREFETCHED
 from keras_quant.errors import RunError, UsageError
 from keras_quant.model.topology import layers_by_name
 from keras_quant.tf import keras, tf
@@ -122,7 +123,7 @@ def shares(examples: tf.data.Dataset, batch_size: int, replicas: Replicas) -> An
     def of_this_process(context: Any) -> tf.data.Dataset:
         pipelines, here = context.num_input_pipelines, context.input_pipeline_id
         mine = examples.rebatch(batch_size // pipelines).shard(pipelines, here)
-        return mine.rebatch(batch_size // replicas.count).prefetch(tf.data.AUTOTUNE)
+        return mine.rebatch(batch_size // replicas.count).prefetch(PREFETCHED)
 
     return replicas.strategy.distribute_datasets_from_function(of_this_process)
 

@@ -65,6 +65,12 @@ def test_batches_are_a_function_of_seed_and_epoch(augment: bool) -> None:
         assert list(epoch_of(dataset, augment=augment, **other)[1]) != list(y)
 
 
+def test_no_tuner_runs_beside_the_batches() -> None:
+    """An epoch would end when that next wakes."""
+    batches = TrainBatches(make_dataset(), batch_size=4, seed=0, augment=True)
+    assert batches(0).options().autotune.enabled is False
+
+
 def test_partial_batch_is_dropped_and_a_small_set_is_one_batch() -> None:
     assert len(epoch_of(make_dataset(), batch_size=6)[1]) == 18
     assert len(epoch_of(make_dataset(), batch_size=128)[1]) == 20
