@@ -5,7 +5,9 @@ same optimizer (Adam at one bit) and as many epochs, first and last layer with 8
 is printed is the accuracy of the TFLite file on the whole test set, and what it has lost against
 the float model, which has not seen the further epochs. Cells that a method cannot have are "-". The
 last row lowers bits one width after the other, each from the last, on the float model's answers
-beside the labels.
+beside the labels. The peer, in the first row, is QKeras without keras_quant: quantized_bits with
+alpha "auto" on kernels, quantized_relu on ReLUs and nothing on the input and on branches of
+additions, trained by the same loop. It writes no integer file: its accuracy is the Keras model's.
 
 A cell is a run in --out: what is finished is read, what was stopped goes on from its last epoch.
 --only takes some cells. The full scale is resnet20 on CIFAR-10, 30 epochs and 12 for each cell; the
@@ -24,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from results import Result, argument_parser, publish
+from stock import stock_accuracy
 from trainings import FULL, SHORT, SMALL, Scale, file_accuracy, finished_run
 
 from keras_quant.cli.output import print_table
@@ -31,7 +34,9 @@ from keras_quant.jobs.train_settings import PRECISIONS, TrainSettings
 from keras_quant.schemes.bits import scheme_from_bits
 
 WIDTHS = ("w4a4", "w3a3", "w2a2", "w1a1")
+STOCK = "stock QKeras"
 ROWS = {
+    STOCK: WIDTHS[:3],
     "qkeras": WIDTHS,
     "lsq": WIDTHS[:3],  # one bit has no step to learn
     "pact": WIDTHS,
@@ -65,8 +70,7 @@ def main() -> None:
         found: dict[tuple[str, str], float] = {}
         for row, bits in _cells(arguments.only):
             settings = _settings(scale, common, row=row, bits=bits, folder=folder)
-            run = finished_run(settings, folder / _name(row, bits))
-            found[row, bits] = file_accuracy(run)
+            found[row, bits] = _accuracy(settings, folder / _name(row, bits), row=row, bits=bits)
             print(f"{row} {bits}: {found[row, bits]:.2f} %", flush=True)
     title = (
         f"{scale.dataset}, {scale.model}: TFLite file, % of the test images; {scale.epochs} epochs "
@@ -85,6 +89,13 @@ def _cells(patterns: list[str]) -> Iterator[tuple[str, str]]:
                 yield method, bits
 
 
+def _accuracy(settings: TrainSettings, path: Path, *, row: str, bits: str) -> float:
+    """Test accuracy of a cell in %, of the TFLite file where there is one."""
+    if row == STOCK:
+        return stock_accuracy(settings, path, bits=int(bits[-1]))
+    return file_accuracy(finished_run(settings, path))
+
+
 def _name(row: str, bits: str) -> str:
     """The folder of a cell's run."""
     return f"{row.replace(' ', '-')}-{bits}"
@@ -99,7 +110,7 @@ def _settings(
     folder: Path | None = None,
 ) -> TrainSettings:
     chosen = dict(common)
-    if row:
+    if row and row != STOCK:
         chosen["method"] = row.partition(" ")[0]
     if folder is not None:
         chosen["parent"] = folder / "float"

@@ -33,12 +33,12 @@ from multiprocessing import get_context
 import numpy as np
 from interleaved import paired_ratio, time_interleaved, timing
 from results import Result, argument_parser, publish
+from stock import stock_model
 
 from keras_quant.arithmetic import products_in_bfloat16
 from keras_quant.bench.memory import reset_peak, status_bytes
 from keras_quant.methods import DEFAULT_METHOD
 from keras_quant.methods.layers import fused_kernels
-from keras_quant.methods.qkeras.door import qkeras
 from keras_quant.methods.readers import tuned_variables
 from keras_quant.model.topology import layers_by_name
 from keras_quant.tf import keras, tf
@@ -173,8 +173,7 @@ def _in_bfloat16(step: Callable[[], object]) -> object:
 
 def stock_qkeras(source: keras.Model, images: np.ndarray) -> keras.Model:
     """What a user of QKeras alone would have; nothing may have repaired QKeras before."""
-    assert qkeras.quantized_relu.__call__.__module__ == "qkeras.quantizers"
-    return keras.models.clone_model(source, clone_function=stock_twin)
+    return stock_model(source, bits=4, edges=False)
 
 
 def stock_tfmot(source: keras.Model, images: np.ndarray) -> keras.Model:
@@ -199,23 +198,6 @@ MODELS: dict[str, Callable[[keras.Model, np.ndarray], keras.Model]] = {
     OURS_TFMOT: functools.partial(ours, bits="w8a8", method="tfmot"),
     **{method: functools.partial(ours, bits="w4a4", method=method) for method in GOALS},
 }
-
-
-def stock_twin(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Makes what a user of QKeras alone would write in place of a float layer."""
-    config = layer.get_config()
-    same = {key: config[key] for key in ("name", "use_bias") if key in config}
-    quantizer = qkeras.quantized_bits(4, 0, alpha="auto")
-    if isinstance(layer, keras.layers.ReLU):
-        return qkeras.QActivation("quantized_relu(4,2)", name=layer.name)
-    if isinstance(layer, keras.layers.Dense):
-        return qkeras.QDense(layer.units, kernel_quantizer=quantizer, **same)
-    if type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):
-        same |= {key: config[key] for key in ("kernel_size", "strides", "padding")}
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
-            return qkeras.QDepthwiseConv2D(depthwise_quantizer=quantizer, **same)
-        return qkeras.QConv2D(layer.filters, kernel_quantizer=quantizer, **same)
-    return type(layer).from_config(config)
 
 
 def compiled_step(
