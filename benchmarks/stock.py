@@ -26,8 +26,7 @@ from keras_quant.training.loop import LoopSettings, train_epochs
 
 FILE_NAME = "stock.json"
 EDGE_BITS = 8  # of the kernels of the first and the last layer
-# By width: bits in front of the point, of which ReLUs behind a batch norm need about two.
-_INTEGER_BITS = {2: 1, 3: 2, 4: 2}
+INTEGER_BITS = 2  # of ReLUs, in front of the point: with one, 2 bits hardly learned
 _TEST_BATCH = 250
 
 
@@ -37,7 +36,7 @@ def stock_twin(
     """Makes what a user of QKeras alone would write in place of a float layer.
 
     Args:
-        bits: 2 to 4, of kernels and activations.
+        bits: of kernels and activations.
         wide: names of layers whose kernels have EDGE_BITS.
     """
     config = layer.get_config()
@@ -45,8 +44,7 @@ def stock_twin(
     width = EDGE_BITS if layer.name in wide else bits
     quantizer = qkeras.quantized_bits(width, 0, alpha="auto")
     if isinstance(layer, keras.layers.ReLU):
-        text = f"quantized_relu({bits},{_INTEGER_BITS[bits]})"
-        return qkeras.QActivation(text, name=layer.name)
+        return qkeras.QActivation(f"quantized_relu({bits},{INTEGER_BITS})", name=layer.name)
     if isinstance(layer, keras.layers.Dense):
         return qkeras.QDense(layer.units, kernel_quantizer=quantizer, **same)
     if type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 
 from keras_quant.tf import tf
 
 # Of /proc/cpuinfo: processors that multiply in bfloat16.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _REWRITE = "auto_mixed_precision_onednn_bfloat16"
+_LISTS = "TF_AUTO_MIXED_PRECISION_GRAPH_REWRITE_"
+_DEPTHWISE = "DepthwiseConv2dNative"
+_KEPT = f"{_DEPTHWISE},{_DEPTHWISE}BackpropFilter,{_DEPTHWISE}BackpropInput"
 
 
 def has_gpu() -> bool:
@@ -24,15 +28,33 @@ def products_in_bfloat16() -> Iterator[None]:
     TensorFlow rewrites their graphs: what the products read is cast, and what can go on in bfloat16
     without harm, such as batch norm, does; variables, losses and rounding to codes stay float32
     (Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training"). Keras' own policy
-    casts every layer instead, and was seen slower. A function that is called outside afterwards
-    computes in float32 again. It says nothing about a GPU, which takes the policy.
+    casts every layer instead, and was seen slower. Depthwise convolutions stay float32, too: their
+    gradients were seen to take several times as long in bfloat16. A function that is called outside
+    afterwards computes in float32 again. It says nothing about a GPU, which takes the policy.
     """
     before = _rewrites()
+    lists = {f"{_LISTS}ALLOWLIST_REMOVE": _KEPT, f"{_LISTS}DENYLIST_ADD": _KEPT}
     tf.config.optimizer.set_experimental_options({_REWRITE: True})
+    try:
+        with _environment(lists):
+            yield
+    finally:
+        tf.config.optimizer.set_experimental_options({_REWRITE: before})
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables that TensorFlow reads whenever it rewrites a graph."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({_REWRITE: before})
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def can_rewrite() -> bool:

@@ -15,14 +15,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from keras_quant import runs
 from keras_quant.arithmetic import BFLOAT16_FLAGS, can_rewrite, has_gpu
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset, load_dataset
 from keras_quant.data.dataset import drawn_again
+from keras_quant.data.pipeline import TrainBatches
 from keras_quant.errors import RunError, TrainingError, UsageError
 from keras_quant.files import write_text
 from keras_quant.jobs.begin import begun
@@ -411,7 +410,7 @@ def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) 
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
-        augment=dataset.augment if settings.augment is None else settings.augment,
+        augment=augments(settings, dataset),
         optimizer=settings.optimizer,
         patience=settings.patience,
         tensorboard=folder.tensorboard if settings.tensorboard else None,
@@ -430,20 +429,25 @@ def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) 
 def reestimate(
     model: keras.Model, dataset: Dataset, settings: TrainSettings, progress: Progress
 ) -> None:
-    """Measures the statistics of batch norms again, where settings ask for it."""
+    """Measures the statistics of batch norms again, where settings ask for it.
+
+    On images that are flipped and cropped as those of the epochs: of others, answers lose accuracy.
+    """
     if settings.reestimate_norms:
-        count = reestimate_norms(model, _norm_batches(dataset, settings.batch_size))
+        batches = TrainBatches(
+            dataset,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            augment=augments(settings, dataset),
+        )
+        further = batches(settings.epochs).take(max(1, NORM_IMAGES // batches.batch_size))
+        count = reestimate_norms(model, (images.numpy() for images, *_ in further))
         progress.say(f"measured the statistics of {count} batch norms again")
 
 
-def _norm_batches(dataset: Dataset, batch_size: int) -> Iterator[np.ndarray]:
-    """Batches of training images at even distances, up to NORM_IMAGES."""
-    size = min(batch_size, len(dataset.train))
-    count = max(1, min(NORM_IMAGES, len(dataset.train)) // size)
-    order = np.arange(count * size) * len(dataset.train) // (count * size)
-    # Every COUNTth of them, so that each batch has images of all classes of a folder.
-    for start in range(count):
-        yield dataset.reals(dataset.train.x[order[start::count]])
+def augments(settings: TrainSettings, dataset: Dataset) -> bool:
+    """Whether training images are flipped and cropped."""
+    return dataset.augment if settings.augment is None else settings.augment
 
 
 def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:

@@ -5,7 +5,7 @@ A step of training is as fast as memory, so what counts is how often an operatio
 
 from __future__ import annotations
 
-from keras_quant.arithmetic import products_are_float32
+from keras_quant.arithmetic import has_gpu
 from keras_quant.tf import tf
 
 LANES = (64, 32, 16)
@@ -33,19 +33,18 @@ def gradient_within(
 def inner_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """The sum of a * b, float32 ().
 
-    In float32 on a processor by the kernel that finds how a depthwise convolution of 1 x 1 learns,
-    which is nothing else: no other one multiplies and sums at once as fast. TensorFlow's matrix
-    products take four times as long for a row and a column; a product and a sum write and read all
-    values.
+    On a processor by the kernel that finds how a depthwise convolution of 1 x 1 learns, which is
+    nothing else, and stays float32 in `products_in_bfloat16`: no other one multiplies and sums at
+    once as fast. TensorFlow's matrix products take four times as long for a row and a column; a
+    product and a sum write and read all values.
 
     Args:
         a, b: float32 (batch, ...) of one shape.
     """
     features = (a.shape[1:].num_elements() or 0) if a.shape.rank else 0
     lanes = next((n for n in LANES if features and features % n == 0), None)
-    # In fewer bits than float32 it is no sum of these products any more; and on a GPU that kernel
-    # adds in an order of its own each time.
-    if lanes is None or not products_are_float32():
+    # On a GPU that kernel adds in an order of its own each time.
+    if lanes is None or has_gpu():
         return tf.reduce_sum(a * b)
     rows = (-1, 1, features // lanes, lanes)
     return tf.reduce_sum(

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The .keras.constraints.serialize"),
 ]
 
+from keras_quant.data.pipeline import TrainBatches  # noqa: E402
 from keras_quant.emit.tflite.emit import emit_tflite  # noqa: E402
 from keras_quant.errors import (  # noqa: E402
     KerasQuantWarning,
@@ -32,9 +33,11 @@ from keras_quant.errors import (  # noqa: E402
 )
 from keras_quant.files import FileError  # noqa: E402
 from keras_quant.graph.ir import Graph  # noqa: E402
+from keras_quant.jobs import train as training  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings  # noqa: E402
 from keras_quant.model.files import load_model  # noqa: E402
+from keras_quant.preprocessing import UNIT  # noqa: E402
 from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.history import Epoch  # noqa: E402
 from keras_quant.runs.lock import LOCK_NAME, locked  # noqa: E402
@@ -371,6 +374,22 @@ def test_what_bfloat16_lacks_is_told(
             progress=StopsAfter(1, quiet=False),
         )
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_norms_are_measured_again_on_images_like_those_of_the_epochs(
+    augment: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(SETTINGS, reestimate_norms=True, augment=augment, batch_size=100)
+    dataset = dataclasses.replace(training.load_images(settings), preprocessing=UNIT)
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(
+        training, "reestimate_norms", lambda model, batches: seen.extend(batches) or 1
+    )
+    training.reestimate(keras.Sequential(), dataset, settings, Progress())
+    batches = TrainBatches(dataset, batch_size=100, seed=settings.seed, augment=augment)
+    expected = [images for images, _ in batches(settings.epochs).as_numpy_iterator()]
+    np.testing.assert_array_equal(seen, expected)
 
 
 def test_all_settings_out_of_range_are_told_at_once(tmp_path: Path) -> None:
