@@ -10,9 +10,9 @@ alpha "auto" on kernels, quantized_relu on ReLUs and nothing on the input and on
 additions, trained by the same loop. It writes no integer file: its accuracy is the Keras model's.
 
 A cell is a run in --out: what is finished is read, what was stopped goes on from its last epoch.
---only takes some cells. The full scale is resnet20 on CIFAR-10, 30 epochs and 12 for each cell; the
-short one is 12 and 4; the small one shows that all of it works, on 1,797 digits of 8x8 pixels, and
-says little of the methods.
+--only takes some cells. The full scale is resnet20 on CIFAR-10, 30 epochs and 12 for each cell; its
+float run is kept in data/cifar10_resnet20_float, for --start. The short one is 12 and 4; the small
+one shows that all of it works, on 1,797 digits of 8x8 pixels, and says little of the methods.
 
 Goals of the full scale: at w4a4 0.3 points above float, at w3a3 0.2 below, at w2a2 1.8 below, at
 w1a1 80 %; for lsq, and at w1a1 for bnn. The last row is to be 1 point better than lsq at w2a2.
@@ -31,6 +31,7 @@ from trainings import FULL, SHORT, SMALL, Scale, file_accuracy, finished_run
 
 from keras_quant.cli.output import print_table
 from keras_quant.jobs.train_settings import PRECISIONS, TrainSettings
+from keras_quant.runs import records
 from keras_quant.schemes.bits import scheme_from_bits
 
 WIDTHS = ("w4a4", "w3a3", "w2a2", "w1a1")
@@ -61,15 +62,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and split")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of training")
     parser.add_argument("--out", type=Path, help="folder of the runs; without it, a temporary one")
+    parser.add_argument("--start", type=Path, help="a finished float run, in place of one in --out")
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         common = {"seed": arguments.seed, "precision": arguments.precision}
-        source = file_accuracy(finished_run(_settings(scale, common), folder / "float"))
+        start = arguments.start or folder / "float"
+        if arguments.start is None:
+            source = file_accuracy(finished_run(_settings(scale, common), start))
+        else:
+            source = file_accuracy(records.load(start))
         found: dict[tuple[str, str], float] = {}
         for row, bits in _cells(arguments.only):
-            settings = _settings(scale, common, row=row, bits=bits, folder=folder)
+            settings = _settings(scale, common, row=row, bits=bits, folder=folder, start=start)
             found[row, bits] = _accuracy(settings, folder / _name(row, bits), row=row, bits=bits)
             print(f"{row} {bits}: {found[row, bits]:.2f} %", flush=True)
     title = (
@@ -108,14 +114,15 @@ def _settings(
     row: str = "",
     bits: str = "float",
     folder: Path | None = None,
+    start: Path | None = None,
 ) -> TrainSettings:
     chosen = dict(common)
     if row and row != STOCK:
         chosen["method"] = row.partition(" ")[0]
     if folder is not None:
-        chosen["parent"] = folder / "float"
+        chosen["parent"] = start
         if row == PROGRESSIVE:
-            chosen |= {"teacher": folder / "float", "distill": DISTILL}
+            chosen |= {"teachers": (start,), "distill": DISTILL}
             if place := WIDTHS.index(bits):
                 chosen["parent"] = folder / _name(row, WIDTHS[place - 1])
     further = scale.binary if bits == WIDTHS[-1] and scale.binary else scale.further
