@@ -17,8 +17,6 @@ from keras_quant.methods.readers import is_quantized, read_kernel
 from keras_quant.model.topology import layers_by_name, variables_by_name
 from keras_quant.tf import keras, tf
 
-_LEAST_AXES = 2  # of a kernel; a bias or a batch norm's numbers are no connections
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pruned:
@@ -41,14 +39,23 @@ def pruned_kernels(model: keras.Model) -> list[Pruned]:
     Args:
         model: as it is before training, quantized or not.
     """
-    found: dict[str, Pruned] = {}
+    kept = [(name, variable, variable.numpy() != 0) for name, variable in trained_kernels(model)]
+    return [
+        Pruned(layer=name, variable=variable, kept=where)
+        for name, variable, where in kept
+        if not where.all()
+    ]
+
+
+def trained_kernels(model: keras.Model) -> list[tuple[str, Any]]:
+    """Lists the kernels that training moves, each with the name of the first layer that has it."""
+    found: dict[str, tuple[str, Any]] = {}
     for name, layer in layers_by_name(model).items():
         trained = {variable._unique_id for variable in layer.trainable_weights}
-        for variable in variables_by_name(layer).values():
-            values = variable.numpy()
-            if variable._unique_id in trained and values.ndim >= _LEAST_AXES and not values.all():
-                one = Pruned(layer=name, variable=variable, kept=values != 0)
-                found.setdefault(variable._unique_id, one)  # once, where widths share it
+        for own, variable in variables_by_name(layer).items():
+            # Slopes and steps have as many axes, and connect nothing.
+            if variable._unique_id in trained and own.endswith("kernel"):
+                found.setdefault(variable._unique_id, (name, variable))  # once, where widths share
     return list(found.values())
 
 

@@ -16,7 +16,12 @@ pytestmark = pytest.mark.tensorflow
 from keras_quant.methods.readers import read_kernel  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 from keras_quant.training.optimizers import make_optimizer  # noqa: E402
-from keras_quant.training.sparsity import check_zeros, keep_zeros, pruned_kernels  # noqa: E402
+from keras_quant.training.sparsity import (  # noqa: E402
+    check_zeros,
+    keep_zeros,
+    pruned_kernels,
+    trained_kernels,
+)
 
 KERNEL = np.float32([[0.5, 0.0], [-0.7, 0.3], [0.0, 0.0]])
 
@@ -75,3 +80,15 @@ def test_a_model_without_zeros_is_refused_and_biases_do_not_count() -> None:
     model.layers[-1].set_weights([KERNEL + 1, np.zeros(2, np.float32)])
     with pytest.raises(UsageError, match="no kernel has a weight that is 0; give a pruned model"):
         check_zeros(model, pruned_kernels(model))
+
+
+def test_slopes_and_steps_are_no_kernels() -> None:
+    image = keras.Input((4, 4, 1))
+    slopes = keras.layers.PReLU(shared_axes=(1, 2), name="slopes")  # begin as 0
+    model = keras.Model(image, slopes(keras.layers.Conv2D(2, 3, name="conv")(image)))
+    assert [name for name, _ in trained_kernels(model)] == ["conv"]
+    assert pruned_kernels(model) == []
+    quantized = model_of("lsq")
+    assert {v.shape.rank for v in quantized.trainable_variables} == {1, 2}
+    assert [name for name, _ in trained_kernels(quantized)] == ["dense"]
+    assert sum(v.shape.rank == 2 for v in quantized.trainable_variables) == 2  # the steps, too
