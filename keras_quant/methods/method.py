@@ -135,6 +135,7 @@ class FileNames:
         objects: gives by name what Keras does not find by itself.
         settle: is called with each model that was loaded, to make it what it was when saved.
         refused: by the name of a class that no file is loaded with what it is, and what to do.
+        unfit: by the name of a class why saved weights may not fit it, and what to do.
     """
 
     classes: frozenset[str]
@@ -144,6 +145,7 @@ class FileNames:
     objects: Callable[[], Mapping[str, Any]] = dict
     settle: Callable[[Any], None] = lambda model: None
     refused: Mapping[str, str] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,6 +136,7 @@ def file_names() -> FileNames:
         objects=objects,
         settle=settle,
         refused={name: why for one in files for name, why in one.refused.items()},
+        unfit={name: why for one in files for name, why in one.unfit.items()},
     )
 
 

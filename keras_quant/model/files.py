@@ -42,6 +42,7 @@ from keras_quant.model.saved_model import (
     stored_numbers,
 )
 from keras_quant.model.suffixes import KERAS_SUFFIXES, MODEL_KINDS, is_keras_model, is_saved_model
+from keras_quant.model.topology import layers_by_name
 from keras_quant.tf import keras
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -323,7 +324,8 @@ def _rebuild(path: Path, content: Path, saved: _Saved, *, trust: bool) -> keras.
         else:
             model.load_weights(os.fspath(content))
     except Exception as error:
-        raise ModelError(f"{path}: its weights do not fit its layers: {_reason(error)}") from error
+        why = ". ".join([_reason(error).removesuffix("."), *_why_unfit(model)])
+        raise ModelError(f"{path}: its weights do not fit its layers: {why}") from error
     file_names().settle(model)
     return model
 
@@ -349,6 +351,13 @@ def _reason(error: BaseException) -> str:
     """What an error says, with the end of a long text, where Keras puts the cause."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"
+
+
+def _why_unfit(model: keras.Model) -> list[str]:
+    """What methods know of saved weights that do not fit their layers, a sentence each."""
+    unfit = file_names().unfit
+    kinds = {type(layer).__name__ for layer in layers_by_name(model).values()}
+    return list(dict.fromkeys(why for kind, why in unfit.items() if kind in kinds))
 
 
 def _listed(findings: Sequence[str]) -> str:

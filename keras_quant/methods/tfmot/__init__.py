@@ -29,6 +29,7 @@ METHOD = Method(
         objects=custom_objects,
         settle=settle,
         refused=names.REFUSED,
+        unfit=names.UNFIT,
     ),
 )
 

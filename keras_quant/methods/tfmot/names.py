@@ -30,3 +30,11 @@ REFUSED = {
     f"{_API}.quantization.keras.quantize_apply(model) gives",
 }
 """Wrappers of layers that are no last word, with what to do first."""
+
+_CQAT = (
+    "If TF-MOT kept its clusters in training (CQAT, PCQAT), these are to be taken off first: save "
+    f"what {_API}.python.core.quantization.keras.collab_opts.cluster_preserve.cluster_utils."
+    "strip_clustering_cqat(model) gives"
+)
+UNFIT = {"QuantizeWrapper": _CQAT, "QuantizeWrapperV2": _CQAT}
+"""Files of such models name no other classes than those of other quantized ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,24 @@ from tests.methods.tfmot.nets import (  # noqa: E402
 PAGE = Path(__file__).parents[3] / "docs" / "tfmot.md"
 FLOAT32_SHARE = 1e-3  # what the page allows
 IMAGE = (6, 6, 3)
+
+COLLAB = "tensorflow_model_optimization.python.core.quantization.keras.collab_opts"
+
+
+def collab(module: str, name: str) -> Any:
+    """What TF-MOT has of quantization that keeps zeros or clusters, which its API does not name."""
+    return getattr(importlib.import_module(f"{COLLAB}.{module}"), name)
+
+
+Pruned = collab(
+    "prune_preserve.default_8bit_prune_preserve_quantize_scheme",
+    "Default8BitPrunePreserveQuantizeScheme",
+)
+Clustered = collab(
+    "cluster_preserve.default_8bit_cluster_preserve_quantize_scheme",
+    "Default8BitClusterPreserveQuantizeScheme",
+)
+strip_clustering_cqat = collab("cluster_preserve.cluster_utils", "strip_clustering_cqat")
 NBit = tfmot.quantization.keras.experimental.default_n_bit.DefaultNBitQuantizeScheme
 
 
@@ -163,11 +182,14 @@ def last(*, symmetric: bool, narrow_range: bool) -> Any:
 
 
 def nbit(weight: int, activation: int) -> keras.Model:
+    return by_scheme(dense_net, NBit(num_bits_weight=weight, num_bits_activation=activation))
+
+
+def by_scheme(body: Callable[[Any], Any], scheme: Any) -> keras.Model:
     def quantize(model: keras.Model) -> keras.Model:
-        scheme = NBit(num_bits_weight=weight, num_bits_activation=activation)
         return Q.quantize_apply(Q.quantize_annotate_model(model), scheme=scheme)
 
-    return net(dense_net, IMAGE, quantize)
+    return net(body, IMAGE, quantize)
 
 
 def with_config(quantizer: Any, weight: str = "kernel", layer: Any = None) -> keras.Model:
@@ -282,28 +304,47 @@ def saved(model: keras.Model, path: Path) -> Path:
     return path
 
 
-DENSE = row(FLAT(), L.Dense(3))
+def dense(x: Any) -> Any:
+    """New layers each time: cluster_weights takes kernels out of those that it is given."""
+    return L.Dense(3)(FLAT()(x))
+
+
 PRUNE = tfmot.sparsity.keras.prune_low_magnitude
 CLUSTER = tfmot.clustering.keras.cluster_weights
 LINEAR = tfmot.clustering.keras.CentroidInitialization.LINEAR
 # By row: a file's name, the model in it, and of refused ones a part of the reason.
 FILES: dict[str, tuple[str, Callable[[], keras.Model], str]] = {
-    ".h5 and .keras of `model.save`": ("m.h5", lambda: net(DENSE, IMAGE), ""),
+    ".h5 and .keras of `model.save`": ("m.h5", lambda: net(dense, IMAGE), ""),
     "a SavedModel, the folder that `model.save` writes without an ending": (
-        "m", lambda: net(DENSE, IMAGE), "",
+        "m", lambda: net(dense, IMAGE), "",
     ),
     "with PruneLowMagnitude: strip_pruning first": (
-        "m.keras", lambda: PRUNE(float_net(DENSE, IMAGE)), "save what .*strip_pruning",
+        "m.keras", lambda: PRUNE(float_net(dense, IMAGE)), "save what .*strip_pruning",
     ),
     "with ClusterWeights: strip_clustering first": (
         "m.h5",
         lambda: CLUSTER(
-            float_net(DENSE, IMAGE), number_of_clusters=3, cluster_centroids_init=LINEAR
+            float_net(dense, IMAGE), number_of_clusters=3, cluster_centroids_init=LINEAR
         ),
         "save what .*strip_clustering",
     ),
+    "what TF-MOT trained with zeros kept (PQAT)": (
+        "m.keras", lambda: by_scheme(dense, Pruned()), "",
+    ),
+    "what it trained with clusters kept (CQAT), .h5 or .keras: strip_clustering_cqat first": (
+        "m.keras",
+        lambda: by_scheme(dense, Clustered(preserve_sparsity=False)),
+        "its weights do not fit .*save what .*strip_clustering_cqat",
+    ),
+    "what strip_clustering_cqat gives of that": (
+        "m.h5",
+        lambda: strip_clustering_cqat(
+            by_scheme(dense, Clustered(preserve_sparsity=False))
+        ),
+        "",
+    ),
     "with QuantizeAnnotate: quantize_apply first": (
-        "m.h5", lambda: Q.quantize_annotate_model(float_net(DENSE, IMAGE)), "save .*quantize_apply",
+        "m.h5", lambda: Q.quantize_annotate_model(float_net(dense, IMAGE)), "save .*quantize_apply",
     ),
 }  # fmt: skip
 
