@@ -23,6 +23,7 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
     parameters = figures["parameters", ""]
     bits = figures["logical size", "kernels at the scheme's widths"]
     file = "integer TFLite file" if parity.codes_compared else "exported TFLite file"
+    packed = figures.get(("gzip size", "integer TFLite file"))
     return [
         *_scores(result.record.figures, parity.images),
         _difference(parity),
@@ -33,6 +34,7 @@ def summary(result: TrainResult) -> list[tuple[str, str]]:
         ),
         ("float TFLite file", f"{float_bytes / 1e3:,.1f} kB"),
         (file, f"{size_bytes / 1e3:,.1f} kB ({size_bytes / float_bytes:.2f}x)"),
+        *([("as gzip packs it", f"{packed / 1e3:,.1f} kB")] if packed is not None else []),
         ("weights at logical bits", f"{bits / 8e3:,.1f} kB of {parameters:,.0f} parameters"),
         ("MACs an image", f"{figures['MACs', 'one image']:,.0f}"),
     ]

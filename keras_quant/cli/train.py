@@ -113,6 +113,9 @@ if TYPE_CHECKING:
 @click.option(
     "--freeze-oscillations", is_flag=True, help="Hold weights that waver between codes (lsq)."
 )
+@click.option(
+    "--keep-clusters", is_flag=True, help="Weights of a kernel that begin equal stay equal."
+)
 @click.option("--keep-zeros", is_flag=True, help="Pruned weights stay 0: those that begin as 0.")
 @click.option(
     "--reestimate-norms", is_flag=True, help="Measure batch-norm statistics again at the end."

@@ -30,6 +30,7 @@ _FIELDS = (
         "threads",
         "accumulate",
         "freeze_oscillations",
+        "keep_clusters",
         "keep_zeros",
         "reestimate_norms",
         "self_distill",

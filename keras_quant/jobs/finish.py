@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from collections.abc import Callable, Mapping, Sequence
 
 from keras_quant.data import Dataset
@@ -98,6 +99,8 @@ def finish(
         for export in exports
         for figure in _of_file(export, evidence.output_names, named, ranked=ranked)
     ]
+    if record.training and (record.training.keep_zeros or record.training.keep_clusters):
+        measured += map(_packed, exports)
     record = dataclasses.replace(
         record, status="exported", figures=(*record.figures, *measured, *also)
     )
@@ -161,6 +164,13 @@ def _of_file(
     if ranked and agreement is not None:
         figures += (_percent("top-1 agreement", agreement, f"Keras and {title}"),)
     return (*figures, size)
+
+
+def _packed(export: Export) -> Figure:
+    """What pruning and clusters are for: the file as gzip packs it."""
+    size = len(gzip.compress(export.path.read_bytes()))
+    notes = f"integer {TITLES[export.format]} file"
+    return Figure(name="gzip size", value=size, unit="bytes", notes=notes)
 
 
 def _of_outputs(scores: Values, whose: str) -> tuple[Figure, ...]:

@@ -47,6 +47,7 @@ from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
 from keras_quant.training.boosting import none_before
+from keras_quant.training.clusters import describe_clusters
 from keras_quant.training.loop import LoopSettings, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
@@ -167,6 +168,8 @@ def prepare(
     )
     if settings.keep_zeros:
         check_zeros(source, pruned_kernels(source))  # before there is a folder
+    if settings.keep_clusters:
+        describe_clusters(source)
     return source, dataset, replicas
 
 
@@ -389,13 +392,15 @@ def check_held(model: keras.Model, settings: TrainSettings, progress: Progress) 
     """Checks that a model has what settings ask to be held.
 
     Raises:
-        UsageError: it has no codes that could be frozen, or no zeros.
+        UsageError: it has no codes that could be frozen, no clusters, or no zeros.
     """
     if settings.freeze_oscillations and not freezable(model):
         raise UsageError(
             "--freeze-oscillations holds codes of kernels with learned steps, and no layer of this "
             "scheme has one: give --method lsq"
         )
+    if settings.keep_clusters:
+        progress.say(describe_clusters(model))
     if settings.keep_zeros:
         pruned = pruned_kernels(model)
         check_zeros(model, pruned)
@@ -417,6 +422,7 @@ def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) 
         distill=settings.distill,
         accumulate=settings.accumulate,
         freeze_oscillations=settings.freeze_oscillations,
+        keep_clusters=settings.keep_clusters,
         keep_zeros=settings.keep_zeros,
         bfloat16=settings.precision == "bf16",
         loss_weights=settings.loss_weights,

@@ -51,6 +51,7 @@ class TrainSettings:
             means the parent.
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often; needs learned steps.
+        keep_clusters: move weights that are equal before training alike; needs clustered kernels.
         keep_zeros: hold weights that are 0 before training; needs some.
         reestimate_norms: measure statistics of batch norms again at the end, see `training.norms`.
         self_distill: share of the last output's answers that earlier ones learn beside the labels;
@@ -97,6 +98,7 @@ class TrainSettings:
     teachers: tuple[Path, ...] = ()
     accumulate: int = 1
     freeze_oscillations: bool = False
+    keep_clusters: bool = False
     keep_zeros: bool = False
     reestimate_norms: bool = False
     self_distill: float = 0.0
@@ -187,6 +189,11 @@ class TrainSettings:
         if self.nested and self.freeze_oscillations:
             found.append(
                 "--freeze-oscillations holds codes of one width: leave out --nested and --slim"
+            )
+        if self.keep_clusters and self.freeze_oscillations:
+            found.append(
+                "--freeze-oscillations holds weights one by one, and --keep-clusters moves those "
+                "of a cluster together: give one of them"
             )
         if self.precision not in PRECISIONS:
             found.append(f"--precision is {self.precision!r}; allowed: {', '.join(PRECISIONS)}")
@@ -282,6 +289,7 @@ def begin_record(
             teacher=",".join(map(str, settings.teachers)) or None,
             accumulate=settings.accumulate,
             freeze_oscillations=settings.freeze_oscillations,
+            keep_clusters=settings.keep_clusters,
             keep_zeros=settings.keep_zeros,
             reestimate_norms=settings.reestimate_norms,
             loss_weights=settings.loss_weights,

@@ -123,6 +123,7 @@ class TrainingRecord:
             the parent.
         accumulate: batches whose gradients were averaged for one update.
         freeze_oscillations: whether weights whose codes turned back too often were held.
+        keep_clusters: whether weights that were equal before training were moved alike.
         keep_zeros: whether weights that were 0 before training were held.
         reestimate_norms: whether statistics of batch norms were measured again at the end.
         loss_weights: of the outputs' losses; () where all have 1.
@@ -156,6 +157,7 @@ class TrainingRecord:
     teacher: str | None = None
     accumulate: int = 1
     freeze_oscillations: bool = False
+    keep_clusters: bool = False
     keep_zeros: bool = False
     reestimate_norms: bool = False
     loss_weights: tuple[float, ...] = ()

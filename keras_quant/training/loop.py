@@ -33,6 +33,7 @@ from keras_quant.tf import keras, tf
 from keras_quant.training import boosting, distill, exits
 from keras_quant.training import checkpoint as checkpoints
 from keras_quant.training.checkpoint import Checkpoint
+from keras_quant.training.clusters import clustered_kernels, keep_clusters
 from keras_quant.training.objectives import Objective, TensorFunction, objectives_of
 from keras_quant.training.optimizer_settings import OptimizerSettings
 from keras_quant.training.optimizers import make_optimizer
@@ -66,6 +67,7 @@ class LoopSettings:
         orthogonal: keep the gradients of outputs apart, see `exits`.
         accumulate: batches whose gradients are averaged for one update.
         freeze_oscillations: hold weights whose codes turn back too often, see `oscillations`.
+        keep_clusters: move weights that are equal before training alike, see `clusters`.
         keep_zeros: hold weights that are 0 before training, see `sparsity`.
         bfloat16: compute products in bfloat16 on a CPU, see `arithmetic`.
         boosted: shrinkage of a net that learns what the teacher, the sum of those before it, leaves
@@ -87,6 +89,7 @@ class LoopSettings:
     orthogonal: bool = False
     accumulate: int = 1
     freeze_oscillations: bool = False
+    keep_clusters: bool = False
     keep_zeros: bool = False
     bfloat16: bool = False
     boosted: float = 0.0
@@ -203,6 +206,8 @@ def _hold(
     """Lets updates hold those weights that settings say."""
     if settings.freeze_oscillations:
         freeze_oscillations(optimizer, freezable(model), settings.optimizer.learning_rate)
+    if settings.keep_clusters:
+        keep_clusters(optimizer, clustered_kernels(model))
     if settings.keep_zeros:
         keep_zeros(optimizer, pruned_kernels(model))
 

@@ -28,6 +28,12 @@ CASES: dict[str, dict[str, Any]] = {
     "float": {"scheme": load_scheme("float")},
     "qkeras": {"method": "qkeras"},
     "lsq": {"method": "lsq", "freeze_oscillations": True, "distill": 0.5, "parent": "float"},
+    "clusters": {
+        "method": "lsq",
+        "model": f"{FILE}:clustered",
+        "keep_clusters": True,
+        "keep_zeros": True,
+    },
     "bf16": {"method": "lsq", "precision": "bf16"},
     "dropout": {"model": f"{FILE}:dropping"},
     "tfmot": {"method": "tfmot", "scheme": freed(scheme_from_bits("8"))},
@@ -37,6 +43,15 @@ CASES: dict[str, dict[str, Any]] = {
 def net(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """A convolution with a batch norm, and a head."""
     return _net(input_shape, num_classes, dropout=0.0)
+
+
+def clustered(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """That net, with kernels of a few values, of which one is 0."""
+    model = _net(input_shape, num_classes, dropout=0.0)
+    for name in ("conv", "logits"):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(np.round(kernel.numpy() * 8) / 8)
+    return model
 
 
 def dropping(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:

@@ -23,11 +23,12 @@ from keras_quant.schemes.bits import scheme_from_bits
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("replicas_script.py")
-CASES = ("float", "qkeras", "lsq", "tfmot")
+CASES = ("float", "qkeras", "lsq", "clusters", "tfmot")
 UNLIKE = ("bf16", "dropout")  # sums of few bits, and other draws: that it goes, not to which bits
 # Of a variable's largest value, after 16 steps: sums of halves of a batch round otherwise.
 SUM_ORDER = 1e-4
 LIMIT_SECONDS = 240
+CLUSTERS = 7  # multiples of 1/8 among what Glorot draws for the head: up to sqrt(6 / 64)
 
 
 def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
@@ -100,6 +101,18 @@ def test_replicas_train_what_one_trains_up_to_the_order_of_sums(
 def test_all_workers_end_with_the_same_weights(trained: Path, case: str) -> None:
     pairs = zip(*(weights(trained / how / f"{case}.npz") for how in "01"), strict=True)
     assert all(np.array_equal(first, second) for first, second in pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["one", "mirrored", "0"])
+def test_replicas_keep_clusters_and_zeros(trained: Path, how: str) -> None:
+    kernels = [
+        w for w in weights(trained / how / "clusters.npz") if w.ndim > 1 and 1 not in w.shape
+    ]
+    (dense,) = kernels
+    values = np.unique(dense)
+    assert len(values) <= CLUSTERS < dense.size / 4
+    assert 0 in values and not np.isin(values[values != 0] * 8, range(-9, 10)).any()
 
 
 @pytest.mark.slow

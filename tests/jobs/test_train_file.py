@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from keras_quant.cli.summary import summary
 from keras_quant.errors import DataError, KerasQuantWarning, ModelError, UsageError
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
+
+from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.jobs import source  # noqa: E402
@@ -87,6 +91,55 @@ def test_pruned_weights_stay_0_to_the_file(folder: Path, tmp_path: Path) -> None
     assert result.record.training.keep_zeros
 
 
+@pytest.mark.slow
+def test_clusters_and_zeros_are_kept_to_the_codes_of_the_file(folder: Path, tmp_path: Path) -> None:
+    model = load_model(folder / "net.keras")
+    for name in ("hidden", "head"):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(np.round(kernel.numpy() * 16) / 16)
+    save_model(model, tmp_path / "clustered.keras")
+    result = train(
+        settings_of(
+            folder,
+            model=str(tmp_path / "clustered.keras"),
+            scheme=scheme_from_bits("8"),
+            method="lsq",
+            keep_clusters=True,
+            keep_zeros=True,
+        ),
+        tmp_path / "run",
+        progress=QUIET,
+    )
+    trained = layers_by_name(load_model(tmp_path / "run" / "model.keras"))
+    codes = kernels_of_tflite(tmp_path / "run" / "export" / "model.tflite")
+    for name in ("hidden", "head"):
+        old, new = model.get_layer(name).kernel.numpy(), trained[name].get_weights()[0]
+        clusters = [new[old == value] for value in np.unique(old)]
+        assert all(len(np.unique(cluster)) == 1 for cluster in clusters)
+        assert (new != old).any()
+        # The file's kernel may be wider, with zeros behind.
+        for before, channel in zip(old.T, codes[name][:, : len(old)], strict=True):
+            groups = [np.unique(channel[before == value]) for value in np.unique(before)]
+            assert all(len(group) == 1 for group in groups)
+            assert not channel[before == 0].any()
+    training, content = result.record.training, result.export.path.read_bytes()
+    assert training is not None and training.keep_clusters and training.keep_zeros
+    (packed,) = (figure for figure in result.record.figures if figure.name == "gzip size")
+    assert (packed.value, packed.notes) == (len(gzip.compress(content)), "integer TFLite file")
+    assert dict(summary(result))["as gzip packs it"] == f"{packed.value / 1e3:,.1f} kB"
+
+
+def kernels_of_tflite(file: Path) -> dict[str, np.ndarray]:
+    """The codes of a file's Dense kernels by their layers, (outputs, inputs)."""
+    interpreter = Interpreter(str(file))
+    return {
+        name.rpartition("/")[0]: interpreter.get_tensor(detail["index"])
+        for detail in interpreter.get_tensor_details()
+        for name in [detail["name"]]
+        if name.endswith("/weight")
+    }
+
+
 def test_what_does_not_go_with_a_file_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--option is for models of the zoo"):
         check(settings_of(folder, model_options={"units": 3}))
@@ -105,6 +158,12 @@ def test_what_does_not_go_with_a_file_is_told(folder: Path, tmp_path: Path) -> N
             tmp_path / "run",
             progress=QUIET,
         )
+    with pytest.raises(
+        UsageError, match=r"--keep-clusters: in no kernel .* head 160 of 160\. Give"
+    ):
+        train(settings_of(folder, keep_clusters=True), tmp_path / "run", progress=QUIET)
+    with pytest.raises(UsageError, match="--keep-clusters moves those of a cluster together"):
+        check(settings_of(folder, keep_clusters=True, freeze_oscillations=True))
     assert not (tmp_path / "run").exists()
     quantized = dataclasses.replace(settings_of(folder), distill=0.5, scheme=scheme_from_bits("8"))
     check(quantized)  # the file itself is the teacher

@@ -422,7 +422,7 @@ def test_learned_step_that_falls_stops_training_with_the_last_good_weights(
     assert_equal_weights(model.get_weights(), before)
 
 
-def few_bits() -> keras.Model:
+def few_bits(*, clustered: bool = False) -> keras.Model:
     """A learned step, and a layer whose gradients are rounded with noise; equal each time."""
     keras.utils.set_random_seed(0)
     layers = [L.Dense(6, name="lsq"), L.Dense(2, name="dorefa")]
@@ -431,14 +431,26 @@ def few_bits() -> keras.Model:
     inputs = keras.Input((4, 4, 1))
     x = lsq.wrap(layers[0], QuantSpec(bits=2), lsq.LsqOptions())(L.Flatten()(inputs))
     options = dorefa.DorefaOptions(gradient_bits=4)
-    return keras.Model(inputs, dorefa.wrap(layers[1], QuantSpec(bits=4), options)(x))
+    model = keras.Model(inputs, dorefa.wrap(layers[1], QuantSpec(bits=4), options)(x))
+    for layer in (model.get_layer(name) for name in ("lsq", "dorefa") if clustered):
+        layer.raw_kernel.assign(np.round(layer.raw_kernel.numpy() * 4) / 4)  # some of it at 0
+    return model
 
 
 @pytest.mark.slow
-def test_what_few_bits_add_to_training_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"freeze_oscillations": True}, {"keep_clusters": True, "keep_zeros": True}],
+    ids=lambda options: "-".join(options),
+)
+def test_what_few_bits_add_to_training_goes_on_where_it_was(
+    tmp_path: Path, options: dict[str, bool]
+) -> None:
     """Steps' own averages, gradients that wait, codes that waver, and the noise of gradients."""
-    options = {"accumulate": 3, "freeze_oscillations": True}
-    once = few_bits()
+    clustered = "keep_clusters" in options
+    options = {"accumulate": 3, **options}
+    once = few_bits(clustered=clustered)
+    first = once.get_layer("lsq").raw_kernel.numpy()
     history = timeless(run(once, tmp_path / "once", **options))
 
     class KilledError(BaseException):
@@ -450,7 +462,14 @@ def test_what_few_bits_add_to_training_goes_on_where_it_was(tmp_path: Path) -> N
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(Progress, "epoch", killing)
-        run(few_bits(), tmp_path / "twice", **options)
-    again = few_bits()
+        run(few_bits(clustered=clustered), tmp_path / "twice", **options)
+    again = few_bits(clustered=clustered)
     assert timeless(run(again, tmp_path / "twice", resume=True, **options)) == history
     assert_equal_weights(again.get_weights(), once.get_weights())
+    if clustered:
+        values, places = np.unique(first, return_inverse=True)
+        last = again.get_layer("lsq").raw_kernel.numpy().reshape(-1)
+        held = [np.unique(last[places.reshape(-1) == k]) for k in range(len(values))]
+        assert all(len(group) == 1 for group in held)
+        assert [0 in group for group in held] == [value == 0 for value in values]
+        assert 0 in values and not np.array_equal(values, np.ravel(held))
