@@ -143,6 +143,7 @@ def train_nested(
     resume = resume and path.exists()
     source, dataset, _ = prepare(joint, progress)
     plans = {width.name: plan(_source_of(source, width), width.scheme) for width in widths}
+    teacher = teacher_of(joint, source, dataset)
     record = begin_record(described, dataset, (), command)
     with opened(path, record, described.scheme, overwrite=overwrite, resume=resume) as (
         folder,
@@ -150,7 +151,6 @@ def train_nested(
     ):
         for earlier in replaced:
             delete(earlier)
-        teacher = teacher_of(joint, source, dataset)
         statistics = _statistics(widths, plans, joint, source, dataset, folder, progress)
         nets = _Nets(widths=widths, method=joint.method, statistics=statistics)
         model = join_widths(_lowered(nets.fresh(source)))

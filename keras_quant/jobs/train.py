@@ -92,13 +92,13 @@ def train(
     check_starts_elsewhere(settings, path)
     source, dataset, replicas = prepare(settings, progress)
     planned = plan(source, settings.scheme)
+    teacher = teacher_of(settings, source, dataset)  # before there is a folder, or one is replaced
     count = 1 if replicas is None else replicas.count
     record = begin_record(settings, dataset, planned.float_layers, command, replicas=count)
     own = functools.partial(
         opened, path, record, settings.scheme, overwrite=overwrite, resume=resume
     )
     with shared_folder(own, record, replicas) as (folder, record):
-        teacher = teacher_of(settings, source, dataset)
         statistics = collected(planned, source, dataset, settings, folder.statistics, progress)
 
         def make(source: keras.Model) -> keras.Model:

@@ -21,6 +21,7 @@ from keras_quant.data import Dataset
 from keras_quant.errors import RunError, TrainingError, UsageError
 from keras_quant.files import write_text
 from keras_quant.jobs.finish import finish
+from keras_quant.jobs.teacher import Teacher
 from keras_quant.jobs.train import (
     check_held,
     collected,
@@ -78,6 +79,7 @@ def train_together(
     starts = [_start(each, progress) for _, each in planned]
     _check_same_pixels(planned, starts)
     dataset = starts[0].dataset
+    teacher = teacher_of(leading, starts[0].source, dataset)
     with contextlib.ExitStack() as stack:
         runs = []
         for (path, each), start in zip(planned, starts, strict=True):
@@ -91,7 +93,7 @@ def train_together(
             for (path, each), start in zip(planned, starts, strict=True)
         ]
         progress.say(f"training {len(models)} members at once, {leading.together}")
-        _train(models, planned, starts[0], resume=resume, progress=progress)
+        _train(models, planned, dataset, teacher, resume=resume, progress=progress)
         rows = checkpoint.load(first)
         assert rows is not None
         left = [place for place, (path, _) in enumerate(planned) if path not in kept]
@@ -150,13 +152,14 @@ def _check_same_pixels(planned: Sequence[Planned], starts: Sequence[_Start]) -> 
 def _train(
     models: Sequence[keras.Model],
     planned: Sequence[Planned],
-    start: _Start,
+    dataset: Dataset,
+    teacher: Teacher | None,
     *,
     resume: bool,
     progress: Progress,
 ) -> None:
     path, settings = planned[0]
-    folder, dataset = RunFolder(path), start.dataset
+    folder = RunFolder(path)
     joint = joined(models, settings)
     try:
         train_epochs(
@@ -164,7 +167,7 @@ def _train(
             joint,
             dataset,
             _settings(settings, dataset, folder, len(models)),
-            teacher=teacher_of(settings, start.source, dataset),
+            teacher=teacher,
             folder=path,
             resume=resume,
             progress=progress,

@@ -72,6 +72,18 @@ def test_each_width_is_a_proven_run(made: NestedResult) -> None:
     assert not (made.joint / "checkpoint.npz").exists()
 
 
+def test_a_teacher_that_cannot_be_loaded_is_told_before_earlier_widths_are_deleted(
+    tmp_path: Path,
+) -> None:
+    earlier = make_run(tmp_path / "n-w2a2")
+    settings = dataclasses.replace(
+        SETTINGS, self_distill=0.0, distill=0.5, teachers=(tmp_path / "nothing",)
+    )
+    with pytest.raises(UsageError, match="no such run or model"):
+        train_nested(settings, WIDTHS, tmp_path / "n", overwrite=True, progress=QUIET)
+    assert (earlier / records.FILE_NAME).exists() and not (tmp_path / "n").exists()
+
+
 @pytest.mark.slow
 def test_codes_of_narrow_widths_are_bits_of_the_widest(made: NestedResult) -> None:
     widest, *narrow = [layers_by_name(load_model(w.folder.model)) for w in made.widths]

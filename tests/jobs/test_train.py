@@ -45,6 +45,7 @@ from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 from keras_quant.training.optimizer_settings import OptimizerSettings  # noqa: E402
+from tests.fake_runs import make_run  # noqa: E402
 
 SETTINGS = TrainSettings(
     scheme=scheme_from_bits("4"), model="mlp", model_options={"units": 16}, epochs=2
@@ -390,6 +391,19 @@ def test_norms_are_measured_again_on_images_like_those_of_the_epochs(
     batches = TrainBatches(dataset, batch_size=100, seed=settings.seed, augment=augment)
     expected = [images for images, _ in batches(settings.epochs).as_numpy_iterator()]
     np.testing.assert_array_equal(seen, expected)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_teacher_that_cannot_be_loaded_is_told_before_a_folder_is_made_or_replaced(
+    tmp_path: Path, overwrite: bool
+) -> None:
+    path = make_run(tmp_path / "run") if overwrite else tmp_path / "run"
+    earlier = {file.name: file.read_bytes() for file in path.glob("*.*")}
+    settings = dataclasses.replace(ONE_EPOCH, distill=0.5, teachers=(tmp_path / "nothing",))
+    with pytest.raises(UsageError, match="no such run or model"):
+        train(settings, path, overwrite=overwrite, progress=Progress(quiet=True))
+    assert path.exists() == overwrite
+    assert {file.name: file.read_bytes() for file in path.glob("*.*")} == earlier
 
 
 def test_all_settings_out_of_range_are_told_at_once(tmp_path: Path) -> None:

@@ -145,6 +145,15 @@ def test_what_stops_the_last_member_is_told_before_the_first(tmp_path: Path) -> 
     assert [entry.name for entry in tmp_path.iterdir()] == ["e-3"]
 
 
+def test_a_teacher_that_cannot_be_loaded_is_told_before_members_have_folders(
+    tmp_path: Path,
+) -> None:
+    learning = replace(SETTINGS, distill=0.5, teachers=(tmp_path / "nothing",))
+    with pytest.raises(UsageError, match="no such run or model"):
+        train_ensemble("fusion", [learning] * 2, tmp_path / "e", progress=QUIET)
+    assert list(tmp_path.iterdir()) == []
+
+
 def trained(kind: str, path: Path, settings: TrainSettings = SETTINGS, **options) -> Ensemble:
     """Two members of two epochs, trained and judged."""
     settings = replace(settings, epochs=2)
