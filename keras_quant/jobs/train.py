@@ -36,6 +36,7 @@ from keras_quant.jobs.validation import run_behind, warn_of_seen
 from keras_quant.lower import lower
 from keras_quant.model.files import save_model
 from keras_quant.model.tasks import CLASSIFICATION
+from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.write import Export
@@ -154,6 +155,7 @@ def prepare(
     dataset = load_images(settings)
     use_threads(settings.threads)
     replicas = start_replicas(settings, dataset)
+    _check_precision(settings)
     keras.utils.set_random_seed(settings.seed)
     source = _source(settings, dataset)
     _check_outputs(source, settings, dataset)
@@ -200,6 +202,19 @@ def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:
         trust=settings.trust,
         exits=settings.exits,
     )
+
+
+def _check_precision(settings: TrainSettings) -> None:
+    """Checks that TensorFlow computes what settings ask for, as the record says that it did.
+
+    Raises:
+        UsageError: it computes nothing in bfloat16.
+    """
+    if settings.precision == "bf16" and not has_gpu() and not can_rewrite():
+        raise UsageError(
+            "--precision bf16: TensorFlow computes in bfloat16 with oneDNN alone, which this build "
+            "lacks, or TF_ENABLE_ONEDNN_OPTS=0 turns off; leave the option out"
+        )
 
 
 def _check_outputs(model: keras.Model, settings: TrainSettings, dataset: Dataset) -> None:
@@ -361,7 +376,7 @@ def train_model(
     trained = model
     by_policy = settings.precision == "bf16" and has_gpu()
     if settings.precision == "bf16" and not by_policy:
-        _say_what_bfloat16_lacks(progress)
+        _say_where_bfloat16_gains_little(source, progress)
     if by_policy or replicas is not None:
         with _policy(by_policy), replicas.strategy.scope() if replicas else nullcontext():
             twin = _source(settings, dataset)
@@ -424,7 +439,7 @@ def loop_settings(settings: TrainSettings, dataset: Dataset, folder: RunFolder) 
         freeze_oscillations=settings.freeze_oscillations,
         keep_clusters=settings.keep_clusters,
         keep_zeros=settings.keep_zeros,
-        bfloat16=settings.precision == "bf16",
+        bfloat16=settings.precision == "bf16" and not has_gpu(),  # which takes the policy
         loss_weights=settings.loss_weights,
         self_distill=settings.self_distill,
         orthogonal=settings.orthogonal,
@@ -470,17 +485,18 @@ def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -
     return load_teacher(settings.teachers, dataset) if settings.teachers else source
 
 
-def _say_what_bfloat16_lacks(progress: Progress) -> None:
-    """Says where a CPU computes in float32 all the same, or in bfloat16 without being faster."""
-    if not can_rewrite():
-        progress.say(
-            "TensorFlow has no oneDNN here, or TF_ENABLE_ONEDNN_OPTS=0 turns it off: for all "
-            "--precision bf16, products stay float32"
-        )
-    elif not BFLOAT16_FLAGS & instructions():
+def _say_where_bfloat16_gains_little(model: keras.Model, progress: Progress) -> None:
+    """Says of a CPU, or of a model, that it is not faster in bfloat16."""
+    if not BFLOAT16_FLAGS & instructions():
         progress.say(
             "this processor has no instructions for bfloat16 (avx512_bf16, amx_bf16 or bf16): "
             "--precision bf16 will not be faster than float32"
+        )
+    depthwise = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    if any(isinstance(layer, depthwise) for layer in layers_by_name(model).values()):
+        progress.say(
+            "depthwise convolutions stay float32: with such a net --precision bf16 takes about as "
+            "long as float32, or longer"
         )
 
 

@@ -44,6 +44,7 @@ from keras_quant.runs.lock import LOCK_NAME, locked  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
+from keras_quant.training.loop import LoopSettings  # noqa: E402
 from keras_quant.training.optimizer_settings import OptimizerSettings  # noqa: E402
 from tests.fake_runs import make_run  # noqa: E402
 
@@ -339,42 +340,67 @@ def test_diverging_run_keeps_the_weights_of_its_last_good_epoch(
 
 
 @pytest.mark.parametrize(("has_gpu", "policy"), [(False, "float32"), (True, "mixed_bfloat16")])
-def test_bfloat16_is_keras_policy_on_a_gpu_alone(
+def test_bfloat16_is_keras_policy_on_a_gpu_and_a_rewriting_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, policy: str
 ) -> None:
     seen = []
     monkeypatch.setattr("keras_quant.jobs.train.has_gpu", lambda: has_gpu)
+    monkeypatch.setattr("keras_quant.jobs.train.can_rewrite", lambda: not has_gpu)
 
-    def train_epochs(model: object, trained: keras.Model, *_: object, **__: object) -> None:
-        seen.append((trained is model, trained.layers[-1].dtype_policy.name))
+    def train_epochs(
+        model: keras.Model, trained: keras.Model, _: object, settings: LoopSettings, **__: object
+    ) -> None:
+        seen.append((trained is model, trained.layers[-1].dtype_policy.name, settings.bfloat16))
         raise Stopped
 
     monkeypatch.setattr("keras_quant.jobs.train.train_epochs", train_epochs)
     with pytest.raises(Stopped):
         run(tmp_path / "run", dataclasses.replace(ONE_EPOCH, precision="bf16"))
-    assert seen == [(not has_gpu, policy)]
+    assert seen == [(not has_gpu, policy, not has_gpu)]
+
+
+def test_bfloat16_that_tensorflow_has_not_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keras_quant.jobs.train.has_gpu", lambda: False)
+    monkeypatch.setattr("keras_quant.jobs.train.can_rewrite", lambda: False)
+    with pytest.raises(UsageError, match="with oneDNN alone.* leave the option out"):
+        run(tmp_path / "run", dataclasses.replace(ONE_EPOCH, precision="bf16"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("can_rewrite", "told"),
-    [(True, "no instructions for bfloat16"), (False, "no oneDNN here")],
+    ("model", "instructions", "told"),
+    [
+        ({}, {"avx2"}, "no instructions for bfloat16"),
+        (
+            {"model": "ds_cnn", "model_options": {}},
+            {"amx_bf16"},
+            "depthwise convolutions stay float32",
+        ),
+        ({}, {"amx_bf16"}, None),
+    ],
 )
-def test_what_bfloat16_lacks_is_told(
+def test_where_bfloat16_gains_little_is_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    can_rewrite: bool,
-    told: str,
+    model: dict[str, object],
+    instructions: set[str],
+    told: str | None,
 ) -> None:
-    monkeypatch.setattr("keras_quant.jobs.train.can_rewrite", lambda: can_rewrite)
-    monkeypatch.setattr("keras_quant.jobs.train.instructions", lambda: frozenset({"avx2"}))
+    def train_epochs(*_: object, **__: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr("keras_quant.jobs.train.has_gpu", lambda: False)
+    monkeypatch.setattr("keras_quant.jobs.train.can_rewrite", lambda: True)
+    monkeypatch.setattr("keras_quant.jobs.train.instructions", lambda: frozenset(instructions))
+    monkeypatch.setattr("keras_quant.jobs.train.train_epochs", train_epochs)
+    settings = dataclasses.replace(ONE_EPOCH, precision="bf16", **model)
     with pytest.raises(Stopped):
-        train(
-            dataclasses.replace(ONE_EPOCH, precision="bf16"),
-            tmp_path / "run",
-            progress=StopsAfter(1, quiet=False),
-        )
-    assert told in capsys.readouterr().err
+        train(settings, tmp_path / "run", progress=Progress(quiet=False))
+    said = capsys.readouterr().err
+    assert told in said if told else "bf16" not in said
 
 
 @pytest.mark.parametrize("augment", [False, True])
