@@ -17,12 +17,13 @@ import numpy as np
 from keras_quant.data import Dataset
 from keras_quant.errors import RunError
 from keras_quant.files import write_json
-from keras_quant.jobs.train import prepare
+from keras_quant.jobs.train import loop_settings, prepare
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.methods.qkeras.door import qkeras
+from keras_quant.runs import RunFolder
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
-from keras_quant.training.loop import LoopSettings, train_epochs
+from keras_quant.training.loop import train_epochs
 
 FILE_NAME = "stock.json"
 EDGE_BITS = 8  # of the kernels of the first and the last layer
@@ -101,14 +102,7 @@ def stock_accuracy(settings: TrainSettings, folder: Path, *, bits: int) -> float
 def _trained(settings: TrainSettings, folder: Path, bits: int) -> float:
     source, dataset, _ = prepare(settings, Progress())
     model = stock_model(source, bits=bits, edges=True)
-    loop = LoopSettings(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        augment=dataset.augment,
-        optimizer=settings.optimizer,
-        bfloat16=settings.precision == "bf16",
-    )
+    loop = loop_settings(settings, dataset, RunFolder(folder))
     train_epochs(model, model, dataset, loop, folder=folder, resume=True, progress=Progress())
     return 100 * _share_right(model, dataset)
 
