@@ -41,7 +41,7 @@ AUGMENTATIONS = frozenset({
 })  # fmt: skip
 _RENAMED = {"batch_shape": "batch_input_shape"}
 _NO = object()  # equals nothing
-# Functions that Keras 2 lacks, or has under this name as another one; `methods.pointwise` has them.
+# Functions that Keras 2 lacks, or has under this name as another one; `model.pointwise` has them.
 _ACTIVATIONS = {
     "hard_sigmoid": "keras_quant>hard_sigmoid_keras3",
     "hard_silu": "keras_quant>hard_swish",

@@ -32,7 +32,7 @@ class OnnxFile:
         """Stores an array.
 
         Not even equal ones are stored once: ONNX Runtime's session option of
-        `onnx_x86_weights` fails where two nodes share a weight or its zero points.
+        `emit.onnx_x86.weights` fails where two nodes share a weight or its zero points.
 
         Returns: its name: the given one, or one that begins so where that is taken.
         """

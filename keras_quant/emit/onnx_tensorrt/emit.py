@@ -38,7 +38,7 @@ def emit_onnx_tensorrt(
     The file takes float32 (batch, *shape) inputs with any batch, channels last, as the Keras
     model does: whoever feeds one can feed the other, and TensorRT transposes once, in a few
     microseconds. Output tensors of codes are int8, or whole float32 numbers where the file has
-    no Q/DQ, each code shifted by `onnx_tensorrt_emission.stored_shift`, channels last too.
+    no Q/DQ, each code shifted by `emit.onnx_tensorrt.emission.stored_shift`, channels last too.
     Without its optimizations, ONNX Runtime computes what the file says.
 
     Args:

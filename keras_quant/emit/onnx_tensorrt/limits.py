@@ -107,7 +107,7 @@ def _adds_exactly(graph: Graph, node: Node) -> bool:
 
 
 def _share_of_other_sums(first: QParams, second: QParams, output: QParams) -> float:
-    """The share of pairs of codes that `onnx_tensorrt_ops.emit_add` adds to another code."""
+    """The share of pairs of codes that `emit.onnx_tensorrt.ops.emit_add` adds to another code."""
     if add_is_exact(first, second, output):
         return 0.0
     sums = np.add.outer(reals_of(first), reals_of(second))

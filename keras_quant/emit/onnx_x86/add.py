@@ -24,7 +24,7 @@ def kernel_is_exact(first: QParams, second: QParams, output: QParams) -> bool:
 def floats_are_exact(first: QParams, second: QParams, output: QParams) -> bool:
     """Whether dequantizing, adding and quantizing in float32 does so.
 
-    The operators are those of `onnx_x86_ops`: the sum is multiplied by float32(1 / scale).
+    The operators are those of `emit.onnx_x86.ops`: the sum is multiplied by float32(1 / scale).
     """
     return wrong_sums(first, second, output)[0] == 0
 

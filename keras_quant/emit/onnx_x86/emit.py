@@ -31,7 +31,7 @@ def emit_onnx_x86(
 
     The file takes float32 (batch, *shape) inputs with any batch, channels last as in Keras, and
     its inputs and outputs have the names of the graph's tensors. Inputs and outputs of codes are
-    uint8, each code shifted by `onnx_x86_emission.stored_shift`. Where it needs a session
+    uint8, each code shifted by `emit.onnx_x86.emission.stored_shift`. Where it needs a session
     option to be exact on processors without VNNI, metadata_props name it, and its value.
 
     Args:

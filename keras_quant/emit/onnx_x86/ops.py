@@ -101,7 +101,7 @@ def emit_max_pool(emission: Emission, node: Node) -> None:
 
 
 def emit_avg_pool(emission: Emission, node: Node) -> None:
-    """Floats; of codes, `onnx_x86_legalize` makes a convolution."""
+    """Floats; of codes, `emit.onnx_x86.legalize` makes a convolution."""
     inputs, attrs = [emission.value(node.inputs[0])], _window(emission, node)
     counts = int(node.attrs.get("padding") != "same")
     emission.write(emission.output(node), "AveragePool", inputs, count_include_pad=counts, **attrs)

@@ -32,7 +32,7 @@ def emit_tflite(
 
     The file has a signature "serving_default" whose names are the graph's tensor names. It
     takes (batch, *shape) inputs; inputs and outputs of codes are int8, each code shifted by
-    `tflite_emission.stored_shift`.
+    `emit.tflite.emission.stored_shift`.
 
     Args:
         graph: a realized graph.

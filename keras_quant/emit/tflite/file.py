@@ -96,7 +96,7 @@ class TFLiteFile:
 
         Args:
             values: float32, int32 or int8 of any shape; with an element type of
-                `tflite_packing` int8 codes that fit it.
+                `emit.tflite.packing` int8 codes that fit it.
             scale: float32 (channels,) along axis, or (1,) for the whole tensor; zero points
                 are 0.
         Returns: the tensor's index.

@@ -29,7 +29,7 @@ def legalize(graph: Graph) -> Graph:
     """Gives a graph of the same inputs, outputs and meaning.
 
     Args:
-        graph: a realized graph in which `tflite_limits.find_problems` finds none.
+        graph: a realized graph in which `emit.tflite.limits.find_problems` finds none.
     """
     return apply_rules(graph, _RULES)
 

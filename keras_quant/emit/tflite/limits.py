@@ -51,7 +51,7 @@ def find_unpacked_nodes(graph: Graph, pack: str) -> list[str]:
 
     Args:
         graph: realized.
-        pack: see `tflite_options.TFLiteOptions`.
+        pack: see `emit.tflite.options.TFLiteOptions`.
     """
     return [
         f"layer {node.name!r}: stored codes reach {_largest(node)}, where the logical ones could "

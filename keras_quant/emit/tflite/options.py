@@ -19,7 +19,7 @@ class TFLiteOptions:
         pack: which kernels of narrow codes share bytes: "none"; "fast": those that compute as
             fast as from int8, which are dense layers and 1x1 convolutions of stride 1;
             "smallest": all but depthwise ones, which XNNPACK takes in int8 only. The codes
-            must have been realized for it, see `tflite_packing.stored_limits`.
+            must have been realized for it, see `emit.tflite.packing.stored_limits`.
         input: what the file is given: "float": what the model was trained on; "int8": the
             codes of that; "uint8": raw pixels, where it is known what becomes of them in front
             of the model, else those codes from 0 on.

@@ -67,7 +67,7 @@ def packed_type(graph: Graph, node: Node, pack: str) -> str | None:
 
     Args:
         graph: ideal or realized.
-        pack: see `tflite_options.TFLiteOptions`.
+        pack: see `emit.tflite.options.TFLiteOptions`.
     """
     source, output = graph.tensors[node.inputs[0]], graph.tensors[node.output]
     if pack == "none" or node.op not in ("conv2d", "dense") or node.weight is None:

@@ -3,9 +3,9 @@
 A channel that a layer puts out may be divided by any positive number if what reads it multiplies by
 it, Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (2019),
 section 4.1; the float model computes the same. They choose the numbers by the ranges of kernels
-(`by_weights`), since they round kernels with one scale a tensor. With a scale for each output
+(`equalize_weights`), since they round kernels with one scale a tensor. With a scale for each output
 channel a kernel takes any such number for nothing, and what is left to gain is the range of
-activations, which have one scale a tensor: `by_activations` weighs both, as Xiao et al.,
+activations, which have one scale a tensor: `equalize_activations` weighs both, as Xiao et al.,
 "SmoothQuant" (2023), eq. 4, does for matrix products; the exponent is chosen tensor by tensor.
 
 A ReLU6 stays where it is. Only those of its channels are scaled that stayed below the bound on the
