@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from keras_quant.cli.options import OutputFile
 from keras_quant.cli.output import note, print_table
 
 SHOWN = 20
@@ -21,7 +22,7 @@ named_option = click.option("--dataset", help="Name of a dataset, in place of IM
 csv_option = click.option(
     "--csv",
     "csv_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     help="Write each answer to a file, one line an image.",
 )
 
@@ -37,14 +38,6 @@ def images_named(images: str | None, dataset: str | None) -> str | None:
     if images is not None and dataset is not None:
         raise UsageError("IMAGES and --dataset both name images: give one of them")
     return images or dataset
-
-
-def check_csv(path: Path | None) -> None:
-    """Raises: UsageError: there is no folder for the file of --csv: that is said before work."""
-    from keras_quant.errors import UsageError
-
-    if path is not None and not path.parent.is_dir():
-        raise UsageError(f"--csv {path}: there is no folder {path.parent}")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.answer_options import (
-    check_csv,
     csv_option,
     images_argument,
     images_named,
@@ -102,7 +101,6 @@ def run_command(
     from keras_quant.runs.progress import Progress
 
     named = images_named(images, dataset)
-    check_csv(csv_path)
     settings = AnytimeSettings(
         deadline_ms=deadline_ms,
         form=form,

@@ -9,7 +9,7 @@ import click
 
 from keras_quant.cli.estimate_options import OF_ESTIMATES, estimate_options
 from keras_quant.cli.measured import note_noise, print_record
-from keras_quant.cli.options import typed
+from keras_quant.cli.options import OutputFile, typed
 from keras_quant.cli.output import json_option, note, print_json
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _shapes(
 @click.option("--rebuild", is_flag=True, help="With --host: build the engine again.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=OutputFile(),
     help="The record [default: bench.json in the run, or in the bundle that trtexec ran].",
 )
 @estimate_options

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from keras_quant.cli.answer_options import (
-    check_csv,
     csv_option,
     images_argument,
     images_named,
@@ -60,7 +59,6 @@ def control(
     from keras_quant.runs.progress import Progress
 
     named = images_named(images, dataset)
-    check_csv(csv_path)
     done = job(
         controller,
         images=named,

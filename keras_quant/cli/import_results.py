@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 
 from keras_quant.cli.measured import note_noise, print_record
+from keras_quant.cli.options import OutputFile
 from keras_quant.cli.output import json_option, note, print_json
 
 
 @click.command(name="import-results")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="The record [default: FOLDER/bench.json]."
-)
+@click.option("--output", type=OutputFile(), help="The record [default: FOLDER/bench.json].")
 @json_option
 def import_results(folder: Path, output: Path | None, as_json: bool) -> None:
     """Make a record of what a bundle's bench.sh measured on a board.

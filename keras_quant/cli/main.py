@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed, 2 not understood, 3 a gate was not met, 130 interr
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import signal
 import threading
@@ -116,6 +117,15 @@ COMMANDS = {
 }
 
 
+_REFUSED = {
+    errno.EACCES: "You need the right to read and write there, or give another path.",
+    errno.EPERM: "You need the right to read and write there, or give another path.",
+    errno.ELOOP: "Its links lead in a circle: give another path.",
+    errno.ENAMETOOLONG: "Give a shorter path.",
+}
+"""What the system may say of any path that a user gives, and what to do then."""
+
+
 class Failure(click.ClickException):
     """An error on its way to the terminal, with the exit code that it asks for."""
 
@@ -194,6 +204,9 @@ class LazyGroup(click.Group):
             raise Failure(str(error), error.exit_code) from error
         except Exception as error:
             self._trace(ctx)
+            if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
+                told = f"{error.filename}: {error.strerror}. {_REFUSED[error.errno]}"
+                raise Failure(told, 1) from error
             raise Failure(
                 f"{type(error).__name__}: {error}\nThis is a bug of kq or a broken installation: "
                 "`kq doctor` checks the latter, `kq --debug ...` shows where it happened.",

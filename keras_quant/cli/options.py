@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
+
+
+class OutputFile(click.Path):
+    """A file that a command writes at the end: where it cannot be, that is said before the work.
+
+    Args:
+        makes_folder: whether the command makes the file's folder.
+    """
+
+    name = "file"
+
+    def __init__(self, *, makes_folder: bool = False) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+        self._makes_folder = makes_folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Gives the Path. Raises: click.BadParameter: it is a folder, or its folder is none."""
+        path = super().convert(value, param, ctx)
+        assert isinstance(path, Path)  # the path_type above
+        folder = path.parent
+        while self._makes_folder and not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.exists():
+            self.fail(f"{path}: there is no folder {folder}; make it, or name another", param, ctx)
+        if not folder.is_dir():
+            self.fail(f"{path}: {folder} is a file, not a folder; name another", param, ctx)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"{path}: you may not write into {folder}; name another", param, ctx)
+        return path
+
 
 model_options_option = click.option(
     "--option",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_quant.cli.options import OutputFile
 from keras_quant.cli.output import note
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def plot_option(what: str) -> Callable[[Any], Any]:
     return click.option(
         "--plot",
         "picture",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=OutputFile(makes_folder=True),
         help=f"Draw {what}: .png, .svg or .pdf.",
     )
 

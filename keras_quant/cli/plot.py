@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from keras_quant.cli.options import OutputFile
 from keras_quant.cli.output import json_option, note, print_json
 from keras_quant.cli.runs import find, parse_conditions, paths_argument, where_option
 
@@ -23,7 +24,7 @@ KINDS = (
 @where_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(makes_folder=True),
     help="The picture: .png, .svg or .pdf [default: reports/KIND.png].",
 )
 @click.option("--title", help="[default: model and dataset]")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_quant.cli.options import typed
+from keras_quant.cli.options import OutputFile, typed
 from keras_quant.cli.output import as_score, json_option, note, print_json, print_table
 from keras_quant.errors import UsageError
 
@@ -72,7 +72,7 @@ _OF_ENGINES = {
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     help="The scheme [default: RUN/mixed-BUDGET.yaml, which is replaced].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file that --out names.")

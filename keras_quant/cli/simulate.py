@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_quant.cli.options import OutputFile
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, plot_option, write_picture
 
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 @plot_option("accuracy against mean cost, and what answers")
 @click.option(
     "--save",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     help="Write the controller, for kq anytime control: controller.json, say.",
 )
 @json_option

@@ -149,7 +149,7 @@ def test_other_files_than_it_was_fitted_to_are_refused(controller: Path) -> None
         (("control", "nowhere.json"), 1, "nowhere.json"),
         (("control", "a.json", "digits", "--dataset", "digits"), 2, "both name images"),
         (("control", "a.json", "--csv", "gone/a.csv"), 2, "there is no folder gone"),
-        (("simulate", "a", "--save", "gone/a.json"), 2, "--save gone/a.json: there is no folder"),
+        (("simulate", "a", "--save", "gone/a.json"), 2, "there is no folder gone"),
         (
             ("simulate", "a", "--board", "nano", "--board", "agx-orin", "--save", "c.json"),
             2,

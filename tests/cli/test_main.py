@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -56,6 +57,60 @@ def test_unexpected_error_is_told_in_one_line_with_the_way_to_its_traceback(run_
     assert result.stderr.startswith("error: TypeError: bits\n")
     assert "`kq --debug ...`" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_the_system_refuses_is_told_with_the_path_and_what_to_do(run_raising) -> None:
+    result = run_raising(PermissionError(errno.EACCES, "Permission denied", "models/closed"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: models/closed: Permission denied. You need the right to read and write there, or "
+        "give another path.\n"
+    )
+
+
+@pytest.mark.parametrize("words", [("runs", "list"), ("engine",), ("run",), ("import-results",)])
+def test_a_name_that_is_too_long_is_no_bug_of_ours(words: tuple[str, ...]) -> None:
+    name = "n" * 300
+    result = CliRunner().invoke(main, [*words, name])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {name}")
+    assert result.stderr.endswith(": File name too long. Give a shorter path.\n")
+
+
+def test_a_file_that_is_not_there_inside_of_a_command_is_still_called_a_bug(run_raising) -> None:
+    result = run_raising(FileNotFoundError(errno.ENOENT, "No such file or directory", "ours.json"))
+    assert "This is a bug of kq" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("bench", "m.tflite", "--output", "gone/b.json"), "gone/b.json: there is no folder gone"),
+        (("bench", "m.tflite", "--output", "folder"), "'folder' is a directory"),
+        (("import-results", "b", "--output", "file/b.json"), "file is a file, not a folder"),
+        (("search", "r", "--budget", "size=1", "--out", "gone/s.yaml"), "there is no folder gone"),
+        (("runs", "list", "--csv", "gone/r.csv"), "there is no folder gone"),
+        (("plot", "accuracy-bits", "--out", "file/new/p.png"), "file is a file, not a folder"),
+        (("anytime", "cut", "r", "--plot", "file/p.png"), "file is a file, not a folder"),
+    ],
+)
+def test_what_cannot_be_written_at_the_end_is_told_at_the_start(
+    words: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(main, words)
+    assert (result.exit_code, told in result.stderr) == (2, True), result.stderr
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    result = CliRunner().invoke(main, ["runs", "list", "--csv", str(tmp_path / "r.csv")])
+    assert result.exit_code == 2
+    assert f"you may not write into {tmp_path}; name another" in result.stderr
 
 
 @pytest.mark.parametrize("error", [TypeError("bits"), RunError("no run")])
