@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keras_quant.errors import ResultsError
+from keras_quant.errors import ResultsError, shown
 
 REFORMAT, CONVERSION, PRODUCT = "reformat", "Q/DQ", "products"
 POOL, POINTWISE, OTHER, NOTHING = "pooling", "pointwise", "other", "nothing"
@@ -331,4 +331,4 @@ def _what_it_is(content: object) -> str:
         return "it is a list"
     if isinstance(content, dict):
         return f"it has {', '.join(list(content)[:5]) or 'nothing'}"
-    return f"it is a {type(content).__name__}"
+    return f"it is {shown(content)}"

@@ -118,7 +118,8 @@ def _results_of(folder: Path) -> Path:
     if not missing:
         return found
     if not folder.is_dir():
-        raise ResultsError(f"{folder}: no such folder; give a bundle, or its folder {RESULTS}")
+        what = "is a file" if folder.exists() else "no such folder"
+        raise ResultsError(f"{folder}: {what}; give a bundle, or its folder {RESULTS}")
     if (folder / PARTIAL).is_dir():
         raise ResultsError(
             f"{folder}: holds {PARTIAL}: bench.sh was stopped before its end. Run it again"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_quant.cli.options import OutputFile
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def runs() -> None:
 @click.option(
     "--csv",
     "csv_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     help="Write all figures to a file, one line a run.",
 )
 @json_option
@@ -131,7 +132,7 @@ def compare(paths: Sequence[Path], as_json: bool) -> None:
 
     found = find(paths)
     if len(found.runs) < 2:
-        raise UsageError(f"{len(found.runs)} run found; give two or more to compare")
+        raise UsageError(f"runs found: {len(found.runs)}; give two or more to compare")
     rows = differences([run.record for run in found.runs])
     if as_json:
         print_json({"runs": [run.path for run in found.runs], "differences": dict(rows)})
@@ -161,7 +162,7 @@ def delete(paths: Sequence[Path], yes: bool, as_json: bool) -> None:
             raise RunError(f"{path}: not a run folder: it has no {FILE_NAME}; nothing was deleted")
     if not yes:
         click.confirm(f"delete {', '.join(map(str, paths))}?", abort=True, err=True)
-    for path in paths:
+    for path in dict.fromkeys(paths):
         delete_run(path)
         note(f"deleted {path}")
     if as_json:

@@ -31,8 +31,9 @@ def files_of(path: Path) -> list[Path]:
             raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
         return [path]
     if not path.is_dir():
+        what = "is another kind of file" if path.exists() else "no such run folder"
         raise RunError(
-            f"{path}: no such run folder; give a run, a file ending with "
+            f"{path}: {what}; give a run, a file ending with "
             f"{', '.join(suffixes)}, or a SavedModel folder"
         )
     model, folder = model_of(path), RunFolder(path).export

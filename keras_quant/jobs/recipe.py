@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_quant.errors import RunError, UsageError
-from keras_quant.files import make_folder, read_record, write_json, write_together
+from keras_quant.files import make_folder, read_record, remove, write_json, write_together
 from keras_quant.jobs.recipe_file import UNITS, Recipe, load_recipe
 from keras_quant.json_codec import to_json
 from keras_quant.runs import records
@@ -103,6 +103,7 @@ def run_recipe(
     Raises:
         UsageError: the recipe is none, or has no such scale.
         RunError: a step failed, or another process runs a recipe into the folder.
+        FileError: the system refuses.
     """
     recipe = load_recipe(path)
     if scale not in recipe.scales:
@@ -120,7 +121,7 @@ def run_recipe(
                 known = None if overwrite else _known(files[name], words, progress)
                 if known is None:
                     for stale in list(files.values())[number:]:
-                        stale.unlink(missing_ok=True)
+                        remove(stale)
                     known = _do(words, files[name], call or call_kq, progress)
                 done[name] = known
             show(len(commands), "")

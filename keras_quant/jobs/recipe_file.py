@@ -152,6 +152,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _said(value: Any) -> str:
+    """What stands in a file where something else is needed."""
+    return "nothing is there" if value is None else f"it is {shown(value)}"
+
+
 def load_recipe(path: Path) -> Recipe:
     """Reads a recipe.
 
@@ -159,7 +164,8 @@ def load_recipe(path: Path) -> Recipe:
         UsageError: there is no such file, or it is no recipe; all problems at once.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; give a recipe, as recipes/plain-kinds.yaml")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise UsageError(f"{path}: {what}; give a recipe, as recipes/plain-kinds.yaml")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -178,17 +184,23 @@ class _Reader:
         self._problems = problems
 
     def recipe(self, content: Any) -> Recipe | None:
+        if not isinstance(content, dict):
+            self._say(
+                f"no recipe: {_said(content)}; docs/recipes.md says how one is written, which "
+                "begins with format: 1"
+            )
+            return None
         known = ("format", "name", "title", "scales", "steps", "table", "published", "differs")
         top = self._mapping(content, "the recipe", known)
         if top.get("format") != FORMAT:
-            self._say(f"format is {shown(top.get('format'))}; {FORMAT} is read here")
+            self._say(f"format: {_said(top.get('format'))}; {FORMAT} is read here")
         table = self._mapping(top.get("table"), "table", ("columns", "rows"))
         published = self._mapping(
             top.get("published", {}), "published", ("source", "columns", "rows")
         )
-        name = str(top.get("name", ""))
-        if not _NAME.fullmatch(name):
-            self._say(f"name is {name!r}; small letters, digits, - and _ are allowed")
+        name = str(top.get("name"))
+        if top.get("name") is None or not _NAME.fullmatch(name):
+            self._say(f"name: {_said(top.get('name'))}; small letters, digits, - and _ are allowed")
         scales = {
             str(scale): {
                 str(k): self._word(v, f"scales.{scale}.{k}")
@@ -201,7 +213,7 @@ class _Reader:
                 self._say(f"scales.{scale}: {word} is the folder of runs; take another word")
         steps = dict(self._steps(top.get("steps"), scales))
         columns = {
-            str(k): str(v) for k, v in self._mapping(table.get("columns"), "columns").items()
+            str(k): str(v) for k, v in self._mapping(table.get("columns"), "table.columns").items()
         }
         for heading, unit in columns.items():
             if unit not in UNITS:
@@ -280,7 +292,9 @@ class _Reader:
                 self._say(f"{where}: {text!r}: a name alone is allowed in braces")
                 continue
             used = {name for _, name, _, _ in parts if name is not None}
-            if used - known:
+            if "" in used:
+                self._say(f"{where}: {text!r}: a name is needed in braces; {{{{ stands for a brace")
+            elif used - known:
                 self._say(
                     f"{where}: {text!r} asks for {', '.join(sorted(used - known))}; scale {scale} "
                     f"has {', '.join(sorted(known))}"
@@ -326,7 +340,7 @@ class _Reader:
         self, content: Any, where: str, known: Sequence[str] | None = None
     ) -> dict[Any, Any]:
         if not isinstance(content, dict):
-            self._say(f"{where}: names with values are needed; it is {shown(content)}")
+            self._say(f"{where}: names with values are needed; {_said(content)}")
             return {}
         for key in content:
             if known is not None and key not in known:

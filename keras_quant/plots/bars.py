@@ -63,8 +63,8 @@ def latency_bars(runs: Sequence[Run], *, title: str) -> Figure:
     groups = bars_of(runs)
     if not groups:
         raise UsageError(
-            f"none of the {len(runs)} runs was measured (kq bench RUN) or estimated (kq bench RUN "
-            "--board NAME --estimate)"
+            "no run was measured (kq bench RUN) or estimated (kq bench RUN --board NAME "
+            f"--estimate); runs looked at: {len(runs)}"
         )
     ways = list(dict.fromkeys(bar.way for bars in groups.values() for bar in bars))
     count = sum(len(bars) + 1 for bars in groups.values())

@@ -31,8 +31,8 @@ def estimated_latency(runs: Sequence[Run], board: str | None = None) -> Cost:
     if not boards or board not in (None, *boards):
         wanted, having = board or "NAME", f" (but for {', '.join(boards)})" if boards else ""
         raise UsageError(
-            f"none of the {len(runs)} runs has an estimate for that{having}: kq bench RUN... "
-            f"--board {wanted} --estimate; kq boards lists the boards"
+            f"no run with a score has an estimate for that{having}: kq bench RUN... "
+            f"--board {wanted} --estimate; kq boards lists the boards; runs looked at: {len(runs)}"
         )
     board = board or boards.most_common(1)[0][0]
     first = next(of_run[board] for of_run in found.values() if board in of_run)

@@ -26,7 +26,8 @@ def measured_latency(runs: Sequence[Run]) -> Cost:
     first = next((one for ones in found.values() for one in ones if one.kind == "latency"), None)
     if first is None:
         raise UsageError(
-            f"none of the {len(runs)} runs was measured: kq bench RUN, or kq sweep --latency"
+            "no run with a score was measured: kq bench RUN, or kq sweep --latency; runs looked "
+            f"at: {len(runs)}"
         )
     values = {
         path: one.summary.p50_ms

@@ -81,7 +81,10 @@ def score_against_cost(runs: Sequence[Run], *, cost: Cost, title: str) -> Figure
     """
     points = _points(runs, cost)
     if not points:
-        raise UsageError(f"none of the {len(runs)} runs has a score and this: {cost.label}")
+        raise UsageError(
+            f"no run has both a score and what is to be drawn, {cost.label}; runs looked at: "
+            f"{len(runs)}"
+        )
     figure, axes = new_axes(title)
     look = looks([point.method for point in points])
     for method in dict.fromkeys(point.method for point in points):
@@ -170,7 +173,9 @@ def score_against_bits(runs: Sequence[Run], *, title: str) -> Figure:
     known = [run for run in known if run.is_float or run.activation_bits is not None]
     widths = sorted({_widths(run) for run in known if not run.is_float})
     if not widths:
-        raise UsageError(f"none of the {len(runs)} runs has a score and one width for all layers")
+        raise UsageError(
+            f"no run has both a score and one width for all layers; runs looked at: {len(runs)}"
+        )
     figure, axes = new_axes(title)
     quantized = [run for run in known if not run.is_float]
     look = looks([run.method for run in quantized])

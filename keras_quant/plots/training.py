@@ -29,7 +29,7 @@ def training_curves(histories: Mapping[str, Sequence[Epoch]], *, title: str) -> 
     """
     trained = {name: rows for name, rows in histories.items() if rows}
     if not trained:
-        raise UsageError(f"none of the {len(histories)} runs was trained for an epoch")
+        raise UsageError(f"no run was trained for an epoch; runs looked at: {len(histories)}")
     metrics = sorted({rows[0].metric for rows in trained.values()})
     if len(metrics) > 1:
         raise UsageError(

@@ -219,7 +219,8 @@ def _said(run: Run, name: str) -> str:
 
 def _runs_within(path: Path) -> list[Path]:
     if not path.is_dir():
-        raise RunError(f"{path}: no such folder; give runs, or a folder of runs")
+        what = "is a file" if path.exists() else "no such folder"
+        raise RunError(f"{path}: {what}; give runs, or a folder of runs")
     if (path / records.FILE_NAME).exists():
         return [path]
     return sorted(file.parent for file in path.glob(f"*/{records.FILE_NAME}"))

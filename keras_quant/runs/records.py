@@ -18,6 +18,7 @@ from keras_quant.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
 FILE_NAME = "run.json"
+_REMEDY = "Restore it from a copy, or make the run again with --overwrite."
 # What a run is trained with; runs that agree in them can be taken for each other.
 SETTINGS = ("model", "dataset", "training", "quantization", "scheme")
 # Fields of a training that decide over nothing but the order of sums.
@@ -334,7 +335,8 @@ def load(folder: str | Path) -> RunRecord:
         wrong = record.dataset.preprocess.problems()
         problems += [f"dataset.preprocess.{problem}" for problem in wrong]
     if record is None or problems:
-        raise RunError("\n".join(f"{path}: {problem}" for problem in problems))
+        lines = "\n".join(f"{path}: {problem}" for problem in problems)
+        raise RunError(f"{lines}\n{_REMEDY}")
     return record
 
 
@@ -430,15 +432,21 @@ def processor(cpuinfo: str, *, otherwise: str = "") -> dict[str, str]:
 def _read(path: Path) -> dict[str, Any]:
     """The JSON object in a run's record."""
     if not path.parent.is_dir():
-        raise RunError(f"{path.parent}: no such run folder.")
+        what = "is a file, not a run's folder" if path.parent.exists() else "no such run folder"
+        raise RunError(f"{path.parent}: {what}. kq train and kq quantize make runs.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{path.parent}: not a run folder: it has no {FILE_NAME}.") from None
+        raise RunError(
+            f"{path.parent}: not a run folder: it has no {FILE_NAME}. kq train and kq quantize "
+            "make runs."
+        ) from None
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RunError(f"{path}: cannot be read: {error.strerror}. {_REMEDY}") from error
     except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, nested too deep
-        raise RunError(f"{path}: not JSON ({error}). Restore it or train again.") from error
+        raise RunError(f"{path}: not JSON ({error}). {_REMEDY}") from error
     if not isinstance(content, dict):
-        raise RunError(f"{path}: holds a {type(content).__name__}; a run's record is an object.")
+        raise RunError(
+            f"{path}: holds a {type(content).__name__}; a run's record is an object. {_REMEDY}"
+        )
     return content

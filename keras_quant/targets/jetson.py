@@ -152,8 +152,7 @@ def find_board(name: str) -> Board:
     """
     if name not in BOARDS:
         raise UsageError(
-            f"--board {name!r} is not known{close_names(name, BOARDS)}; known are "
-            f"{', '.join(BOARDS)}"
+            f"board {name!r} is not known{close_names(name, BOARDS)}; known are {', '.join(BOARDS)}"
         )
     return BOARDS[name]
 

@@ -269,11 +269,12 @@ def test_a_layer_that_is_no_product_may_be_missing_in_a_profile() -> None:
     [
         ("{", "l.json: not JSON"),
         ("[3]", "l.json: has no list of Layers; it is a list"),
+        ("null", "l.json: has no list of Layers; it is None"),
         ('[{"averageMs": 1}]', "it is a profile .--exportProfile., which belongs behind --profile"),
         ('[{"latencyMs": 1}]', r"it holds times of calls \(--exportTimes\)"),
         ('{"Layers": 3}', "has no list of Layers; it has Layers"),
         ('{"nodes": []}', "has no list of Layers; it has nodes"),
-        ("3", "it is a int"),
+        ("3", "it is 3"),
         ('{"Layers": [{"LayerType": "x"}]}', "l.json: layers are needed, with names"),
         ('{"Layers": [{"Name": "x", "Inputs": [3]}]}', "l.json: layers are needed, with names"),
         (

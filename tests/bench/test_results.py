@@ -225,5 +225,5 @@ def test_a_run_that_failed_leaves_no_results(tmp_path: Path) -> None:
     assert not (bundle / "results").exists()
     with pytest.raises(ResultsError, match="bench.sh was stopped before its end. Run it again"):
         read_results(bundle, command=(), created="")
-    with pytest.raises(ResultsError, match="no such folder"):
+    with pytest.raises(ResultsError, match="no such folder; give a bundle"):
         read_results(tmp_path / "gone", command=(), created="")

@@ -72,9 +72,10 @@ def test_a_damaged_record_is_noted_and_the_rest_is_listed(models: Path) -> None:
     ("arguments", "code", "told"),
     [
         (("list", "gone"), FAILED, "gone: no such folder"),
+        (("list", "{models}/wide/run.json"), FAILED, "run.json: is a file; give runs, or a"),
         (("list", "{models}", "--where", "bits"), USAGE, "write NAME=VALUE"),
         (("list", "{models}", "--where", "bits=4"), USAGE, "chosen by model, dataset"),
-        (("compare", "{models}/wide"), USAGE, "1 run found; give two or more"),
+        (("compare", "{models}/wide"), USAGE, "runs found: 1; give two or more"),
         (("delete", "{models}", "--yes"), FAILED, "nothing was deleted"),
     ],
 )
@@ -100,6 +101,12 @@ def test_delete_asks_and_removes_the_whole_folder(models: Path) -> None:
     assert (models / "wide").exists()
     assert kq("runs", "delete", models / "wide", given="y\n").exit_code == DONE
     assert [path.name for path in models.iterdir()] == ["narrow"]
+
+
+def test_a_run_that_is_named_twice_is_deleted_once(models: Path) -> None:
+    wide = models / "wide"
+    assert kq("runs", "delete", wide, wide, "--yes").exit_code == DONE
+    assert not wide.exists()
 
 
 def test_a_run_that_is_being_made_is_not_deleted(models: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from keras_quant.cli.main import main
 from keras_quant.errors import RunError, UsageError
+from keras_quant.files import FileError
 from keras_quant.jobs.recipe import Call, as_markdown, call_kq, run_recipe
 from keras_quant.jobs.recipe_file import Cell, load_recipe
 from keras_quant.plots.recipe import draw_results
@@ -224,10 +225,13 @@ def test_a_command_that_kq_refuses_is_told_with_its_words(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("format: 1", "format: 2", "format is 2; 1 is read here"),
-        ("name: sizes", "name: ../sizes", "name is '../sizes'; small letters"),
+        ("format: 1", "format: 2", "format: it is 2; 1 is read here"),
+        ("name: sizes", "name: ../sizes", "name: it is '../sizes'; small letters"),
+        ("name: sizes", "name:", "name: nothing is there; small letters"),
+        ("name: sizes", "name: [a]", "name: it is ['a']; small letters"),
         ("[quantize,", "[quantise,", "'quantise' is no command of recipes; close names: quantize"),
         ("{bits}", "{bit}", "asks for bit; scale small has bits, runs"),
+        ("{bits}", "{}", "a name is needed in braces; {{ stands for a brace"),
         ("{bits}", "{bits.__class__}", "asks for bits.__class__"),
         ("{bits}", "{bits:{size}}", "a name alone is allowed in braces"),
         ("{bits}", "{bits!r}", "a name alone is allowed in braces"),
@@ -279,6 +283,28 @@ def test_a_column_without_figures_is_an_empty_panel(file: Path) -> None:
 def test_a_file_that_is_not_there_is_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.yaml: no such file"):
         load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(UsageError, match=r"is a folder; give a recipe"):
+        load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "nothing is there"), ("- 1", "it is [1]"), ("hi", "it is 'hi'")]
+)
+def test_what_is_no_recipe_at_all_is_told_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as raised:
+        load_recipe(path)
+    assert str(raised.value) == (
+        f"{path}: no recipe: {said}; docs/recipes.md says how one is written, which begins with "
+        "format: 1"
+    )
+
+
+def test_a_folder_in_place_of_what_a_step_printed_is_told(file: Path) -> None:
+    (file.parent / "out" / "steps" / "made.json").mkdir(parents=True)
+    with pytest.raises(FileError, match=r"made\.json: not removed: Is a directory"):
+        run(file, Calls())
 
 
 def test_an_unknown_scale_is_refused(file: Path) -> None:
@@ -329,11 +355,11 @@ def test_each_recipe_of_ours_can_be_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_each_step_of_ours_is_a_command_that_kq_takes(path: Path) -> None:
+def test_each_step_of_ours_is_a_command_that_kq_takes(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path)
     for scale in recipe.scales:
         for step in recipe.steps:
-            name, *words = recipe.words(step, scale, Path("runs"))
+            name, *words = recipe.words(step, scale, tmp_path)
             command = main.get_command(click.Context(main), name)  # type: ignore[attr-defined]
             assert command is not None
             command.make_context(name, words)  # raises what a user would be told

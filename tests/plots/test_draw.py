@@ -80,7 +80,7 @@ def test_training_is_drawn_thin_and_validation_thick_in_percent() -> None:
     assert thick.get_xydata().tolist() == [[1, 3.0], [2, 3.0]]
     assert [line.get_ydata().tolist() for line in scores.lines] == [[25.0, 50.0], [12.5, 12.5]]
     assert [text.get_text() for text in figure.legends[0].get_texts()][0] == "a"
-    with pytest.raises(UsageError, match="none of the 1 runs was trained"):
+    with pytest.raises(UsageError, match="no run was trained for an epoch; runs looked at: 1"):
         training_curves({"b": []}, title="")
 
 

@@ -131,7 +131,7 @@ def test_a_way_is_drawn_once_a_run_and_a_run_without_any_is_left_out(tmp_path: P
 
 def test_runs_without_any_time_are_refused(tmp_path: Path) -> None:
     runs = [a_run(tmp_path / "a")]
-    with pytest.raises(UsageError, match="none of the 1 runs has an estimate for that: kq"):
+    with pytest.raises(UsageError, match="no run with a score has an estimate for that: kq"):
         estimated_latency(runs)
-    with pytest.raises(UsageError, match="none of the 1 runs was measured .* or estimated"):
+    with pytest.raises(UsageError, match="no run was measured .* or estimated"):
         latency_bars(runs, title="")

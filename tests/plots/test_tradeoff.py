@@ -84,7 +84,11 @@ def test_seeds_of_one_score_are_drawn() -> None:
 
 
 def test_runs_without_what_is_drawn_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"none of the 1 runs has a score and this: exported file"):
+    with pytest.raises(
+        UsageError, match=r"no run has both a score and what is to be drawn, exported file"
+    ):
         score_against_cost([run("lsq", 4, 90.0)], cost=COSTS["size"], title="")
-    with pytest.raises(UsageError, match="none of the 2 runs has a score and one width"):
+    with pytest.raises(
+        UsageError, match="no run has both a score and one width for all layers; runs looked at: 2"
+    ):
         score_against_bits([run("lsq", 4, None), run("float", FLOAT_BITS, 1.0)], title="")

@@ -103,18 +103,21 @@ def test_missing_folder_and_missing_record_are_told_apart(tmp_path: Path) -> Non
         records.load(tmp_path / "absent")
     with pytest.raises(RunError, match=r"not a run folder: it has no run\.json"):
         records.load(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="file: is a file, not a run's folder. kq train and kq"):
+        records.load(tmp_path / "file")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"command": [', b"\xff\xfe\x00", b"[" * 50_000])
 def test_broken_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"run\.json: not JSON .* Restore it or train again"):
+    with pytest.raises(RunError, match=r"run\.json: not JSON .* Restore it from a copy, or make"):
         records.load(tmp_path)
 
 
 def test_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(RunError, match="holds a list"):
+    with pytest.raises(RunError, match="holds a list; .* or make the run again with --overwrite"):
         records.load(tmp_path)
 
 
@@ -131,7 +134,8 @@ def test_all_wrong_fields_are_told_at_once(tmp_path: Path) -> None:
     edit(tmp_path, model={"nam": "cnn"}, created=7)
     with pytest.raises(RunError) as told:
         records.load(tmp_path)
-    lines = str(told.value).splitlines()
+    *lines, remedy = str(told.value).splitlines()
+    assert remedy == "Restore it from a copy, or make the run again with --overwrite."
     assert [line.partition("run.json: ")[2].partition(":")[0] for line in lines] == [
         "created",
         "model.nam",
