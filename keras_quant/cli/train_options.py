@@ -232,7 +232,8 @@ def parse_shares(options: Mapping[str, Any]) -> tuple[float, ...]:
         return ()
     given = f"--slim {text}"
     if options["nested"] or options["progressive"]:
-        raise UsageError(f"{given} makes several runs by itself: give --bits")
+        other = "--nested" if options["nested"] else "--progressive"
+        raise UsageError(f"{given} and {other} both make several runs: give one of them")
     try:
         shares = tuple(float(part) for part in text.split(","))
     except ValueError as error:

@@ -146,7 +146,7 @@ def read_onnx(
         ModelError: there is none, it is damaged, or holds what is not known.
     """
     if not file.is_file():
-        raise ModelError(f"{file}: no such file")
+        raise ModelError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}")
     with Child(file, limits_for(file)) as child:
         read = f"{onnx_layers.__name__}:read_layers"
         shapes = {name: list(shape) for name, shape in (input_shapes or {}).items()}
@@ -186,7 +186,7 @@ def _graph_beside(file: Path) -> Path:
         ModelError, RunError: there is no such file, or no graph beside it.
     """
     if not file.is_file():
-        raise ModelError(f"{file}: no such file")
+        raise ModelError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}")
     if (file.parent / stages.FILE_NAME).is_file():
         raise RunError(
             f"{file}: is one stage of a net, and the graph beside it that of the whole net; kq "

@@ -41,7 +41,8 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         ModelError: it is missing or damaged, or no valid ONNX.
     """
     if not path.is_file():
-        raise ModelError(f"{path}: no such file")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise ModelError(f"{path}: {what}; give an .onnx file")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf has many errors and no base of its own

@@ -560,7 +560,7 @@ def test_diverging_loss_ends_with_advice_and_the_last_good_weights(tmp_path: Pat
         (("--slim", "1,0.5"), "--slim 1,0.5: give two shares or more, that rise to 1"),
         (("--slim", "0.5,0.75"), "that rise to 1"),
         (("--slim", "half,1"), "write shares of the channels"),
-        (("--slim", "0.5,1", "--nested", "8,4"), "makes several runs by itself"),
+        (("--slim", "0.5,1", "--nested", "8,4"), "--nested both make several runs: give one"),
         (("--nested", "8,w1a1"), "layer dense2: weights of 1 bit: nested cuts 2 to 8"),
         (("--distill", "0.5", "--distill-share", "0.5"), "goes with a teacher"),
         (("--distill", "nothing"), "--distill nothing: no such run or model"),

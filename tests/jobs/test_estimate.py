@@ -122,6 +122,10 @@ def test_a_tflite_file_without_its_graph_is_refused(tmp_path: Path) -> None:
         estimate_latency([str(path)], SETTINGS)
     with pytest.raises(ModelError, match="nowhere.onnx: no such file"):
         estimate_latency([str(tmp_path / "nowhere.onnx")], SETTINGS)
+    for name in ("folder.onnx", "folder.tflite"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ModelError, match=f"{name}: is a folder"):
+            estimate_latency([str(tmp_path / name)], SETTINGS)
 
 
 def test_a_damaged_onnx_file_is_an_error_that_names_it(tmp_path: Path) -> None:

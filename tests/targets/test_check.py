@@ -238,6 +238,8 @@ def test_a_damaged_file_is_explained(tmp_path: Path, content: bytes) -> None:
         load_onnx(tmp_path / "bad.onnx")
     with pytest.raises(ModelError, match=r"none\.onnx: no such file"):
         load_onnx(tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="is a folder; give an .onnx file"):
+        load_onnx(tmp_path)
 
 
 def add_bias(net: Net) -> None:
