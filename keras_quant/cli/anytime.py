@@ -108,7 +108,13 @@ def thresholds(
 
 @anytime.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", default="tflite", show_default=True, help="Of the files.")
+@click.option(
+    "--format",
+    "form",
+    default="tflite",
+    show_default=True,
+    help="Of the files: tflite, onnx or tensorrt.",
+)
 @click.option("--dataset", help="Images with labels [default: those of the first run].")
 @json_option
 def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool) -> None:

@@ -87,7 +87,11 @@ def _shapes(
     "onnxruntime, litert.",
 )
 @click.option(
-    "--threads", callback=_counts, default="1", show_default=True, help="As in 1, or 1,2."
+    "--threads",
+    callback=_counts,
+    default="1",
+    show_default=True,
+    help="Of the runtime: 1, or several, as in 1,2.",
 )
 @click.option(
     "--batch",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_quant.cli.options import parse_shape
+from keras_quant.cli.options import overrides_option, parse_shape
 from keras_quant.cli.output import json_option, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _COLUMNS = (
 @click.option("--graph", "as_graph", is_flag=True, help="Print the graph, one node a line.")
 @click.option("--bits", help="Bits of a zoo model: 4, w4a8, ...")
 @click.option("--scheme", help="Preset or scheme file for a zoo model.")
-@click.option("--set", "overrides", multiple=True, metavar="PATTERN=BITS", help="On top of it.")
+@overrides_option
 @click.option(
     "--dataset",
     help="Whose image shape and classes a zoo model gets [default: digits; the classes of its "

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     "--times",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A record of kq bench of all the files: a place of its own each [default: measured here].",
+    help="A record of kq bench that has all the files. Of several each is simulated, as a place "
+    "where the controller may run [default: measured here].",
 )
 @click.option(
     "--board",
     "boards",
     multiple=True,
-    help="Estimate latency on a Jetson, a place of its own each; kq boards lists them.",
+    help="A Jetson, whose latencies are estimated: a place like those of --times; kq boards lists "
+    "boards.",
 )
 @click.option(
     "--cost",
@@ -61,7 +63,13 @@ if TYPE_CHECKING:
 @click.option(
     "--fuse", is_flag=True, help="Of several runs the first two, three, ... together count too."
 )
-@click.option("--format", "form", default="tflite", show_default=True, help="Of the files.")
+@click.option(
+    "--format",
+    "form",
+    default="tflite",
+    show_default=True,
+    help="Of the files: tflite, onnx or tensorrt.",
+)
 @plot_option("accuracy against mean cost, and what answers")
 @click.option(
     "--save",

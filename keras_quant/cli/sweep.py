@@ -30,16 +30,18 @@ class SweepError(KerasQuantError):
 
 
 @click.command()
-@click.option("--bits", help="As of kq train, by commas [default: 2,3,4,8].")
-@click.option("--weight-bits", metavar="BITS,...", help="In place of --bits: of weights, each ...")
+@click.option("--bits", help="As kq train takes them, by commas [default: 2,3,4,8].")
+@click.option("--weight-bits", metavar="BITS,...", help="In place of --bits: bits of weights.")
 @click.option(
-    "--activation-bits", metavar="BITS,...", help="... with each of these of activations."
+    "--activation-bits",
+    metavar="BITS,...",
+    help="With --weight-bits: bits of activations; each with each of those.",
 )
 @click.option(
     "--methods",
     default="qkeras",
     show_default=True,
-    help="Of kq train, by commas; ptq is kq quantize.",
+    help="Methods of kq train, by commas, and ptq, which is kq quantize.",
 )
 @click.option("--model", default="cnn", show_default=True, help="Zoo name, or FILE.py:FUNCTION.")
 @model_options_option
@@ -47,7 +49,9 @@ class SweepError(KerasQuantError):
     "--dataset", default="digits", show_default=True, help="Name, .npz file or image folder."
 )
 @preprocess_option
-@click.option("--seeds", default="0", show_default=True, help="By commas: all of it for each.")
+@click.option(
+    "--seeds", default="0", show_default=True, help="By commas; the whole sweep is made for each."
+)
 @click.option("--float-epochs", default=20, show_default=True, help="Of the float run.")
 @click.option("--epochs", default=10, show_default=True, help="Of each quantized training.")
 @click.option(
@@ -101,7 +105,7 @@ def sweep(
     a run as kq train or kq quantize makes it, with its proven files, in one folder with
     sweep.json, logs/, and bench.json with --latency. A point that fails is recorded, and the sweep
     goes on. What is done is kept: --resume makes the rest. On a Ray cluster all nodes need this
-    package, and this folder under the same path; a point whose node is lost goes on on another.
+    package, and this folder under the same path; a point whose node is lost goes on elsewhere.
 
     \b
     Examples:
