@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH, add_grid
+from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH, add_grid, plain_texts
 from keras_quant.runs.exits import ExitsRecord
 
 
+@plain_texts()
 def exits_picture(record: ExitsRecord, *, title: str) -> Figure:
     """Draws both settings of MSDNet (Huang et al. 2018), beside a histogram of exits.
 

@@ -14,7 +14,7 @@ from keras_quant.bench.results import parse_name
 from keras_quant.errors import UsageError
 from keras_quant.plots.estimated import MARK
 from keras_quant.plots.latency import measurements_of
-from keras_quant.plots.style import COLOURS, new_axes
+from keras_quant.plots.style import COLOURS, new_axes, plain_texts
 from keras_quant.runs.index import Run
 
 _HATCHES = ("////", "\\\\\\\\", "....", "xxxx", "----", "oo")
@@ -53,6 +53,7 @@ def bars_of(runs: Sequence[Run]) -> dict[str, list[Bar]]:
     return found
 
 
+@plain_texts()
 def latency_bars(runs: Sequence[Run], *, title: str) -> Figure:
     """Draws the latencies of runs: a group a run, a bar for each way to run it.
 

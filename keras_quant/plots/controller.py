@@ -10,13 +10,14 @@ from keras_quant.jobs.simulate import Simulated, Simulation
 from keras_quant.plots.anytime import mark_chosen
 from keras_quant.plots.estimated import MARK
 from keras_quant.plots.labels import label_points
-from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH, add_grid
+from keras_quant.plots.style import COLOURS, FLOAT_COLOUR, HEIGHT, WIDTH, add_grid, plain_texts
 from keras_quant.plots.tradeoff import pareto
 
 _SCALES = {"ms": (1e-3, "s"), "mJ": (1e-3, "J")}
 """By unit, what makes it one that prefixes are written before."""
 
 
+@plain_texts()
 def controller_picture(simulation: Simulation, *, title: str) -> Figure:
     """Draws each place in a row.
 

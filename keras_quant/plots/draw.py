@@ -19,6 +19,7 @@ from keras_quant.plots.estimated import estimated_latency
 from keras_quant.plots.latency import measured_latency
 from keras_quant.plots.layers import bits_of_layers
 from keras_quant.plots.sensitivity import sensitivity_map
+from keras_quant.plots.style import plain_texts
 from keras_quant.plots.tradeoff import COSTS, score_against_bits, score_against_cost
 from keras_quant.plots.training import training_curves
 from keras_quant.runs import RunFolder, history
@@ -70,7 +71,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     check_name(path)
     make_folder(path.parent)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, plain_texts():
         figure.savefig(temporary, dpi=_DPI)
 
 

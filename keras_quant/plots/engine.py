@@ -20,7 +20,7 @@ from keras_quant.bench.engine import (
     EngineLayer,
 )
 from keras_quant.bench.engine_costs import short_name
-from keras_quant.plots.style import COLOURS, new_axes
+from keras_quant.plots.style import COLOURS, new_axes, plain_texts
 
 _LOOKS = {
     PRODUCT: (COLOURS[0], ""),
@@ -39,6 +39,7 @@ _LONGEST_LABEL = 44
 _SKIP = 1  # a value that the next layer reads needs no arrow
 
 
+@plain_texts()
 def engine_picture(engine: Engine, *, title: str) -> Figure:
     """Draws an engine, a bar a layer; arrows lead from it to those that read its values later on.
 

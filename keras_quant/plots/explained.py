@@ -18,7 +18,7 @@ from keras_quant.errors import UsageError, close_names
 from keras_quant.explain.overlap import Overlap, largest
 from keras_quant.explain.record import Explained, Histogram, Maps, Tensor
 from keras_quant.explain.summary import accuracy, overlaps_of
-from keras_quant.plots.style import COLOURS, WIDTH
+from keras_quant.plots.style import COLOURS, WIDTH, plain_texts
 
 _COLUMNS = 3
 _PANEL_INCHES = 1.35
@@ -31,6 +31,7 @@ _CELLS = "cividis"  # grows lighter evenly, in grey and for colour-blind readers
 _DIFFERENCES = "PuOr"  # told apart by colour-blind readers; the sign is written too
 
 
+@plain_texts()
 def histograms(found: Explained, *, title: str, layers: Sequence[str] = ()) -> Figure:
     """Draws a panel a tensor: values before rounding as a surface, the grid's as bars behind it.
 
@@ -119,6 +120,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 22 else f"{name[:10]}...{name[-9:]}"
 
 
+@plain_texts()
 def confusion(found: Explained, *, title: str) -> Figure:
     """Draws how often each class was taken for each; of two models the difference too.
 
@@ -195,6 +197,7 @@ def _name_classes(axes: Axes, names: Sequence[str], title: str, *, small: bool) 
         axes.tick_params(labelsize=5)
 
 
+@plain_texts()
 def maps(found: Explained, *, title: str) -> Figure:
     """Draws where both models look, a row an image; lines are round the fifth that counts most.
 

@@ -6,12 +6,13 @@ from matplotlib.figure import Figure
 
 from keras_quant.errors import UsageError
 from keras_quant.graph.costs.cost import GraphCost
-from keras_quant.plots.style import COLOURS, new_axes
+from keras_quant.plots.style import COLOURS, new_axes, plain_texts
 
 _FLOAT_BITS = 32
 _INCHES_A_LAYER = 0.22
 
 
+@plain_texts()
 def bits_of_layers(cost: GraphCost, *, title: str) -> Figure:
     """Draws a bar a layer with a kernel: bits of its weights, and of the activations it reads.
 

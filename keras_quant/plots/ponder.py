@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_quant.plots.style import WIDTH
+from keras_quant.plots.style import WIDTH, plain_texts
 
 if TYPE_CHECKING:
     from keras_quant.jobs.ponder import PonderMaps
@@ -18,6 +18,7 @@ _COLUMNS = 4
 _SIDE = 1.45  # inches of a picture
 
 
+@plain_texts()
 def ponder_picture(maps: PonderMaps, *, title: str) -> Figure:
     """Draws each image, and below it the map of its units laid over it.
 

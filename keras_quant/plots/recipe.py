@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from keras_quant.jobs.recipe import headings
-from keras_quant.plots.style import COLOURS, WIDTH, add_grid
+from keras_quant.plots.style import COLOURS, WIDTH, add_grid, plain_texts
 
 if TYPE_CHECKING:
     from keras_quant.jobs.recipe import Results
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _INCHES_A_ROW, _INCHES_A_PANEL = 0.28, 0.9
 
 
+@plain_texts()
 def draw_results(results: Results) -> Figure:
     """Draws a panel a column, with a bar for each row that has a figure there."""
     panels = []

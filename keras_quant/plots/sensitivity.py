@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from keras_quant.errors import UsageError
-from keras_quant.plots.style import WIDTH
+from keras_quant.plots.style import WIDTH, plain_texts
 from keras_quant.search.harms import HARMS, MEASURED
 from keras_quant.search.record import Sensitivity
 
@@ -18,6 +18,7 @@ _COLOURS = "cividis"  # grows lighter evenly, in grey and for colour-blind reade
 _DARK = 0.55  # of the colours; what is written on darker ones is white
 
 
+@plain_texts()
 def sensitivity_map(record: Sensitivity, *, title: str) -> Figure:
     """Draws a row a layer and a column a width: what the loss gains, light where it is much.
 

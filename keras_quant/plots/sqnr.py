@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from keras_quant.diagnose.findings import LOW_DB, SAME_DB, Layer
 from keras_quant.errors import UsageError
-from keras_quant.plots.style import COLOURS, new_axes
+from keras_quant.plots.style import COLOURS, new_axes, plain_texts
 
 _INCHES_A_LAYER = 0.2
 _MOST_INCHES = 40.0
 
 
+@plain_texts()
 def sqnr_by_layer(layers: Sequence[Layer], *, title: str) -> Figure:
     """Draws a bar a layer: its signal to quantization noise; layers that break it are hatched.
 

@@ -17,6 +17,7 @@ from keras_quant.plots.style import (
     MARKERS,
     WIDTH,
     add_grid,
+    plain_texts,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _SPANS = (
 )
 
 
+@plain_texts()
 def cut_picture(study: CutStudy, *, title: str) -> Figure:
     """Draws accuracy over the blocks: a panel each for one, for the deeper and the earlier ones."""
     figure = Figure(figsize=(WIDTH, HEIGHT + 0.6), layout="constrained")
@@ -54,6 +56,7 @@ def cut_picture(study: CutStudy, *, title: str) -> Figure:
     return figure
 
 
+@plain_texts()
 def resolution_picture(study: ResolutionStudy, *, title: str) -> Figure:
     """Draws accuracy against multiply-accumulates, and against the pixels that are left."""
     figure = Figure(figsize=(WIDTH, HEIGHT + 0.6), layout="constrained")

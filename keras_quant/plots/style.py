@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,6 +43,16 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
             line=LINES[place % len(LINES)],
         )
     return found
+
+
+@contextmanager
+def plain_texts() -> Iterator[None]:
+    """Draws texts as they are: names may hold "$", between two of which matplotlib reads formulas.
+
+    For what draws a figure (`@plain_texts()`), and what writes it, which makes the last texts.
+    """
+    with rc_context({"text.parse_math": False}):
+        yield
 
 
 def new_axes(title: str, *, height: float = HEIGHT) -> tuple[Figure, Axes]:

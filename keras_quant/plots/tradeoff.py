@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator
 
 from keras_quant.errors import UsageError
 from keras_quant.plots.labels import label_points
-from keras_quant.plots.style import FLOAT_COLOUR, FLOAT_LOOK, Look, looks, new_axes
+from keras_quant.plots.style import FLOAT_COLOUR, FLOAT_LOOK, Look, looks, new_axes, plain_texts
 from keras_quant.runs.index import Run
 
 _SCORES = {
@@ -68,6 +68,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
+@plain_texts()
 def score_against_cost(runs: Sequence[Run], *, cost: Cost, title: str) -> Figure:
     """Draws scores against a cost, with the Pareto front through those that no other beats.
 
@@ -160,6 +161,7 @@ def _draw_points(
     )
 
 
+@plain_texts()
 def score_against_bits(runs: Sequence[Run], *, title: str) -> Figure:
     """Draws scores against bit widths, a line a method; several seeds are a band and their mean.
 

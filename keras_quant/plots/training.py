@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from keras_quant.errors import UsageError
-from keras_quant.plots.style import COLOURS, HEIGHT, LINES, WIDTH
+from keras_quant.plots.style import COLOURS, HEIGHT, LINES, WIDTH, plain_texts
 from keras_quant.runs.history import Epoch
 
 _SCORES = {
@@ -19,6 +19,7 @@ _SCORES = {
 }
 
 
+@plain_texts()
 def training_curves(histories: Mapping[str, Sequence[Epoch]], *, title: str) -> Figure:
     """Draws loss and score by epoch: a colour and a line a run; training is thin.
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from keras_quant.errors import UsageError
 from keras_quant.files import make_folder, write_text, write_together
+from keras_quant.plots.style import plain_texts
 from keras_quant.report.content import Report
 from keras_quant.report.table import Table
 
@@ -76,7 +77,8 @@ def _markdown_rows(table: Table) -> list[list[str]]:
 
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=_DPI)
+    with plain_texts():
+        figure.savefig(stream, format="png", dpi=_DPI)
     return stream.getvalue()
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
+import pkgutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
+from keras_quant import plots
 from keras_quant.cli.plot import KINDS as NAMES
 from keras_quant.errors import UsageError
 from keras_quant.plots import training_curves
@@ -44,6 +47,35 @@ def test_pictures_are_written_whole(suffix: str, run: Run, tmp_path: Path) -> No
     else:
         assert Image.open(path).size == (1280, 760)
     assert list(path.parent.iterdir()) == [path]
+
+
+FORMULA = r"$\frac{$"  # what matplotlib cannot read as a formula
+
+
+@pytest.mark.parametrize("kind", ["accuracy-bits", "accuracy-size", "training"])
+def test_names_with_dollars_are_no_formulas(kind: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").rename(named := tmp_path / "$a$ $b_{$")
+    runs = [
+        dataclasses.replace(scored("qkeras", 4, 90.0, 1000), path=named, scheme=FORMULA),
+        dataclasses.replace(scored("lsq", 8, 91.0, 2000), path=named, method=FORMULA),
+    ]
+    save(draw(kind, runs, title=f"5 $ and {FORMULA}"), tmp_path / "picture.svg")
+    drawn = (tmp_path / "picture.svg").read_text("utf-8")
+    assert f"5 $ and {FORMULA}" in drawn  # a comment beside the paths of its letters
+
+
+def test_whatever_gives_a_figure_draws_texts_as_they_are() -> None:
+    for module in pkgutil.iter_modules(plots.__path__):
+        source = Path(plots.__path__[0], f"{module.name}.py").read_text("utf-8")
+        for node in ast.parse(source).body:
+            gives_a_figure = (
+                isinstance(node, ast.FunctionDef)
+                and not node.name.startswith("_")
+                and node.returns is not None
+                and ast.unparse(node.returns) == "Figure"
+            )
+            if gives_a_figure and (module.name, node.name) != ("draw", "draw"):  # calls the others
+                assert "plain_texts()" in map(ast.unparse, node.decorator_list), node.name
 
 
 def test_other_kinds_of_files_are_refused(run: Run, tmp_path: Path) -> None:
