@@ -219,7 +219,10 @@ def _list(text: str, where: str) -> list[Any]:
             f"{where}: not JSON ({error}). It was cut short, or is another file"
         ) from error
     if not isinstance(rows, list):
-        raise ResultsError(f"{where}: holds a {type(rows).__name__}; a list is needed")
+        raise ResultsError(
+            f"{where}: holds a {type(rows).__name__}; a list is needed, as trtexec --exportTimes "
+            "and --exportProfile write it"
+        )
     return rows
 
 

@@ -71,7 +71,7 @@ def opened(
 
     Args:
         version: of its format, the newest that is known.
-        remedy: what to do where the file is broken.
+        remedy: what to do where the file is missing or broken.
     Returns: the archive, and what its JSON says.
     Raises:
         GraphError: as `load_graph`; also for what goes wrong in the block.
@@ -85,7 +85,8 @@ def opened(
     except GraphError:
         raise
     except OSError as error:
-        raise GraphError(f"{path}: cannot be read: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        raise GraphError(f"{path}: cannot be read: {reason}. {remedy}") from error
     except Exception as error:  # broken bytes can end in any error of zipfile, json or numpy
         reason = f"{type(error).__name__}: {error}"
         raise GraphError(f"{path}: not a whole graph file ({reason}). {remedy}") from error

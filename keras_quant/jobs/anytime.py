@@ -107,10 +107,7 @@ def recorded_stages(run: Path, form: str | None = None) -> Recorded:
     """
     folder = RunFolder(run).export / stages.FOLDER
     if not (folder / stages.FILE_NAME).exists():
-        if not run.is_dir():
-            raise RunError(f"{run}: no such run folder")
-        if not (run / records.FILE_NAME).exists():
-            raise RunError(f"{run}: is no run, as it has no {records.FILE_NAME}")
+        records.load(run)
         raise RunError(
             f"{run}: has no stages. Write them first: kq export {run} --stages; its model needs "
             "early exits (kq train --exits LAYER,LAYER)"

@@ -112,7 +112,7 @@ def test_calls_of_the_warm_up_are_left_out() -> None:
     ("text", "told"),
     [
         ("[", "t.json: not JSON"),
-        ("{}", "holds a dict; a list is needed"),
+        ("{}", "holds a dict; a list is needed, as trtexec --exportTimes and"),
         (json.dumps([{"latencyMs": 1}] * 2), "each call needs latencyMs and computeMs"),
         (json.dumps([3, 4]), "each call needs latencyMs and computeMs"),
         (some_times(1.0), "holds 1 calls, and the log tells of 2"),

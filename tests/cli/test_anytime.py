@@ -63,7 +63,7 @@ def test_tables_name_each_exit_and_how_images_ended(run: Path) -> None:
         (("run", "RUN", "--deadline-ms", "5", "--format", "lite"), 2, "formats are tflite, onnx"),
         (("run", "RUN", "--deadline-ms", "nan"), 2, "--deadline-ms is nan; a number above 0"),
         (("run", "NOWHERE", "--deadline-ms", "5"), 1, "no such run folder"),
-        (("run", "OTHER", "--deadline-ms", "5"), 1, "is no run, as it has no run.json"),
+        (("run", "OTHER", "--deadline-ms", "5"), 1, "not a run folder: it has no run.json"),
         (("thresholds", "RUN", "--rule", "sure"), 2, "rules are entropy, max, margin"),
         (("thresholds", "RUN", "--accuracy", "1.5"), 2, "--accuracy is 1.5; a share above 0"),
         (("thresholds", "RUN", "--budget", "-1"), 2, "--budget is -1; a number above 0"),

@@ -87,7 +87,8 @@ def test_what_is_not_there_is_told(file: Path, tmp_path: Path) -> None:
     assert "has no width 'w4a8'; close names: w8a8, w4a4" in result.stderr
     assert not (tmp_path / "graphs").exists()
     result = kq(tmp_path / "nothing", "--out", tmp_path)
-    assert result.exit_code == 1 and "cannot be read" in result.stderr
+    assert result.exit_code == 1
+    assert "cannot be read: No such file or directory. Give the widths.kqnested" in result.stderr
 
 
 def test_the_folder_of_the_run_stands_for_its_file(file: Path, tmp_path: Path) -> None:
