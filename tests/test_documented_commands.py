@@ -136,7 +136,7 @@ def in_text(text: str) -> Iterator[Shown]:
 def _in_line(line: str, *, whole: bool) -> Iterator[Shown]:
     known = re.sub(r"\$\([^)]*\)", "FILE", line.partition("  #")[0])
     for part in re.split(r"; |&&", known):
-        found = re.match(r"\s*(?:do )?(?:\S*/)?kq ((?!-).*)", part)
+        found = re.match(r"\s*(?:do )?(?:\S*/)?kq ((?![-.]).*)", part)
         if found and (words := shlex.split(found[1].rstrip("; "), comments=True)):
             yield Shown(words=tuple(words), whole=whole)
 

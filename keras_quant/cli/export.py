@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 )
 @click.option("--dataset", help="Images to prove the files on [default: those of the run].")
 @preprocess_option
-@click.option("--out", type=click.Path(path_type=Path), help="Folder [default: RUN/export].")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder [default: RUN/export].",
+)
 @click.option(
     "--images",
     type=click.IntRange(min=0),

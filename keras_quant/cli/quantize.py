@@ -120,7 +120,11 @@ _FIELDS = (
     "--to", "targets", default="tflite", show_default=True, help="Some of tflite,onnx,tensorrt."
 )
 @click.option(
-    "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."
+    "--out",
+    default="models",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder.",
 )
 @click.option("--name", help="Name of the run [default: MODEL-SCHEME, with the dataset's name].")
 @click.option("--overwrite", is_flag=True, help="Replace a run of that name.")

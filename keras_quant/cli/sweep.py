@@ -82,7 +82,11 @@ class SweepError(KerasQuantError):
     "with as many threads as processors [default: a share of this machine's, by --jobs].",
 )
 @click.option(
-    "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."
+    "--out",
+    default="models",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder.",
 )
 @click.option("--name", help="Of the sweep's folder [default: DATASET-MODEL-sweep].")
 @click.option("--resume", is_flag=True, help="Go on with a sweep that was stopped.")

@@ -171,7 +171,11 @@ if TYPE_CHECKING:
 @click.option("--trust", is_flag=True, help="Load a Keras file that holds code.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run.")
 @click.option(
-    "--out", default="models", show_default=True, type=click.Path(path_type=Path), help="Folder."
+    "--out",
+    default="models",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder.",
 )
 @click.option("--name", help="Name of the run [default: DATASET-MODEL-SCHEME].")
 @click.option("--overwrite", is_flag=True, help="Replace a run of that name.")

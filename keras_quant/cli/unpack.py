@@ -13,7 +13,11 @@ from keras_quant.cli.output import json_option, print_json, print_table
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--width", help="Of this one alone, as w4a4 or x0.5 [default: of all].")
 @click.option(
-    "--out", default=".", show_default=True, type=click.Path(path_type=Path), help="Folder."
+    "--out",
+    default=".",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace graphs that are there.")
 @json_option

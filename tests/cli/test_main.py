@@ -104,6 +104,29 @@ def test_what_cannot_be_written_at_the_end_is_told_at_the_start(
     assert (result.exit_code, told in result.stderr) == (2, True), result.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train",),
+        ("quantize", "r"),
+        ("sweep",),
+        ("export", "r"),
+        ("diagnose", "m.tflite"),
+        ("run", "recipe.yaml"),
+        ("report",),
+        ("anytime", "unpack", "w.kqnested"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_in_place_of_a_folder_is_told_at_the_start(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert "Invalid value for '--out'" in result.stderr and "is a file" in result.stderr
+
+
 def test_a_folder_that_may_not_be_written_to_is_told_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

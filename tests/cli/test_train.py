@@ -526,7 +526,7 @@ def test_folder_of_other_things_is_never_emptied(tmp_path: Path) -> None:
 
 def test_out_below_a_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file")
-    result = kq("train", *QUICK, "--out", tmp_path / "models")
+    result = kq("train", *QUICK, "--out", tmp_path / "models" / "below")
     assert_explained(result, 1, "A part of that path is a file: choose another folder.")
     assert (tmp_path / "models").read_text() == "a file"
 
