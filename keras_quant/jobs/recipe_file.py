@@ -27,7 +27,6 @@ from __future__ import annotations
 import re
 import string
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,7 @@ from typing import Any
 import yaml
 
 from keras_quant.errors import UsageError, close_names, shown
+from keras_quant.strict_yaml import read_yaml
 
 FORMAT = 1
 COMMANDS = (
@@ -139,19 +139,6 @@ class Recipe:
         return [word.format_map(values) for word in self.steps[step]]
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses what plain YAML takes: a name that stands twice, of which the last would count."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for name, times in names.items():
-            if times > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{name!r} stands there {times} times", node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
 def _said(value: Any) -> str:
     """What stands in a file where something else is needed."""
     return "nothing is there" if value is None else f"it is {shown(value)}"
@@ -167,7 +154,7 @@ def load_recipe(path: Path) -> Recipe:
         what = "is a folder" if path.is_dir() else "no such file"
         raise UsageError(f"{path}: {what}; give a recipe, as recipes/plain-kinds.yaml")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: no recipe that can be read ({error})") from error
     problems: list[str] = []

@@ -86,10 +86,11 @@ def parse_scheme(text: str, *, where: str) -> Scheme:
     """
     import yaml
 
+    from keras_quant.strict_yaml import read_yaml
+
     try:
-        data = yaml.safe_load(text)
+        data = read_yaml(text)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        # PyYAML makes dates and numbers of what looks like one, though there is no such
         raise SchemeError(f"{where} is not YAML: {error}") from error
     if excess := _excess(data):
         raise SchemeError(f"{where}: {excess}")

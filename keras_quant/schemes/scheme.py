@@ -154,7 +154,8 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
     8 bits wide unless a rule says otherwise.
 
     Raises:
-        SchemeError: rules, or layers to keep in float, that match no block, with close names.
+        SchemeError: rules, or layers to keep in float, that match no block, with close names; or
+            rules for kernels that match none, or for rounding again what nothing rounds.
     """
     found = {b.names[0]: BlockBits(weight=FLOAT, activation=FLOAT) for b in blocks}
     if not is_float(scheme):
@@ -164,10 +165,24 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
             if b.is_input
         }
     problems = []
+    narrowed = [i for i, rule in enumerate(scheme.rules) if rule.input and not rule.input.is_float]
+    rounding = [rule.activation for rule in scheme.rules if rule.match != "@input"]
+    if narrowed and all(spec is None or spec.is_float for spec in rounding):
+        problems.append(
+            f"rules[{narrowed[0]}].input rounds again what was rounded to more bits, and no rule "
+            "gives activation of layers any: give these bits too"
+        )
     for index, rule in enumerate(scheme.rules):
         matched = [b for b in blocks if _matches(rule.match, b, blocks)]
         if not matched and not rule.optional:
             problems.append(f"rules[{index}]: {_no_match(rule.match, blocks)}")
+        no_kernel = matched and not any(block.has_weights for block in matched)
+        if no_kernel and _only_kernels(rule) and not rule.optional:
+            names = ", ".join(b.names[0] for b in matched)
+            problems.append(
+                f"rules[{index}]: {rule.match!r} matches {names}, without a kernel, and the rule "
+                "says nothing but weight and input; give activation, or match another layer"
+            )
         for block in matched:
             old = found[block.names[0]]
             found[block.names[0]] = BlockBits(
@@ -186,6 +201,12 @@ def resolve(scheme: Scheme, blocks: Sequence[Block]) -> dict[str, BlockBits]:
     if problems:
         raise SchemeError(f"scheme {scheme.name!r}: " + "; ".join(problems))
     return found
+
+
+def _only_kernels(rule: Rule) -> bool:
+    """Whether a rule says something to layers with a kernel alone."""
+    others = (rule.activation, rule.method, rule.calibrator)
+    return (rule.weight or rule.input) is not None and others == (None, None, None)
 
 
 def _no_match(pattern: str, blocks: Sequence[Block]) -> str:

@@ -124,6 +124,24 @@ def test_files_of_another_kind_are_refused(text: str, problem: str) -> None:
         parse_scheme(text, where="x.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("rules: [{match: a, weight: {bits: 2}, weight: {bits: 4}}]", "weight"),
+        ("rules: [{match: a, weight: {bits: 2, bits: 4}}]", "bits"),
+        ("rules: [{match: a, weight: binary}]\nrules: [{match: b, weight: binary}]", "rules"),
+    ],
+)
+def test_a_name_that_stands_twice_is_told_since_one_would_be_left_out(text: str, name: str) -> None:
+    with pytest.raises(SchemeError, match=f"x.yaml is not YAML: '{name}' stands there 2 times"):
+        parse_scheme(text, where="x.yaml")
+
+
+def test_what_is_merged_may_be_said_otherwise() -> None:
+    text = "rules: [&a {match: a, weight: {bits: 2}}, {<<: *a, match: b}, {<<: *a, match: c}]"
+    assert [rule.match for rule in parse_scheme(text, where="x.yaml").rules] == ["a", "b", "c"]
+
+
 def test_words_stand_for_their_specs() -> None:
     text = "rules: [{match: a, weight: binary}, {match: b, weight: ternary, activation: float}]"
     scheme = parse_scheme(text, where="folder/words.yaml")

@@ -165,6 +165,34 @@ def test_all_rules_that_match_nothing_are_told_with_close_names() -> None:
     assert "rules[1]" not in text and "rules[3]" not in text
 
 
+def test_rules_for_kernels_that_match_none_are_told() -> None:
+    everything = Rule(match="*", weight=W4, activation=A4)
+    scheme = scheme_of(
+        everything,
+        Rule(match="@input", weight=W8),
+        Rule(match="po*", input=A4, weight=W8),
+        Rule(match="pool", weight=W8, activation=ACTIVATION_8),
+        Rule(match="pool", weight=W8, optional=True),
+    )
+    with pytest.raises(SchemeError) as caught:
+        resolve(scheme, BLOCKS)
+    text = str(caught.value)
+    assert "rules[1]: '@input' matches image, without a kernel, and the rule says nothing" in text
+    assert "rules[2]: 'po*' matches pool, without a kernel" in text
+    assert "rules[3]" not in text and "rules[4]" not in text
+
+
+def test_bits_of_an_input_that_nothing_rounds_are_told() -> None:
+    narrow = Rule(match="conv2", input=A4)
+    with pytest.raises(SchemeError, match=r"rules\[0\]\.input rounds again what was rounded"):
+        resolve(scheme_of(narrow), BLOCKS)
+    pixels = Rule(match="@input", activation=ACTIVATION_8)
+    with pytest.raises(SchemeError, match=r"rules\[2\]\.input .* no rule gives activation of lay"):
+        resolve(scheme_of(Rule(match="*", weight=W4), pixels, narrow), BLOCKS)
+    rounded = Rule(match="conv1", activation=ACTIVATION_8)
+    assert resolve(scheme_of(narrow, rounded), BLOCKS)["conv2"].input == A4
+
+
 def test_layers_kept_in_float_are_so_whatever_the_rules_say() -> None:
     rules = (Rule(match="*", weight=W4, activation=A4), Rule(match="conv1", weight=W8, input=A4))
     scheme = Scheme(name="test", rules=rules, keep_float=("bn1", "type:Global*"))
