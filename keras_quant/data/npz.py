@@ -50,15 +50,20 @@ def read_npz(
     arrays, problems = _read_arrays(path)
     class_names = arrays.get("class_names")
     if class_names is not None:
-        if class_names.ndim == 1 and class_names.dtype.kind == "U":
-            num_classes = len(class_names)
-        else:
+        if class_names.ndim != 1 or class_names.dtype.kind != "U":
             problems.append("class_names: a 1-D array of strings is allowed")
+        elif len(set(class_names.tolist())) < max(2, len(class_names)):
+            problems.append(
+                f"class_names: is {class_names.tolist()}; two names or more, each once, are needed"
+            )
+        else:
+            num_classes = len(class_names)
     width = _hot_classes(arrays)
     arrays = {name: _arranged(name, array, width, say) for name, array in arrays.items()}
+    problems += find_problems(arrays, num_classes or width)
     if hold_out and "x_test" not in arrays and "x_train" in arrays and not problems:
         arrays |= hold_out_test(arrays["x_train"])
-    problems += find_problems(arrays, num_classes or width)
+        problems = find_problems(arrays, None)
     if problems:
         raise DataError("\n".join(f"{path}: {problem}" for problem in problems))
     return arrays
