@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_quant.calibration.collect import CALIBRATION_IMAGES, Statistics, collect
 from keras_quant.calibration.quantize import check_statistics
-from keras_quant.calibration.store import COLLECT_AGAIN, load_statistics, save_statistics
+from keras_quant.calibration.store import COLLECT_AGAIN, load_statistics
 from keras_quant.data import Dataset
 from keras_quant.errors import DataError
 from keras_quant.pixels import pixel_grid
@@ -26,7 +26,6 @@ def collect_statistics(
     plan: Plan,
     source: keras.Model,
     dataset: Dataset,
-    file: Path,
     *,
     images: int = CALIBRATION_IMAGES,
     fresh: bool = False,
@@ -34,7 +33,7 @@ def collect_statistics(
     scales: Mapping[str, np.ndarray] | None = None,
     progress: Progress,
 ) -> Statistics:
-    """Collects statistics over training images, and writes them to a file.
+    """Collects statistics over training images; who wants to keep them writes them to a file.
 
     Args:
         images: how many, taken at even distances, since a folder's come class by class; all where
@@ -44,7 +43,6 @@ def collect_statistics(
         scales: of channels that were scaled in the source before, for the file.
     Raises:
         ModelError: the model puts out NaN.
-        FileError: the file cannot be written.
     """
     x = calibration_images(dataset, images)
     progress.say(f"calibrating activations on {len(x):,} training images")
@@ -59,9 +57,7 @@ def collect_statistics(
             per_channel=kernel_inputs(plan) if post_training else (),
             on_images=lambda done: show(done, ""),
         )
-    statistics = replace(statistics, scales=scales or {})
-    save_statistics(statistics, file)
-    return statistics
+    return replace(statistics, scales=scales or {})
 
 
 def calibration_images(dataset: Dataset, images: int) -> np.ndarray:

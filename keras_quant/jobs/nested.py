@@ -24,9 +24,11 @@ from keras_quant.graph.store import load_graph
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.train import (
     TrainResult,
+    check_held,
     check_starts_elsewhere,
     collected,
     finished,
+    keep_statistics,
     opened,
     prepare,
     teacher_of,
@@ -36,7 +38,7 @@ from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.lower import lower
 from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import FORMATS
-from keras_quant.runs import RunFolder, records
+from keras_quant.runs import RunFolder, check_free, records
 from keras_quant.runs.folder import delete
 from keras_quant.runs.progress import Progress
 from keras_quant.runs.records import Figure, RunRecord
@@ -76,7 +78,7 @@ def widths_of_channels(scheme: Scheme, shares: Sequence[float]) -> tuple[Width, 
     """
     named: dict[str, float] = {}
     for share in sorted(shares, reverse=True):
-        name = f"x{share:g}"
+        name = share_name(share)
         if name in named:
             raise UsageError(
                 f"--slim: {share} and {named[name]} would both be the run {name}; give shares that "
@@ -84,6 +86,11 @@ def widths_of_channels(scheme: Scheme, shares: Sequence[float]) -> tuple[Width, 
             )
         named[name] = share
     return tuple(Width(name=name, scheme=scheme, share=share) for name, share in named.items())
+
+
+def share_name(share: float) -> str:
+    """What a width with a share of the channels is called."""
+    return f"x{share:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,15 +152,26 @@ def train_nested(
     plans = {width.name: plan(_source_of(source, width), width.scheme) for width in widths}
     teacher = teacher_of(joint, source, dataset)
     record = begin_record(described, dataset, (), command)
+
+    def made(folder: Path | None) -> tuple[_Nets, keras.Model]:
+        statistics = _statistics(widths, plans, joint, source, dataset, folder, progress)
+        nets = _Nets(widths=widths, method=joint.method, statistics=statistics)
+        model = join_widths(_lowered(nets.fresh(source)))
+        check_held(model, joint, progress)
+        return nets, model
+
+    if not resume:
+        check_free(path, overwrite=overwrite)
+    before = None if resume else made(None)  # what is refused is told before runs are replaced
     with opened(path, record, described.scheme, overwrite=overwrite, resume=resume) as (
         folder,
         record,
     ):
         for earlier in replaced:
             delete(earlier)
-        statistics = _statistics(widths, plans, joint, source, dataset, folder, progress)
-        nets = _Nets(widths=widths, method=joint.method, statistics=statistics)
-        model = join_widths(_lowered(nets.fresh(source)))
+        nets, model = before or made(folder.path)
+        for share, found in nets.statistics.items():
+            keep_statistics(found, _statistics_file(folder.path, share))
         train_model(
             model,
             source,
@@ -174,7 +192,7 @@ def train_nested(
             trained = _Trained(
                 model=nets.trained(model, source, width),
                 source=_source_of(source, width),
-                statistics=_statistics_file(folder, width),
+                statistics=_statistics_file(folder.path, width.share),
                 record=began,
             )
             progress.say(f"{width.name}: {own}")
@@ -226,11 +244,11 @@ def _source_of(source: keras.Model, width: Width) -> keras.Model:
     return source if width.share == 1 else narrow_net(source, width.share)
 
 
-def _statistics_file(folder: RunFolder, width: Width) -> Path:
-    """Where the statistics of a width are; those with as many channels have the same."""
-    if width.share == 1:
-        return folder.statistics
-    return folder.path / f"statistics-{width.name}.npz"
+def _statistics_file(path: Path, share: float) -> Path:
+    """Where the statistics of widths with a share of the channels are, which have the same."""
+    return (
+        RunFolder(path).statistics if share == 1 else path / f"statistics-{share_name(share)}.npz"
+    )
 
 
 def _statistics(
@@ -239,16 +257,22 @@ def _statistics(
     settings: TrainSettings,
     source: keras.Model,
     dataset: Dataset,
-    folder: RunFolder,
+    path: Path | None,
     progress: Progress,
 ) -> dict[float, Statistics | None]:
-    """Collects statistics for each share of the channels, wherever a width rounds."""
+    """Collects statistics for each share of the channels, wherever a width rounds.
+
+    Args:
+        path: of an earlier start, whose statistics are read where there are any; None for the
+            first.
+    """
     found = {}
     for share, width in {width.share: width for width in widths}.items():
         alike = [plans[each.name] for each in widths if each.share == share]
         points = {point.after: point for each in alike for point in each.points}
         places = dataclasses.replace(alike[0], points=tuple(points.values()))
-        net, file = _source_of(source, width), _statistics_file(folder, width)
+        net = _source_of(source, width)
+        file = None if path is None else _statistics_file(path, share)
         found[share] = collected(places, net, dataset, settings, file, progress)
     return found
 

@@ -38,6 +38,7 @@ from keras_quant.jobs.remedies import (
     said_of_norms,
 )
 from keras_quant.jobs.source import build_float
+from keras_quant.lower import lower
 from keras_quant.methods import load_method
 from keras_quant.methods.rules import check_methods
 from keras_quant.model.applications import APPLICATIONS, preprocessing_of
@@ -111,26 +112,22 @@ def quantize_run(
     if settings.max_drop is not None:
         check_limitable(source, dataset)
     record = _begin(settings, dataset, planned.float_layers, command)
-    known, even = _known(settings.statistics, planned, source, dataset, settings)
+    if not resume:
+        runs.check_free(path, overwrite=overwrite)
+    # What is refused is told before there is a folder, or a run is replaced.
+    before = None if resume else _sketched(source, dataset, settings, settings.statistics, progress)
     opened = runs.reopen(path) if resume else runs.create(path, overwrite=overwrite)
     with opened as folder:
         if resume:
             record = begun(path, record, again="quantizes", as_asked=as_asked)
-            if known is None and folder.statistics.exists():
-                known, even = _known(folder.statistics, planned, source, dataset, settings)
         else:
             records.save(record, folder.path)  # first: without it a folder is no run
-        planned = plan(even, settings.scheme)
         write_text(folder.scheme, scheme_to_yaml(settings.scheme))
-        scales: Mapping[str, np.ndarray] = {}
-        if known is None and settings.equalize != "none":
-            found = equalized(planned, source, dataset, settings.equalize, progress)
-            even, scales = found.model, found.scales
-        if known is None and settings.absorb:
-            even = absorbed(plan(even, settings.scheme), even, progress)
-        planned = plan(even, settings.scheme)
-        statistics = _statistics(known, planned, even, dataset, settings, folder, scales, progress)
-        model, record = _fitted(even, statistics, dataset, settings, folder, record, progress)
+        earlier = folder.statistics if folder.statistics.exists() else None
+        file = settings.statistics or earlier
+        sketch = before or _sketched(source, dataset, settings, file, progress)
+        save_statistics(sketch.statistics, folder.statistics)
+        model, record = _fitted(sketch, dataset, settings, folder, record, progress)
         record, exported = finish(
             model, source, dataset, folder, record, formats, beside_float=True, progress=progress
         )
@@ -156,9 +153,63 @@ def _known(
     return known, even
 
 
-def _fitted(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Sketch:
+    """A calibrated model, before anything is done against the errors of rounding.
+
+    Attributes:
+        source: the float model, with its channels scaled and biases absorbed where that was asked.
+        statistics: of it.
+        model: quantized; for who wants to change it.
+    """
+
+    source: keras.Model
+    statistics: Statistics
+    model: keras.Model
+
+
+def _sketched(
     source: keras.Model,
-    statistics: Statistics,
+    dataset: Dataset,
+    settings: QuantizeSettings,
+    file: Path | None,
+    progress: Progress,
+) -> _Sketch:
+    """Calibrates and quantizes, and checks that what comes of it can be lowered.
+
+    Args:
+        file: of statistics that were collected earlier; None collects them.
+    """
+    planned = plan(source, settings.scheme)
+    known, even = _known(file, planned, source, dataset, settings)
+    scales: Mapping[str, np.ndarray] = {}
+    if known is None and settings.equalize != "none":
+        found = equalized(planned, source, dataset, settings.equalize, progress)
+        even, scales = found.model, found.scales
+    if known is None and settings.absorb:
+        even = absorbed(plan(even, settings.scheme), even, progress)
+    planned = plan(even, settings.scheme)
+    statistics = known or _statistics(planned, even, dataset, settings, scales, progress)
+    model = _quantized(even, statistics, settings, settings.scheme)
+    lower(model)
+    return _Sketch(source=even, statistics=statistics, model=model)
+
+
+def _quantized(
+    source: keras.Model, statistics: Statistics, settings: QuantizeSettings, scheme: Scheme
+) -> keras.Model:
+    return quantize(
+        source,
+        scheme,
+        statistics,
+        settings.method,
+        calibrator=settings.calibrator,
+        post_training=True,
+    )
+
+
+def _fitted(
+    sketched: _Sketch,
     dataset: Dataset,
     settings: QuantizeSettings,
     folder: RunFolder,
@@ -167,18 +218,13 @@ def _fitted(
 ) -> tuple[keras.Model, RunRecord]:
     """The quantized model, and the record with what was left at 8 bits for it."""
 
-    def sketch(scheme: Scheme) -> keras.Model:
-        return quantize(
-            source,
-            scheme,
-            statistics,
-            settings.method,
-            calibrator=settings.calibrator,
-            post_training=True,
-        )
+    source = sketched.source
 
-    def fit(scheme: Scheme) -> keras.Model:
-        model = sketch(scheme)
+    def sketch(scheme: Scheme) -> keras.Model:
+        return _quantized(source, sketched.statistics, settings, scheme)
+
+    def fit(scheme: Scheme, model: keras.Model | None = None) -> keras.Model:
+        model = sketch(scheme) if model is None else model
         repaired(
             *(plan(source, scheme), source, model, dataset, settings.remedies, progress),
             folder=folder.path,
@@ -188,7 +234,7 @@ def _fitted(
         return model
 
     if settings.max_drop is None:
-        return fit(settings.scheme), record
+        return fit(settings.scheme, sketched.model), record
     found = limit_drop(
         source,
         settings.scheme,
@@ -315,22 +361,16 @@ def _learning(remedies: Remedies) -> LearningRecord | None:
 
 
 def _statistics(
-    known: Statistics | None,
     planned: Plan,
     source: keras.Model,
     dataset: Dataset,
     settings: QuantizeSettings,
-    folder: RunFolder,
     scales: Mapping[str, np.ndarray],
     progress: Progress,
 ) -> Statistics:
-    """Collects statistics, or takes those that were given; either way the run keeps them."""
-    if known is not None:
-        save_statistics(known, folder.statistics)
-        return known
+    """Collects statistics, or imagines them where no image is to be looked at."""
     if settings.data == "none":
         statistics = replace(imagine(planned, source, pixels_of(dataset)), scales=scales)
-        save_statistics(statistics, folder.statistics)
         progress.say(said_of_norms(planned))
         return statistics
     if settings.images > len(dataset.train):
@@ -342,7 +382,6 @@ def _statistics(
         planned,
         source,
         dataset,
-        folder.statistics,
         images=settings.images,
         post_training=True,
         scales=scales,

@@ -1,8 +1,9 @@
 """The main job: from a model's name, a dataset and a scheme to a trained run, exported and proven.
 
-Each stage leaves its result in the run's folder before the next begins, so that a killed run
-goes on where it was: statistics.npz, then checkpoint.npz after each epoch, then model.keras,
-then the export.
+A run's folder is made when activations are calibrated and the model can be quantized and lowered.
+From then on each stage leaves its result there before the next begins, so that a killed run goes on
+where it was: statistics.npz, then checkpoint.npz after each epoch, then model.keras, then the
+export.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from keras_quant import runs
 from keras_quant.arithmetic import BFLOAT16_FLAGS, can_rewrite, has_gpu
 from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
+from keras_quant.calibration.store import save_statistics
 from keras_quant.data import Dataset, load_dataset
 from keras_quant.data.dataset import drawn_again
 from keras_quant.data.pipeline import TrainBatches
@@ -99,18 +101,26 @@ def train(
     own = functools.partial(
         opened, path, record, settings.scheme, overwrite=overwrite, resume=resume
     )
-    with shared_folder(own, record, replicas) as (folder, record):
-        statistics = collected(planned, source, dataset, settings, folder.statistics, progress)
 
-        def make(source: keras.Model) -> keras.Model:
-            return _quantized(source, settings, statistics)
-
-        model = make(source)
+    def made(file: Path | None) -> tuple[keras.Model, Statistics | None]:
+        statistics = collected(planned, source, dataset, settings, file, progress)
+        model = _quantized(source, settings, statistics)
         lower(model)  # what cannot be lowered is said before training, not after
+        check_held(model, settings, progress)
+        return model, statistics
+
+    alone = replicas is None or replicas.cluster is None  # else the chief has the folder
+    if alone and not resume:
+        runs.check_free(path, overwrite=overwrite)
+    # What is refused is told before there is a folder, or a run is replaced.
+    before = None if resume else made(None)
+    with shared_folder(own, record, replicas) as (folder, record):
+        model, statistics = before or made(folder.statistics)
+        keep_statistics(statistics, folder.statistics)
         train_model(
             model,
             source,
-            make,
+            lambda source: _quantized(source, settings, statistics),
             teacher,
             dataset,
             settings,
@@ -322,22 +332,27 @@ def collected(
     source: keras.Model,
     dataset: Dataset,
     settings: TrainSettings,
-    file: Path,
+    file: Path | None,
     progress: Progress,
 ) -> Statistics | None:
-    """Collects statistics, or reads those of an earlier start of the run; a float run has none."""
+    """Collects statistics, or reads those of an earlier start of the run; a float run has none.
+
+    Args:
+        file: of the earlier start, where there was one that came so far.
+    """
     if is_float(settings.scheme):
         return None
-    if file.exists():
+    if file is not None and file.exists():
         return read_statistics(file, planned, source, dataset)
     return collect_statistics(
-        planned,
-        source,
-        dataset,
-        file,
-        fresh=not settings.has_weights,
-        progress=progress,
+        planned, source, dataset, fresh=not settings.has_weights, progress=progress
     )
+
+
+def keep_statistics(statistics: Statistics | None, file: Path) -> None:
+    """Writes statistics into the run's folder, where they are not there. Raises: FileError."""
+    if statistics is not None and not file.exists():
+        save_statistics(statistics, file)
 
 
 def _quantized(
@@ -372,7 +387,6 @@ def train_model(
     Raises:
         TrainingError: see `train_epochs`.
     """
-    check_held(model, settings, progress)
     trained = model
     by_policy = settings.precision == "bf16" and has_gpu()
     if settings.precision == "bf16" and not by_policy:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset
 from keras_quant.errors import RunError, TrainingError, UsageError
@@ -26,6 +27,7 @@ from keras_quant.jobs.train import (
     check_held,
     collected,
     finished,
+    keep_statistics,
     loop_settings,
     opened,
     prepare,
@@ -38,7 +40,7 @@ from keras_quant.model.files import save_model
 from keras_quant.model.probabilities import are_probabilities
 from keras_quant.prepare import Plan, plan
 from keras_quant.proof.formats import FORMATS
-from keras_quant.runs import RunFolder, history
+from keras_quant.runs import RunFolder, check_free, history
 from keras_quant.runs.progress import Progress
 from keras_quant.tf import keras
 from keras_quant.training import checkpoint
@@ -80,6 +82,17 @@ def train_together(
     _check_same_pixels(planned, starts)
     dataset = starts[0].dataset
     teacher = teacher_of(leading, starts[0].source, dataset)
+
+    def made(statistics: Mapping[Path, Path]) -> list[_Made]:
+        return [
+            _quantized(start, each, statistics.get(path), progress)
+            for (path, each), start in zip(planned, starts, strict=True)
+        ]
+
+    if not resume:
+        for path, _ in planned:
+            check_free(path, overwrite=overwrite)
+    before = None if resume else made({})  # what is refused is told before runs are replaced
     with contextlib.ExitStack() as stack:
         runs = []
         for (path, each), start in zip(planned, starts, strict=True):
@@ -88,10 +101,11 @@ def train_together(
             if path not in kept:
                 run = opened(path, record, each.scheme, overwrite=overwrite, resume=again)
                 runs.append(stack.enter_context(run))
-        models = [
-            _quantized(start, each, RunFolder(path), progress)
-            for (path, each), start in zip(planned, starts, strict=True)
-        ]
+        files = {path: RunFolder(path).statistics for path, _ in planned}
+        members = before or made(files)
+        for path, member in zip(files, members, strict=True):
+            keep_statistics(member.statistics, files[path])
+        models = [member.model for member in members]
         progress.say(f"training {len(models)} members at once, {leading.together}")
         _train(models, planned, dataset, teacher, resume=resume, progress=progress)
         rows = checkpoint.load(first)
@@ -125,18 +139,25 @@ def _start(settings: TrainSettings, progress: Progress) -> _Start:
     return _Start(source=source, dataset=dataset, planned=plan(source, settings.scheme))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Made:
+    """A member's quantized model, and the statistics that it is made by."""
+
+    model: keras.Model
+    statistics: Statistics | None
+
+
 def _quantized(
-    start: _Start, settings: TrainSettings, folder: RunFolder, progress: Progress
-) -> keras.Model:
-    statistics = collected(
-        start.planned, start.source, start.dataset, settings, folder.statistics, progress
-    )
+    start: _Start, settings: TrainSettings, file: Path | None, progress: Progress
+) -> _Made:
+    """Makes a member; of an earlier start it has a file of statistics, see `collected`."""
+    statistics = collected(start.planned, start.source, start.dataset, settings, file, progress)
     model = start.source
     if statistics is not None:
         model = quantize(model, settings.scheme, statistics, settings.method)
     lower(model)  # what cannot be lowered is said before training, not after
     check_held(model, settings, progress)
-    return model
+    return _Made(model=model, statistics=statistics)
 
 
 def _check_same_pixels(planned: Sequence[Planned], starts: Sequence[_Start]) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from keras_quant.runs.folder import GRAPH_NAME, RunFolder, create, model_of, reopen
+from keras_quant.runs.folder import (
+    GRAPH_NAME,
+    RunFolder,
+    check_free,
+    create,
+    model_of,
+    reopen,
+)
 from keras_quant.runs.lock import locked
 
-__all__ = ["GRAPH_NAME", "RunFolder", "create", "locked", "model_of", "reopen"]
+__all__ = ["GRAPH_NAME", "RunFolder", "check_free", "create", "locked", "model_of", "reopen"]

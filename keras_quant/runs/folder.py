@@ -64,9 +64,10 @@ def create(path: Path, *, overwrite: bool) -> Iterator[RunFolder]:
             another process works on it.
         FileError: the system refuses.
     """
-    _check_free(path, overwrite=overwrite)
+    make_folder(path)
+    check_free(path, overwrite=overwrite)
     with locked(path):
-        _check_free(path, overwrite=overwrite)  # another process may have been first
+        check_free(path, overwrite=overwrite)  # another process may have been first
         try:
             sweep(path)
             if _is_run(path):
@@ -91,8 +92,12 @@ def delete(path: Path) -> None:
             raise RunError(f"{path}: not deleted: {error}") from error
 
 
-def _check_free(path: Path, *, overwrite: bool) -> None:
-    make_folder(path)
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Checks that a run can be made in a folder, which need not be there; changes nothing.
+
+    Raises:
+        RunError: there is a run already and overwrite is off, or a folder of other things.
+    """
     if _is_run(path) and not overwrite:
         raise RunError(
             f"{path}: a run of that name exists. Give --name NAME for another, --overwrite to "
@@ -100,6 +105,8 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
         )
     try:
         others = [entry for entry in path.iterdir() if not is_temporary(entry)]
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error}. Give --name NAME") from error
     if not _is_run(path) and any(entry.name != LOCK_NAME for entry in others):

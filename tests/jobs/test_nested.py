@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.errors import RunError, UsageError  # noqa: E402
+from keras_quant.errors import RunError, SchemeError, UsageError  # noqa: E402
 from keras_quant.graph.cut import cut_codes  # noqa: E402
 from keras_quant.graph.nested import load_nested  # noqa: E402
 from keras_quant.graph.store import pack_graph  # noqa: E402
@@ -81,6 +81,17 @@ def test_a_teacher_that_cannot_be_loaded_is_told_before_earlier_widths_are_delet
     )
     with pytest.raises(UsageError, match="no such run or model"):
         train_nested(settings, WIDTHS, tmp_path / "n", overwrite=True, progress=QUIET)
+    assert (earlier / records.FILE_NAME).exists() and not (tmp_path / "n").exists()
+
+
+def test_bits_that_a_width_cannot_have_are_told_before_earlier_widths_are_deleted(
+    tmp_path: Path,
+) -> None:
+    earlier = make_run(tmp_path / "n-w1a4")
+    widths = widths_of_bits([scheme_from_bits("4"), scheme_from_bits("w1a4")])
+    settings = dataclasses.replace(SETTINGS, scheme=widths[0].scheme, loss_weights=())
+    with pytest.raises(SchemeError, match="weights of 1 bit: nested cuts 2 to 8"):
+        train_nested(settings, widths, tmp_path / "n", overwrite=True, progress=QUIET)
     assert (earlier / records.FILE_NAME).exists() and not (tmp_path / "n").exists()
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.errors import DataError, UsageError  # noqa: E402
+from keras_quant.errors import DataError, SchemeError, UsageError  # noqa: E402
 from keras_quant.jobs.paths import dataset_of  # noqa: E402
 from keras_quant.jobs.quantize import quantize_run  # noqa: E402
 from keras_quant.jobs.quantize_settings import QuantizeSettings  # noqa: E402
@@ -56,6 +56,23 @@ def test_a_run_is_not_replaced_by_what_is_made_of_it(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="lies in the run that would be replaced"):
             quantize_run(settings, run, [], overwrite=True, progress=Progress(quiet=True))
     assert (run / "model.keras").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_bits_that_a_method_has_not_are_told_before_a_run_is_made_or_replaced(
+    tmp_path: Path, overwrite: bool
+) -> None:
+    path = make_run(tmp_path / "run") if overwrite else tmp_path / "run"
+    settings = QuantizeSettings(
+        source="mlp",
+        weights="none",
+        dataset="digits",
+        scheme=freed(scheme_from_bits("w1a4")),
+        method="lsq",
+    )
+    with pytest.raises(SchemeError, match="weights of 1 bit: lsq learns the step of 2 to 8"):
+        quantize_run(settings, path, [], overwrite=overwrite, progress=Progress(quiet=True))
+    assert path.exists() == overwrite == (path / "model.keras").exists()
 
 
 def test_pictures_get_the_size_of_the_model_or_of_the_run_around_a_path(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from keras_quant.errors import (  # noqa: E402
     KerasQuantWarning,
     ParityError,
     RunError,
+    SchemeError,
     TrainingError,
     UsageError,
 )
@@ -430,6 +431,39 @@ def test_a_teacher_that_cannot_be_loaded_is_told_before_a_folder_is_made_or_repl
         train(settings, path, overwrite=overwrite, progress=Progress(quiet=True))
     assert path.exists() == overwrite
     assert {file.name: file.read_bytes() for file in path.glob("*.*")} == earlier
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        ({"freeze_oscillations": True}, UsageError, "and no layer of this scheme has one"),
+        (
+            {"method": "lsq", "scheme": scheme_from_bits("w1a4")},
+            SchemeError,
+            "weights of 1 bit: lsq learns the step of 2 to 8",
+        ),
+    ],
+    ids=["held", "bits"],
+)
+def test_what_a_model_cannot_have_is_told_before_a_folder_is_made_or_replaced(
+    tmp_path: Path, changes: dict, error: type[Exception], told: str, overwrite: bool
+) -> None:
+    path = make_run(tmp_path / "run") if overwrite else tmp_path / "run"
+    earlier = {file.name: file.read_bytes() for file in path.glob("*.*")}
+    settings = dataclasses.replace(ONE_EPOCH, **changes)
+    with pytest.raises(error, match=told):
+        train(settings, path, overwrite=overwrite, progress=Progress(quiet=True))
+    assert path.exists() == overwrite
+    assert {file.name: file.read_bytes() for file in path.glob("*.*")} == earlier
+
+
+def test_a_run_that_is_there_is_told_before_images_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "collect_statistics", None)
+    with pytest.raises(RunError, match="a run of that name exists"):
+        train(ONE_EPOCH, make_run(tmp_path / "run"), progress=Progress(quiet=True))
 
 
 def test_all_settings_out_of_range_are_told_at_once(tmp_path: Path) -> None:

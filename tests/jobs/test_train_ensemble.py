@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
-from keras_quant.errors import RunError, UsageError  # noqa: E402
+from keras_quant.errors import RunError, SchemeError, UsageError  # noqa: E402
 from keras_quant.jobs import ensembles, train_together  # noqa: E402
 from keras_quant.jobs.ensembles import Ensemble  # noqa: E402
 from keras_quant.jobs.train import load_images, train  # noqa: E402
@@ -151,6 +151,14 @@ def test_a_teacher_that_cannot_be_loaded_is_told_before_members_have_folders(
     learning = replace(SETTINGS, distill=0.5, teachers=(tmp_path / "nothing",))
     with pytest.raises(UsageError, match="no such run or model"):
         train_ensemble("fusion", [learning] * 2, tmp_path / "e", progress=QUIET)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_member_cannot_have_is_told_before_members_have_folders(tmp_path: Path) -> None:
+    free = replace(SETTINGS, method="lsq")
+    binary = replace(free, scheme=scheme_from_bits("w1a4"))
+    with pytest.raises(SchemeError, match="weights of 1 bit"):
+        train_ensemble("fusion", [free, binary], tmp_path / "e", progress=QUIET)
     assert list(tmp_path.iterdir()) == []
 
 
