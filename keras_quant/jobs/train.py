@@ -51,7 +51,7 @@ from keras_quant.tf import keras, use_threads
 from keras_quant.training import checkpoint
 from keras_quant.training.boosting import none_before
 from keras_quant.training.clusters import describe_clusters
-from keras_quant.training.loop import LoopSettings, train_epochs
+from keras_quant.training.loop import LoopSettings, restart_random_layers, train_epochs
 from keras_quant.training.norms import reestimate_norms
 from keras_quant.training.oscillations import freezable
 from keras_quant.training.replicas import Replicas, weights_of_chief
@@ -476,6 +476,7 @@ def reestimate(
             augment=augments(settings, dataset),
         )
         further = batches(settings.epochs).take(max(1, NORM_IMAGES // batches.batch_size))
+        restart_random_layers(model, seed=settings.seed, epoch=settings.epochs)
         count = reestimate_norms(model, (images.numpy() for images, *_ in further))
         progress.say(f"measured the statistics of {count} batch norms again")
 

@@ -164,7 +164,7 @@ def train_epochs(
         while len(history) < settings.epochs and not _has_stalled(history, settings.patience):
             before = trained.get_weights()
             try:
-                _restart_random_layers(trained, seed=settings.seed, epoch=len(history))
+                restart_random_layers(trained, seed=settings.seed, epoch=len(history))
                 row = _epoch(
                     trained,
                     teacher,
@@ -340,9 +340,14 @@ def _named(part: Any) -> keras.metrics.Metric:
     return keras.metrics.MeanMetricWrapper(part, name=_PART)
 
 
-def _restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
-    """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone."""
-    for number, layer in enumerate(model.layers):
+def restart_random_layers(model: keras.Model, *, seed: int, epoch: int) -> None:
+    """Makes what Dropout and its like draw in an epoch a function of (seed, epoch) alone.
+
+    Args:
+        model: layers of models inside it, such as widths or members, are restarted too.
+        epoch: from 0; that after the last is for what is measured at the end.
+    """
+    for number, layer in enumerate(layers_by_name(model).values()):
         random = getattr(layer, "_random_generator", None)
         if random is not None:
             drawn = np.random.SeedSequence([seed, epoch, number]).generate_state(1)

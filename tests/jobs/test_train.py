@@ -466,6 +466,35 @@ def test_a_run_that_is_there_is_told_before_images_are_looked_at(
         train(ONE_EPOCH, make_run(tmp_path / "run"), progress=Progress(quiet=True))
 
 
+DROPPING = """
+from keras_quant.tf import keras
+
+L = keras.layers
+
+def build(input_shape, num_classes):
+    x = inputs = keras.Input(input_shape, name="image")
+    x = L.Dropout(0.5, name="drop")(L.ReLU(name="relu")(L.Dense(8, name="d")(L.Flatten()(x))))
+    x = L.BatchNormalization(name="norm")(L.Dense(8, name="e")(x))
+    return keras.Model(inputs, L.Dense(num_classes, name="logits")(x))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 2])
+def test_norms_measured_behind_a_dropout_are_the_same_after_a_stop(
+    tmp_path: Path, after: int
+) -> None:
+    (tmp_path / "net.py").write_text(DROPPING)
+    settings = TrainSettings(
+        scheme=scheme_from_bits("4"),
+        model=f"{tmp_path / 'net.py'}:build",
+        epochs=2,
+        reestimate_norms=True,
+    )
+    path = stopped(tmp_path / "run", settings, after=after)
+    assert_same_run(run(path, settings, resume=True), run(tmp_path / "whole", settings))
+
+
 def test_all_settings_out_of_range_are_told_at_once(tmp_path: Path) -> None:
     settings = dataclasses.replace(SETTINGS, epochs=0, seed=-1, precision="fp16")
     with pytest.raises(UsageError, match=r"--epochs is 0.*--seed is -1.*--precision is 'fp16'"):

@@ -178,6 +178,33 @@ def test_killed_training_goes_on_as_if_it_had_not_been(
     assert_equal_weights(again.get_weights(), whole.weights)
 
 
+def test_what_layers_inside_of_a_model_draw_goes_on_as_if_nothing_had_stopped_it(
+    tmp_path: Path,
+) -> None:
+    def outer() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        flat = L.Flatten(input_shape=(4, 4, 1))
+        inner = keras.Sequential([flat, L.Dropout(DROPOUT), L.Dense(2)], name="width")
+        inputs = keras.Input((4, 4, 1))
+        return keras.Model(inputs, inner(inputs))
+
+    whole = outer()
+    run(whole, tmp_path / "whole")
+
+    class KilledError(BaseException):
+        """Stands for a kill: nothing catches it."""
+
+    def killing(self: Progress, row: Epoch, epochs: int) -> None:
+        raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Progress, "epoch", killing)
+        run(outer(), tmp_path / "cut")
+    again = outer()
+    run(again, tmp_path / "cut", resume=True)
+    assert_equal_weights(again.get_weights(), whole.get_weights())
+
+
 def test_resuming_a_finished_training_trains_no_more(tmp_path: Path) -> None:
     model = linear()
     history = run(model, tmp_path, epochs=2)
