@@ -40,6 +40,7 @@ from keras_quant.model.files import save_model
 from keras_quant.model.tasks import CLASSIFICATION
 from keras_quant.model.topology import layers_by_name
 from keras_quant.prepare import Plan, plan
+from keras_quant.preprocessing import parse_preprocessing
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.write import Export
 from keras_quant.runs import RunFolder, records
@@ -302,7 +303,9 @@ def finished(path: Path, settings: TrainSettings) -> bool:
     if begun.status != "exported":
         return False
     dataset = load_images(settings)
-    dataset = dataclasses.replace(dataset, preprocessing=begun.dataset.preprocess)
+    asked = settings.preprocess
+    becomes = begun.dataset.preprocess if asked is None else parse_preprocessing(asked)
+    dataset = dataclasses.replace(dataset, preprocessing=becomes)
     expected = begin_record(settings, dataset, begun.float_layers, ())
     if differing := records.differing_settings(begun, expected):
         raise RunError(

@@ -87,6 +87,9 @@ def test_resuming_trains_only_what_is_missing(folder: Path, monkeypatch) -> None
     other = dataclasses.replace(settings, seed=1)
     with pytest.raises(RunError, match="finished run with other settings"):
         train_progressively(other, SCHEMES, path_in(folder), resume=True, progress=QUIET)
+    other = dataclasses.replace(settings, preprocess="tf")
+    with pytest.raises(RunError, match=r"finished run with other settings \(dataset\)"):
+        train_progressively(other, SCHEMES, path_in(folder), resume=True, progress=QUIET)
 
 
 def classifier(classes: int, *, softmax: bool = False) -> keras.Model:
