@@ -58,7 +58,7 @@ class TrainBatches:
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches."""
-        return self._count // self.batch_size
+        return steps_per_epoch(self._count, self.batch_size)
 
     def __call__(self, epoch: int) -> tf.data.Dataset:
         """Gives (float32 (batch, height, width, channels), int32 (batch,)) batches.
@@ -81,6 +81,11 @@ class TrainBatches:
         if window:
             x, *clean = (_crop(images, *window, padding=self._padding) for images in (x, *clean))
         return x, tf.gather(self._labels, order), *clean
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """How many whole batches images are; one where there are fewer than that."""
+    return images // min(batch_size, images)
 
 
 def _random_windows(

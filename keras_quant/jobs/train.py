@@ -23,7 +23,7 @@ from keras_quant.calibration.quantize import quantize
 from keras_quant.calibration.store import save_statistics
 from keras_quant.data import Dataset, load_dataset
 from keras_quant.data.dataset import drawn_again
-from keras_quant.data.pipeline import TrainBatches
+from keras_quant.data.pipeline import TrainBatches, steps_per_epoch
 from keras_quant.errors import RunError, TrainingError, UsageError
 from keras_quant.files import write_text
 from keras_quant.jobs.begin import begun
@@ -164,6 +164,7 @@ def prepare(
         KerasQuantError: a subclass says what does not fit.
     """
     dataset = load_images(settings)
+    _check_updates(settings, dataset)
     use_threads(settings.threads)
     replicas = start_replicas(settings, dataset)
     _check_precision(settings)
@@ -200,6 +201,22 @@ def load_images(settings: TrainSettings) -> Dataset:
     if not settings.bootstrap:
         return dataset
     return dataclasses.replace(dataset, train=drawn_again(dataset.train, seed=settings.seed))
+
+
+def _check_updates(settings: TrainSettings, dataset: Dataset) -> None:
+    """Checks that training moves weights at all.
+
+    Raises:
+        UsageError: gradients wait for more batches than there are.
+    """
+    steps = steps_per_epoch(len(dataset.train), settings.batch_size)
+    if settings.accumulate > steps * settings.epochs:
+        raise UsageError(
+            f"--accumulate {settings.accumulate} waits for more batches than there are, so that no "
+            f"weight would be moved: {len(dataset.train):,} training images are {steps:,} batches "
+            f"an epoch, and --epochs is {settings.epochs}; 1 to {steps * settings.epochs:,} is "
+            "allowed"
+        )
 
 
 def _source(settings: TrainSettings, dataset: Dataset) -> keras.Model:

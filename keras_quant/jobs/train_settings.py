@@ -175,6 +175,8 @@ class TrainSettings:
             found.append(f"--shrinkage is {self.shrinkage}; above 0, up to 1 is allowed")
         if any(not 0 <= weight < float("inf") for weight in self.loss_weights):
             found.append(f"--loss-weights is {self.loss_weights}; numbers of 0 or more are allowed")
+        elif self.loss_weights and not any(self.loss_weights):
+            found.append("--loss-weights are all 0, by which nothing is learned; give one above 0")
         for option, seed in (("--seed", self.seed), ("--split-seed", self.chooses_validation)):
             if not 0 <= seed <= MAX_SEED:
                 found.append(f"{option} is {seed}; 0 to {MAX_SEED} is allowed")

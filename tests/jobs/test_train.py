@@ -466,6 +466,21 @@ def test_a_run_that_is_there_is_told_before_images_are_looked_at(
         train(ONE_EPOCH, make_run(tmp_path / "run"), progress=Progress(quiet=True))
 
 
+def test_gradients_that_would_wait_for_ever_are_told(tmp_path: Path) -> None:
+    # Of 1,437 digits to train on 1,293 are left beside a tenth for validation: 10 batches of 128.
+    settings = dataclasses.replace(SETTINGS, accumulate=21)
+    told = "--accumulate 21 waits .* are 10 batches an epoch, and --epochs is 2; 1 to 20 is allowed"
+    with pytest.raises(UsageError, match=told):
+        train(settings, tmp_path / "run", progress=Progress(quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_losses_that_all_weigh_nothing_are_told() -> None:
+    assert dataclasses.replace(SETTINGS, loss_weights=(0.0, 1.0)).problems() == []
+    (told,) = dataclasses.replace(SETTINGS, loss_weights=(0.0, 0.0)).problems()
+    assert told.startswith("--loss-weights are all 0, by which nothing is learned")
+
+
 DROPPING = """
 from keras_quant.tf import keras
 
