@@ -14,6 +14,7 @@ from keras_quant.tf import keras, tf
 CLASSES = frozenset({"FixedGrid", "GroupStep", "InputGrid", "KeepFloat"})
 
 _FUSED = contextvars.ContextVar("keras_quant_fused_kernels", default=False)
+_HELD = contextvars.ContextVar("keras_quant_held_ranges", default=False)
 
 
 def variable_name(variable: tf.Variable) -> str:
@@ -39,6 +40,24 @@ def fused_kernels() -> Iterator[None]:
 def fuses_kernels() -> bool:
     """Whether what is traced may use them."""
     return _FUSED.get()
+
+
+@contextlib.contextmanager
+def held_ranges() -> Iterator[None]:
+    """Lets ranges stay that follow the values of training, whatever layers are called with within.
+
+    Meant for measuring a model in training as it is.
+    """
+    token = _HELD.set(True)
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+
+
+def holds_ranges() -> bool:
+    """Whether they stay."""
+    return _HELD.get()
 
 
 def fake_quant_bits(levels: int) -> int | None:

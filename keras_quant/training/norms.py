@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from keras_quant.methods.layers import held_ranges
 from keras_quant.model.topology import layers_by_name
 from keras_quant.tf import keras, tf
 
@@ -30,7 +31,7 @@ def reestimate_norms(model: keras.Model, batches: Iterable[np.ndarray]) -> int:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
     if norms:
-        with _momenta_kept(norms):
+        with _momenta_kept(norms), held_ranges():
             for count, batch in enumerate(batches, 1):
                 for norm in norms:
                     norm.momentum = 1 - 1 / count  # so that the average is that of all so far

@@ -6,6 +6,10 @@ import pytest
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
+from keras_quant.methods.tfmot import moving  # noqa: E402
+from keras_quant.methods.tfmot import twin as tfmot  # noqa: E402
+from keras_quant.qparams import signed  # noqa: E402
+from keras_quant.schemes.scheme import QuantSpec  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.training.norms import reestimate_norms  # noqa: E402
 
@@ -29,6 +33,24 @@ def test_statistics_become_the_means_over_all_batches_and_nothing_else_moves() -
     assert norm.momentum == 0.9
     for variable in model.trainable_weights:
         np.testing.assert_array_equal(variable, before[variable.name])
+
+
+def test_ranges_that_follow_values_in_training_stay() -> None:
+    """Of a net whose values reach far beyond what its ranges were calibrated to."""
+    keras.utils.set_random_seed(0)
+    dense = L.Dense(3)
+    x = inputs = keras.Input((4,))
+    dense.build((None, 4))
+    twin = tfmot.wrap(dense, QuantSpec(bits=4), tfmot.TfmotOptions())
+    grid, options = signed(8, 1 / 128, narrow_range=False), tfmot.TfmotOptions(ema=0.5)
+    act = moving.activation("act", grid, moving.step("step", grid, options), options)
+    model = keras.Model(inputs, L.BatchNormalization()(act(twin(x))))
+    twin.raw_kernel.assign(twin.raw_kernel * 0.9)  # as an update of training leaves it
+    before = {v.name: v.numpy() for v in model.weights if "moving" not in v.name}
+    assert reestimate_norms(model, [np.full((8, 4), 100, np.float32)]) == 1
+    for variable in model.weights:
+        if "moving" not in variable.name:
+            np.testing.assert_array_equal(variable, before[variable.name], err_msg=variable.name)
 
 
 def test_a_model_without_batch_norm_stays_as_it_is() -> None:

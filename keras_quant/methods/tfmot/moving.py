@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_quant.methods.layers import fuses_kernels
+from keras_quant.methods.layers import fuses_kernels, holds_ranges
 from keras_quant.methods.method import Activation
 from keras_quant.methods.one_pass import gradient_within
 from keras_quant.methods.tfmot.twin import TfmotOptions
@@ -151,7 +151,9 @@ class MovingGrid(keras.layers.Layer):
         """Rounds values; in training, to a range that follows them."""
         training = keras.backend.learning_phase() if training is None else training
         return keras.src.utils.control_flow_util.smart_cond(
-            training, lambda: self._follow(inputs), lambda: self._round(inputs)
+            False if holds_ranges() else training,
+            lambda: self._follow(inputs),
+            lambda: self._round(inputs),
         )
 
     def _follow(self, x: tf.Tensor) -> tf.Tensor:

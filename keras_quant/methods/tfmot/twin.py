@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_quant.errors import SchemeError
+from keras_quant.errors import SchemeError, UsageError
 from keras_quant.graph.ir import Weight
+from keras_quant.methods.layers import holds_ranges
 from keras_quant.methods.method import Movable
 from keras_quant.schemes.scheme import QuantSpec
 from keras_quant.tf import keras, tf
@@ -75,7 +76,7 @@ class LastValueKernel(keras.layers.Layer):
         """Computes the layer; in training, of a scale that is found from the kernel."""
         training = keras.backend.learning_phase() if training is None else training
         self._rounded = keras.src.utils.control_flow_util.smart_cond(
-            training, self._round_anew, self._round
+            False if holds_ranges() else training, self._round_anew, self._round
         )
         try:
             return super().call(inputs)
@@ -143,6 +144,10 @@ class TfmotOptions:
     """
 
     ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema <= 1:
+            raise UsageError(f"ema is {self.ema}; 0 (the last range) to 1 (the first) is allowed")
 
 
 def channels_of(kind: str, rank: int) -> tuple[int, ...]:

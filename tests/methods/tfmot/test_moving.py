@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_quant.errors import SchemeError
+from keras_quant.errors import SchemeError, UsageError
 from keras_quant.qparams import QParams, signed, unsigned
 from keras_quant.schemes.scheme import BINARY, QuantSpec
 
@@ -60,6 +60,12 @@ def test_training_with_fused_kernels_rounds_as_inference_but_for_ties(grid: QPar
     with fused_kernels():
         fused = layer(x, training=True)
     np.testing.assert_allclose(fused, layer(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("ema", [-0.1, 1.5, float("nan")])
+def test_a_share_of_a_range_that_is_none_is_refused(ema: float) -> None:
+    with pytest.raises(UsageError, match=f"ema is {ema}; 0 .* to 1 .* is allowed"):
+        TfmotOptions(ema=ema)
 
 
 def test_scale_of_a_group_is_that_of_its_widest_member() -> None:
