@@ -7,6 +7,7 @@ inside models; then it is called "MODEL_LAYER". The second call of a shared laye
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +18,13 @@ from keras_quant.methods.layers import variable_name
 from keras_quant.tf import keras, tf
 
 Shape = tuple[int, ...]
+
+# What calls the layers of a model that can be followed, and no more.
+_FOLLOWED = (keras.src.engine.functional.Functional.call, keras.Sequential.call)
+# Layers that stand for functions of TensorFlow, whose arguments are told by these (`combined`).
+_CALLED_OTHERWISE = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod")
+# Packages whose classes compute what Keras' of the same names do.
+_HOMES = (keras.__name__.partition(".")[0], "keras_quant")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,7 +58,8 @@ def list_calls(model: keras.Model) -> list[Call]:
     Returns: first the model's inputs, in the model's order.
     Raises:
         LoweringError: the model, or models inside it, are subclassed or not built, or its inputs
-            are of any size.
+            are of any size; or layers are called with more than their inputs, such as
+            training=True, or have the name of a Keras layer but are another.
     """
     problems = [problem for inside in _models(model) for problem in _shortcomings(inside)]
     problems = problems or list(_sizeless(model))
@@ -126,7 +135,7 @@ class _Walk:
             for node in model._nodes_by_depth[depth]:
                 if node.is_input:
                     continue
-                read = [value_of[id(tensor)] for tensor in node.keras_inputs]
+                read = [value_of[id(tensor)] for tensor in _inputs_of(node)]
                 inner = isinstance(node.layer, keras.Model)
                 made = self.follow(node.layer, read) if inner else [self._add(node, read)]
                 tensors = tf.nest.flatten(node.outputs)
@@ -167,6 +176,64 @@ def _shortcomings(model: keras.Model) -> Iterator[str]:
             f"model {model.name} is a subclassed model: its layers cannot be followed; "
             "build it with the functional API"
         )
+    elif type(model).call not in _FOLLOWED:
+        yield (
+            f"model {model.name} is a {type(model).__name__}, whose own `call` cannot be followed; "
+            "build it with the functional API, of layers alone"
+        )
+    else:
+        nodes = [node for nodes in model._nodes_by_depth.values() for node in nodes]
+        yield from dict.fromkeys(problem for node in nodes for problem in _beyond_inputs(node))
+        yield from filter(None, map(_namesake, model.layers))
+
+
+def _beyond_inputs(node: Any) -> Iterator[str]:
+    """What a call is given besides values of the model: a Call says nothing of it."""
+    layer = node.layer
+    if node.is_input or type(layer).__name__ in _CALLED_OTHERWISE:
+        return
+    named = dict(zip(layer._call_spec.arg_names[1:], node.call_args[1:], strict=False))
+    for name, value in (named | node.call_kwargs).items():
+        if name == "mask" and value is not None:
+            yield (
+                f"layer {layer.name} is called with a mask, which no file has: call it without, "
+                "and multiply by what is to count"
+            )
+        if name == "training" and (tf.is_tensor(value) or value):
+            yield (
+                f"layer {layer.name} is called with training={value}, and would compute in "
+                "inference what it does in training: call it without"
+            )
+    if any(not hasattr(value, "_keras_history") for value in tf.nest.flatten(node.call_args[:1])):
+        yield (
+            f"layer {layer.name} is called on a constant; only values of the model are supported: "
+            "to add or to multiply by one, put a Rescaling there, or a BatchNormalization"
+        )
+
+
+def _inputs_of(node: Any) -> list[Any]:
+    """The tensors that a call reads; of a model in the order of its inputs.
+
+    A model may be called on a dict of values by the names of its inputs, in any order, and of more.
+    """
+    if not isinstance(node.layer, keras.Model) or not isinstance(node.call_args[0], dict):
+        return list(node.keras_inputs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Input dict contained keys")
+        read: list[Any] = node.layer._flatten_to_reference_inputs(node.call_args[0])
+    return read
+
+
+def _namesake(layer: keras.layers.Layer) -> str:
+    """What is wrong with a layer of somebody's class that has the name of one of Keras; "" else."""
+    cls = type(layer)
+    own = getattr(keras.layers, cls.__name__, cls)
+    if cls is own or cls.__module__.partition(".")[0] in _HOMES:
+        return ""
+    return (
+        f"layer {layer.name} is a {cls.__name__} of {cls.__module__}, which may compute something "
+        "else than Keras' own: use that, or give the class another name"
+    )
 
 
 def _sizeless(model: keras.Model) -> Iterator[str]:

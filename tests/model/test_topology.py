@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from keras_quant.errors import LoweringError
@@ -81,3 +84,78 @@ def test_a_subclassed_model_inside_is_told_by_name() -> None:
 
 def test_a_name_that_is_taken_gets_a_number() -> None:
     assert [free_name("a", taken) for taken in ((), ("a",), ("a", "a_2"))] == ["a", "a_2", "a_3"]
+
+
+@pytest.mark.filterwarnings("ignore:Input dict contained keys")
+@pytest.mark.parametrize("given", [("a", "b"), ("a", "b", "more")])
+def test_values_given_to_a_model_by_name_go_to_its_inputs_of_that_name(
+    given: tuple[str, ...],
+) -> None:
+    """The model inside has its inputs in another order than their names."""
+    b, a = keras.Input((4,), name="b"), keras.Input((4,), name="a")
+    inner = keras.Model([b, a], [L.ReLU(name="of_b")(b), L.ReLU(name="of_a")(a)])
+    inputs = {name: keras.Input((4,), name=f"outer_{name}") for name in given}
+    calls = list_calls(keras.Model(list(inputs.values()), inner(inputs)))
+    read = {call.name: call.inputs for call in calls if call.inputs}
+    assert read == {"of_b": ("outer_b",), "of_a": ("outer_a",)}
+
+
+@pytest.mark.parametrize(
+    ("layer", "more", "why"),
+    [
+        (L.BatchNormalization(name="l"), {"training": True}, "training=True.*call it without"),
+        (L.Dropout(0.5, name="l"), {"training": 1}, "training=1, and would compute in inference"),
+        (keras.Sequential([L.Dropout(0.5)], name="l"), {"training": True}, "training=True"),
+        (L.Softmax(name="l"), {"mask": np.ones((1, 4))}, "a mask.*call it without"),
+        (L.BatchNormalization(name="l"), {"training": False}, ""),
+        (L.Dropout(0.5, name="l"), {"training": None}, ""),
+    ],
+)
+def test_a_call_with_more_than_its_inputs_is_told(layer: L.Layer, more: dict, why: str) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layer(inputs, **more))
+    if not why:
+        assert len(list_calls(model)) == 2
+        return
+    with pytest.raises(LoweringError, match=f"layer l is called with .*{why}"):
+        list_calls(model)
+
+
+def test_an_argument_without_its_name_counts_too() -> None:
+    inputs = keras.Input((4,))
+    with pytest.raises(LoweringError, match="layer drop is called with training=True"):
+        list_calls(keras.Model(inputs, L.Dropout(0.5, name="drop")(inputs, True)))
+
+
+@pytest.mark.parametrize("layer", ["Add", "Multiply", "Subtract", "Maximum", "Concatenate"])
+def test_a_constant_beside_the_models_values_is_told(layer: str) -> None:
+    inputs = keras.Input((4,))
+    x = getattr(L, layer)(name="l")([inputs, tf.ones((1, 4))])
+    with pytest.raises(LoweringError, match="layer l is called on a constant.*a Rescaling"):
+        list_calls(keras.Model(inputs, x))
+
+
+def test_a_functional_model_that_calls_more_than_its_layers_is_told() -> None:
+    class Twice(keras.Model):
+        def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> Any:
+            return 2 * super().call(inputs, training=training, mask=mask)
+
+    class Trained(keras.Model):
+        def train_step(self, data: Any) -> dict[str, Any]:
+            return {}
+
+    inputs = keras.Input((4,))
+    x = L.Dense(2)(inputs)
+    assert len(list_calls(Trained(inputs, x))) == 2
+    with pytest.raises(LoweringError, match="model own is a Twice, whose own `call` cannot be"):
+        list_calls(Twice(inputs, x, name="own"))
+
+
+def test_a_class_with_the_name_of_a_layer_of_keras_is_told() -> None:
+    class Identity(L.Layer):
+        def call(self, inputs: tf.Tensor) -> tf.Tensor:
+            return 2 * inputs
+
+    inputs = keras.Input((4,))
+    with pytest.raises(LoweringError, match=r"layer l is a Identity of .*give the class another"):
+        list_calls(keras.Model(inputs, Identity(name="l")(inputs)))
