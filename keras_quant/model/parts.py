@@ -7,7 +7,7 @@
 | DepthwiseConv1D | Conv1D with a group for each channel |
 | Conv1DTranspose | Conv2DTranspose of the sequence laid out as an image of one row |
 | Rescaling, Normalization | BatchNormalization that is not trained |
-| Normalization of other axes than the last | the same, of pixels laid out as one vector |
+| those that differ by position | the same, of pixels laid out as one vector |
 
 Likewise the layers of a method that its reader says stand for others.
 
@@ -17,6 +17,7 @@ on a grid, so values are rounded between them as behind any convolution without 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -176,7 +177,15 @@ def _transpose_1d(layer: keras.layers.Layer, input_shape: Shape) -> Built:
 
 
 def _rescaling(layer: keras.layers.Layer, input_shape: Shape) -> Built:
-    return [affine(input_shape, gain=layer.scale, shift=layer.offset, name=layer.name)]
+    gain, shift = (np.asarray(v, np.float64) for v in (layer.scale, layer.offset))
+    if not {gain.shape[-1:], shift.shape[-1:]} <= {(), (1,), input_shape[-1:]}:
+        return []
+    if all(math.prod(v.shape[:-1]) == 1 for v in (gain, shift)):
+        gain, shift = (v.reshape(v.shape[-1:]) for v in (gain, shift))
+        return [affine(input_shape, gain=gain, shift=shift, name=layer.name)]
+    if None in input_shape:
+        return []
+    return _affine_by_position(layer, input_shape, gain=gain, shift=shift)
 
 
 def _normalization(layer: keras.layers.Layer, input_shape: Shape) -> Built:

@@ -35,6 +35,9 @@ CASES = {
     "Rescaling": [
         (lambda: L.Rescaling(2.0, offset=-1.0), (4, 4, 3)),
         (lambda: L.Rescaling([1.0, -2.0, 0.0], offset=[0.0, 1.0, 2.0]), (4, 3)),
+        (lambda: L.Rescaling([[[1.0, -2.0, 0.5]]], offset=[[2.0]]), (4, 4, 3)),
+        (lambda: L.Rescaling(np.arange(12.0).reshape(2, 2, 3), offset=-1.0), (2, 2, 3)),
+        (lambda: L.Rescaling([[1.0], [2.0]], offset=[0.0, 1.0, 2.0]), (2, 3)),
     ],
     "Normalization": [
         (lambda: L.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 4.0, 0.5]), (4, 4, 3)),
@@ -88,3 +91,8 @@ def test_pixels_are_scaled_alike_in_training() -> None:
 )
 def test_other_layers_stay_as_they_are(layer: keras.layers.Layer) -> None:
     assert unfold(called(layer, (4, 4, 3)), [(4, 4, 3)]) == (layer,)
+
+
+def test_a_rescaling_to_more_channels_stays_whole() -> None:
+    layer = called(L.Rescaling([1.0, 2.0, 3.0], name="scale"), (4, 4, 1))
+    assert unfold(layer, [(4, 4, 1)]) == (layer,)
