@@ -256,6 +256,23 @@ def test_float_layers_agree_with_the_reference(form: Format, weight_only: bool) 
 
 
 @every_format
+@pytest.mark.parametrize("shape", [(5,), (3, 2, 5), (2, 3, 4, 5)])
+def test_softmax_is_over_the_last_axis_of_however_many(
+    form: Format, shape: tuple[int, ...]
+) -> None:
+    tensors = {name: Tensor(name=name, shape=shape) for name in ("logits", "shares")}
+    node = Node(name="softmax", op="softmax", inputs=("logits",), output="shares")
+    graph = Graph(
+        name="head", inputs=("logits",), outputs=("shares",), tensors=tensors, nodes=(node,)
+    )
+    logits = {"logits": np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)}
+    wanted = run_reference(graph, logits)["shares"]
+    np.testing.assert_allclose(
+        load(form, graph).run(logits)["shares"], wanted, atol=FLOAT32_ROUNDING
+    )
+
+
+@every_format
 def test_channels_that_are_zero_or_saturate_are_the_references(form: Format) -> None:
     builder = GraphBuilder(np.random.default_rng(3), (5, 7, 6), power_of_two=True)
     builder.add_linear("conv2d", (3, 3, 6, 4), attrs={"padding": "same", "strides": (2, 1)})

@@ -150,8 +150,8 @@ def emit_relu(emission: Emission, node: Node) -> None:
 
 def emit_softmax(emission: Emission, node: Node) -> None:
     """Floats, over the channels."""
-    inputs = [emission.value(node.inputs[0])]
-    emission.write(emission.output(node), "Softmax", inputs, axis=1)
+    inputs, output = [emission.value(node.inputs[0])], emission.output(node)
+    emission.write(output, "Softmax", inputs, axis=1 if len(output.shape) == 3 else -1)
 
 
 OP_EMITTERS: dict[str, Callable[[Emission, Node], None]] = {
