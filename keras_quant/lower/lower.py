@@ -356,14 +356,13 @@ class _Lowering:
         return self._emit_move(value, names, value.operation.name)
 
     def _quantize_parts(self, operation: Operation, qparams: QParams, value: Held) -> str:
-        """Rounding what was moved is moving what was rounded."""
-        names = [
-            self._quantize(
-                dataclasses.replace(operation, name=f"{operation.name}/{place}"), qparams, part
-            )
-            for place, part in enumerate(value.parts)
-        ]
-        return self._emit_move(value, names, operation.name)
+        """Rounding what was moved is moving what was rounded; a part that comes twice, once."""
+        rounded: dict[str | int, str] = {}
+        for place, part in enumerate(value.parts):
+            if _key(part) not in rounded:
+                of_part = dataclasses.replace(operation, name=f"{operation.name}/{place}")
+                rounded[_key(part)] = self._quantize(of_part, qparams, part)
+        return self._emit_move(value, [rounded[_key(p)] for p in value.parts], operation.name)
 
     def _emit_move(self, value: Held, names: Sequence[str], output: str) -> str:
         layer = value.operation.layer_name
@@ -378,6 +377,11 @@ class _Lowering:
     def as_output(self, value: Value, shape: Shape) -> str:
         """Gives a value in float, and in the model's shape."""
         return self.built.reshaped(self.built.as_float(self.close(value)), shape)
+
+
+def _key(value: Value) -> str | int:
+    """What tells a value from all others."""
+    return value if isinstance(value, str) else id(value)
 
 
 def _movable(operation: Operation, layers: Mapping[str, keras.layers.Layer]) -> Movable | None:

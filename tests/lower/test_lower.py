@@ -295,3 +295,15 @@ def test_kernels_that_cannot_be_read_are_all_told_at_once() -> None:
     )  # fmt: skip
     with pytest.raises(LoweringError, match="layer a: a kernel of bernoulli.*layer b: a kernel"):
         lower(model)
+
+
+def test_what_a_concatenation_reads_twice_is_computed_once() -> None:
+    inputs = keras.Input(SHAPE, name="image")
+    x = conv(4, name="c")(InputGrid(1 / 255, 0, 255, name="pixels")(inputs))
+    x = both_signs("s")(L.Concatenate(name="twice")([x, x]))
+    graph = assert_same(
+        randomized(keras.Model(inputs, dense(3, name="logits")(L.Flatten(name="flat")(x))))
+    )
+    assert [node.op for node in graph.nodes] == [
+        *("quantize", "conv2d", "concat", "reshape", "dense")
+    ]
