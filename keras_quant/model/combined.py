@@ -46,8 +46,18 @@ def _split_of(call: Call) -> _Split | None:
     """How a call is said in others; None where it is not."""
     symbol = getattr(call.layer, "symbol", "") or ""
     if type(call.layer).__name__ == "TFOpLambda":  # a + 1 reads one value
-        return _OPERATORS.get(symbol) if len(call.inputs) == 2 else None
+        fits = len(call.inputs) == 2 and not meets_batch(call)
+        return _OPERATORS.get(symbol) if fits else None
     return _SPLITS.get(type(call.layer).__name__)
+
+
+def meets_batch(call: Call) -> bool:
+    """Whether a call of an operator lays the batch axis of one value beside another axis.
+
+    TensorFlow aligns axes from the last on, so that values of fewer axes do; layers align batches.
+    """
+    symbol = getattr(call.layer, "symbol", "") or ""
+    return symbol in _OPERATORS and len(set(map(len, call.input_shapes))) > 1
 
 
 class _Parts:

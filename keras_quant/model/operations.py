@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ from keras_quant.errors import LoweringError
 from keras_quant.methods import METHODS
 from keras_quant.methods.method import Activation
 from keras_quant.methods.readers import class_name, read_activation
-from keras_quant.model.combined import COMBINED
+from keras_quant.model.combined import COMBINED, meets_batch
 from keras_quant.model.norms import affine_layer
 from keras_quant.model.parts import SHORTHANDS, is_shorthand, unfold_calls, why_whole
 from keras_quant.model.pointwise import POINTWISE_LAYERS, Function, is_pointwise
-from keras_quant.model.topology import Call, Shape, list_calls
+from keras_quant.model.topology import Call, Shape, free_name, list_calls
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras, tf
 
@@ -80,6 +80,10 @@ _KINDS = {
 }
 _NO_PARTS = "channels last, and statistics of positions only of inputs of one size, are supported"
 _NOT_COMBINED = "inputs of one shape, without None, are supported"
+_BATCH_MET = (
+    "an operator between {} lays the batch of one beside an axis of the other; use "
+    "keras.layers.Add or Multiply, or keepdims=True"
+)
 SUPPORTED = tuple(dict.fromkeys((*_KINDS, *SHORTHANDS, *COMBINED)))
 SUPPORTED += ("Activation('softmax' or a function of one value)",)
 SUPPORTED += tuple(f"the layers of {name}" for name in METHODS)
@@ -176,21 +180,43 @@ class Operations:
 
     def users(self, name: str) -> list[Operation]:
         """What reads an operation's values, seen through operations that only pass them on."""
-        found = []
-        for reader in self.readers[name]:
-            found += self.users(reader.name) if reader.kind in PASSING else [reader]
-        return found
+        found = _reached(
+            [name],
+            lambda at: [reader.name for reader in self.readers[at] if reader.kind in PASSING],
+        )
+        through = [reader for at in found for reader in self.readers[at]]
+        return list(dict.fromkeys(reader for reader in through if reader.kind not in PASSING))
 
     def sources(self, name: str) -> tuple[str, ...]:
         """On whose grids an operation's values are: those that its like only pass on."""
-        operation = self.by_name[name]
-        return self.read_by(operation) if operation.kind in PASSING else (name,)
+        found = _reached([name], self._passed_on)
+        return tuple(at for at in found if self.by_name[at].kind not in PASSING)
 
     def read_by(self, operation: Operation) -> tuple[str, ...]:
         """The operations on whose grids the values are that an operation reads."""
-        return tuple(
-            dict.fromkeys(source for name in operation.inputs for source in self.sources(name))
-        )
+        found = _reached(operation.inputs, self._passed_on)
+        return tuple(at for at in found if self.by_name[at].kind not in PASSING)
+
+    def _passed_on(self, name: str) -> tuple[str, ...]:
+        """What an operation reads, where it passes that on."""
+        operation = self.by_name[name]
+        return operation.inputs if operation.kind in PASSING else ()
+
+
+def _reached(names: Sequence[str], onward: Callable[[str], Sequence[str]]) -> list[str]:
+    """Names, and those that lead on from them, depth first; each once, however many ways there are.
+
+    Args:
+        onward: gives the names that follow one.
+    """
+    found: dict[str, None] = {}
+    waiting = list(reversed(names))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = None
+            waiting += reversed(onward(name))
+    return list(found)
 
 
 def describe(model: keras.Model) -> Operations:
@@ -203,8 +229,11 @@ def describe(model: keras.Model) -> Operations:
     operations: list[Operation] = []
     problems: list[str] = []
     tail: dict[str, str] = {}
-    for call in unfold_calls(list_calls(model)):
-        found = _operations_of(call, tuple(tail[name] for name in call.inputs), problems)
+    calls = unfold_calls(list_calls(model))
+    taken = {call.name for call in calls}
+    for call in calls:
+        inputs = tuple(tail[name] for name in call.inputs)
+        found = _told_apart(call, _operations_of(call, inputs, problems), taken)
         tail[call.name] = found[-1].name
         found[-1] = dataclasses.replace(found[-1], outputs=call.outputs)
         operations += [
@@ -224,6 +253,22 @@ def describe(model: keras.Model) -> Operations:
             f"{'; '.join(problems)}. Supported: {', '.join(SUPPORTED)}"
         )
     return connect(operations)
+
+
+def _told_apart(call: Call, operations: Sequence[Operation], taken: set[str]) -> list[Operation]:
+    """A call's operations; what it calls "CALL/..." by a free name where another has that one.
+
+    Args:
+        operations: each but the first reads the one before it.
+        taken: names of all calls, and of these operations afterwards.
+    """
+    names = {
+        o.name: o.name if o.name == call.name else free_name(o.name, taken) for o in operations
+    }
+    taken.update(names.values())
+    first, *others = (dataclasses.replace(o, name=names[o.name]) for o in operations)
+    inside = (dataclasses.replace(o, inputs=tuple(names[i] for i in o.inputs)) for o in others)
+    return [first, *inside]
 
 
 def connect(operations: Sequence[Operation]) -> Operations:
@@ -261,7 +306,7 @@ def _operations_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> 
     if kind is None and (reason := why_whole(layer, call.input_shapes)):
         problems.append(reason)
     else:
-        reason = _unsupported(layer, cls, call) if kind else _reason(layer, cls)
+        reason = _unsupported(layer, cls, call) if kind else _reason(layer, cls, call)
         problems += [f"{call.layer_name} ({cls}: {reason})"] if reason else []
     if kind == "lookup" or (kind == "relu" and _is_bent(layer)):
         return [Lookup(name=name, layer=layer, inputs=inputs, function=layer)]
@@ -282,6 +327,11 @@ def _operations_of(call: Call, inputs: tuple[str, ...], problems: list[str]) -> 
             *_activation_operations(call, layer.activation, named, (name,), problems),
         ]
     return [operation]
+
+
+def is_fused(operation: Operation) -> bool:
+    """Whether an operation is what a layer with a kernel was given as its activation."""
+    return operation.kind not in COMPUTE and _KINDS.get(class_name(operation.layer)) in COMPUTE
 
 
 def _is_linear(activation: Any) -> bool:
@@ -389,10 +439,12 @@ def _layer_as_activation(
     return Lookup(name=name, layer=layer, inputs=inputs, function=activation)
 
 
-def _reason(layer: keras.layers.Layer, cls: str) -> str:
+def _reason(layer: keras.layers.Layer, cls: str, call: Call) -> str:
     """Why a layer of no kind is not said in others."""
     if cls in COMBINED:
         return _NOT_COMBINED
+    if meets_batch(call):
+        return _BATCH_MET.format(" and ".join(map(str, call.input_shapes)))
     return _NO_PARTS if is_shorthand(layer) else "not supported"
 
 
@@ -405,6 +457,11 @@ def _unsupported(layer: keras.layers.Layer, cls: str, call: Call) -> str:
         return (
             f"inputs of shapes {layer.input_shape} and {input_shape}; one number of axes and of "
             "channels is supported"
+        )
+    if cls in ("Conv1D", "Conv2D") and _slides_over_batches(layer, len(input_shape)):
+        return (
+            f"a window over inputs of shape {input_shape}; one batch axis in front of images "
+            "(height, width, channels), or of sequences, is supported, or a window of one pixel"
         )
     if cls == "Conv2DTranspose" and layer.output_padding is not None:
         return _unsupported_output_padding(layer)
@@ -422,6 +479,15 @@ def _unsupported(layer: keras.layers.Layer, cls: str, call: Call) -> str:
             "without crop_to_aspect_ratio, are supported"
         )
     return ""
+
+
+def _slides_over_batches(layer: keras.layers.Layer, axes: int) -> bool:
+    """Whether a convolution has more batch axes than the graph's images have.
+
+    A single one in front of sequences is the height of an image; for pixels all axes are one.
+    """
+    by_pixels = all(size == 1 for size in (*layer.kernel_size, *layer.strides))
+    return axes > 4 and not by_pixels
 
 
 def _unsupported_output_padding(layer: keras.layers.Layer) -> str:

@@ -12,7 +12,7 @@ from keras_quant.methods import METHODS, load_method
 from keras_quant.methods.layers import InputGrid, KeepFloat
 from keras_quant.methods.method import Maker, Method
 from keras_quant.methods.rules import options_of
-from keras_quant.model.operations import COMPUTE, Lookup, Operation
+from keras_quant.model.operations import COMPUTE, Lookup, Operation, Operations, is_fused
 from keras_quant.model.parts import is_shorthand, unfold_calls
 from keras_quant.model.topology import copy_variables, free_name, layers_by_name, list_calls
 from keras_quant.prepare.adjust.correct_bias import norms_behind
@@ -159,9 +159,7 @@ def _bare(items: list[Any]) -> Any:
 def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> dict[str, InputGrid]:
     """The layers that round the model's inputs, by the input's name."""
     names = plan.operations.inputs
-    taken = {operation.layer_name for operation in plan.operations} | set(
-        _quantizer_names(plan).values()
-    )
+    taken = {*_layer_names(plan.operations).values(), *_quantizer_names(plan).values()}
     grids = dict.fromkeys(names, given) if isinstance(given, QParams) else given or {}
     return {
         name: InputGrid(
@@ -176,18 +174,16 @@ def _input_grids(plan: Plan, given: QParams | Mapping[str, QParams] | None) -> d
 
 
 def _quantizer_names(plan: Plan) -> dict[Point, str]:
-    by_name, replaced = plan.operations.by_name, _replaced(plan)
-    taken = {
-        _layer_name(operation) for operation in plan.operations if operation.name not in replaced
-    }
+    layers, replaced = _layer_names(plan.operations), _replaced(plan)
+    taken = set(layers.values())
     names: dict[Point, str] = {}
     for point in plan.points:
-        wanted = _layer_name(by_name[point.after])
-        if point.readers:
-            wanted += f"_a{point.spec.bits}"
-        elif point.after not in replaced:
-            wanted += "_quant"
-        names[point] = free_name(wanted, taken)
+        own = layers[point.after]
+        if point.after in replaced and not point.readers:
+            names[point] = own
+            continue
+        suffix = f"a{point.spec.bits}" if point.readers else "quant"
+        names[point] = free_name(f"{own}_{suffix}", taken)
         taken.add(names[point])
     return names
 
@@ -202,10 +198,22 @@ def _replaced(plan: Plan) -> set[str]:
     return {name for name, grid in grids.items() if grid.qmin == grid.zero_point}
 
 
-def _layer_name(operation: Operation) -> str:
-    name = getattr(operation.function, "__name__", "") if isinstance(operation, Lookup) else "relu"
-    suffix = name if name.isidentifier() else "lookup"  # Keras takes no <lambda>
-    return operation.name.replace("/activation", f"_{suffix}")
+def _layer_names(operations: Operations) -> dict[str, str]:
+    """What the layer of each operation is called: as it was; of a fused one, LAYER_FUNCTION."""
+    names = {o.name: o.name for o in operations if not is_fused(o)}
+    taken = {*names.values(), *(operation.layer_name for operation in operations)}
+    for operation in (o for o in operations if is_fused(o)):
+        call = operation.name.rpartition("/")[0]
+        names[operation.name] = free_name(f"{call}_{_suffix(operation)}", taken)
+        taken.add(names[operation.name])
+    return names
+
+
+def _suffix(operation: Operation) -> str:
+    if not isinstance(operation, Lookup):
+        return operation.kind
+    name = getattr(operation.function, "__name__", "")
+    return name if name.isidentifier() else "lookup"  # Keras takes no <lambda>
 
 
 def _assemble(
@@ -222,7 +230,9 @@ def _assemble(
         tuple[str, str], Any
     ] = {}  # what (an operation, in place of an input's values) reads
     made: dict[tuple[str, str], keras.layers.Layer] = {}
-    replaced = _replaced(plan)
+    names, replaced = _layer_names(plan.operations), _replaced(plan)
+    rounding = (*quantizers.values(), *input_layers.values())
+    taken = {*names.values(), *(layer.name for layer in rounding)}
     outputs: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for operation in plan.operations:
@@ -235,7 +245,7 @@ def _assemble(
             ]
             if operation.layer_name in plan.in_float and operation.kind not in COMPUTE:
                 inputs = [
-                    KeepFloat(name=f"{operation.name}_float{place or ''}")(x)
+                    KeepFloat(name=free_name(f"{operation.name}_float{place or ''}", taken))(x)
                     for place, x in enumerate(inputs)
                 ]
             inputs += [values[name] for name in operation.while_training]
@@ -247,7 +257,9 @@ def _assemble(
                     made[key] = (
                         make_kernel(operation)
                         if operation.kind in COMPUTE
-                        else _clone_operation(operation, add_gamma=add_gamma)
+                        else _clone_operation(
+                            operation, name=names[operation.name], add_gamma=add_gamma
+                        )
                     )
                 x = made[key](x)
             x = outputs[operation.name] = x if quantizer is None else quantizer(x)
@@ -268,16 +280,13 @@ def _clone(operation: Operation, *, add_bias: bool = False) -> keras.layers.Laye
     return type(operation.layer).from_config(config)
 
 
-def _clone_operation(operation: Operation, *, add_gamma: bool) -> keras.layers.Layer:
+def _clone_operation(operation: Operation, *, name: str, add_gamma: bool) -> keras.layers.Layer:
     if operation.kind == "relu":
-        return keras.layers.ReLU(operation.max_value, name=_layer_name(operation))
+        return keras.layers.ReLU(operation.max_value, name=name)
     if operation.kind == "softmax":
-        return keras.layers.Softmax(name=_layer_name(operation).replace("_relu", "_softmax"))
+        return keras.layers.Softmax(name=name)
     if isinstance(operation, Lookup) and operation.function is not operation.layer:
-        if not isinstance(operation.function, keras.layers.Layer):
-            return keras.layers.Activation(operation.function, name=_layer_name(operation))
-        config = {**operation.function.get_config(), "name": _layer_name(operation)}
-        return type(operation.function).from_config(config)
+        return _clone_function(operation, name=name)
     config = {**operation.layer.get_config(), "name": operation.layer_name}
     if operation.kind == "batch_norm":
         if not config.get("center", True):  # without it no bias can be moved to what integers say
@@ -285,6 +294,18 @@ def _clone_operation(operation: Operation, *, add_gamma: bool) -> keras.layers.L
         if add_gamma and not config.get("scale", True):  # and without this no gain
             config |= {"scale": True, "gamma_initializer": "ones"}
     return type(operation.layer).from_config(config)
+
+
+def _clone_function(operation: Lookup, *, name: str) -> keras.layers.Layer:
+    """A layer of an activation's function; with its weights, which no layer of the model has."""
+    function = operation.function
+    if not isinstance(function, keras.layers.Layer):
+        return keras.layers.Activation(function, name=name)
+    made = type(function).from_config({**function.get_config(), "name": name})
+    if function.weights:
+        made.build((None, *operation.shape))
+        made.set_weights(function.get_weights())
+    return made
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

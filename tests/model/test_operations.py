@@ -254,3 +254,60 @@ def test_an_activation_that_is_not_saved_is_refused_with_what_to_write() -> None
 def test_what_works_in_training_only_passes_values_on(layer: str) -> None:
     made = getattr(keras.layers, layer)(*([] if layer == "Identity" else [0.1]), name="noise")
     assert describe(net(made)).in_order[-1].kind in ("dropout", "linear")
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "supported"),
+    [
+        (L.Conv2D(2, 3, padding="same", name="c"), (2, 6, 6, 3), False),
+        (L.Conv1D(2, 3, padding="same", name="c"), (2, 5, 6, 3), False),
+        (L.Conv2D(2, 1, strides=2, name="c"), (2, 6, 6, 3), False),
+        (L.Conv2D(2, 1, name="c"), (2, 6, 6, 3), True),
+        (L.Conv1D(2, 3, padding="causal", name="c"), (5, 6, 3), True),
+    ],
+)
+def test_windows_do_not_slide_from_one_image_into_the_next(
+    layer: L.Layer, shape: tuple[int, ...], supported: bool
+) -> None:
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(inputs))
+    if supported:
+        assert describe(model).in_order[-1].kind == "conv2d"
+        return
+    with pytest.raises(LoweringError, match=r"c \(Conv.D: a window over inputs of shape .*is supp"):
+        describe(model)
+
+
+@pytest.mark.parametrize("operate", [lambda a, b: a + b, lambda a, b: b * a])
+def test_an_operator_that_would_meet_the_batch_is_told(operate) -> None:
+    inputs = keras.Input((4, 4, 3))
+    mean = L.GlobalAveragePooling2D()(inputs)
+    with pytest.raises(LoweringError, match=r"lays the batch of one beside.*Add or Multiply"):
+        describe(keras.Model(inputs, operate(inputs, mean)))
+
+
+def test_a_layer_may_have_the_name_of_what_another_one_does() -> None:
+    model = net(
+        L.Conv2D(3, 1, activation="relu", name="c"),
+        L.Conv2D(3, 1, activation="relu", name="c/activation"),
+        L.ReLU(6.0, name="c/activation_2"),
+    )
+    operations = [(s.name, s.kind, s.inputs) for s in describe(model)]
+    assert operations[1:] == [
+        ("c", "conv2d", ("image",)),
+        ("c/activation_3", "relu", ("c",)),
+        ("c/activation", "conv2d", ("c/activation_3",)),
+        ("c/activation/activation", "relu", ("c/activation",)),
+        ("c/activation_2", "relu", ("c/activation/activation",)),
+    ]
+
+
+def test_values_that_part_and_meet_often_are_followed_once() -> None:
+    """Each time doubles the ways, which no machine could follow one by one."""
+    inputs = keras.Input((4,), name="image")
+    x = L.Dense(4, name="first")(inputs)
+    for _ in range(40):
+        x = L.Maximum()([L.Dropout(0.1)(x), L.Dropout(0.1)(x)])
+    operations = describe(keras.Model(inputs, L.Dense(2, name="last")(x)))
+    assert operations.read_by(operations.by_name["last"]) == ("first",)
+    assert [operation.name for operation in operations.users("first")] == ["last"]

@@ -309,3 +309,45 @@ def test_relu_stays_where_the_grid_of_its_group_reaches_below_0(method: str) -> 
     assert np.asarray(rounded).min() == 0
     behind = next(t for name, t in lower(model).tensors.items() if name == "rectified_quant")
     assert behind.qparams.qmin == behind.qparams.zero_point > 0
+
+
+def test_layers_keep_their_names_whatever_activations_are_called() -> None:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, activation="relu6", name="c")(x)
+    x = L.Conv2D(4, 3, activation="tanh", name="c_relu")(x)
+    x = L.ReLU(6.0, name="block/activation")(L.Conv2D(4, 3, name="c_relu_tanh")(x))
+    x = L.Dense(4, activation="softmax", name="a_relu")(L.Flatten(name="flat")(x))
+    source = keras.Model(inputs, x)
+    kinds = {layer.name: type(layer).__name__ for layer in wrapped(source).layers}
+    assert {layer.name for layer in source.layers} <= set(kinds)
+    activations = {name: kinds[name] for name in ("c_relu_2", "c_relu_tanh_2", "block/activation")}
+    assert list(activations.values()) == ["ReLU", "Activation", "ReLU"]
+    assert kinds["a_relu_softmax"] == "Softmax"
+
+
+def test_a_layer_named_as_what_another_one_does_is_its_own() -> None:
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = L.Conv2D(4, 3, activation="relu", name="c")(x)
+    x = L.ReLU(6.0, name="c/activation")(L.Conv2D(4, 3, name="d")(x))
+    model = wrapped(keras.Model(inputs, L.Dense(2, name="logits")(L.Flatten()(x))))
+    kinds = {layer.name: type(layer).__name__ for layer in model.layers}
+    assert (kinds["c_relu"], kinds["c/activation"]) == ("FixedGrid", "ReLU")
+
+
+def test_a_layer_given_as_activation_keeps_its_weights() -> None:
+    class Scaled(L.Layer):
+        def build(self, shape: tuple[int | None, ...]) -> None:
+            self.factor = self.add_weight("factor", shape=(), initializer="ones")
+            super().build(shape)
+
+        def call(self, inputs):
+            return keras.activations.tanh(self.factor * inputs)
+
+    inputs = keras.Input((8,), name="image")
+    activation = Scaled()
+    x = L.Dense(4, activation=activation, name="d")(inputs)
+    source = keras.Model(inputs, L.Dense(2, name="logits")(x))
+    activation.factor.assign(-3.0)
+    (twin,) = (layer for layer in wrapped(source).layers if isinstance(layer, Scaled))
+    assert twin is not activation
+    assert float(twin.factor) == -3.0
