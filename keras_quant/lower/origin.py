@@ -71,6 +71,13 @@ class Origin:
         return functools.reduce(np.multiply, gains, np.ones(()))
 
     @property
+    def variables(self) -> list[keras.Variable]:
+        """All that may be moved of what this was made from, as often as it was used for it."""
+        movables = [self.movable, *(f.movable for f in self.folds if isinstance(f, NormFold))]
+        named = [(m.bias, m.gamma, m.kernel) for m in movables if m is not None]
+        return [variable for found in named for variable in found if variable is not None]
+
+    @property
     def _last(self) -> tuple[int, Movable]:
         """How many folds there are up to the last variable that may be moved, and which it is."""
         for count in range(len(self.folds), 0, -1):

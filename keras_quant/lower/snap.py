@@ -32,6 +32,7 @@ from keras_quant.graph.passes.realize import ChannelReport, StoredLimits
 from keras_quant.graph.passes.realize.nodes import PlacedNode, place_nodes
 from keras_quant.graph.passes.realize.realize import is_rounded, report, store_integers
 from keras_quant.graph.passes.sums import settle_sums
+from keras_quant.lower.gain import KernelGain
 from keras_quant.lower.lower import lower_with_origins
 from keras_quant.lower.origin import Origin, with_kernel, with_variables
 from keras_quant.tf import keras
@@ -331,20 +332,32 @@ def _largest_shift(trained: Graph, settled: _Settled) -> float:
 
 
 def _owners(origins: Mapping[str, Origin]) -> list[_Owner]:
-    """What may be moved, each with all nodes with a kernel that share it."""
+    """What may be moved, each with all nodes with a kernel that share it.
+
+    Not what some node computes with in front of another batch norm, as a layer's bias is where one
+    call has a batch norm behind it and another has none: that node would not answer as before.
+    """
     shared: dict[int, list[str]] = {}
+    uses: dict[int, list[str]] = {}
     for name, origin in origins.items():
         if origin.bias is not None:
             shared.setdefault(id(origin.bias), []).append(name)
-    return [
-        _Owner(
-            nodes=tuple(names),
-            origins=tuple(origins[name] for name in names),
-            bias=origins[names[0]].bias,
-            gamma=origins[names[0]].gamma,
+        for variable in origin.variables:
+            uses.setdefault(id(variable), []).append(name)
+    owners = []
+    for names in (names for bias, names in shared.items() if uses[bias] == names):
+        first = origins[names[0]]
+        gamma = first.gamma
+        moved = gamma.kernel if isinstance(gamma, KernelGain) else gamma
+        owners.append(
+            _Owner(
+                nodes=tuple(names),
+                origins=tuple(origins[name] for name in names),
+                bias=first.bias,
+                gamma=gamma if moved is not None and uses[id(moved)] == names else None,
+            )
         )
-        for names in shared.values()
-    ]
+    return owners
 
 
 def _read(owner: _Owner) -> _Values:

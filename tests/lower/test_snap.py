@@ -163,6 +163,45 @@ def test_bias_that_cannot_move_is_told_and_nothing_moves(options: dict) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def with_and_without_norm(x) -> list:
+    """A layer whose bias one call adds last, and the other in front of a batch norm."""
+    conv = qkeras.QConv2D(4, 3, kernel_quantizer=fitted_bits(8), name="conv")
+    return [conv(x), keras.layers.BatchNormalization(name="norm")(conv(x))]
+
+
+def before_another_norm(x) -> list:
+    """A batch norm that is added last in one call, and in front of another one in the other."""
+    norm = keras.layers.BatchNormalization(name="norm")
+    first, second = (
+        qkeras.QConv2D(4, 3, kernel_quantizer=fitted_bits(8), use_bias=False, name=name)(x)
+        for name in ("conv", "other")
+    )
+    return [norm(first), keras.layers.BatchNormalization(name="behind")(norm(second))]
+
+
+def norm_of_itself(x) -> list:
+    conv = qkeras.QConv2D(4, 3, kernel_quantizer=fitted_bits(8), use_bias=False, name="conv")
+    norm = keras.layers.BatchNormalization(name="norm")
+    return [norm(norm(conv(x)))]
+
+
+@pytest.mark.parametrize("build", [with_and_without_norm, before_another_norm, norm_of_itself])
+def test_what_something_else_is_computed_with_is_not_moved(build) -> None:
+    inputs = keras.Input((5, 5, 3), name="image")
+    values = build(InputGrid(1 / 255, 0, 255, name="pixels")(inputs))
+    outputs = [
+        qkeras.QActivation("quantized_relu(8,2)", name=f"relu{n}")(x) for n, x in enumerate(values)
+    ]
+    model = keras.Model(inputs, outputs)
+    rng = np.random.default_rng(0)
+    before = [rng.uniform(0.1, 1, w.shape).astype(np.float32) for w in model.get_weights()]
+    model.set_weights(before)
+    with pytest.raises(LoweringError, match="cannot be moved.*: conv. .*batch norm of its own for"):
+        lower_exactly(model)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_layer_without_any_bias_is_left_as_it_is_even_near_a_tie() -> None:
     inputs = keras.Input((4,), name="image")
     x = InputGrid(1.0, 0, 15, name="grid")(inputs)
