@@ -5,7 +5,8 @@ same optimizer (Adam at one bit) and as many epochs, first and last layer with 8
 is printed is the accuracy of the TFLite file on the whole test set, and what it has lost against
 the float model, which has not seen the further epochs. Cells that a method cannot have are "-". The
 last row lowers bits one width after the other, each from the last, on the float model's answers
-beside the labels. The peer, in the first row, is QKeras without keras_quant: quantized_bits with
+beside the labels. "lsq 8-bit sums" holds the sums of the residual net in 8 bits at w4a4 too, as all
+rows do below. The peer, in the first row, is QKeras without keras_quant: quantized_bits with
 alpha "auto" on kernels, quantized_relu on ReLUs and nothing on the input and on branches of
 additions, trained by the same loop. It writes no integer file: its accuracy is the Keras model's.
 
@@ -36,10 +37,12 @@ from keras_quant.schemes.bits import scheme_from_bits
 
 WIDTHS = ("w4a4", "w3a3", "w2a2", "w1a1")
 STOCK = "stock QKeras"
+WIDE = "lsq 8-bit sums"
 ROWS = {
     STOCK: WIDTHS[:3],
     "qkeras": WIDTHS,
     "lsq": WIDTHS[:3],  # one bit has no step to learn
+    WIDE: WIDTHS[:1],  # below, sums are wide anyway
     "pact": WIDTHS,
     "dorefa": WIDTHS,
     "bnn": WIDTHS[3:],
@@ -125,9 +128,10 @@ def _settings(
             chosen |= {"teachers": (start,), "distill": DISTILL}
             if place := WIDTHS.index(bits):
                 chosen["parent"] = folder / _name(row, WIDTHS[place - 1])
+    sums = "8" if row == WIDE else None
     further = scale.binary if bits == WIDTHS[-1] and scale.binary else scale.further
     return TrainSettings(
-        scheme=scheme_from_bits(bits),
+        scheme=scheme_from_bits(bits, sums=sums),
         model=scale.model,
         dataset=scale.dataset,
         validation_fraction=scale.validation_fraction,
@@ -151,7 +155,7 @@ def _result(
     cell: tuple[str, str], found: dict[tuple[str, str], float], source: float, *, has_goals: bool
 ) -> Result:
     (method, bits), accuracy = cell, found[cell]
-    goal = source + GAINED[bits] if method == "lsq" else None
+    goal = source + GAINED[bits] if method in ("lsq", WIDE) else None
     goal = BINARY_GOAL if method == "bnn" else goal
     if cell == (PROGRESSIVE, "w2a2") and ("lsq", "w2a2") in found:
         goal = found["lsq", "w2a2"] + PROGRESSIVE_GAIN

@@ -73,7 +73,16 @@ NAMED: dict[str, Collection[str]] = {
 """What options take, by the library's own tables."""
 
 BY_HELP = {
-    *("--first-last", "--precision", "--strategy", "--equalize", "--data", "--rounding", "--bias"),
+    *(
+        "--first-last",
+        "--sums",
+        "--precision",
+        "--strategy",
+        "--equalize",
+        "--data",
+        "--rounding",
+        "--bias",
+    ),
     *("--split", "--kind", "--pack", "--input", "--head", "--cost", "--aggregate", "--cut"),
     *("--ways", "--target"),
 }

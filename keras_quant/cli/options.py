@@ -61,6 +61,12 @@ first_last_option = click.option(
     help="Weights of the first and last layer under --bits: 8, same or float [default: 8].",
 )
 
+sums_option = click.option(
+    "--sums",
+    help="Sums of residual nets under --bits: 8, or same (as other activations), which takes less "
+    "time and accuracy [default: 8 up to 3 bits, same from 4 on].",
+)
+
 preprocess_option = click.option(
     "--preprocess",
     metavar="NAME",

@@ -14,6 +14,7 @@ from keras_quant.cli.options import (
     model_options_option,
     overrides_option,
     preprocess_option,
+    sums_option,
 )
 from keras_quant.cli.output import json_option, note, print_json, print_table
 from keras_quant.methods import DEFAULT_METHOD, METHODS, NESTED_METHOD
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--bits", help="Bits of weights and activations: 4, w4a8, w1a4, wta4 (ternary).")
 @click.option("--scheme", help="Preset or scheme file: bits by layer name or type.")
 @first_last_option
+@sums_option
 @overrides_option
 @click.option(
     "--method",

@@ -62,6 +62,7 @@ def settings_from(options: Mapping[str, Any]) -> TrainSettings:
         overrides=options["overrides"],
         method=options["method"],
         first_last=options["first_last"],
+        sums=options["sums"],
     )
     return TrainSettings(
         scheme=scheme,
@@ -130,8 +131,9 @@ def choose_scheme(
     overrides: Sequence[str],
     method: str = DEFAULT_METHOD,
     first_last: str | None = None,
+    sums: str | None = None,
 ) -> Scheme:
-    """The scheme that --bits, --first-last, --scheme, --set and --method ask for together.
+    """The scheme that --bits, --first-last, --sums, --scheme, --set and --method ask for together.
 
     Raises:
         UsageError: they contradict each other.
@@ -139,11 +141,15 @@ def choose_scheme(
     """
     if bits is not None and scheme is not None:
         raise UsageError("--bits and --scheme both name bits: give one of them")
-    if first_last is not None and (scheme is not None or method == "float"):
-        raise UsageError(
-            "--first-last goes with --bits; a scheme says it itself, in rules that match @first "
-            "and @last, and float has no bits"
-        )
+    for option, value, rules in (
+        ("--first-last", first_last, "rules that match @first and @last"),
+        ("--sums", sums, "a rule that matches type:Add"),
+    ):
+        if value is not None and (scheme is not None or method == "float"):
+            raise UsageError(
+                f"{option} goes with --bits; a scheme says it itself, in {rules}, and float has no "
+                "bits"
+            )
     if method == "float":
         if bits is not None or scheme is not None or overrides:
             raise UsageError("--method float has no bits: leave out --bits, --scheme and --set")
@@ -151,7 +157,7 @@ def choose_scheme(
     if scheme:
         return with_overrides(load_scheme(scheme), overrides)
     given = bits or methods.DEFAULT_BITS.get(method, DEFAULT_BITS)
-    chosen = with_overrides(scheme_from_bits(given, ends=first_last or "8"), overrides)
+    chosen = with_overrides(scheme_from_bits(given, ends=first_last or "8", sums=sums), overrides)
     return freed(chosen) if method in methods.WITH_ZERO_POINTS else chosen
 
 
@@ -189,6 +195,7 @@ def schemes_of_widths(options: Mapping[str, Any], option: str) -> list[Scheme]:
             overrides=options["overrides"],
             method=options["method"],
             first_last=options["first_last"],
+            sums=options["sums"],
         )
         for text in texts
     ]

@@ -52,9 +52,10 @@ def _spec(symbol: str | None, *, weight: bool) -> QuantSpec | None:
 
 
 ENDS = ("8", "same", "float")
+SUMS = ("8", "same")
 
 
-def scheme_from_bits(text: str, *, ends: str = "8") -> Scheme:
+def scheme_from_bits(text: str, *, ends: str = "8", sums: str | None = None) -> Scheme:
     """Makes the usual scheme for bits such as "4" or "w4a8".
 
     First and last layer keep 8-bit weights, unless `ends` says otherwise, and a global average,
@@ -66,15 +67,22 @@ def scheme_from_bits(text: str, *, ends: str = "8") -> Scheme:
     Args:
         ends: of the weights of first and last layer, one of ENDS: 8 bits, the same as of the
             others, or float.
+        sums: of residual nets, one of SUMS: 8 bits, or the same as of other activations; None is 8
+            up to MAX_BITS_WITH_WIDE_SUMS.
     Raises:
-        SchemeError: see parse_bits; "w4" or "a4" alone is also refused.
+        SchemeError: see parse_bits; "w4" or "a4" alone is also refused, and sums without bits.
     """
     if ends not in ENDS:
         raise SchemeError(f"--first-last {ends!r} is not known; {', '.join(ENDS)} are")
+    if sums not in (*SUMS, None):
+        raise SchemeError(f"--sums {sums!r} is not known; {', '.join(SUMS)} are")
     weight, activation = parse_bits(text)
     if weight is None or activation is None:
         raise SchemeError(f"bits {text!r} name only one of weights and activations: write w4a8")
-    wide_sums = activation.bits <= MAX_BITS_WITH_WIDE_SUMS
+    if sums is not None and activation.is_float:
+        raise SchemeError(f"--sums {sums}: bits {text!r} leave activations in float, and sums too")
+    usual = activation.bits <= MAX_BITS_WITH_WIDE_SUMS
+    wide_sums = usual if sums is None else sums == "8" and activation.bits < ACTIVATION_8.bits
     rules = [
         Rule(
             match="*",
@@ -93,6 +101,7 @@ def scheme_from_bits(text: str, *, ends: str = "8") -> Scheme:
         average = Rule(match="type:GlobalAveragePooling*", activation=ACTIVATION_8, optional=True)
         rules.append(average)
     named = "" if ends == "8" else f"-{ends}-ends"
+    named += "" if wide_sums == usual else f"-{sums}-sums"
     return Scheme(name=_bits_name(weight, activation) + named, rules=tuple(rules))
 
 

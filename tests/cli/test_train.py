@@ -545,6 +545,9 @@ def test_diverging_loss_ends_with_advice_and_the_last_good_weights(tmp_path: Pat
     [
         (("--first-last", "4"), "--first-last '4' is not known; 8, same, float are"),
         (("--scheme", "w4a4", "--first-last", "same"), "--first-last goes with --bits"),
+        (("--sums", "4"), "--sums '4' is not known; 8, same are"),
+        (("--scheme", "w4a4", "--sums", "8"), "--sums goes with --bits"),
+        (("--method", "float", "--sums", "8"), "--sums goes with --bits"),
         (("--progressive", "3,4"), "4 is not fewer bits than what comes before it"),
         (("--progressive", "w4a4,w2a8"), "w2a8 is not fewer bits"),
         (("--progressive", "4,4"), "4 is not fewer bits"),

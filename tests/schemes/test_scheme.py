@@ -233,15 +233,35 @@ def test_override_without_a_pattern_or_bits_is_refused(text: str) -> None:
         with_overrides(scheme_from_bits("4"), [text])
 
 
-def test_sums_are_wide_up_to_three_bits() -> None:
+@pytest.mark.parametrize(
+    ("bits", "sums", "of_sums", "reads", "name"),
+    [
+        ("3", None, 8, 3, "w3a3"),
+        ("4", None, 4, FLOAT.bits, "w4a4"),
+        ("4", "8", 8, 4, "w4a4-8-sums"),
+        ("4", "same", 4, FLOAT.bits, "w4a4"),
+        ("w4a2", "same", 2, FLOAT.bits, "w4a2-same-sums"),
+        ("2", "8", 8, 2, "w2a2"),
+        ("8", "8", 8, FLOAT.bits, "w8a8"),
+    ],
+)
+def test_sums_are_wide_up_to_three_bits_or_where_it_is_asked_for(
+    bits: str, sums: str | None, of_sums: int, reads: int, name: str
+) -> None:
     blocks = [
         Block(names=("conv0",), types=("Conv2D",), has_weights=True),
         Block(names=("conv1",), types=("Conv2D",), has_weights=True),
         Block(names=("add",), types=("Add",)),
         Block(names=("logits",), types=("Dense",), has_weights=True),
     ]
-    for bits, sums, reads in (("3", 8, 3), ("4", 4, FLOAT.bits)):
-        found = resolve(scheme_from_bits(bits), blocks)
-        assert found["add"].activation.bits == sums
-        assert found["conv1"].input.bits == reads
-    assert resolve(scheme_from_bits("3"), blocks)["logits"].input == ACTIVATION_8
+    scheme = scheme_from_bits(bits, sums=sums)
+    found = resolve(scheme, blocks)
+    assert scheme.name == name
+    assert found["add"].activation.bits == of_sums
+    assert found["conv1"].input.bits == reads
+    assert found["logits"].input == (FLOAT if reads == FLOAT.bits else ACTIVATION_8)
+
+
+def test_sums_of_floats_have_no_bits() -> None:
+    with pytest.raises(SchemeError, match="bits 'w4af' leave activations in float, and sums too"):
+        scheme_from_bits("w4af", sums="8")
