@@ -59,7 +59,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        raise _explained(path, error) from error
+        raise explained(path, error) from error
     finally:
         with suppress(OSError):  # the first error is the one to report
             temporary.unlink()
@@ -115,7 +115,7 @@ def write_together(
         for folder in {path.parent for path in contents}:
             _sync(folder)
     except OSError as error:
-        raise _explained(path, error) from error
+        raise explained(path, error) from error
     except FileError as error:
         raise FileError(str(error).replace(temporary.name, path.name)) from error
     finally:
@@ -214,7 +214,7 @@ def make_folder(path: str | Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _explained(path, error) from error
+        raise explained(path, error) from error
     return path
 
 
@@ -243,7 +243,7 @@ def remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise _explained(path, error, "removed") from error
+        raise explained(path, error, "removed") from error
 
 
 def _temporary(path: Path, mark: str = "") -> Path:
@@ -267,8 +267,12 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explained(path: Path, error: OSError, what: str = "written") -> FileError:
-    """Says where writing failed, why, and what to do."""
+def explained(path: Path, error: OSError, what: str = "written") -> FileError:
+    """Says where the system refused, why, and what to do.
+
+    Args:
+        what: was not done: "written" or "removed".
+    """
     advice = _ADVICE.get(error.errno or 0, "")
     if error.errno == errno.ENOENT and not os.path.exists(path.parent):
         advice = f"Make the folder {path.parent} first."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant.errors import RunError
-from keras_quant.files import is_temporary, make_folder, sweep
+from keras_quant.files import explained, is_temporary, make_folder, sweep
 from keras_quant.runs import records
 from keras_quant.runs.lock import LOCK_NAME, locked
 
@@ -97,6 +97,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
     Raises:
         RunError: there is a run already and overwrite is off, or a folder of other things.
+        FileError: the folder cannot be read, or a part of its path is a file.
     """
     if _is_run(path) and not overwrite:
         raise RunError(
@@ -108,7 +109,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error}. Give --name NAME") from error
+        raise explained(path, error) from error
     if not _is_run(path) and any(entry.name != LOCK_NAME for entry in others):
         raise RunError(f"{path}: not empty, and not a run. Give --name NAME, or empty it")
 

@@ -121,7 +121,7 @@ def test_run_of_a_newer_version_is_refused(run: Path, tmp_path: Path) -> None:
         (
             "notes.txt",
             RunError,
-            "no such run folder; give a run, a file ending with",
+            "is another kind of file; give a run, a file ending with",
         ),
         ("broken.keras", ModelError, "not a whole Keras model file"),
         ("broken.h5", ModelError, "not a whole Keras model file"),

@@ -414,7 +414,8 @@ def test_norms_are_measured_again_on_images_like_those_of_the_epochs(
     monkeypatch.setattr(
         training, "reestimate_norms", lambda model, batches: seen.extend(batches) or 1
     )
-    training.reestimate(keras.Sequential(), dataset, settings, Progress())
+    net = keras.Sequential([keras.Input(dataset.input_shape), keras.layers.Flatten()])
+    training.reestimate(net, dataset, settings, Progress())
     batches = TrainBatches(dataset, batch_size=100, seed=settings.seed, augment=augment)
     expected = [images for images, _ in batches(settings.epochs).as_numpy_iterator()]
     np.testing.assert_array_equal(seen, expected)
