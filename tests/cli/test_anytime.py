@@ -217,7 +217,7 @@ def test_a_controller_is_simulated_and_drawn(run: Path, tmp_path: Path) -> None:
         (("RUN", "--budget", "2"), 2, "--budget is 2; a share above 0, up to 1"),
         (("RUN", "--budget", "1", "--accuracy", "1"), 2, "ask for different controllers"),
         (("RUN", "--looks", "9"), 2, "--looks is 9; 1 to 4 is allowed"),
-        (("RUN", "--board", "nan0"), 2, "--board 'nan0' is not known"),
+        (("RUN", "--board", "nan0"), 2, "board 'nan0' is not known"),
         (("RUN", "--board", "nano", "--cost", "mj"), 2, "energy is not estimated"),
         (("RUN", "--board", "nano", "--accuracy", "1"), 3, "controllers reach"),
         (("RUN", "--board", "nano", "--plot", "a.txt"), 2, "a.txt: pictures end with .png"),
