@@ -64,10 +64,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["*"], help="cells, as 'lsq-*' or '*-w2a2'")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and split")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of training")
+    parser.add_argument(
+        "--reestimate-norms", action="store_true", help="of all cells but the first row's"
+    )
     parser.add_argument("--out", type=Path, help="folder of the runs; without it, a temporary one")
     parser.add_argument("--start", type=Path, help="a finished float run, in place of one in --out")
     arguments = parser.parse_args()
-    scale = SCALES[arguments.scale]
+    scale, again = SCALES[arguments.scale], arguments.reestimate_norms
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         common = {"seed": arguments.seed, "precision": arguments.precision}
@@ -78,7 +81,8 @@ def main() -> None:
             source = file_accuracy(records.load(start))
         found: dict[tuple[str, str], float] = {}
         for row, bits in _cells(arguments.only):
-            settings = _settings(scale, common, row=row, bits=bits, folder=folder, start=start)
+            own = common | ({} if row == STOCK else {"reestimate_norms": again})
+            settings = _settings(scale, own, row=row, bits=bits, folder=folder, start=start)
             found[row, bits] = _accuracy(settings, folder / _name(row, bits), row=row, bits=bits)
             print(f"{row} {bits}: {found[row, bits]:.2f} %", flush=True)
     title = (

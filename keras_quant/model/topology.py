@@ -194,7 +194,8 @@ def _beyond_inputs(node: Any) -> Iterator[str]:
         return
     named = dict(zip(layer._call_spec.arg_names[1:], node.call_args[1:], strict=False))
     for name, value in (named | node.call_kwargs).items():
-        if name == "mask" and value is not None:
+        # Keras 3 writes a mask of None for each of several inputs.
+        if name == "mask" and any(mask is not None for mask in tf.nest.flatten(value)):
             yield (
                 f"layer {layer.name} is called with a mask, which no file has: call it without, "
                 "and multiply by what is to count"
