@@ -13,6 +13,7 @@ from keras_quant.cli.concat import concat
 from keras_quant.cli.control import control
 from keras_quant.cli.cut import cut
 from keras_quant.cli.ensembles import print_ensemble
+from keras_quant.cli.options import file_format_option
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, plot_option, write_picture
 from keras_quant.cli.ponder import ponder
@@ -108,13 +109,7 @@ def thresholds(
 
 @anytime.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    default="tflite",
-    show_default=True,
-    help="Of the files: tflite, onnx or tensorrt.",
-)
+@file_format_option
 @click.option("--dataset", help="Images with labels [default: those of the first run].")
 @json_option
 def ensemble(runs: Sequence[Path], form: str, dataset: str | None, as_json: bool) -> None:

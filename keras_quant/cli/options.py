@@ -61,6 +61,14 @@ first_last_option = click.option(
     help="Weights of the first and last layer under --bits: 8, same or float [default: 8].",
 )
 
+file_format_option = click.option(
+    "--format",
+    "form",
+    default="tflite",
+    show_default=True,
+    help="Of the files: tflite, onnx or tensorrt.",
+)
+
 sums_option = click.option(
     "--sums",
     help="Sums of residual nets under --bits: 8, or same (as other activations), which takes less "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keras_quant.cli.options import OutputFile
+from keras_quant.cli.options import OutputFile, file_format_option
 from keras_quant.cli.output import as_share, json_option, note, print_json, print_table
 from keras_quant.cli.pictures import check_picture, plot_option, write_picture
 
@@ -63,13 +63,7 @@ if TYPE_CHECKING:
 @click.option(
     "--fuse", is_flag=True, help="Of several runs the first two, three, ... together count too."
 )
-@click.option(
-    "--format",
-    "form",
-    default="tflite",
-    show_default=True,
-    help="Of the files: tflite, onnx or tensorrt.",
-)
+@file_format_option
 @plot_option("accuracy against mean cost, and what answers")
 @click.option(
     "--save",

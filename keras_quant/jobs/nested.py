@@ -78,7 +78,7 @@ def widths_of_channels(scheme: Scheme, shares: Sequence[float]) -> tuple[Width, 
     """
     named: dict[str, float] = {}
     for share in sorted(shares, reverse=True):
-        name = share_name(share)
+        name = _share_name(share)
         if name in named:
             raise UsageError(
                 f"--slim: {share} and {named[name]} would both be the run {name}; give shares that "
@@ -88,7 +88,7 @@ def widths_of_channels(scheme: Scheme, shares: Sequence[float]) -> tuple[Width, 
     return tuple(Width(name=name, scheme=scheme, share=share) for name, share in named.items())
 
 
-def share_name(share: float) -> str:
+def _share_name(share: float) -> str:
     """What a width with a share of the channels is called."""
     return f"x{share:g}"
 
@@ -247,7 +247,7 @@ def _source_of(source: keras.Model, width: Width) -> keras.Model:
 def _statistics_file(path: Path, share: float) -> Path:
     """Where the statistics of widths with a share of the channels are, which have the same."""
     return (
-        RunFolder(path).statistics if share == 1 else path / f"statistics-{share_name(share)}.npz"
+        RunFolder(path).statistics if share == 1 else path / f"statistics-{_share_name(share)}.npz"
     )
 
 

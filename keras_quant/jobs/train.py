@@ -103,20 +103,14 @@ def train(
         opened, path, record, settings.scheme, overwrite=overwrite, resume=resume
     )
 
-    def made(file: Path | None) -> tuple[keras.Model, Statistics | None]:
-        statistics = collected(planned, source, dataset, settings, file, progress)
-        model = _quantized(source, settings, statistics)
-        lower(model)  # what cannot be lowered is said before training, not after
-        check_held(model, settings, progress)
-        return model, statistics
-
+    make = functools.partial(made, planned, source, dataset, settings, progress=progress)
     alone = replicas is None or replicas.cluster is None  # else the chief has the folder
     if alone and not resume:
         runs.check_free(path, overwrite=overwrite)
     # What is refused is told before there is a folder, or a run is replaced.
-    before = None if resume else made(None)
+    before = None if resume else make(file=None)
     with shared_folder(own, record, replicas) as (folder, record):
-        model, statistics = before or made(folder.statistics)
+        model, statistics = before or make(file=folder.statistics)
         keep_statistics(statistics, folder.statistics)
         train_model(
             model,
@@ -345,6 +339,29 @@ def opened(
             records.save(record, folder.path)  # first: without it a folder is no run
         write_text(folder.scheme, scheme_to_yaml(scheme))
         yield folder, record
+
+
+def made(
+    planned: Plan,
+    source: keras.Model,
+    dataset: Dataset,
+    settings: TrainSettings,
+    *,
+    file: Path | None,
+    progress: Progress,
+) -> tuple[keras.Model, Statistics | None]:
+    """Makes the model that is trained, with the statistics that it is made by.
+
+    What it cannot have, and what of it cannot be lowered, is said before training, not after.
+
+    Args:
+        file: see `collected`.
+    """
+    statistics = collected(planned, source, dataset, settings, file, progress)
+    model = _quantized(source, settings, statistics)
+    lower(model)
+    check_held(model, settings, progress)
+    return model, statistics
 
 
 def collected(

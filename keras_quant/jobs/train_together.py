@@ -17,25 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_quant.calibration.collect import Statistics
-from keras_quant.calibration.quantize import quantize
 from keras_quant.data import Dataset
 from keras_quant.errors import RunError, TrainingError, UsageError
 from keras_quant.files import write_text
 from keras_quant.jobs.finish import finish
 from keras_quant.jobs.teacher import Teacher
 from keras_quant.jobs.train import (
-    check_held,
-    collected,
     finished,
     keep_statistics,
     loop_settings,
+    made,
     opened,
     prepare,
     reestimate,
     teacher_of,
 )
 from keras_quant.jobs.train_settings import TrainSettings, begin_record
-from keras_quant.lower import lower
 from keras_quant.model.files import save_model
 from keras_quant.model.probabilities import are_probabilities
 from keras_quant.prepare import Plan, plan
@@ -83,16 +80,20 @@ def train_together(
     dataset = starts[0].dataset
     teacher = teacher_of(leading, starts[0].source, dataset)
 
-    def made(statistics: Mapping[Path, Path]) -> list[_Made]:
+    def make(files: Mapping[Path, Path]) -> list[tuple[keras.Model, Statistics | None]]:
         return [
-            _quantized(start, each, statistics.get(path), progress)
+            made(
+                *(start.planned, start.source, start.dataset, each),
+                file=files.get(path),
+                progress=progress,
+            )
             for (path, each), start in zip(planned, starts, strict=True)
         ]
 
     if not resume:
         for path, _ in planned:
             check_free(path, overwrite=overwrite)
-    before = None if resume else made({})  # what is refused is told before runs are replaced
+    before = None if resume else make({})  # what is refused is told before runs are replaced
     with contextlib.ExitStack() as stack:
         runs = []
         for (path, each), start in zip(planned, starts, strict=True):
@@ -102,10 +103,10 @@ def train_together(
                 run = opened(path, record, each.scheme, overwrite=overwrite, resume=again)
                 runs.append(stack.enter_context(run))
         files = {path: RunFolder(path).statistics for path, _ in planned}
-        members = before or made(files)
-        for path, member in zip(files, members, strict=True):
-            keep_statistics(member.statistics, files[path])
-        models = [member.model for member in members]
+        members = before or make(files)
+        for file, (_, statistics) in zip(files.values(), members, strict=True):
+            keep_statistics(statistics, file)
+        models = [model for model, _ in members]
         progress.say(f"training {len(models)} members at once, {leading.together}")
         _train(models, planned, dataset, teacher, resume=resume, progress=progress)
         rows = checkpoint.load(first)
@@ -137,27 +138,6 @@ def _start(settings: TrainSettings, progress: Progress) -> _Start:
             f"{settings.model} ends in a softmax; members that are trained at once end in logits"
         )
     return _Start(source=source, dataset=dataset, planned=plan(source, settings.scheme))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Made:
-    """A member's quantized model, and the statistics that it is made by."""
-
-    model: keras.Model
-    statistics: Statistics | None
-
-
-def _quantized(
-    start: _Start, settings: TrainSettings, file: Path | None, progress: Progress
-) -> _Made:
-    """Makes a member; of an earlier start it has a file of statistics, see `collected`."""
-    statistics = collected(start.planned, start.source, start.dataset, settings, file, progress)
-    model = start.source
-    if statistics is not None:
-        model = quantize(model, settings.scheme, statistics, settings.method)
-    lower(model)  # what cannot be lowered is said before training, not after
-    check_held(model, settings, progress)
-    return _Made(model=model, statistics=statistics)
 
 
 def _check_same_pixels(planned: Sequence[Planned], starts: Sequence[_Start]) -> None:
