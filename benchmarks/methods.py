@@ -1,14 +1,15 @@
 """Accuracy of each method at few bits, all from one float run, through the integer file.
 
 A float run first; then each method goes on from its weights at w4a4, w3a3, w2a2 and w1a1, with the
-same optimizer (Adam at one bit) and as many epochs, first and last layer with 8-bit weights. What
-is printed is the accuracy of the TFLite file on the whole test set, and what it has lost against
-the float model, which has not seen the further epochs. Cells that a method cannot have are "-". The
-last row lowers bits one width after the other, each from the last, on the float model's answers
-beside the labels. "lsq 8-bit sums" holds the sums of the residual net in 8 bits at w4a4 too, as all
-rows do below. The peer, in the first row, is QKeras without keras_quant: quantized_bits with
-alpha "auto" on kernels, quantized_relu on ReLUs and nothing on the input and on branches of
-additions, trained by the same loop. It writes no integer file: its accuracy is the Keras model's.
+same optimizer (Adam at one bit) and as many epochs, first and last layer with 8-bit weights, and
+measures the statistics of batch norms again at the end. What is printed is the accuracy of the
+TFLite file on the whole test set, and what it has lost against the float model, which has not seen
+the further epochs. Cells that a method cannot have are "-". The last row lowers bits one width
+after the other, each from the last, on the float model's answers beside the labels. "lsq 8-bit
+sums" holds the sums of the residual net in 8 bits at w4a4 too, as all rows do below. The peer, in
+the first row, is QKeras without keras_quant: quantized_bits with alpha "auto" on kernels,
+quantized_relu on ReLUs and nothing on the input and on branches of additions, trained by the same
+loop, norms left as they are. It writes no integer file: its accuracy is the Keras model's.
 
 A cell is a run in --out: what is finished is read, what was stopped goes on from its last epoch.
 --only takes some cells. The full scale is resnet20 on CIFAR-10, 30 epochs and 12 for each cell; its
@@ -64,13 +65,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["*"], help="cells, as 'lsq-*' or '*-w2a2'")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and split")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of training")
-    parser.add_argument(
-        "--reestimate-norms", action="store_true", help="of all cells but the first row's"
-    )
     parser.add_argument("--out", type=Path, help="folder of the runs; without it, a temporary one")
     parser.add_argument("--start", type=Path, help="a finished float run, in place of one in --out")
     arguments = parser.parse_args()
-    scale, again = SCALES[arguments.scale], arguments.reestimate_norms
+    scale = SCALES[arguments.scale]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         common = {"seed": arguments.seed, "precision": arguments.precision}
@@ -81,8 +79,7 @@ def main() -> None:
             source = file_accuracy(records.load(start))
         found: dict[tuple[str, str], float] = {}
         for row, bits in _cells(arguments.only):
-            own = common | ({} if row == STOCK else {"reestimate_norms": again})
-            settings = _settings(scale, own, row=row, bits=bits, folder=folder, start=start)
+            settings = _settings(scale, common, row=row, bits=bits, folder=folder, start=start)
             found[row, bits] = _accuracy(settings, folder / _name(row, bits), row=row, bits=bits)
             print(f"{row} {bits}: {found[row, bits]:.2f} %", flush=True)
     title = (
@@ -125,7 +122,7 @@ def _settings(
 ) -> TrainSettings:
     chosen = dict(common)
     if row and row != STOCK:
-        chosen["method"] = row.partition(" ")[0]
+        chosen |= {"method": row.partition(" ")[0], "reestimate_norms": True}
     if folder is not None:
         chosen["parent"] = start
         if row == PROGRESSIVE:
