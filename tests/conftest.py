@@ -70,9 +70,9 @@ def _one_in(count: int) -> Iterator[bool]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much the slow tests try that would take any time."""
     group = parser.getgroup("keras_quant")
-    group.addoption("--fuzz-inputs", type=int, default=110, help="damaged inputs to try")
+    group.addoption("--fuzz-inputs", type=int, default=55, help="damaged inputs to try")
     group.addoption("--fuzz-only", metavar="NAME", help="the damaged input to try")
-    group.addoption("--kills", type=int, default=6, help="kills of each command to try")
+    group.addoption("--kills", type=int, default=4, help="kills of each command to try")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -67,7 +67,7 @@ def test_files_of_a_random_net_answer_as_the_model(net: Net) -> None:
 @pytest.mark.parametrize("part", [1, 2])  # which two processes can share
 def test_files_of_many_random_nets_answer_as_the_models(part: int) -> None:
     @seed(part)
-    @settings(max_examples=25, database=None, **quick)
+    @settings(max_examples=13, database=None, **quick)
     @given(nets)
     def files_answer_as_the_model(net: Net) -> None:
         prove(net)

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keras_quant.jobs.train import TrainResult, train_unfinished
+from keras_quant.jobs.train import TrainResult, check_schemes, train_unfinished
 from keras_quant.jobs.train_settings import TrainSettings
 from keras_quant.runs.progress import Progress
 from keras_quant.schemes.scheme import Scheme
@@ -35,11 +35,12 @@ def train_progressively(
         path_of: the folder of a scheme's run.
         resume: runs that are finished are kept, and one that was stopped goes on.
     Returns: the results of those runs that were trained now.
-    Raises: as `train`.
+    Raises: as `train`; what a later scheme would be refused for, before the first is trained.
     """
     first = Path(settings.model) if settings.is_file else None
     own = settings.parent or first
     teachers = settings.teachers or ((own,) if settings.distill and own else ())
+    check_schemes(settings, schemes[1:])  # the first is checked by `train`
     results: list[TrainResult] = []
     parent = settings.parent
     for scheme in schemes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ from keras_quant.training.oscillations import freezable
 from keras_quant.training.replicas import Replicas, weights_of_chief
 from keras_quant.training.sparsity import check_zeros, pruned_kernels
 
+FEW_IMAGES = 128  # that show what a model would be refused for
 NORM_IMAGES = 4096  # of which statistics of batch norms are measured again: 32 batches of 128
 
 
@@ -362,6 +363,24 @@ def made(
     lower(model)
     check_held(model, settings, progress)
     return model, statistics
+
+
+def check_schemes(settings: TrainSettings, schemes: Sequence[Scheme]) -> None:
+    """Checks that the model can be quantized by several schemes, before it is trained by the first.
+
+    Each is made once, of a few images' statistics, and lowered.
+
+    Raises:
+        KerasQuantError: as `made`.
+    """
+    dataset = load_images(settings)
+    every = max(1, len(dataset.train) // FEW_IMAGES)  # a folder's come class by class
+    dataset = dataclasses.replace(dataset, train=dataset.train.at(slice(None, None, every)))
+    for scheme in schemes:
+        each = dataclasses.replace(settings, scheme=scheme)
+        source = _source(each, dataset)
+        planned = plan(source, scheme)
+        made(planned, source, dataset, each, file=None, progress=Progress(quiet=True))
 
 
 def collected(

@@ -1,6 +1,6 @@
 """Damaged files of every kind, given to every command that reads them: an error, and no more.
 
-    pytest -m slow tests/fuzz                               # some hundred inputs
+    pytest -m slow tests/fuzz                               # 55 inputs
     pytest -m slow tests/fuzz --fuzz-inputs 2002            # as many as were asked for
     pytest -m slow tests/fuzz --fuzz-only tflite/check/17   # one of them, as failures name it
 

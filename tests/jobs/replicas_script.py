@@ -26,7 +26,6 @@ FILE = Path(__file__)
 SGD = OptimizerSettings(name="sgd", learning_rate=0.02, warmup_epochs=0.5)
 CASES: dict[str, dict[str, Any]] = {
     "float": {"scheme": load_scheme("float")},
-    "qkeras": {"method": "qkeras"},
     "lsq": {"method": "lsq", "freeze_oscillations": True, "distill": 0.5, "parent": "float"},
     "clusters": {
         "method": "lsq",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_quant.errors import RunError, UsageError
+from keras_quant.errors import RunError, SchemeError, UsageError
 from keras_quant.schemes.bits import scheme_from_bits
 from keras_quant.training.optimizer_settings import OptimizerSettings
 
@@ -90,6 +90,13 @@ def test_resuming_trains_only_what_is_missing(folder: Path, monkeypatch) -> None
     other = dataclasses.replace(settings, preprocess="tf")
     with pytest.raises(RunError, match=r"finished run with other settings \(dataset\)"):
         train_progressively(other, SCHEMES, path_in(folder), resume=True, progress=QUIET)
+
+
+def test_a_width_that_a_method_lacks_is_told_before_the_first_is_trained(tmp_path: Path) -> None:
+    widths = [scheme_from_bits(bits) for bits in ("4", "1")]
+    with pytest.raises(SchemeError, match="1 bit"):
+        train_progressively(settings_of(), widths, path_in(tmp_path), progress=QUIET)
+    assert list(tmp_path.iterdir()) == []
 
 
 def classifier(classes: int, *, softmax: bool = False) -> keras.Model:

@@ -23,7 +23,8 @@ from keras_quant.schemes.bits import scheme_from_bits
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("replicas_script.py")
-CASES = ("float", "qkeras", "lsq", "clusters", "tfmot")
+PARENT = "float"  # of lsq
+CASES = ("lsq", "clusters", "tfmot")
 UNLIKE = ("bf16", "dropout")  # sums of few bits, and other draws: that it goes, not to which bits
 # Of a variable's largest value, after 16 steps: sums of halves of a batch round otherwise.
 SUM_ORDER = 1e-4
@@ -61,13 +62,12 @@ def weights(file: Path) -> list[np.ndarray]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which one process, a mirrored one and two workers have trained all cases."""
     folder = tmp_path_factory.mktemp("replicas")
-    one = start(SCRIPT, folder, ",".join(CASES), "one", cwd=folder)
+    one = start(SCRIPT, folder, ",".join((PARENT, *CASES)), "one", cwd=folder)
     _, errors = one.communicate(timeout=LIMIT_SECONDS)
     assert one.returncode == 0, errors
-    workers = addresses()
-    hows = [("mirrored",), ("0", workers), ("1", workers)]
-    cases = ",".join((*CASES, *UNLIKE))
-    processes = [start(SCRIPT, folder, cases, *how, cwd=folder) for how in hows]
+    workers, all_cases = addresses(), (*CASES, *UNLIKE)
+    hows = [(CASES, "mirrored"), (all_cases, "0", workers), (all_cases, "1", workers)]
+    processes = [start(SCRIPT, folder, ",".join(cases), *how, cwd=folder) for cases, *how in hows]
     for process in processes:
         said, errors = process.communicate(timeout=LIMIT_SECONDS)
         assert process.returncode == 0, errors
