@@ -27,6 +27,7 @@ LONGEST = (
     *("test_exactness.py", "test_notebooks.py", "test_fuzz.py"),
     *("test_kill.py", "test_kills_and_races.py", "test_sweep.py"),
 )
+SLOW_ONES = 3
 MOST_WORKERS = 4  # each imports TensorFlow (3 s) and comes to hold 2 GB
 
 
@@ -37,39 +38,50 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 @pytest.hookimpl(tryfirst=True)  # before slow tests are left out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Thins long rows of cases, and puts the longest tests first.
 
     So no worker is left with them alone at the end. Of a test with the mark thinned(n) one case in
-    n of those that are asked for is fast; the others are slow.
+    n of those that are asked for is fast; of the others one in SLOW_ONES is slow, and the rest is
+    left out but for --all-cases, or where tests are named as FILE::TEST.
     """
+    takes_all = config.getoption("--all-cases") or any("::" in word for word in config.args)
     are_fast: dict[str, Iterator[bool]] = {}
+    are_slow: dict[str, Iterator[bool]] = {}
+    left_out: list[pytest.Item] = []
     for item in items:
         if mark := item.get_closest_marker("thinned"):
             test = item.nodeid.partition("[")[0]
             if test not in are_fast:
-                are_fast[test] = _one_in(mark.args[0])
+                are_fast[test], are_slow[test] = _one_in(mark.args[0]), _one_in(SLOW_ONES)
             if not next(are_fast[test]):
                 item.add_marker(pytest.mark.slow)
+                if not next(are_slow[test]) and not takes_all:
+                    left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        out = set(left_out)
+        items[:] = [item for item in items if item not in out]
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def _one_in(count: int) -> Iterator[bool]:
-    """Says of each case whether it is fast: the first is, and one in each `count` of them.
+    """Says of each case whether it is taken: the first is, and one in each `count` of them.
 
     Drawn, always alike: every n-th of all pairs of 8 methods and some kernels, say, would leave out
     the same methods for each kernel.
     """
-    fast, draw = 0, random.Random(0)
+    taken, draw = 0, random.Random(0)
     for place in itertools.cycle(range(count)):
-        yield place == fast
+        yield place == taken
         if place == count - 1:
-            fast = draw.randrange(count)
+            taken = draw.randrange(count)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much the slow tests try that would take any time."""
     group = parser.getgroup("keras_quant")
+    group.addoption("--all-cases", action="store_true", help="leave no case of long rows out")
     group.addoption("--fuzz-inputs", type=int, default=55, help="damaged inputs to try")
     group.addoption("--fuzz-only", metavar="NAME", help="the damaged input to try")
     group.addoption("--kills", type=int, default=4, help="kills of each command to try")

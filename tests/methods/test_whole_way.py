@@ -122,7 +122,7 @@ every_method_and_scheme = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.thinned(6)
+@pytest.mark.slow
 @every_method_and_scheme
 def test_files_for_all_targets_have_the_codes_of_the_trained_model(run_of, method, words) -> None:
     run = run_of(method, words)
