@@ -27,6 +27,8 @@ class Distance:
         images: how many.
         ranked: how many of them have vectors of several values to answer, as classifiers have.
         top1: ranked ones whose largest value is at the same place in both answers.
+        torn: other ranked ones, where `expected` has at both places what two answers within
+            LOGIT_TOLERANCE of each other may rank either way.
         near: images that differ by at most LOGIT_TOLERANCE.
         largest: largest difference, in magnitude; NaN where one is.
         scaled: the same, each image's divided by max(1, its largest magnitude in `expected`).
@@ -37,6 +39,7 @@ class Distance:
     images: int = 0
     ranked: int = 0
     top1: int = 0
+    torn: int = 0
     near: int = 0
     largest: float = 0.0
     scaled: float = 0.0
@@ -56,11 +59,16 @@ class Distance:
         flat = expected.reshape(len(expected), -1).astype(np.float64)
         difference = found.reshape(len(found), -1) - flat
         furthest = np.abs(difference).max(axis=1, initial=0)
-        scaled = furthest / np.maximum(1, np.abs(flat).max(axis=1, initial=0))
+        unit = np.maximum(1, np.abs(flat).max(axis=1, initial=0))
+        scaled = furthest / unit
         self.images += len(found)
         if found.ndim == 2 and found.shape[1] > 1:
             self.ranked += len(found)
-            self.top1 += int(np.count_nonzero(found.argmax(axis=1) == expected.argmax(axis=1)))
+            places = found.argmax(axis=1)
+            same = places == expected.argmax(axis=1)
+            behind = flat.max(axis=1) - flat[np.arange(len(flat)), places]
+            self.top1 += int(np.count_nonzero(same))
+            self.torn += int(np.count_nonzero(~same & (behind <= 2 * LOGIT_TOLERANCE * unit)))
         self.near += int(np.count_nonzero(scaled <= LOGIT_TOLERANCE))
         self.largest = _larger(self.largest, furthest)
         self.scaled = _larger(self.scaled, scaled)
@@ -72,6 +80,7 @@ class Distance:
         self.images += other.images
         self.ranked += other.ranked
         self.top1 += other.top1
+        self.torn += other.torn
         self.near += other.near
         self.largest = float(np.maximum(self.largest, other.largest))
         self.scaled = float(np.maximum(self.scaled, other.scaled))

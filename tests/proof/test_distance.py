@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from keras_quant.errors import DataError
 from keras_quant.proof.distance import LOGIT_TOLERANCE, Distance, furthest
@@ -41,6 +44,23 @@ def test_the_largest_value_is_asked_for_in_vectors_only() -> None:
     assert distance(EXPECTED[:, ::-1]).agreement == 0
     assert distance(np.ones((3, 2, 2, 3)), np.zeros((3, 2, 2, 3))).agreement is None
     assert distance(np.ones((3, 1)), np.zeros((3, 1))).agreement is None
+
+
+def test_values_that_answers_this_near_may_rank_either_way_are_torn() -> None:
+    expected = np.full((2, 2), 4.0)
+    expected[:, 1] *= 1 - np.array([1.9, 2.1]) * LOGIT_TOLERANCE
+    made = distance(expected[:, ::-1], expected)
+    assert (made.ranked, made.top1, made.torn) == (2, 0, 1)
+
+
+@given(
+    arrays(np.float64, (3, 4), elements=st.floats(-9, 9)),
+    arrays(np.float64, (3, 4), elements=st.floats(-1, 1)),
+)
+def test_what_is_near_is_ranked_alike_or_torn(expected: np.ndarray, move: np.ndarray) -> None:
+    unit = np.maximum(1, np.abs(expected).max(axis=1, keepdims=True))
+    made = distance(expected + 0.999 * LOGIT_TOLERANCE * unit * move, expected)
+    assert made.near == 3 == made.top1 + made.torn
 
 
 def test_parts_add_up_to_the_whole() -> None:

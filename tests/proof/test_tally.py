@@ -11,12 +11,15 @@ IMAGES = 1000
 EXACT = 0.0
 
 
-def distance(*, top1: int = IMAGES, near: int = IMAGES, far_by: float = 0.0) -> Distance:
+def distance(
+    *, top1: int = IMAGES, torn: int = 0, near: int = IMAGES, far_by: float = 0.0
+) -> Distance:
     """Of answers whose root mean square is 1."""
     return Distance(
         images=IMAGES,
         ranked=IMAGES,
         top1=top1,
+        torn=torn,
         near=near,
         scaled=far_by,
         squares=far_by**2 * IMAGES,
@@ -42,6 +45,8 @@ def passes(made: Tally, tolerance: float = EXACT, *, judge_keras: bool = True) -
         (1, distance(), False),
         (0, distance(near=999, far_by=3e-5), False),
         (0, distance(top1=999), False),
+        (0, distance(top1=999, torn=1), True),
+        (0, distance(top1=998, torn=2), False),
         (0, distance(far_by=float("nan")), False),
     ],
 )
@@ -104,7 +109,8 @@ def test_all_that_is_wrong_is_told() -> None:
         (
             "4 of 10,000 codes differ (a share of 0 is allowed)",
             "output logits is up to 0.5 from the reference's",
-            "top-1 of output logits is the reference's on 1 of 1,000 images (all are needed)",
+            "top-1 of output logits is the reference's on 1 of 1,000 images (all but 0, "
+            "where two values tie, are needed)",
             "from that of Keras on 997 of 1,000 images, by a root mean square of 50.00%",
             "top-1 of output logits is that of Keras on 2 of 1,000 images (all but 1 are needed)",
         ),
