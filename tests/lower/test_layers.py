@@ -184,7 +184,7 @@ def check_file(name: str, bits: str) -> None:
     assert all_in_codes(snap.graph)
 
 
-@pytest.mark.thinned(6)
+@pytest.mark.thinned(9)
 @pytest.mark.parametrize(("number", "name"), list(enumerate(NETS)))
 def test_file_answers_as_the_model(number: int, name: str) -> None:
     check_file(name, BITS[number % len(BITS)])

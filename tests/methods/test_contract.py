@@ -61,7 +61,7 @@ every_kernel = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @every_method
 @every_kernel
 def test_codes_are_the_kernel_that_computes(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -72,7 +72,7 @@ def test_codes_are_the_kernel_that_computes(method: Method, kind: str, weight: Q
     np.testing.assert_array_equal(reals, computed_kernel(layer, kind))
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @every_method
 @every_kernel
 def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -84,7 +84,7 @@ def test_codes_are_in_range_and_use_it(method: Method, kind: str, weight: QuantS
         assert set(np.unique(codes)) == {-1, 1}
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @every_method
 @every_kernel
 def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -96,7 +96,7 @@ def test_each_channel_has_its_scale(method: Method, kind: str, weight: QuantSpec
     assert (read.scale > 0).all()
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @every_method
 @every_kernel
 def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: QuantSpec) -> None:
@@ -106,7 +106,7 @@ def test_channel_of_zeros_stays_next_to_zero(method: Method, kind: str, weight: 
     assert np.abs(first).max() <= most
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @every_method
 @every_kernel
 def test_gradients_reach_kernel_and_scales(method: Method, kind: str, weight: QuantSpec) -> None:

@@ -93,10 +93,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Sim
     return run
 
 
-FAST = {
-    *(("qkeras", "power of two"), ("qkeras", "asymmetric")),
-    *(("toy", "power of two"), ("toy", "asymmetric")),
-}
+FAST = {("qkeras", "power of two"), ("qkeras", "asymmetric")}
 """A method and a scheme's words; the others are of the slow tests."""
 
 
@@ -201,6 +198,7 @@ def test_a_group_shares_its_scale_after_training_and_loading(run_of, method) -> 
     assert len(names) >= 4 and len(scales) == 1
 
 
+@pytest.mark.slow
 def test_learned_scales_are_one_object_a_group_and_were_trained(run_of) -> None:
     model = run_of("toy", "asymmetric").model
     steps = {layer.name: layer.step for layer in model.layers if hasattr(layer, "step")}
