@@ -27,7 +27,7 @@ LONGEST = (
     *("test_exactness.py", "test_notebooks.py", "test_fuzz.py"),
     *("test_kill.py", "test_kills_and_races.py", "test_sweep.py"),
 )
-SLOW_ONES = 3
+SLOW_ONES = 3  # of the cases of a thinned test that are not fast
 MOST_WORKERS = 4  # each imports TensorFlow (3 s) and comes to hold 2 GB
 
 
@@ -39,30 +39,29 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)  # before slow tests are left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Thins long rows of cases, and puts the longest tests first.
+    """Thins long rows of cases; puts the longest tests first, so that none is last and alone.
 
-    So no worker is left with them alone at the end. Of a test with the mark thinned(n) one case in
-    n of those that are asked for is fast; of the others one in SLOW_ONES is slow, and the rest is
-    left out but for --all-cases, or where tests are named as FILE::TEST.
+    Of a test with the mark thinned(n) one case in n of those that are asked for is fast; of the
+    others one in SLOW_ONES is slow, and the rest is left out but for --all-cases, or where tests
+    are named as FILE::TEST.
     """
     takes_all = config.getoption("--all-cases") or any("::" in word for word in config.args)
-    are_fast: dict[str, Iterator[bool]] = {}
-    are_slow: dict[str, Iterator[bool]] = {}
+    draws: dict[str, tuple[Iterator[bool], Iterator[bool]]] = {}
+    kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
+        is_kept = True
         if mark := item.get_closest_marker("thinned"):
             test = item.nodeid.partition("[")[0]
-            if test not in are_fast:
-                are_fast[test], are_slow[test] = _one_in(mark.args[0]), _one_in(SLOW_ONES)
-            if not next(are_fast[test]):
+            if test not in draws:
+                draws[test] = _one_in(mark.args[0]), _one_in(SLOW_ONES)
+            are_fast, are_slow = draws[test]
+            if not next(are_fast):
                 item.add_marker(pytest.mark.slow)
-                if not next(are_slow[test]) and not takes_all:
-                    left_out.append(item)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        out = set(left_out)
-        items[:] = [item for item in items if item not in out]
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+                is_kept = next(are_slow) or takes_all
+        (kept if is_kept else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = sorted(kept, key=lambda item: item.path.name not in LONGEST)
 
 
 def _one_in(count: int) -> Iterator[bool]:

@@ -371,14 +371,14 @@ def check_schemes(settings: TrainSettings, schemes: Sequence[Scheme]) -> None:
     Each is made once, of a few images' statistics, and lowered.
 
     Raises:
-        KerasQuantError: as `made`.
+        KerasQuantError: as `train`.
     """
-    dataset = load_images(settings)
+    check(settings)
+    source, dataset, _ = prepare(settings, Progress(quiet=True))
     every = max(1, len(dataset.train) // FEW_IMAGES)  # a folder's come class by class
     dataset = dataclasses.replace(dataset, train=dataset.train.at(slice(None, None, every)))
     for scheme in schemes:
         each = dataclasses.replace(settings, scheme=scheme)
-        source = _source(each, dataset)
         planned = plan(source, scheme)
         made(planned, source, dataset, each, file=None, progress=Progress(quiet=True))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,7 @@ from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.tf import keras, tf  # noqa: E402
 
 QUIET = Progress(quiet=True)
+ROOT = Path(__file__).parents[2]
 L = keras.layers
 SCHEMES = [scheme_from_bits(bits) for bits in ("4", "3")]
 
@@ -97,6 +101,23 @@ def test_a_width_that_a_method_lacks_is_told_before_the_first_is_trained(tmp_pat
     with pytest.raises(SchemeError, match="1 bit"):
         train_progressively(settings_of(), widths, path_in(tmp_path), progress=QUIET)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_threads_are_set_before_widths_are_tried(tmp_path: Path) -> None:
+    """In a process of its own, as TensorFlow takes a number before it has computed anything."""
+    words = ("--threads", "1", "--model", "mlp", "--option", "units=8", "--epochs", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_quant", "train", "--progressive", "4,3", *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {
+        *("digits-mlp-w4a4", "digits-mlp-w3a3")
+    }
 
 
 def classifier(classes: int, *, softmax: bool = False) -> keras.Model:
