@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,13 @@ _REMEDY = "Restore it from a copy, or make the run again with --overwrite."
 SETTINGS = ("model", "dataset", "training", "quantization", "scheme")
 # Fields of a training that decide over nothing but the order of sums.
 ROUNDING = ("threads", "strategy", "replicas")
+# Figures that are shares of images, in %, and those that count or measure something, so are not
+# below 0; by name or by unit. No other figure is held to more than being a number of float32, as
+# what it was computed from.
+_SHARES = ("accuracy", "top-5", "top-1 agreement")
+_NOT_NEGATIVE = ("size", "gzip size", "logical size", "parameters", "MACs", "bit operations")
+_NOT_NEGATIVE_UNITS = ("bytes", "bits", "nJ", "%")
+_LARGEST = 3.4028234663852886e38  # of float32, IEEE 754: (2 - 2**-23) * 2**127
 STATUSES = ("training", "trained", "quantizing", "quantized", "exported")
 
 # Whatever can change a figure; the names that the package index knows.
@@ -311,7 +318,8 @@ def load(folder: str | Path) -> RunRecord:
     """Reads the record of a run folder.
 
     Raises:
-        RunError: the folder or its record is missing, broken, or of a newer format.
+        RunError: the folder or its record is missing, broken, or of a newer format; or a figure is
+            none that can be.
     """
     path = Path(folder) / FILE_NAME
     content = _read(path)
@@ -331,6 +339,8 @@ def load(folder: str | Path) -> RunRecord:
         problems.append(
             f"dataset.input_shape: is {list(record.dataset.input_shape)}; sides are 1 or more"
         )
+    if record is not None:
+        problems += _figure_problems(record.figures)
     if record is not None and record.dataset.preprocess is not None:
         wrong = record.dataset.preprocess.problems()
         problems += [f"dataset.preprocess.{problem}" for problem in wrong]
@@ -338,6 +348,22 @@ def load(folder: str | Path) -> RunRecord:
         lines = "\n".join(f"{path}: {problem}" for problem in problems)
         raise RunError(f"{lines}\n{_REMEDY}")
     return record
+
+
+def _figure_problems(figures: Sequence[Figure]) -> Iterator[str]:
+    """Says which figures cannot be, each with what is allowed."""
+    for place, one in enumerate(figures):
+        low, high, allowed = -_LARGEST, _LARGEST, f"a finite number, {_LARGEST:.2g} at most, is"
+        if one.name in _SHARES:
+            low, high, allowed = 0, 100, "0 to 100 % are"
+        elif one.name in _NOT_NEGATIVE or one.unit in _NOT_NEGATIVE_UNITS:
+            low, allowed = 0, f"0 to {_LARGEST:.2g} are"
+        if not low <= one.value <= high:  # so for NaN, too
+            of = f" ({one.notes})" if one.notes else ""
+            yield (
+                f"figures[{place}].value: {one.name}{of} is {shown(one.value)} {one.unit}".rstrip()
+                + f"; {allowed} allowed"
+            )
 
 
 def differing_settings(a: RunRecord, b: RunRecord) -> list[str]:

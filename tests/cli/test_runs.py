@@ -68,6 +68,20 @@ def test_a_damaged_record_is_noted_and_the_rest_is_listed(models: Path) -> None:
     assert f"left out: {models / 'wide'}" in found.stderr
 
 
+@pytest.mark.parametrize("value", ["1e308", "NaN", "Infinity", "-1.0"])
+@pytest.mark.parametrize("command", ["plot accuracy-bits", "plot accuracy-size", "report"])
+def test_a_figure_that_cannot_be_is_told_and_no_picture_drawn(
+    models: Path, command: str, value: str
+) -> None:
+    file = models / "wide" / records.FILE_NAME
+    file.write_text(file.read_text().replace("92.5", value))
+    done = kq(*command.split(), models / "wide", "--out", models / "out.png")
+    assert done.exit_code == FAILED and isinstance(done.exception, SystemExit)
+    assert f"{file}: figures[0].value: accuracy (TFLite file) is " in done.stderr
+    assert "; 0 to 100 % are allowed" in done.stderr and "no run is left to " in done.stderr
+    assert not (models / "out.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

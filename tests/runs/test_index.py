@@ -156,8 +156,8 @@ def test_numbers_are_sorted_downwards_words_upwards_and_none_comes_last(make: Ma
         return (dataclasses.replace(FIGURES[5], value=value),)
 
     runs = [
-        *(make("b", figures=scored(0.0)), make("c", figures=())),
-        *(make("a", figures=scored(7.0)), make("d", figures=scored(-1.0))),
+        *(make("b", figures=scored(1.0)), make("c", figures=())),
+        *(make("a", figures=scored(7.0)), make("d", figures=scored(0.0))),
     ]
     assert [run.name for run in sorted_by(runs, "score")] == ["a", "b", "d", "c"]
     assert [run.name for run in sorted_by(runs, "name")] == ["a", "b", "c", "d"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,72 @@ def test_validation_images_are_those_of_the_split_where_it_has_a_seed() -> None:
     training = dataclasses.replace(RECORD.training, seed=7, split_seed=3)
     record = dataclasses.replace(RECORD, training=training)
     assert (record.seed, record.split_seed) == (7, 3)  # members of an ensemble are told apart
+
+
+@pytest.mark.parametrize("text", ["1e308", "NaN", "Infinity", "-Infinity", "-1", "100.001"])
+@pytest.mark.parametrize("name", ["accuracy", "top-5", "top-1 agreement"])
+def test_a_share_that_cannot_be_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    with_figure(tmp_path, text, name=name, unit="%", notes="TFLite file")
+    value = float(text)
+    said = (
+        f"run.json: figures[0].value: {name} (TFLite file) is {value!r} %; 0 to 100 % are allowed"
+    )
+    with pytest.raises(RunError, match=re.escape(f"{tmp_path}/{said}")):
+        records.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["-1", "NaN", "Infinity", "1e39"])
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        *(("size", "bytes"), ("gzip size", "bytes"), ("logical size", "bits"), ("energy", "nJ")),
+        *((name, "") for name in ("parameters", "MACs", "bit operations")),
+        ("root mean square difference", "%"),
+    ],
+)
+def test_a_size_or_count_is_0_or_more(tmp_path: Path, name: str, unit: str, text: str) -> None:
+    with_figure(tmp_path, text, name=name, unit=unit)
+    said = f"{name} is {float(text)!r} {unit}".rstrip() + "; 0 to 3.4e+38 are allowed"
+    with pytest.raises(RunError, match=re.escape(said)):
+        records.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e308", "-1e39"])
+def test_another_figure_is_a_number_of_float32(tmp_path: Path, text: str) -> None:
+    with_figure(tmp_path, text, name="loss")
+    with pytest.raises(RunError, match=r"loss is .*; a finite number, 3\.4e\+38 at most, is allow"):
+        records.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "value"),
+    [
+        *(("accuracy", "%", value) for value in (0.0, 100.0)),
+        *(("size", "bytes", value) for value in (0.0, 5e12)),
+        ("root mean square difference", "%", 250.0),
+        ("PSNR", "dB", -3.0),
+        ("loss", "", 1e30),
+    ],
+)
+def test_figures_at_the_ends_of_their_ranges_are_read(
+    tmp_path: Path, name: str, unit: str, value: float
+) -> None:
+    with_figure(tmp_path, str(value), name=name, unit=unit)
+    assert records.load(tmp_path).figures[0].value == value
+
+
+def test_all_figures_that_cannot_be_are_told_at_once(tmp_path: Path) -> None:
+    edit(tmp_path, figures=[{"name": name, "value": -1.0} for name in ("accuracy", "size", "loss")])
+    with pytest.raises(RunError) as told:
+        records.load(tmp_path)
+    lines = str(told.value).splitlines()
+    assert [line.partition("json: ")[2].partition(".value")[0] for line in lines] == [
+        *("figures[0]", "figures[1]", ""),
+    ]
+
+
+def with_figure(folder: Path, text: str, **figure: str) -> None:
+    """Saves RECORD with one figure, whose value is written as text."""
+    edit(folder, figures=[{**figure, "value": 12345.5}])
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace("12345.5", text))
