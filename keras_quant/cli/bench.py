@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,15 +196,11 @@ def bench(
     from keras_quant.jobs import bench as job
     from keras_quant.jobs.candidates import BenchSettings
 
-    _check_kind(estimated)
+    check_together(click.get_current_context().params)
     if estimated:
         of_estimate |= {"batches": batches or (1,), "shapes": input_shapes}
         _estimate(paths, of_estimate, layers=profile, output=output, as_json=as_json)
         return
-    if rebuild and host is None:
-        raise UsageError("--rebuild is for --host USER@BOARD, which builds an engine")
-    if "" in input_shapes:
-        raise UsageError("--input-shape H,W,C is for --estimate; write NAME=1x224x224x3")
     known = records.load(baseline) if baseline else None
     if host is not None and runtimes is None:
         _on_board(paths, host, known, rebuild=rebuild, output=output, as_json=as_json)
@@ -212,7 +209,7 @@ def bench(
         raise UsageError("--fail-if-slower compares: give --baseline, or several ARTIFACTs")
     path = output or _of_run(paths)
     settings = BenchSettings(
-        runtimes=tuple(filter(None, (runtimes or "").split(","))),
+        runtimes=named_runtimes(runtimes),
         threads=threads,
         batches=batches,
         profile=profile,
@@ -224,8 +221,6 @@ def bench(
     else:
         from keras_quant.jobs.board import bench_on_processor
 
-        if profile or rebuild:
-            raise UsageError("--profile and --rebuild have no meaning with --host and --runtime")
         record = bench_on_processor(paths, host, settings, baseline=known, say=note)
     if path:
         records.save(record, path)
@@ -241,10 +236,24 @@ def bench(
             raise SpeedError(f"slower than allowed, by more than {limit:.4g} of the time:\n{texts}")
 
 
-def _check_kind(estimated: bool) -> None:
-    """Refuses options of a measurement for an estimate, and the other way round."""
-    from keras_quant.errors import UsageError
+def named_runtimes(text: str | None) -> tuple[str, ...]:
+    """The names behind --runtime; () where nothing was given."""
+    return tuple(filter(None, (text or "").split(",")))
 
+
+def check_together(options: Mapping[str, Any]) -> None:
+    """Refuses options of the current context's `kq bench` that do not go together.
+
+    Args:
+        options: of it, by the names of their parameters.
+    Raises:
+        UsageError: an option of a measurement for an estimate, or the other way round; or one that
+            has no meaning without another.
+    """
+    from keras_quant.errors import UsageError
+    from keras_quant.targets.jetson import BOARDS
+
+    estimated, host = options["estimated"], options["host"]
     wrong = typed(_OF_MEASURING if estimated else OF_ESTIMATES)
     if wrong and estimated:
         raise UsageError(f"--estimate runs nothing; leave out {', '.join(wrong)}")
@@ -252,6 +261,22 @@ def _check_kind(estimated: bool) -> None:
         raise UsageError(
             f"{', '.join(wrong)} is for --estimate; to measure on a board give --host USER@BOARD"
         )
+    if estimated:
+        if options["board"] is None:
+            raise UsageError(f"--estimate needs --board, one of {', '.join(BOARDS)}")
+        return
+    if options["rebuild"] and host is None:
+        raise UsageError("--rebuild is for --host USER@BOARD, which builds an engine")
+    if "" in options["input_shapes"]:
+        raise UsageError("--input-shape H,W,C is for --estimate; write NAME=1x224x224x3")
+    if host is not None and options["runtimes"] is not None:
+        if options["profile"] or options["rebuild"]:
+            raise UsageError("--profile and --rebuild have no meaning with --host and --runtime")
+    elif host is not None:
+        wrong = typed(_OF_THIS_MACHINE)
+        if wrong or len(options["paths"]) != 1:
+            what = ", ".join(wrong) or "several ARTIFACTs"
+            raise UsageError(f"--host takes one bundle, whose bench.sh says how; leave out {what}")
 
 
 def _estimate(
@@ -264,13 +289,9 @@ def _estimate(
 ) -> None:
     """Estimates what a board would take."""
     from keras_quant.cli.estimated import run_estimate
-    from keras_quant.errors import UsageError
     from keras_quant.jobs.estimate import EstimateSettings
-    from keras_quant.targets.jetson import BOARDS
 
     precisions, shapes = of_estimate.pop("precisions") or "", of_estimate.pop("shapes")
-    if of_estimate["board"] is None:
-        raise UsageError(f"--estimate needs --board, one of {', '.join(BOARDS)}")
     settings = EstimateSettings(
         **of_estimate,
         precisions=tuple(filter(None, precisions.split(","))),
@@ -291,14 +312,9 @@ def _on_board(
 ) -> None:
     """Measures one bundle on a board."""
     from keras_quant.bench import records
-    from keras_quant.errors import UsageError
     from keras_quant.jobs import bench as job
     from keras_quant.jobs.board import bench_on_board
 
-    wrong = typed(_OF_THIS_MACHINE)
-    if wrong or len(paths) != 1:
-        what = ", ".join(wrong) or "several ARTIFACTs"
-        raise UsageError(f"--host takes one bundle, whose bench.sh says how; leave out {what}")
     record = bench_on_board(paths[0], host, rebuild=rebuild, say=note)
     record = job.with_baseline(record, baseline)
     path = output or paths[0] / records.FILE_NAME

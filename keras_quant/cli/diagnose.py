@@ -83,7 +83,7 @@ def diagnose(
     from keras_quant.model.suffixes import is_keras_model
 
     if is_keras_model(file):
-        _check_no_other_options()
+        check_no_other_options()
         _check_conversion(file, trust=trust, as_json=as_json)
         return
     from keras_quant.jobs.diagnose import diagnose as diagnose_file
@@ -104,7 +104,7 @@ def diagnose(
     print_json(found) if as_json else _print(found)
 
 
-def _check_no_other_options() -> None:
+def check_no_other_options() -> None:
     """Refuses options that have no meaning for a file of Keras 3."""
     from keras_quant.errors import UsageError
 

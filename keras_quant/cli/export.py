@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,11 @@ from keras_quant.cli.proofs import note_exceptions, print_proofs, print_runtimes
 from keras_quant.targets.jetson import BOARDS
 
 if TYPE_CHECKING:
+    from keras_quant.proof.formats import Format
     from keras_quant.proof.write import Export
+
+_OF_TARGETS = ("pack", "input_type", "head", "batch", "trt", "board", "dla", "fp16")
+_OF_INTEGERS = ("layers", "baselines", "stages")  # without a meaning for plain kinds
 
 
 @click.command()
@@ -80,7 +84,7 @@ def export(
     overwrite: bool,
     trust: bool,
     as_json: bool,
-    **settings: Any,
+    **of_targets: Any,
 ) -> None:
     """Write a run, or a .keras file, as integer files and prove that they answer the same.
 
@@ -106,9 +110,9 @@ def export(
       kq export model.keras --dataset cifar10 --out exported
       kq export models/base --kind dynamic --to tflite,onnx
     """
-    formats = choose_formats(targets, settings)
+    flags = {"layers": layers, "baselines": baselines, "stages": stages}
+    formats = formats_of({**of_targets, **flags, "targets": targets, "kind": kind})
     if kind != "integer":
-        _check_plain(kind, settings, layers=layers, baselines=baselines, stages=stages)
         from keras_quant.cli.plain import export_and_print
 
         names = [form.name for form in formats]
@@ -153,15 +157,26 @@ def export(
     note_exceptions(done, formats)
 
 
-def _check_plain(kind: str, settings: dict[str, Any], **flags: bool) -> None:
-    """Checks that no option was given that is for integer files."""
-    from keras_quant.errors import UsageError
+def formats_of(options: Mapping[str, Any]) -> list[Format]:
+    """What the options of `kq export` ask for.
 
-    given = [name for name, value in (settings | flags).items() if value]
-    spelled = {"input_type": "input", "baselines": "float"}
-    if given:
-        names = ", ".join(f"--{spelled.get(name, name)}" for name in given)
-        raise UsageError(f"{names} goes with integer files; leave it out with --kind {kind}")
+    Args:
+        options: by the names of their parameters.
+    Raises:
+        UsageError: targets, kinds or options that are not known, or do not go together.
+    """
+    formats = choose_formats(options["targets"], {name: options[name] for name in _OF_TARGETS})
+    if (kind := options["kind"]) != "integer":
+        from keras_quant.errors import UsageError
+        from keras_quant.jobs.plain import check_kind
+
+        given = [name for name in (*_OF_TARGETS, *_OF_INTEGERS) if options[name]]
+        if given:
+            spelled = {"input_type": "input", "baselines": "float"}
+            names = ", ".join(f"--{spelled.get(name, name)}" for name in given)
+            raise UsageError(f"{names} goes with integer files; leave it out with --kind {kind}")
+        check_kind(kind, [form.name for form in formats])
+    return formats
 
 
 def _print_layers(files: Sequence[Export]) -> None:

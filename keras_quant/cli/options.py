@@ -10,6 +10,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+MADE_LATER = "keras_quant.made_later"
+"""In a context's meta: a folder in which folders may be missing, as they are made before."""
+
 
 class OutputFile(click.Path):
     """A file that a command writes at the end: where it cannot be, that is said before the work.
@@ -28,6 +31,9 @@ class OutputFile(click.Path):
         """Gives the Path. Raises: click.BadParameter: it is a folder, or its folder is none."""
         path = super().convert(value, param, ctx)
         assert isinstance(path, Path)  # the path_type above
+        later = None if ctx is None else ctx.meta.get(MADE_LATER)
+        if later is not None and path.is_relative_to(later):
+            return path
         folder = path.parent
         while self._makes_folder and not folder.exists() and folder != folder.parent:
             folder = folder.parent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +157,7 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
       kq quantize models/base --bits w4a4 --rounding blocks --max-drop 1
     """
     formats = choose_formats(targets, {})
-    settings, path = _settings(options)
+    settings, path = settings_from(options)
     from keras_quant.jobs.quantize import quantize_run
     from keras_quant.runs.progress import Progress
 
@@ -184,8 +184,12 @@ def quantize(as_json: bool, targets: str, **options: Any) -> None:
         note(line)
 
 
-def _settings(options: dict[str, Any]) -> tuple[QuantizeSettings, Path]:
-    """What was typed, and the folder of the run."""
+def settings_from(options: Mapping[str, Any]) -> tuple[QuantizeSettings, Path]:
+    """What was typed, and the folder of the run.
+
+    Raises:
+        UsageError, SchemeError: options that contradict each other, or cannot be read.
+    """
     from keras_quant.cli.train_options import dataset_stem, parse_options, plain_path
     from keras_quant.jobs.quantize_settings import QuantizeSettings
 

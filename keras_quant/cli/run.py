@@ -30,13 +30,19 @@ def run(recipe: Path, scale: str, out: Path | None, overwrite: bool, as_json: bo
     Example:
       kq run recipes/plain-kinds.yaml --scale small
     """
+    from keras_quant.cli.steps import problems_of_steps
     from keras_quant.jobs.recipe import figure, headings, run_recipe
     from keras_quant.plots.draw import save
     from keras_quant.plots.recipe import draw_results
     from keras_quant.runs.progress import Progress
 
     results, folder = run_recipe(
-        recipe, scale=scale, out=out, overwrite=overwrite, progress=Progress()
+        recipe,
+        scale=scale,
+        out=out,
+        overwrite=overwrite,
+        check=problems_of_steps,
+        progress=Progress(),
     )
     save(draw_results(results), folder / "results.png")
     note(f"wrote {folder}/results.md, .csv, .json and .png")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from keras_quant.cli.options import (
     first_last_option,
@@ -17,7 +16,7 @@ from keras_quant.cli.options import (
     sums_option,
 )
 from keras_quant.cli.output import json_option, note, print_json, print_table
-from keras_quant.methods import DEFAULT_METHOD, METHODS, NESTED_METHOD
+from keras_quant.methods import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
     from keras_quant.jobs.nested import NestedResult
@@ -202,21 +201,11 @@ def train(as_json: bool, **options: Any) -> None:
       kq train --nested 8,4,2 --self-distill 0.5 --model resnet20 --dataset cifar10
       kq train --strategy multiworker --workers a:2222,b:2222 --worker 0
     """
-    from keras_quant.cli.train_options import (
-        parse_shares,
-        run_path,
-        schemes_of_widths,
-        settings_from,
-    )
+    from keras_quant.cli.train_options import asked_from
 
-    source = click.get_current_context().get_parameter_source("method")
-    if (options["nested"] or options["slim"]) and source is ParameterSource.DEFAULT:
-        options["method"] = NESTED_METHOD
-    schemes = schemes_of_widths(options, "progressive")
-    bits, shares = schemes_of_widths(options, "nested"), parse_shares(options)
-    settings = settings_from(options)
-    path = run_path(options, settings)
-    from keras_quant.jobs.nested import train_nested, widths_of_bits, widths_of_channels
+    asked = asked_from(options)
+    settings, path = asked.settings, asked.path
+    from keras_quant.jobs.nested import train_nested
     from keras_quant.jobs.progressive import train_progressively
     from keras_quant.jobs.train import train as train_run
     from keras_quant.runs.progress import Progress
@@ -227,13 +216,16 @@ def train(as_json: bool, **options: Any) -> None:
         "resume": options["resume"],
         "progress": Progress(),
     }
-    if bits or shares:
-        widths = widths_of_bits(bits) or widths_of_channels(settings.scheme, shares)
-        _print_nested(train_nested(settings, widths, path, **same), path, as_json=as_json)
+    if asked.widths:
+        _print_nested(train_nested(settings, asked.widths, path, **same), path, as_json=as_json)
         return
-    if schemes:
+    if asked.stages:
+        paths = {scheme.name: folder for scheme, folder in asked.stages}
         results = train_progressively(
-            settings, schemes, lambda scheme: run_path(options, settings, stage=scheme), **same
+            settings,
+            [scheme for scheme, _ in asked.stages],
+            lambda scheme: paths[scheme.name],
+            **same,
         )
         if as_json:
             print_json([_as_dict(result) for result in results])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+from click.core import ParameterSource
+
 from keras_quant import methods
 from keras_quant.errors import SchemeError, UsageError
-from keras_quant.methods import DEFAULT_METHOD
+from keras_quant.methods import DEFAULT_METHOD, NESTED_METHOD
 from keras_quant.runs import records
 from keras_quant.schemes.bits import freed, parse_bits, scheme_from_bits, with_overrides
 from keras_quant.schemes.file import load_scheme
@@ -16,6 +20,7 @@ from keras_quant.schemes.scheme import Scheme, is_float
 from keras_quant.training.optimizer_settings import OptimizerSettings
 
 if TYPE_CHECKING:
+    from keras_quant.jobs.nested import Width
     from keras_quant.jobs.train_settings import TrainSettings
 
 DEFAULT_MODEL, DEFAULT_DATASET = "cnn", "digits"
@@ -41,6 +46,49 @@ _FIELDS = (
     ),
 )
 DEFAULT_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was typed behind `kq train`.
+
+    Attributes:
+        settings: of the run, or of all runs.
+        path: the run's folder, or that of the run which trains all widths.
+        stages: of --progressive the scheme and the folder of each run; () without it.
+        widths: of --nested and --slim, the widest first; () without them.
+    """
+
+    settings: TrainSettings
+    path: Path
+    stages: tuple[tuple[Scheme, Path], ...]
+    widths: tuple[Width, ...]
+
+
+def asked_from(options: Mapping[str, Any]) -> Asked:
+    """Reads the options of the `kq train` whose context is the current one.
+
+    Raises:
+        UsageError, SchemeError, RunError: see `settings_from`, `schemes_of_widths`,
+            `parse_shares` and `run_path`.
+    """
+    source = click.get_current_context().get_parameter_source("method")
+    if (options["nested"] or options["slim"]) and source is ParameterSource.DEFAULT:
+        options = {**options, "method": NESTED_METHOD}
+    schemes = schemes_of_widths(options, "progressive")
+    bits, shares = schemes_of_widths(options, "nested"), parse_shares(options)
+    settings = settings_from(options)
+    widths: tuple[Width, ...] = ()
+    if bits or shares:
+        from keras_quant.jobs.nested import widths_of_bits, widths_of_channels
+
+        widths = widths_of_bits(bits) or widths_of_channels(settings.scheme, shares)
+    return Asked(
+        settings=settings,
+        path=run_path(options, settings),
+        stages=tuple((each, run_path(options, settings, stage=each)) for each in schemes),
+        widths=widths,
+    )
 
 
 def settings_from(options: Mapping[str, Any]) -> TrainSettings:

@@ -102,8 +102,24 @@ def _read_path(
         return read_npz(path, say=say)
     if path.suffix == ".npy":
         return read_npy(path, say=say)
-    raise DataError(
-        f"no dataset '{path}'{close_names(str(path), DATASETS)}; give one of "
+    raise _unknown(str(path))
+
+
+def check_known(name_or_path: str) -> None:
+    """Checks a dataset's name and what stands behind its +, and that a path is there.
+
+    Raises:
+        DataError: there is no such dataset.
+        UsageError: what stands behind the + cannot be read.
+    """
+    base = view_of(name_or_path).base
+    if base not in DATASETS and not Path(base).exists():
+        raise _unknown(base)
+
+
+def _unknown(name: str) -> DataError:
+    return DataError(
+        f"no dataset '{name}'{close_names(name, DATASETS)}; give one of "
         f"{', '.join(DATASETS)}, a .npz or .npy file or a folder of images"
     )
 

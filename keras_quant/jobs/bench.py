@@ -45,12 +45,7 @@ def bench(
             something is not in the baseline.
         ModelError, RunError: a path or file is broken.
     """
-    unknown = [name for name in settings.runtimes if name not in RUNTIMES]
-    if unknown:
-        raise UsageError(
-            f"--runtime {unknown[0]!r} is not known{close_names(unknown[0], RUNTIMES)}; runtimes "
-            f"are {', '.join(RUNTIMES)}"
-        )
+    check_runtimes(settings.runtimes)
     candidates = make_candidates(find_files(paths, settings.runtimes, say), settings)
     if baseline is not None:
         _check_covered(candidates, baseline)
@@ -87,6 +82,16 @@ def bench(
         noise=(*noise, *_changes(machine_then=baseline, now=machine)),
         versions=versions(),
     )
+
+
+def check_runtimes(names: Sequence[str]) -> None:
+    """Raises: UsageError: a runtime is not known."""
+    unknown = [name for name in names if name not in RUNTIMES]
+    if unknown:
+        raise UsageError(
+            f"--runtime {unknown[0]!r} is not known{close_names(unknown[0], RUNTIMES)}; runtimes "
+            f"are {', '.join(RUNTIMES)}"
+        )
 
 
 def with_baseline(record: BenchRecord, baseline: BenchRecord | None) -> BenchRecord:

@@ -98,7 +98,9 @@ def diagnose(
         UsageError: an argument is wrong, or there are no images to compare on.
         ModelError, RunError, DataError: file, float model or data are broken, or do not fit.
     """
-    _check(file, split=split, images=images)
+    check(file, split=split, images=images)
+    if not file.is_file():
+        raise ModelError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}")
     contents = contents_of(file)
     if dataset is None and float_model is None and record_around(file) is None:
         return _diagnosis(file, contents, None, _nothing_seen(contents))
@@ -113,7 +115,8 @@ def diagnose(
     return _diagnosis(file, contents, float_model, seen, given.data)
 
 
-def _check(file: Path, *, split: str, images: int) -> None:
+def check(file: Path, *, split: str, images: int) -> None:
+    """Raises: UsageError: what is asked for is not known or out of range."""
     problems = []
     if file.suffix not in SUFFIXES:
         exported = file / "export" / "model.tflite"
@@ -125,8 +128,6 @@ def _check(file: Path, *, split: str, images: int) -> None:
         problems.append(f"--images is {images}; 1 or more is allowed")
     if problems:
         raise UsageError("; ".join(problems))
-    if not file.is_file():
-        raise ModelError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}")
 
 
 class _Given:

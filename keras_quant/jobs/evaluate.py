@@ -120,8 +120,7 @@ def evaluate(
         UsageError: no such split, or no dataset known.
         RunError, ModelError, DataError: the path or the data is broken, or does not fit.
     """
-    if split not in SPLITS:
-        raise UsageError(f"split {split!r} is not known; splits are {', '.join(SPLITS)}")
+    check_split(split)
     files = files_of(path)
     data = dataset_of(path, dataset)
     run = record_around(path)
@@ -150,6 +149,12 @@ def evaluate(
             answers = one.add(part.at(rows), first)
             first = answers if first is None else first
     return tuple(one.evaluation(part, say) for one in judged)
+
+
+def check_split(split: str) -> None:
+    """Raises: UsageError: there is no such split."""
+    if split not in SPLITS:
+        raise UsageError(f"split {split!r} is not known; splits are {', '.join(SPLITS)}")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -105,13 +105,9 @@ def graph_of(
         KerasQuantError: it cannot be loaded, built or lowered.
     """
     path = Path(target)
+    check_target(target, scheme=scheme, dataset=dataset)
     if target in MODELS:
         return _zoo_graph(target, scheme, dataset, input_shape)
-    if scheme is not None or dataset is not None:
-        raise UsageError(
-            f"{target}: --bits, --scheme, --set and --dataset are for models of the zoo; runs "
-            f"and files have theirs{close_names(target, MODELS)}"
-        )
     if path.is_dir() and not is_saved_model(path):
         model, recorded = model_of(path), records.load(path).dataset.preprocess
         if recorded is not None:
@@ -124,6 +120,15 @@ def graph_of(
             return load_graph(path)
         return _keras_graph(path, input_shape, trust=trust, say=say)
     raise RunError(f"{target}: no such run, file or zoo model{close_names(target, MODELS)}")
+
+
+def check_target(target: str, *, scheme: Scheme | None, dataset: str | None) -> None:
+    """Raises: UsageError: options that what is inspected has itself."""
+    if target not in MODELS and (scheme is not None or dataset is not None):
+        raise UsageError(
+            f"{target}: --bits, --scheme, --set and --dataset are for models of the zoo; runs "
+            f"and files have theirs{close_names(target, MODELS)}"
+        )
 
 
 def _keras_graph(

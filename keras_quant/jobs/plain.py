@@ -112,7 +112,7 @@ def export_plain(
             model.failed-parity.*.
         KerasQuantError: a subclass says what else is wrong.
     """
-    _check(kind, targets)
+    check_kind(kind, targets)
     folder = folder_of(path, out, suffix=f"-{kind}")
     forms = [FORMATS[name] for name in targets]
     if not overwrite:
@@ -147,7 +147,8 @@ def _export(
     return _write(folder, kind, made, judged)
 
 
-def _check(kind: str, targets: Sequence[str]) -> None:
+def check_kind(kind: str, targets: Sequence[str]) -> None:
+    """Raises: UsageError: the kind is not known, or not written for a target."""
     problems = []
     if kind not in KINDS:
         problems.append(f"--kind {kind!r} is not known; kinds are integer, {', '.join(KINDS)}")

@@ -101,7 +101,8 @@ def quantize_run(
         ParityError: an exported file does not answer as the reference does.
         AccuracyError: more is lost than max_drop allows, even with 8 bits.
     """
-    _check(settings, path)
+    check(settings, path)
+    check_source(settings)
     source, dataset = _load(settings, progress)
     planned = plan(source, settings.scheme)
     if settings.bias is None:
@@ -252,7 +253,14 @@ def _fitted(
     )
 
 
-def _check(settings: QuantizeSettings, path: Path) -> None:
+def check(settings: QuantizeSettings, path: Path) -> None:
+    """Reports everything that is wrong with settings, of which nothing is loaded for it.
+
+    Args:
+        path: the folder of the run that is to be made.
+    Raises:
+        UsageError: values that are out of range, or names that are not known.
+    """
     problems = settings.problems()
     given = [settings.giver, *([settings.statistics] if settings.statistics else [])]
     problems += [
@@ -268,8 +276,8 @@ def _check(settings: QuantizeSettings, path: Path) -> None:
     check_calibrators(settings.scheme)
 
 
-def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
-    """The float model, and the images that it takes, declared."""
+def check_source(settings: QuantizeSettings) -> None:
+    """Raises: RunError: what is to be quantized is no run, file or model."""
     giver = settings.giver
     if not (settings.is_built or giver.is_dir() or is_keras_model(giver)):
         close = close_names(settings.source, (*MODELS, *APPLICATIONS))
@@ -277,6 +285,11 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
             f"{settings.source}: no such run or model{close}; give a run's folder, a "
             f"{MODEL_KINDS}, or a model by name with --from RUN or --weights FILE"
         )
+
+
+def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, Dataset]:
+    """The float model, and the images that it takes, declared."""
+    giver = settings.giver
     if settings.is_built:
         known = APPLICATIONS.get(settings.source)
         dataset = dataset_of(giver, settings.dataset, (known.size, known.size) if known else None)

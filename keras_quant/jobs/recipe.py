@@ -27,6 +27,9 @@ from keras_quant.version import __version__
 Call = Callable[[Sequence[str]], Any]
 """Runs a kq command, and gives the JSON document that it prints."""
 
+Check = Callable[[Mapping[str, Sequence[str]], Path], Sequence[tuple[str, str]]]
+"""Looks at the words of steps and the folder of their runs: names of steps, and what is wrong."""
+
 _LAST_LINES = 5
 _STEP_FORMAT = 1
 
@@ -86,6 +89,7 @@ def run_recipe(
     out: Path | None = None,
     overwrite: bool = False,
     call: Call | None = None,
+    check: Check = lambda steps, runs: (),
     progress: Progress,
 ) -> tuple[Results, Path]:
     """Runs the steps of a recipe, each a process of its own, and writes its table.
@@ -99,9 +103,10 @@ def run_recipe(
         out: the folder; None means reports/NAME.
         overwrite: run all steps again.
         call: None means `call_kq`.
+        check: says what is wrong with the steps that are to be run, before the first one is.
     Returns: the results, and the folder with results.md, results.csv and results.json.
     Raises:
-        UsageError: the recipe is none, or has no such scale.
+        UsageError: the recipe is none, has no such scale, or steps that check finds wrong.
         RunError: a step failed, or another process runs a recipe into the folder.
         FileError: the system refuses.
     """
@@ -113,17 +118,23 @@ def run_recipe(
     folder = make_folder(out or Path("reports", recipe.name))
     commands = {name: tuple(recipe.words(name, scale, folder / "runs")) for name in recipe.steps}
     with locked(folder):
-        done: dict[str, StepRecord] = {}
+        files = {name: folder / "steps" / f"{name}.json" for name in commands}
+        done = {} if overwrite else _done_before(commands, files, progress)
+        left = {name: words for name, words in commands.items() if name not in done}
+        numbers = {name: number for number, name in enumerate(commands, start=1)}
+        if wrong := check(left, folder / "runs"):
+            raise UsageError(
+                "\n".join(
+                    f"{path}: step {numbers[name]}, {name}: {problem}" for name, problem in wrong
+                )
+            )
+        make_folder(folder / "steps")
+        for name in left:
+            remove(files[name])
         with progress.bar("steps", len(commands)) as show:
-            files = {name: make_folder(folder / "steps") / f"{name}.json" for name in commands}
-            for number, (name, words) in enumerate(commands.items()):
-                show(number, name)
-                known = None if overwrite else _known(files[name], words, progress)
-                if known is None:
-                    for stale in list(files.values())[number:]:
-                        remove(stale)
-                    known = _do(words, files[name], call or call_kq, progress)
-                done[name] = known
+            for name, words in left.items():
+                show(numbers[name] - 1, name)
+                done[name] = _do(words, files[name], call or call_kq, progress)
             show(len(commands), "")
         results = _results(recipe, scale, done)
         for row, cells in recipe.rows.items():
@@ -153,6 +164,19 @@ def call_kq(words: Sequence[str]) -> Any:
         return json.loads(done.stdout)
     except ValueError as error:
         raise RunError(f"kq {shlex.join(words)}: printed no JSON document ({error})") from error
+
+
+def _done_before(
+    commands: Mapping[str, tuple[str, ...]], files: Mapping[str, Path], progress: Progress
+) -> dict[str, StepRecord]:
+    """The records of the first steps, up to one that was not done with the same words."""
+    done: dict[str, StepRecord] = {}
+    for name, words in commands.items():
+        known = _known(files[name], words, progress)
+        if known is None:
+            break
+        done[name] = known
+    return done
 
 
 def _known(file: Path, words: tuple[str, ...], progress: Progress) -> StepRecord | None:

@@ -24,17 +24,11 @@ def build(
         options: what MODELS[name].options lists.
     Returns: a functional model from float32 images to float32 logits (batch, num_classes).
     Raises:
-        UsageError: there is no such model or option, or an option is out of range.
+        UsageError: see `check_known`.
         ModelError: the images are too small for the model, or it takes no vectors.
     """
-    if name not in MODELS:
-        raise UsageError(
-            f"no model '{name}'{close_names(name, MODELS)}; give one of {', '.join(MODELS)}, "
-            "or FILE.py:FUNCTION for your own"
-        )
+    check_known(name, options)
     info = MODELS[name]
-    if problems := _option_problems(info.options, options):
-        raise UsageError("\n".join(f"model {name}: {problem}" for problem in problems))
     if len(input_shape) != 3 and name != "mlp":
         raise ModelError(
             f"model {name} takes images, (height, width, channels); these are {input_shape}: give "
@@ -48,6 +42,21 @@ def build(
     module, function = info.builder.split(":")
     builder = getattr(importlib.import_module(module), function)
     return builder(input_shape, num_classes, **info.fixed, **options)
+
+
+def check_known(name: str, options: Mapping[str, float]) -> None:
+    """Checks a model's name and options, without building it.
+
+    Raises:
+        UsageError: there is no such model or option, or an option is out of range.
+    """
+    if name not in MODELS:
+        raise UsageError(
+            f"no model '{name}'{close_names(name, MODELS)}; give one of {', '.join(MODELS)}, "
+            "or FILE.py:FUNCTION for your own"
+        )
+    if problems := _option_problems(MODELS[name].options, options):
+        raise UsageError("\n".join(f"model {name}: {problem}" for problem in problems))
 
 
 def _option_problems(known: Mapping[str, Option], given: Mapping[str, float]) -> list[str]:
