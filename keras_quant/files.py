@@ -203,6 +203,23 @@ def read_record(
     return record
 
 
+def check_is_file(path: Path, error: type[KerasQuantError], *, give: str = "") -> None:
+    """Checks that a path which a user gave is that of a file.
+
+    Args:
+        error: what is raised where it is not.
+        give: what is to be given in its place, as in "give an .onnx file"; "" says nothing of it.
+    Raises:
+        error: it is a folder, no regular file, or not there.
+    """
+    if path.is_file():
+        return
+    what = "no such file"
+    if path.exists():
+        what = "is a folder" if path.is_dir() else "is not a regular file"
+    raise error(f"{path}: {what}{f'; {give}' if give else ''}")
+
+
 def make_folder(path: str | Path) -> Path:
     """Makes a folder and its parents where they are missing.
 

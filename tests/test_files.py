@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from keras_quant import files
-from keras_quant.errors import RunError
+from keras_quant.errors import ModelError, RunError, UsageError
 from keras_quant.files import FileError
 
 ROOT = Path(__file__).parents[1]
@@ -222,3 +223,34 @@ def test_a_record_is_read_or_all_that_is_wrong_is_told(tmp_path: Path) -> None:
             read()
         for line in told.format(path).split("\n"):
             assert line in str(raised.value)
+
+
+@pytest.mark.parametrize("give", ["", "give an .onnx file"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("gone.onnx", "no such file"),
+        ("gone/x.onnx", "no such file"),
+        ("x.txt/x.onnx", "no such file"),
+        ("folder", "is a folder"),
+        ("pipe", "is not a regular file"),
+        ("circle", "no such file"),
+    ],
+)
+def test_what_is_no_file_is_told_with_what_it_is(
+    tmp_path: Path, name: str, what: str, give: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "x.txt").write_text("")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    os.mkfifo(tmp_path / "pipe")
+    more = f"; {give}" if give else ""
+    with pytest.raises(ModelError, match=f"^{re.escape(f'{tmp_path / name}: {what}{more}')}$"):
+        files.check_is_file(tmp_path / name, ModelError, give=give)
+
+
+def test_a_file_and_a_link_to_one_are_files(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "x.txt")
+    for name in ("x.txt", "link"):
+        files.check_is_file(tmp_path / name, UsageError)

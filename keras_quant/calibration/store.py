@@ -14,7 +14,7 @@ from keras_quant.calibration.collect import Statistics
 from keras_quant.calibration.histogram import BINS, MAX_EXPONENT, MIN_EXPONENT, Histogram
 from keras_quant.calibration.statistics import ImageRanges, Moments, TensorStatistics
 from keras_quant.errors import DataError
-from keras_quant.files import atomic_write
+from keras_quant.files import atomic_write, check_is_file
 from keras_quant.json_codec import from_plain, to_json
 from keras_quant.qparams import QParams
 
@@ -103,11 +103,10 @@ def load_statistics(path: Path) -> Statistics:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, whatever they are; never a pickle."""
+    check_is_file(path, DataError, give="give the statistics.npz of a run")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file of statistics") from None
     except Exception as error:  # broken bytes can end in any error of zipfile and numpy
         raise DataError(f"{path}: is no whole .npz file ({error}). {COLLECT_AGAIN}") from error
 

@@ -18,6 +18,7 @@ from keras_quant.data.checks import (
 )
 from keras_quant.data.split import hold_out_test
 from keras_quant.errors import DataError
+from keras_quant.files import check_is_file
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("x_val", "y_val", "class_names")
@@ -81,11 +82,10 @@ def read_npy(
     Raises:
         DataError: the file cannot be read, or holds no images.
     """
+    check_is_file(path, DataError)
     try:
         with open(path, "rb") as stream:
             images = as_images(np.lib.format.read_array(stream, allow_pickle=False))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except Exception as error:  # broken bytes can end in any error of numpy
         raise DataError(f"{path}: is no whole array of numbers ({error})") from error
     arrays = {"x_train": _arranged("x_train", images, None, say)}
@@ -125,6 +125,7 @@ def _arranged(
 
 def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays that can be read, and what is wrong with the others."""
+    check_is_file(path, DataError)
     arrays: dict[str, np.ndarray] = {}
     problems: list[str] = []
     try:
@@ -138,8 +139,6 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
                 elif name in names:
                     given = stored[names.index(name)]
                     _read_array(archive, given, name, arrays, problems)
-    except FileNotFoundError:
-        return {}, ["no such file"]
     except Exception as error:  # broken bytes can end in any error of zipfile
         return {}, [f"is not a complete .npz file ({error}); copy or download it again"]
     has_labels = any(name.startswith("y_") for name in names)

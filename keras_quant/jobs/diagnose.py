@@ -26,6 +26,7 @@ from keras_quant.diagnose.measures import Codes, CodesSeen, Error, Errors, corre
 from keras_quant.diagnose.probe import SUFFIXES, contents_of, reals, runner_of
 from keras_quant.diagnose.reference import FileLayers, KerasLayers, Reference
 from keras_quant.errors import DataError, ModelError, UsageError
+from keras_quant.files import check_is_file
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import dataset_of, record_around
 from keras_quant.jobs.preprocess import declare
@@ -99,8 +100,7 @@ def diagnose(
         ModelError, RunError, DataError: file, float model or data are broken, or do not fit.
     """
     check(file, split=split, images=images)
-    if not file.is_file():
-        raise ModelError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}")
+    check_is_file(file, ModelError)
     contents = contents_of(file)
     if dataset is None and float_model is None and record_around(file) is None:
         return _diagnosis(file, contents, None, _nothing_seen(contents))

@@ -19,6 +19,7 @@ from keras_quant.bench.records import BenchRecord, Measurement
 from keras_quant.bench.results import parse_name
 from keras_quant.emit.bundle.make import MANIFEST_NAME, MODEL_NAME
 from keras_quant.errors import ModelError, ResultsError, RunError, UsageError, close_names
+from keras_quant.files import check_is_file
 from keras_quant.graph.ir import Graph
 from keras_quant.graph.store import load_graph
 from keras_quant.jobs.begin import now
@@ -145,8 +146,7 @@ def read_onnx(
     Raises:
         ModelError: there is none, it is damaged, or holds what is not known.
     """
-    if not file.is_file():
-        raise ModelError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}")
+    check_is_file(file, ModelError)
     with Child(file, limits_for(file)) as child:
         read = f"{onnx_layers.__name__}:read_layers"
         shapes = {name: list(shape) for name, shape in (input_shapes or {}).items()}
@@ -185,8 +185,7 @@ def _graph_beside(file: Path) -> Path:
     Raises:
         ModelError, RunError: there is no such file, or no graph beside it.
     """
-    if not file.is_file():
-        raise ModelError(f"{file}: {'is a folder' if file.is_dir() else 'no such file'}")
+    check_is_file(file, ModelError)
     if (file.parent / stages.FILE_NAME).is_file():
         raise RunError(
             f"{file}: is one stage of a net, and the graph beside it that of the whole net; kq "

@@ -7,6 +7,7 @@ from pathlib import Path
 from keras_quant.data import DATASETS, Dataset, load_dataset
 from keras_quant.data.view import view_of, whole_name
 from keras_quant.errors import ModelError, RunError, UsageError
+from keras_quant.files import check_is_file
 from keras_quant.model.suffixes import KERAS_SUFFIXES, is_keras_model, is_saved_model
 from keras_quant.proof.formats import FORMATS
 from keras_quant.proof.record import PARITY_NAME, is_recorded, read_records
@@ -27,8 +28,7 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     suffixes = tuple(dict.fromkeys((*KERAS_SUFFIXES, *(f.suffix for f in FORMATS.values()))))
     if path.suffix.lower() in suffixes:
-        if not path.is_file():
-            raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+        check_is_file(path, ModelError)
         return [path]
     if not path.is_dir():
         what = "is another kind of file" if path.exists() else "no such run folder"

@@ -35,6 +35,7 @@ from typing import Any
 import yaml
 
 from keras_quant.errors import UsageError, close_names, shown
+from keras_quant.files import check_is_file
 from keras_quant.strict_yaml import read_yaml
 
 FORMAT = 1
@@ -150,9 +151,7 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: there is no such file, or it is no recipe; all problems at once.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise UsageError(f"{path}: {what}; give a recipe, as recipes/plain-kinds.yaml")
+    check_is_file(path, UsageError, give="give a recipe, as recipes/plain-kinds.yaml")
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 
 from keras_quant.errors import ModelError, UsageError
+from keras_quant.files import check_is_file
 from keras_quant.model.bounds import allowed_bytes
 from keras_quant.model.hard_swish import with_hard_swish
 from keras_quant.model.hdf5 import content_of
@@ -130,8 +131,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
         ModelError: there is no such file, it is damaged or leads out of itself, or its weights are
             not those of this model.
     """
-    if not path.is_file():
-        raise ModelError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}")
+    check_is_file(path, ModelError, give="give an .h5 or .weights.h5 file")
     if not h5py.is_hdf5(path):
         raise ModelError(
             f"{path}: is no HDF5 file; weights are read from .h5 and .weights.h5 files"

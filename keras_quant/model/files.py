@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from keras_quant.errors import ModelError, warn
-from keras_quant.files import atomic_path
+from keras_quant.files import atomic_path, check_is_file
 from keras_quant.methods.readers import file_names
 from keras_quant.model.bounds import (
     CONFIG_BYTES,
@@ -150,10 +150,8 @@ def _quantizers_taken_for_constraints() -> Iterator[None]:
 
 
 def _check_path(path: Path) -> None:
-    if path.is_dir() and not is_saved_model(path):
-        raise ModelError(f"{path}: is a folder; give a {MODEL_KINDS}")
-    if not path.exists():
-        raise ModelError(f"{path}: there is no such file")
+    if not is_saved_model(path):
+        check_is_file(path, ModelError, give=f"give a {MODEL_KINDS}")
     if not is_keras_model(path):
         raise ModelError(
             f"{path}: ends with {path.suffix!r}; {', '.join(KERAS_SUFFIXES)} files are loaded"

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from keras_quant.errors import ModelError
+from keras_quant.files import check_is_file
 from keras_quant.targets.builder import build
 from keras_quant.targets.jetson import BOARDS
 from keras_quant.targets.onnx_model import OnnxModel
@@ -40,9 +41,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: it is missing or damaged, or no valid ONNX.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise ModelError(f"{path}: {what}; give an .onnx file")
+    check_is_file(path, ModelError, give="give an .onnx file")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf has many errors and no base of its own

@@ -132,7 +132,9 @@ def test_array_alone_and_pickles_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent\.npz: there is no such file of statistics"):
+    with pytest.raises(
+        DataError, match=r"absent\.npz: no such file; give the statistics\.npz of a run"
+    ):
         load_statistics(tmp_path / "absent.npz")
 
 

@@ -257,7 +257,11 @@ DIGITS = ("--dataset", "digits")
         (("cnn", *DIGITS), USAGE, "built without weights: give a run that has them, --from RUN"),
         (("nothing.h5", *DIGITS), FAILED, "nothing.h5"),
         (("nothing", *DIGITS), FAILED, "no such run or model"),
-        (("NET", *DIGITS, "--statistics", "nothing.npz"), FAILED, "there is no such file of stat"),
+        (
+            ("NET", *DIGITS, "--statistics", "nothing.npz"),
+            FAILED,
+            "nothing.npz: no such file; give the st",
+        ),
         (
             ("RUN", "--name", "TAKEN", "--overwrite"),
             USAGE,

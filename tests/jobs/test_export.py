@@ -439,7 +439,7 @@ def test_leftovers_of_a_killed_export_are_swept(run: Path) -> None:
     ("name", "error", "helpful"),
     [
         ("gone", RunError, "gone: no such run; give a run's folder, or a .keras, .h5, .hdf5 file"),
-        ("gone.keras", ModelError, "gone.keras: there is no such file"),
+        ("gone.keras", ModelError, "gone.keras: no such file"),
         (
             "model.tflite",
             RunError,

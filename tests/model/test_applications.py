@@ -94,7 +94,7 @@ def test_weights_of_another_model_are_refused(trained: keras.Model, tmp_path: Pa
 @pytest.mark.slow
 def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     model = small()
-    with pytest.raises(ModelError, match="there is no such file"):
+    with pytest.raises(ModelError, match=r"no such file; give an \.h5 or \.weights\.h5 file"):
         load_weights(model, tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("no weights")
     with pytest.raises(ModelError, match="is no HDF5 file"):

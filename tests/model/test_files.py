@@ -327,7 +327,7 @@ def with_metadata(path: Path, text: str) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "absent": (lambda path: path.unlink(), "there is no such file"),
+    "absent": (lambda path: path.unlink(), "no such file; give a .keras"),
     "folder": (lambda path: (path.unlink(), path.mkdir()), "is a folder; give a .keras"),
     "no zip": (lambda path: path.write_bytes(b"x" * 99), "not a whole .*File is not a zip file"),
     "empty": (lambda path: path.write_bytes(b""), "not a whole Keras model file"),
