@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import pickle
 import shutil
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -475,3 +477,23 @@ def test_plain_arrays_beside_the_model_are_no_fault(saved: Path) -> None:
     with zipfile.ZipFile(saved, "a") as archive:
         archive.write(saved.with_name("plain.npz"), "plain.npz")
     load_model(saved)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_more_layers_in_a_row_than_keras_can_follow_are_told(tmp_path: Path, name: str) -> None:
+    image = x = keras.Input((3,))
+    for _ in range(150):
+        x = keras.layers.ReLU()(x)
+    inner = keras.Model(image, x)
+    keras.Model(inner.input, keras.layers.Dense(2)(inner(inner.input))).save(tmp_path / name)
+    assert load_model(tmp_path / name).count_params() == 8
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 140)  # Keras' own calls, and not 150 more
+    try:
+        with pytest.raises(ModelError) as told:
+            load_model(tmp_path / name)
+    finally:
+        sys.setrecursionlimit(before)
+    said = str(told.value)
+    assert said.startswith(f"{tmp_path / name}: not loaded: its 154 layers, one behind or within")
+    assert "of about " in said and "layers at most: cut this one into several models" in said
