@@ -50,7 +50,7 @@ def build_float(
         options: of a model of the zoo or of keras.applications.
         parent: a run's folder; one without exits gives all weights but theirs.
         weights: a file of weights alone, see `model.applications.load_weights`.
-        trust: load a Keras file that holds code.
+        trust: load a Keras file, or a parent's, that holds code.
         exits: names of layers that an early exit hangs on, see `zoo.exits`.
     Raises:
         UsageError, ModelError: there is no such model or layer, or it does not fit the data or the
@@ -89,7 +89,7 @@ def build_float(
     with_exits = add_exits(model, exits) if exits else model
     if parent is not None:
         has_exits = bool(records.load(parent).model.exits)
-        _take_weights(with_exits if has_exits else model, parent)
+        _take_weights(with_exits if has_exits else model, parent, trust=trust)
     return with_exits
 
 
@@ -103,8 +103,8 @@ def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:
     return tasks_of(shapes, dataset, name=model.name)
 
 
-def _take_weights(model: keras.Model, parent: Path) -> None:
-    given = load_model(runs.model_of(parent))
+def _take_weights(model: keras.Model, parent: Path, *, trust: bool) -> None:
+    given = load_model(runs.model_of(parent), trust=trust)
     shapes = {
         name: {key: variable.shape for key, variable in variables_by_name(layer).items()}
         for name, layer in layers_by_name(given).items()

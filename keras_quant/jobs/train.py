@@ -553,7 +553,9 @@ def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -
         return load_sum(settings.boosts, settings.shrinkage, dataset)
     if not settings.distill:
         return None
-    return load_teacher(settings.teachers, dataset) if settings.teachers else source
+    if not settings.teachers:
+        return source
+    return load_teacher(settings.teachers, dataset, trust=settings.trust)
 
 
 def _say_where_bfloat16_gains_little(model: keras.Model, progress: Progress) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_quant.errors import RunError, UsageError
+from keras_quant.errors import ModelError, RunError, UsageError
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
 
 from keras_quant.anytime.rules import probabilities  # noqa: E402
 from keras_quant.data import Dataset, load_dataset  # noqa: E402
+from keras_quant.jobs.source import build_float  # noqa: E402
 from keras_quant.jobs.teacher import load_sum, load_teacher  # noqa: E402
 from keras_quant.model.files import save_model  # noqa: E402
 from keras_quant.runs import ensembles  # noqa: E402
@@ -93,3 +94,30 @@ def test_an_ensemble_among_runs_and_a_run_that_is_gone_are_told(
     (folder / ensembles.FILE_NAME).write_text("{}")
     with pytest.raises(RunError, match="Make it again: kq anytime train-ensemble"):
         load_teacher([folder], digits)
+
+
+@pytest.fixture
+def added(tmp_path: Path) -> Path:
+    """A run of a net that adds by an operator, which its file says as a call of a function."""
+    keras.utils.set_random_seed(2)
+    x = inputs = keras.Input((8, 8, 1))
+    x = L.Dense(10, name="hidden")(L.Flatten()(x))
+    run = make_run(tmp_path / "added")
+    save_model(keras.Model(inputs, x + L.Dense(10, name="head")(x)), run / "model.keras")
+    return run
+
+
+def test_a_teacher_that_holds_code_is_loaded_when_trusted(added: Path, digits: Dataset) -> None:
+    with pytest.raises(ModelError, match="could run code from the file: .*TFOpLambda"):
+        load_teacher([added], digits)
+    images = tf.constant(digits.reals(digits.test.x[:5]))
+    assert load_teacher([added], digits, trust=True)(images).shape == (5, 10)
+
+
+def test_weights_of_a_parent_that_holds_code_are_taken_when_trusted(
+    added: Path, digits: Dataset
+) -> None:
+    given = {"name": str(added / "model.keras"), "options": {}, "dataset": digits, "parent": added}
+    with pytest.raises(ModelError, match="could run code from the file"):
+        build_float(**given)
+    assert build_float(**given, trust=True).output_shape == (None, 10)
