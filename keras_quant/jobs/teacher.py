@@ -11,7 +11,8 @@ from keras_quant.errors import UsageError
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import keras_file_of, record_around
 from keras_quant.model.files import load_model
-from keras_quant.model.probabilities import are_probabilities, as_logits
+from keras_quant.model.metrics import are_shares
+from keras_quant.model.probabilities import as_logits
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.preprocessing import describe
 from keras_quant.runs import ensembles
@@ -20,6 +21,8 @@ from keras_quant.tf import keras, tf
 
 Teacher = Callable[..., Any]
 """Gives (batch, classes) logits of images, maybe several; is called as a Keras model is."""
+
+TRIED_IMAGES = 32  # of which a teacher's answers are looked at
 
 
 def load_teacher(paths: Sequence[Path], dataset: Dataset, *, trust: bool = False) -> Teacher:
@@ -101,7 +104,17 @@ def _load(path: Path, dataset: Dataset, *, trust: bool) -> Teacher:
             f"classes are needed, as dataset {dataset.name} has"
         )
     _check_pixels(path, dataset)
-    return _of_probabilities(model) if are_probabilities(model)[-1] else model
+    return of_logits(model, dataset)
+
+
+def of_logits(model: keras.Model, dataset: Dataset) -> Teacher:
+    """A model as a teacher: where its last answers are probabilities, of their logarithms.
+
+    That is seen of some answers, as a softmax may lie within a layer of somebody else's.
+    """
+    images = tf.constant(dataset.reals(dataset.train.x[:TRIED_IMAGES]))
+    last = tf.nest.flatten(model(images, training=False))[-1]
+    return _of_probabilities(model) if are_shares(last.numpy()).all() else model
 
 
 def _check_pixels(path: Path, dataset: Dataset) -> None:
