@@ -79,6 +79,7 @@ def build_float(
         model = build_from_file(name, shape, classes)
     else:
         model = build(name, shape, classes, **options)
+    model = _with_listed_outputs(model)
     if weights is not None:
         load_weights(model, weights)
     tasks = tasks_of_model(model, dataset)
@@ -93,6 +94,13 @@ def build_float(
     return with_exits
 
 
+def _with_listed_outputs(model: keras.Model) -> keras.Model:
+    """The model, with outputs in a list where it gives them by name: so are what they learn."""
+    if not isinstance(getattr(model, "output", None), dict):
+        return model
+    return keras.Model(model.input, model.outputs, name=model.name)
+
+
 def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:
     """Says what each output of a model is trained for.
 
@@ -103,7 +111,7 @@ def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:
     return tasks_of(shapes, dataset, name=model.name)
 
 
-def _take_weights(model: keras.Model, parent: Path, *, trust: bool) -> None:
+def _take_weights(model: keras.Model, parent: Path, *, trust: bool = False) -> None:
     given = load_model(runs.model_of(parent), trust=trust)
     shapes = {
         name: {key: variable.shape for key, variable in variables_by_name(layer).items()}

@@ -182,3 +182,31 @@ def test_a_bias_that_the_model_has_not_is_told(
     with pytest.warns(KerasQuantWarning, match="bias of head are left out"):
         source._take_weights(model, tmp_path)
     np.testing.assert_array_equal(model.get_weights()[0], given.get_weights()[0])
+
+
+NAMED_OUTPUTS = """
+from keras_quant.tf import keras
+
+def build(input_shape, num_classes):
+    x = keras.layers.Flatten()(inputs := keras.Input(input_shape))
+    names = ("late", "early")
+    heads = {name: keras.layers.Dense(num_classes, name=f"{name}_head")(x) for name in names}
+    return keras.Model(inputs, heads)
+"""
+
+
+@pytest.mark.slow
+def test_outputs_by_name_are_trained_in_float_as_in_a_list(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NAMED_OUTPUTS)
+    # Keras has the outputs in the order of their names.
+    settings = settings_of(
+        tmp_path,
+        model=f"{tmp_path / 'net.py'}:build",
+        scheme=scheme_from_bits("float"),
+        loss_weights=(1.0, 0.0),
+        optimizer=OptimizerSettings(learning_rate=0.05),
+    )
+    record = train(settings, tmp_path / "run", progress=QUIET).record
+    accuracy = {f.notes: f.value for f in record.figures if f.name == "accuracy"}
+    early, late = (accuracy[f"Keras model, output {name}_head"] for name in ("early", "late"))
+    assert early > 60 > 30 > late
