@@ -24,7 +24,8 @@ from keras_quant.tf import keras
 from keras_quant.zoo import MODELS, build
 from keras_quant.zoo.exits import add_exits
 
-_FOLDED = ("bias", "gamma")  # what kq quantize adds where nothing else could be moved
+# What quantizing adds where nothing could be moved: kq quantize all, training a beta.
+_ADDED = ("bias", "gamma", "beta")
 
 
 def is_file(name: str) -> bool:
@@ -134,12 +135,12 @@ def _take_weights(model: keras.Model, parent: Path, *, trust: bool = False) -> N
     left = [
         f"{key} of {name}"
         for name, variables in shapes.items()
-        for key in _FOLDED
+        for key in _ADDED
         if key in variables and key not in own.get(name, {key: None})
     ]
     if left:
         warn(
-            f"--from {parent}: {', '.join(left)} are left out, which kq quantize added to that "
+            f"--from {parent}: {', '.join(left)} are left out, which quantizing added to that "
             "run's model: this one has none there"
         )
     copy_weights(given, model)

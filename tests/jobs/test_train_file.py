@@ -184,6 +184,19 @@ def test_a_bias_that_the_model_has_not_is_told(
     np.testing.assert_array_equal(model.get_weights()[0], given.get_weights()[0])
 
 
+def test_a_beta_that_training_gave_a_norm_without_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def net(*, center: bool) -> keras.Model:
+        norm = keras.layers.BatchNormalization(center=center, name="norm")
+        return keras.Sequential([keras.layers.Input((4,)), norm])
+
+    save_model(net(center=True), tmp_path / "model.keras")
+    monkeypatch.setattr(source.runs, "model_of", lambda run: run / "model.keras")
+    with pytest.warns(KerasQuantWarning, match="beta of norm are left out, which quantizing added"):
+        source._take_weights(net(center=False), tmp_path)
+
+
 NAMED_OUTPUTS = """
 from keras_quant.tf import keras
 
