@@ -299,6 +299,7 @@ def _load(settings: QuantizeSettings, progress: Progress) -> tuple[keras.Model, 
             dataset,
             settings.parent,
             weights=settings.weights_file,
+            trust=settings.trust,
         )
     else:
         file = keras_file_of(giver)

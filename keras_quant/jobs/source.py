@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_quant import runs
 from keras_quant.data import Dataset
 from keras_quant.data.view import view_of
@@ -14,17 +16,19 @@ from keras_quant.jobs.loaded import fitting
 from keras_quant.jobs.preprocess import without_labels
 from keras_quant.model.applications import APPLICATIONS, build_application, load_weights
 from keras_quant.model.files import load_model
+from keras_quant.model.parts import parts_by_owner
 from keras_quant.model.suffixes import is_keras_model
 from keras_quant.model.tasks import CLASSIFICATION, tasks_of
-from keras_quant.model.topology import layers_by_name, variables_by_name
+from keras_quant.model.topology import copy_variables, layers_by_name, variables_by_name
 from keras_quant.model.user import build_from_file
-from keras_quant.prepare import copy_weights
 from keras_quant.runs import records
 from keras_quant.tf import keras
 from keras_quant.zoo import MODELS, build
 from keras_quant.zoo.exits import add_exits
 
-_FOLDED = ("bias", "gamma")  # what kq quantize adds where nothing else could be moved
+# What quantizing adds where nothing could be moved: kq quantize all, training a beta.
+_ADDED = ("bias", "gamma", "beta")
+_AFFINE = (keras.layers.Normalization, keras.layers.Rescaling)  # whose batch norm has all of them
 
 
 def is_file(name: str) -> bool:
@@ -50,7 +54,7 @@ def build_float(
         options: of a model of the zoo or of keras.applications.
         parent: a run's folder; one without exits gives all weights but theirs.
         weights: a file of weights alone, see `model.applications.load_weights`.
-        trust: load a Keras file that holds code.
+        trust: load a Keras file, or a parent's, that holds code.
         exits: names of layers that an early exit hangs on, see `zoo.exits`.
     Raises:
         UsageError, ModelError: there is no such model or layer, or it does not fit the data or the
@@ -79,6 +83,7 @@ def build_float(
         model = build_from_file(name, shape, classes)
     else:
         model = build(name, shape, classes, **options)
+    model = _with_listed_outputs(model)
     if weights is not None:
         load_weights(model, weights)
     tasks = tasks_of_model(model, dataset)
@@ -89,8 +94,15 @@ def build_float(
     with_exits = add_exits(model, exits) if exits else model
     if parent is not None:
         has_exits = bool(records.load(parent).model.exits)
-        _take_weights(with_exits if has_exits else model, parent)
+        _take_weights(with_exits if has_exits else model, parent, trust=trust)
     return with_exits
+
+
+def _with_listed_outputs(model: keras.Model) -> keras.Model:
+    """The model, with outputs in a list where it gives them by name: so are what they learn."""
+    if not isinstance(getattr(model, "output", None), dict):
+        return model
+    return keras.Model(model.input, model.outputs, name=model.name)
 
 
 def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:
@@ -103,35 +115,70 @@ def tasks_of_model(model: keras.Model, dataset: Dataset) -> tuple[str, ...]:
     return tasks_of(shapes, dataset, name=model.name)
 
 
-def _take_weights(model: keras.Model, parent: Path) -> None:
-    given = load_model(runs.model_of(parent))
+def _take_weights(model: keras.Model, parent: Path, *, trust: bool = False) -> None:
+    start = load_model(runs.model_of(parent), trust=trust)
+    given = layers_by_name(start)
     shapes = {
         name: {key: variable.shape for key, variable in variables_by_name(layer).items()}
-        for name, layer in layers_by_name(given).items()
+        for name, layer in given.items()
     }
-    missing = [
+    layers = layers_by_name(model)
+    own = {name: variables_by_name(layer) for name, layer in layers.items()}
+    unlike = [
         name
-        for name, layer in layers_by_name(model).items()
-        if any(
-            shapes.get(name, {}).get(key) != variable.shape
-            for key, variable in variables_by_name(layer).items()
-        )
+        for name, variables in own.items()
+        if any(shapes.get(name, {}).get(key) != v.shape for key, v in variables.items())
     ]
+    parts = parts_by_owner(model) if unlike else {}
+    joined = {name: _joined(layers[name], parts.get(name, {}), given) for name in unlike}
+    missing = [name for name, weights in joined.items() if weights is None]
     if missing:
         raise RunError(
-            f"--from {parent}: that run's model ({given.name}) lacks these layers, or has them in "
+            f"--from {parent}: that run's model ({start.name}) lacks these layers, or has them in "
             f"another shape: {', '.join(missing)}. Start from a run of the same model and classes"
         )
-    own = {name: variables_by_name(layer) for name, layer in layers_by_name(model).items()}
     left = [
         f"{key} of {name}"
-        for name, variables in shapes.items()
-        for key in _FOLDED
-        if key in variables and key not in own.get(name, {key: None})
+        for name, layer in layers.items()
+        for key in _ADDED
+        if key in shapes.get(name, {}) and key not in own[name] and not isinstance(layer, _AFFINE)
     ]
     if left:
         warn(
-            f"--from {parent}: {', '.join(left)} are left out, which kq quantize added to that "
+            f"--from {parent}: {', '.join(left)} are left out, which quantizing added to that "
             "run's model: this one has none there"
         )
-    copy_weights(given, model)
+    for name, layer in layers.items():
+        weights = joined.get(name)
+        if weights is not None:
+            layer.set_weights(weights)
+        elif name in given:
+            copy_variables(given[name], layer)
+
+
+def _joined(
+    layer: keras.layers.Layer,
+    parts: Mapping[str, keras.layers.Layer],
+    given: Mapping[str, keras.layers.Layer],
+) -> list[np.ndarray] | None:
+    """A layer's weights, of those of the layers it stands for, which a quantized model has.
+
+    Args:
+        parts: these layers, by name, with the layer's present weights.
+        given: the quantized model's, by name.
+    Returns: None where that model lacks them, or has them in another shape.
+    """
+    found, before = [], []
+    for name, part in parts.items():
+        theirs = variables_by_name(given[name]) if name in given else {}
+        for key, variable in variables_by_name(part).items():
+            if key not in theirs or theirs[key].shape != variable.shape:
+                return None
+            found.append(theirs[key].numpy())
+            before.append(variable.numpy())
+    own: list[np.ndarray] = layer.get_weights()
+    if sum(values.size for values in found) == sum(values.size for values in own):
+        return [values.reshape(old.shape) for values, old in zip(found, own, strict=True)]
+    # A Normalization is a batch norm of other numbers, which nothing trains.
+    is_same = bool(found) and all(map(np.array_equal, found, before))
+    return own if is_same else None

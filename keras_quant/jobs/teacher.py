@@ -11,7 +11,8 @@ from keras_quant.errors import UsageError
 from keras_quant.jobs.loaded import check_takes
 from keras_quant.jobs.paths import keras_file_of, record_around
 from keras_quant.model.files import load_model
-from keras_quant.model.probabilities import are_probabilities, as_logits
+from keras_quant.model.metrics import are_shares
+from keras_quant.model.probabilities import as_logits
 from keras_quant.model.suffixes import MODEL_KINDS, is_keras_model
 from keras_quant.preprocessing import describe
 from keras_quant.runs import ensembles
@@ -21,14 +22,18 @@ from keras_quant.tf import keras, tf
 Teacher = Callable[..., Any]
 """Gives (batch, classes) logits of images, maybe several; is called as a Keras model is."""
 
+TRIED_IMAGES = 32  # of which a teacher's answers are looked at
 
-def load_teacher(paths: Sequence[Path], dataset: Dataset) -> Teacher:
+
+def load_teacher(paths: Sequence[Path], dataset: Dataset, *, trust: bool = False) -> Teacher:
     """Loads a teacher: runs' folders, Keras files of version 2 or 3, or an ensemble's folder.
 
     Of a net with early exits the last answers are learned. Probabilities stand for their
     logarithms, which are logits with the same softmax. Of several nets the mean of probabilities
     is learned, of an ensemble what its record says (votes have none, so the mean too).
 
+    Args:
+        trust: load Keras files that hold code.
     Raises:
         UsageError: a path is none of them, a net has other classes, or takes pixels that became
             something else.
@@ -38,7 +43,7 @@ def load_teacher(paths: Sequence[Path], dataset: Dataset) -> Teacher:
     combined = Combined(runs=tuple(paths))
     if len(paths) == 1 and ensembles.is_ensemble(paths[0]):
         combined = ensembles.load(paths[0])
-    nets = [_load(path, dataset) for path in combined.runs]
+    nets = [_load(path, dataset, trust=trust) for path in combined.runs]
     if len(nets) == 1:
         return nets[0]
     if combined.combination == "sum":
@@ -53,7 +58,7 @@ def load_sum(runs: Sequence[Path], weight: float, dataset: Dataset) -> Teacher:
 
     Raises: as `load_teacher`.
     """
-    return sum_of([_load(run, dataset) for run in runs], [weight] * len(runs))
+    return sum_of([_load(run, dataset, trust=False) for run in runs], [weight] * len(runs))
 
 
 def sum_of(nets: Sequence[Teacher], weights: Sequence[float]) -> Teacher:
@@ -80,7 +85,7 @@ def _answers(nets: Sequence[Teacher], x: tf.Tensor, training: bool) -> list[tf.T
     return [tf.cast(tf.nest.flatten(net(x, training=training))[-1], tf.float32) for net in nets]
 
 
-def _load(path: Path, dataset: Dataset) -> Teacher:
+def _load(path: Path, dataset: Dataset, *, trust: bool) -> Teacher:
     if ensembles.is_ensemble(path):
         raise UsageError(f"--distill: {path} is an ensemble; give it alone, or runs")
     if not (path.is_dir() or is_keras_model(path)):
@@ -90,7 +95,7 @@ def _load(path: Path, dataset: Dataset) -> Teacher:
             "ensemble's folder"
         )
     file = keras_file_of(path)
-    model = load_model(file)
+    model = load_model(file, trust=trust)
     check_takes(file, model, dataset)
     shapes = [tuple(output.shape[1:]) for output in model.outputs]
     if set(shapes) != {(dataset.num_classes,)}:
@@ -99,7 +104,17 @@ def _load(path: Path, dataset: Dataset) -> Teacher:
             f"classes are needed, as dataset {dataset.name} has"
         )
     _check_pixels(path, dataset)
-    return _of_probabilities(model) if are_probabilities(model)[-1] else model
+    return of_logits(model, dataset)
+
+
+def of_logits(model: keras.Model, dataset: Dataset) -> Teacher:
+    """A model as a teacher: where its last answers are probabilities, of their logarithms.
+
+    That is seen of some answers, as a softmax may lie within a layer of somebody else's.
+    """
+    images = tf.constant(dataset.reals(dataset.train.x[:TRIED_IMAGES]))
+    last = tf.nest.flatten(model(images, training=False))[-1]
+    return _of_probabilities(model) if are_shares(last.numpy()).all() else model
 
 
 def _check_pixels(path: Path, dataset: Dataset) -> None:

@@ -32,7 +32,7 @@ from keras_quant.jobs.finish import finish
 from keras_quant.jobs.preprocess import declare
 from keras_quant.jobs.replicas import shared_folder, start_replicas
 from keras_quant.jobs.source import build_float, tasks_of_model
-from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher
+from keras_quant.jobs.teacher import Teacher, load_sum, load_teacher, of_logits
 from keras_quant.jobs.train_settings import TrainSettings, begin_record, check
 from keras_quant.jobs.validation import run_behind, warn_of_seen
 from keras_quant.lower import lower
@@ -543,8 +543,9 @@ def augments(settings: TrainSettings, dataset: Dataset) -> bool:
 
 
 def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -> Teacher | None:
-    """Whose answers are learned: those of the models named, or of the float model.
+    """Whose answers are learned: those of the models named, of the parent, or of the float model.
 
+    A parent of few bits answers otherwise than the float model that has its weights.
     Of a boosted member: those of the members before it, of which it learns the rest.
     """
     if settings.boosts is not None:
@@ -553,7 +554,18 @@ def teacher_of(settings: TrainSettings, source: keras.Model, dataset: Dataset) -
         return load_sum(settings.boosts, settings.shrinkage, dataset)
     if not settings.distill:
         return None
-    return load_teacher(settings.teachers, dataset) if settings.teachers else source
+    teachers = settings.teachers or _quantized_parent(settings)
+    if not teachers:
+        return of_logits(source, dataset)
+    return load_teacher(teachers, dataset, trust=settings.trust)
+
+
+def _quantized_parent(settings: TrainSettings) -> tuple[Path, ...]:
+    """The parent, if it was quantized."""
+    if settings.parent is None:
+        return ()
+    training = records.load(settings.parent).training
+    return () if training and training.method == "float" else (settings.parent,)
 
 
 def _say_where_bfloat16_gains_little(model: keras.Model, progress: Progress) -> None:

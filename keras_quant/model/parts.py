@@ -29,7 +29,7 @@ from keras_quant.methods.method import Built
 from keras_quant.methods.readers import parts_maker
 from keras_quant.model.combined import split_combined
 from keras_quant.model.norms import affine
-from keras_quant.model.topology import Call, Shape, free_name
+from keras_quant.model.topology import Call, Shape, free_name, list_calls
 from keras_quant.tf import keras
 
 
@@ -40,6 +40,20 @@ def unfold_calls(calls: Sequence[Call]) -> list[Call]:
         parts of a layer that is called more than once are the same in all its calls.
     """
     return split_combined(_unfolded(calls))
+
+
+def parts_by_owner(model: keras.Model) -> dict[str, dict[str, keras.layers.Layer]]:
+    """The layers with weights that a model's layers stand for, in order.
+
+    Returns: by the name of the model's layer, and by the name that a part has in a quantized model.
+    Raises:
+        LoweringError: see `list_calls`.
+    """
+    found: dict[str, dict[str, keras.layers.Layer]] = {}
+    for call in unfold_calls(list_calls(model)):
+        if call.owner is not None and call.layer.weights:
+            found.setdefault(call.owner, {})[call.layer_name] = call.layer
+    return found
 
 
 def _unfolded(calls: Sequence[Call]) -> list[Call]:

@@ -131,7 +131,7 @@ def train_epochs(
         batch_size=settings.batch_size,
         seed=settings.seed,
         augment=settings.augment,
-        clean=dataset.train.clean is not None and outputs.tasks != (CLASSIFICATION,),
+        clean=dataset.train.clean is not None and set(outputs.tasks) != {CLASSIFICATION},
     )
     if replicas is not None:
         check_divides(batches.batch_size, replicas)

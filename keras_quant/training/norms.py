@@ -7,7 +7,9 @@ Moving averages lag behind weights that moved, the more so where a few bits jump
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from keras_quant.tf import keras, tf
 
 
 def reestimate_norms(model: keras.Model, batches: Iterable[np.ndarray]) -> int:
-    """Gives batch norms the mean of the statistics of some batches.
+    """Gives batch norms the mean of the statistics of some batches; of several calls, of them all.
 
     Args:
         model: quantized; the moving means and variances of its batch norms change, and nothing
@@ -31,19 +33,31 @@ def reestimate_norms(model: keras.Model, batches: Iterable[np.ndarray]) -> int:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
     if norms:
-        with _momenta_kept(norms), held_ranges():
-            for count, batch in enumerate(batches, 1):
-                for norm in norms:
-                    norm.momentum = 1 - 1 / count  # so that the average is that of all so far
+        with _averaging_calls(norms), held_ranges():
+            for batch in batches:
                 model(tf.constant(batch), training=True)
     return len(norms)
 
 
 @contextlib.contextmanager
-def _momenta_kept(norms: Sequence[keras.layers.Layer]) -> Iterator[None]:
+def _averaging_calls(norms: Sequence[keras.layers.Layer]) -> Iterator[None]:
+    """Lets norms keep the means of what all calls within see; a shared one has several a batch."""
     before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.call = _counted(norm)
     try:
         yield
     finally:
         for norm, momentum in zip(norms, before, strict=True):
+            del norm.call
             norm.momentum = momentum
+
+
+def _counted(norm: Any) -> Callable[..., Any]:
+    call, numbers = norm.call, itertools.count(1)
+
+    def counted(*given: Any, **named: Any) -> Any:
+        norm.momentum = 1 - 1 / next(numbers)  # so that the average is that of all so far
+        return call(*given, **named)
+
+    return counted

@@ -17,7 +17,6 @@ STEP_FACTOR = 0.1
 STEP_AT = (0.5, 0.75)
 # Of the highest rate: 1e-4 of 5e-2, the defaults of the authors' fge.py (Garipov et al. 2018).
 TRIANGLE_LOWEST = 1 / 500
-NOT_DECAYED = ("gamma", "beta", "bias")
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -65,7 +64,9 @@ def make_optimizer(
     Args:
         variables: all that are trained.
         tunings: variables of a method, each with how it is trained; weight decay spares them, if
-            it is not said otherwise, as it does biases and batch norm.
+            it is not said otherwise, as it does all but kernels: biases, batch norms, and slopes
+            of PReLUs, which decay would draw to ReLUs (He et al. 2015, "Delving Deep into
+            Rectifiers", section 2.1).
         accumulate: batches whose gradients are averaged for one update; an epoch's last ones wait
             for those of the next. What is in memory is a batch, what is learned from is as many
             times larger; batch norms still see a batch each.
@@ -92,7 +93,7 @@ def make_optimizer(
 def _decays(variable: Any, tuning: Tuning | None) -> bool:
     if tuning is not None:
         return tuning.decays
-    return variable_name(variable) not in NOT_DECAYED
+    return variable_name(variable).endswith("kernel")
 
 
 def _scale_rates(optimizer: keras.optimizers.Optimizer, rates: Sequence[tuple[Any, float]]) -> None:

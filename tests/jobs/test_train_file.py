@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_quant.cli.summary import summary
-from keras_quant.errors import DataError, KerasQuantWarning, ModelError, UsageError
+from keras_quant.errors import (
+    DataError,
+    KerasQuantWarning,
+    ModelError,
+    RunError,
+    UsageError,
+)
 
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.tensorflow
@@ -21,14 +28,17 @@ from keras_quant.data import load_dataset  # noqa: E402
 from keras_quant.jobs import source  # noqa: E402
 from keras_quant.jobs.train import train  # noqa: E402
 from keras_quant.jobs.train_settings import TrainSettings, check  # noqa: E402
+from keras_quant.methods import load_method  # noqa: E402
 from keras_quant.model.files import load_model, save_model  # noqa: E402
 from keras_quant.model.topology import layers_by_name, variables_by_name  # noqa: E402
+from keras_quant.prepare import plan, wrap  # noqa: E402
 from keras_quant.runs import records  # noqa: E402
 from keras_quant.runs.progress import Progress  # noqa: E402
 from keras_quant.schemes.bits import scheme_from_bits  # noqa: E402
 from keras_quant.tf import keras  # noqa: E402
 from keras_quant.training.optimizer_settings import OptimizerSettings  # noqa: E402
 
+L = keras.layers
 QUIET = Progress(quiet=True)
 ALMOST_NONE = 1e-30  # a learning rate at which float32 weights stay as they are
 
@@ -182,3 +192,95 @@ def test_a_bias_that_the_model_has_not_is_told(
     with pytest.warns(KerasQuantWarning, match="bias of head are left out"):
         source._take_weights(model, tmp_path)
     np.testing.assert_array_equal(model.get_weights()[0], given.get_weights()[0])
+
+
+def test_a_beta_that_training_gave_a_norm_without_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def net(*, center: bool) -> keras.Model:
+        norm = keras.layers.BatchNormalization(center=center, name="norm")
+        return keras.Sequential([keras.layers.Input((4,)), norm])
+
+    save_model(net(center=True), tmp_path / "model.keras")
+    monkeypatch.setattr(source.runs, "model_of", lambda run: run / "model.keras")
+    with pytest.warns(KerasQuantWarning, match="beta of norm are left out, which quantizing added"):
+        source._take_weights(net(center=False), tmp_path)
+
+
+SHORTHANDS = {
+    "SeparableConv2D": ((6, 6, 3), lambda: L.SeparableConv2D(4, 3, depth_multiplier=2)),
+    "SeparableConv1D": ((8, 3), lambda: L.SeparableConv1D(4, 3, depth_multiplier=2)),
+    "DepthwiseConv1D": ((8, 3), lambda: L.DepthwiseConv1D(3, depth_multiplier=2)),
+    "Conv1DTranspose": ((8, 3), lambda: L.Conv1DTranspose(4, 3, strides=2)),
+}
+
+
+@pytest.mark.parametrize("kind", SHORTHANDS)
+def test_layers_that_stand_for_others_start_from_a_quantized_run(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, make = SHORTHANDS[kind]
+
+    def net() -> keras.Model:
+        keras.backend.reset_uids()
+        norm = L.Normalization(mean=[0.5, 0.0, 1.0], variance=[1.0, 2.0, 3.0])
+        return keras.Sequential([L.Input(shape), norm, make(), L.Flatten(), L.Dense(3)])
+
+    trained, fresh = net(), net()
+    planned = plan(trained, scheme_from_bits("4"))
+    save_model(wrap(planned, trained, load_method("lsq"), None), tmp_path / "model.keras")
+    monkeypatch.setattr(source.runs, "model_of", lambda run: run / "model.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", KerasQuantWarning)
+        source._take_weights(fresh, tmp_path)
+    for ours, theirs in zip(fresh.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_normalization_of_other_numbers_is_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def net(mean: float) -> keras.Model:
+        keras.backend.reset_uids()
+        norm = L.Normalization()
+        model = keras.Sequential([L.Input((4,)), norm, L.Dense(3)])
+        norm.adapt(np.float32([[mean] * 4, [mean + 2] * 4]))
+        return model
+
+    planned = plan(net(0.0), scheme_from_bits("4"))
+    quantized = wrap(planned, net(0.0), load_method("lsq"), None)
+    save_model(quantized, tmp_path / "model.keras")
+    monkeypatch.setattr(source.runs, "model_of", lambda run: run / "model.keras")
+    same = net(0.0)
+    source._take_weights(same, tmp_path)
+    np.testing.assert_array_equal(same.layers[0].mean, np.ones((1, 4)))
+    with pytest.raises(RunError, match="lacks these layers, .*: normalization"):
+        source._take_weights(net(5.0), tmp_path)
+
+
+NAMED_OUTPUTS = """
+from keras_quant.tf import keras
+
+def build(input_shape, num_classes):
+    x = keras.layers.Flatten()(inputs := keras.Input(input_shape))
+    names = ("late", "early")
+    heads = {name: keras.layers.Dense(num_classes, name=f"{name}_head")(x) for name in names}
+    return keras.Model(inputs, heads)
+"""
+
+
+@pytest.mark.slow
+def test_outputs_by_name_are_trained_in_float_as_in_a_list(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NAMED_OUTPUTS)
+    # Keras has the outputs in the order of their names.
+    settings = settings_of(
+        tmp_path,
+        model=f"{tmp_path / 'net.py'}:build",
+        scheme=scheme_from_bits("float"),
+        loss_weights=(1.0, 0.0),
+        optimizer=OptimizerSettings(learning_rate=0.05),
+    )
+    record = train(settings, tmp_path / "run", progress=QUIET).record
+    accuracy = {f.notes: f.value for f in record.figures if f.name == "accuracy"}
+    early, late = (accuracy[f"Keras model, output {name}_head"] for name in ("early", "late"))
+    assert early > 60 > 30 > late

@@ -400,6 +400,23 @@ def test_a_denoiser_is_judged_by_clean_images(tmp_path: Path) -> None:
     assert history[-1].loss < history[0].loss
 
 
+def test_exits_of_classes_learn_a_teacher_of_noisy_images(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    flat = L.Flatten()(inputs := keras.Input((4, 4, 1)))
+    model = keras.Model(inputs, [L.Dense(2, name="exit")(flat), L.Dense(2, name="last")(flat)])
+    given = dataset()
+    train = dataclasses.replace(given.train, clean=np.asarray(255 - given.train.x))
+    history = train_epochs(
+        *(model, model, dataclasses.replace(given, train=train)),
+        dataclasses.replace(SETTINGS, epochs=1, distill=0.5),
+        teacher=linear(),
+        folder=tmp_path,
+        resume=False,
+        progress=Progress(quiet=True),
+    )
+    assert len(history) == 1
+
+
 @pytest.mark.slow
 def test_losses_of_an_autoencoder_add_up_to_what_its_bound_is_short_of(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)

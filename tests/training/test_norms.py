@@ -35,6 +35,20 @@ def test_statistics_become_the_means_over_all_batches_and_nothing_else_moves() -
         np.testing.assert_array_equal(variable, before[variable.name])
 
 
+def test_statistics_of_a_shared_norm_are_the_means_over_all_its_calls() -> None:
+    norm, inputs = L.BatchNormalization(momentum=0.9), keras.Input((2,))
+    model = keras.Model(inputs, [norm(inputs), norm(L.Rescaling(3.0, 5.0)(inputs))])
+    batches = np.random.default_rng(0).normal(1, 2, (3, 8, 2)).astype(np.float32)
+    assert reestimate_norms(model, batches) == 1
+    calls = np.stack([batches, 3 * batches + 5])
+    np.testing.assert_allclose(norm.moving_mean, calls.mean((0, 1, 2)), rtol=FLOAT32)
+    np.testing.assert_allclose(norm.moving_variance, calls.var(2).mean((0, 1)), rtol=FLOAT32)
+    assert norm.momentum == 0.9
+    norm(batches[0], training=True)
+    wanted = 0.9 * calls.mean((0, 1, 2)) + 0.1 * batches[0].mean(0)
+    np.testing.assert_allclose(norm.moving_mean, wanted, rtol=FLOAT32)
+
+
 def test_ranges_that_follow_values_in_training_stay() -> None:
     """Of a net whose values reach far beyond what its ranges were calibrated to."""
     keras.utils.set_random_seed(0)

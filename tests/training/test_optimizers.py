@@ -77,13 +77,14 @@ def updated(
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_weight_decay_is_decoupled_and_spares_batch_norm_and_biases(name: str) -> None:
+def test_weight_decay_is_decoupled_and_spares_all_but_kernels(name: str) -> None:
     settings = OptimizerSettings(
         name=name, learning_rate=0.5, weight_decay=0.1, schedule="constant"
     )
-    names = ["conv/kernel", "conv/bias", "bn/gamma", "bn/beta", "bias_bn/depthwise_kernel"]
-    found = updated(settings, names, gradient=0.0)
-    assert found == pytest.approx([1 - 0.5 * 0.1, 1, 1, 1, 1 - 0.5 * 0.1])
+    names = ["conv/kernel", "bias_bn/depthwise_kernel", "sep/pointwise_kernel"]
+    spared = ["conv/bias", "bn/gamma", "bn/beta", "prelu/alpha"]
+    found = updated(settings, names + spared, gradient=0.0)
+    assert found == pytest.approx([1 - 0.5 * 0.1] * 3 + [1] * 4)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])

@@ -22,7 +22,7 @@ from keras_quant.methods.layers import FixedGrid
 from keras_quant.methods.method import Built, Movable
 from keras_quant.methods.tfmot.door import quantize_aware_activation, quantize_wrapper, quantizers
 from keras_quant.methods.tfmot.ranges import grid_of, nudge
-from keras_quant.methods.tfmot.twin import KINDS, twin_of
+from keras_quant.methods.tfmot.twin import KINDS, channels_of, twin_of
 from keras_quant.qparams import QParams
 from keras_quant.tf import keras
 
@@ -103,6 +103,12 @@ def _kernel_layer(wrapper: Any) -> _Part:
     codes, scale = _codes(quantizer, variable, ranges, where)
     width = int(max(codes.max(initial=0), -1 - codes.min(initial=0))).bit_length() + 1
     channels = tuple(axis for axis in range(codes.ndim) if scale.shape[axis] > 1)
+    if not set(channels) <= set(own := channels_of(kind, codes.ndim)):
+        raise LoweringError(
+            f"{where}: its kernel has a range for each place along its last axis, which in a "
+            f"{kind} are inputs, that are summed: integers have one scale for each output channel "
+            f"(axis {own[0]}). Give its quantizer per_axis=False, and train on"
+        )
     kernel, bias = (codes * scale).astype(np.float32), [inner.bias] if inner.use_bias else []
 
     def make(name: str) -> Any:

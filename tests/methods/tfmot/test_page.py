@@ -177,8 +177,8 @@ class OwnQuantizer(quantizers.NoQuantizer):
     """What rounds nothing, under a name of its own."""
 
 
-def last(*, symmetric: bool, narrow_range: bool) -> Any:
-    return quantizers.LastValueQuantizer(8, False, symmetric, narrow_range)
+def last(*, symmetric: bool, narrow_range: bool, per_axis: bool = False) -> Any:
+    return quantizers.LastValueQuantizer(8, per_axis, symmetric, narrow_range)
 
 
 def nbit(weight: int, activation: int) -> keras.Model:
@@ -243,6 +243,16 @@ QUANTIZERS: dict[str, list[tuple[Callable[[], keras.Model], str]]] = {
     "a QuantizeConfig whose kernel has codes beyond 127 from that of 0, as with symmetric=False at "
     "8 bits": [
         (lambda: with_config(last(symmetric=False, narrow_range=False)), "int8 kernels"),
+    ],
+    "a QuantizeConfig that gives a Conv2DTranspose a range for each place along the last axis, its "
+    "inputs": [
+        (
+            lambda: with_config(
+                last(symmetric=True, narrow_range=True, per_axis=True),
+                layer=L.Conv2DTranspose(2, 3, name="odd"),
+            ),
+            "one scale for each output channel .axis 2.. Give its quantizer per_axis=False",
+        ),
     ],
     "a QuantizeConfig that quantizes other weights than a kernel": [
         (
