@@ -196,7 +196,7 @@ def train(as_json: bool, **options: Any) -> None:
       kq train --bits 4 --model net.keras --dataset photos/ --learning-rate 1e-4
       kq train --model lenet5 --dataset mnist --exits pool1 --bits w4a8
       kq train --bits 8 --model unet_small --dataset cifar10+noise25
-      kq train --method lsq --progressive 4,3,2 --from models/float --distill 0.9
+      kq train --method lsq --progressive 4,3,2 --from models/float --reestimate-norms
       kq train --slim 0.25,0.5,1 --bits 8 --model resnet20 --dataset cifar10
       kq train --nested 8,4,2 --self-distill 0.5 --model resnet20 --dataset cifar10
       kq train --strategy multiworker --workers a:2222,b:2222 --worker 0
