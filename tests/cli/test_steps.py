@@ -28,6 +28,12 @@ steps:
 """
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where commands are read: without runs, of which one may have the name of a step's."""
+    monkeypatch.chdir(tmp_path)
+
+
 def problems(runs: Path, *steps: str) -> list[tuple[str, str]]:
     """Of a run `float` that is trained, and of commands that stand behind it; {} is the folder."""
     words = [
