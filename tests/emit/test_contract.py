@@ -366,4 +366,6 @@ def test_stages_hand_over_the_codes_that_the_whole_graph_has(form: Format, seed:
             stored = values[name].astype(int) - form.definition.stored_shift(grid)
             np.testing.assert_array_equal(stored, wanted[name])
         else:
-            np.testing.assert_allclose(values[name], wanted[name], rtol=0, atol=FLOAT32_ROUNDING)
+            # Of floats beyond 128 neighbours are further apart than FLOAT32_ROUNDING.
+            apart = {"rtol": np.finfo(np.float32).eps, "atol": FLOAT32_ROUNDING}
+            np.testing.assert_allclose(values[name], wanted[name], **apart)
