@@ -43,6 +43,7 @@ STOCK = "stock QKeras"
 WIDE = "lsq 8-bit sums"
 PROGRESSIVE = "lsq progressive"
 TAUGHT = "lsq progressive with teacher"
+IN_TURN = (PROGRESSIVE, TAUGHT)
 ROWS = {
     STOCK: WIDTHS[:3],
     "qkeras": WIDTHS,
@@ -131,7 +132,7 @@ def _settings(
         chosen["parent"] = start
         if row == TAUGHT:
             chosen |= {"teachers": (start,), "distill": DISTILL}
-        if row in (PROGRESSIVE, TAUGHT) and (place := WIDTHS.index(bits)):
+        if row in IN_TURN and (place := WIDTHS.index(bits)):
             wider = WIDTHS[place - 1]
             chosen["parent"] = folder / _name(row if wider in ROWS[row] else "lsq", wider)
     sums = "8" if row == WIDE else None
@@ -163,7 +164,7 @@ def _result(
     (method, bits), accuracy = cell, found[cell]
     goal = source + GAINED[bits] if method in ("lsq", WIDE, PROGRESSIVE) else None
     goal = BINARY_GOAL if method == "bnn" else goal
-    if cell in ((PROGRESSIVE, "w2a2"), (TAUGHT, "w2a2")) and ("lsq", "w2a2") in found:
+    if method in IN_TURN and bits == "w2a2" and ("lsq", "w2a2") in found:
         goal = found["lsq", "w2a2"] + PROGRESSIVE_GAIN
     return Result(
         figure=f"{method} {bits}",

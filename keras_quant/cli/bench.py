@@ -209,7 +209,7 @@ def bench(
         raise UsageError("--fail-if-slower compares: give --baseline, or several ARTIFACTs")
     path = output or _of_run(paths)
     settings = BenchSettings(
-        runtimes=named_runtimes(runtimes),
+        runtimes=listed(runtimes),
         threads=threads,
         batches=batches,
         profile=profile,
@@ -236,8 +236,8 @@ def bench(
             raise SpeedError(f"slower than allowed, by more than {limit:.4g} of the time:\n{texts}")
 
 
-def named_runtimes(text: str | None) -> tuple[str, ...]:
-    """The names behind --runtime; () where nothing was given."""
+def listed(text: str | None) -> tuple[str, ...]:
+    """The names between commas; () where nothing was given."""
     return tuple(filter(None, (text or "").split(",")))
 
 
@@ -291,10 +291,10 @@ def _estimate(
     from keras_quant.cli.estimated import run_estimate
     from keras_quant.jobs.estimate import EstimateSettings
 
-    precisions, shapes = of_estimate.pop("precisions") or "", of_estimate.pop("shapes")
+    precisions, shapes = of_estimate.pop("precisions"), of_estimate.pop("shapes")
     settings = EstimateSettings(
         **of_estimate,
-        precisions=tuple(filter(None, precisions.split(","))),
+        precisions=listed(precisions),
         input_shape=shapes.pop("", None),
         input_shapes=shapes,
     )

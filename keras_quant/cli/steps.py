@@ -242,13 +242,13 @@ def _evaluate(context: click.Context, made: Made) -> list[Path]:
 
 
 def _bench(context: click.Context, made: Made) -> list[Path]:
-    from keras_quant.cli.bench import check_together, named_runtimes
+    from keras_quant.cli.bench import check_together, listed
     from keras_quant.jobs.bench import check_runtimes
     from keras_quant.targets.jetson import find_board, find_mode
 
     options = context.params
     check_together(options)
-    check_runtimes(named_runtimes(options["runtimes"]))
+    check_runtimes(listed(options["runtimes"]))
     if options["estimated"]:
         find_board(options["board"])
         find_mode(options["board"], options["power_mode"])

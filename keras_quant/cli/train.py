@@ -220,13 +220,7 @@ def train(as_json: bool, **options: Any) -> None:
         _print_nested(train_nested(settings, asked.widths, path, **same), path, as_json=as_json)
         return
     if asked.stages:
-        paths = {scheme.name: folder for scheme, folder in asked.stages}
-        results = train_progressively(
-            settings,
-            [scheme for scheme, _ in asked.stages],
-            lambda scheme: paths[scheme.name],
-            **same,
-        )
+        results = train_progressively(settings, asked.stages, **same)
         if as_json:
             print_json([_as_dict(result) for result in results])
             return

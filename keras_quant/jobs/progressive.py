@@ -7,7 +7,7 @@ quantization. Li et al., "Additive Powers-of-Two Quantization" (2020), lower bit
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_quant.jobs.train import TrainResult, check_schemes, train_unfinished
@@ -18,8 +18,7 @@ from keras_quant.schemes.scheme import Scheme
 
 def train_progressively(
     settings: TrainSettings,
-    schemes: Sequence[Scheme],
-    path_of: Callable[[Scheme], Path],
+    stages: Sequence[tuple[Scheme, Path]],
     *,
     command: tuple[str, ...] = (),
     overwrite: bool = False,
@@ -32,7 +31,7 @@ def train_progressively(
 
     Args:
         settings: of all runs, but for the scheme.
-        path_of: the folder of a scheme's run.
+        stages: the scheme and the folder of each run.
         resume: runs that are finished are kept, and one that was stopped goes on.
     Returns: the results of those runs that were trained now.
     Raises: as `train`; what a later scheme would be refused for, before the first is trained.
@@ -40,11 +39,10 @@ def train_progressively(
     first = Path(settings.model) if settings.is_file else None
     own = settings.parent or first
     teachers = settings.teachers or ((own,) if settings.distill and own else ())
-    check_schemes(settings, schemes[1:])  # the first is checked by `train`
+    check_schemes(settings, [scheme for scheme, _ in stages[1:]])  # the first is checked by `train`
     results: list[TrainResult] = []
     parent = settings.parent
-    for scheme in schemes:
-        path = path_of(scheme)
+    for scheme, path in stages:
         each = dataclasses.replace(settings, scheme=scheme, parent=parent, teachers=teachers)
         progress.say(f"{scheme.name}: {path}")
         result = train_unfinished(

@@ -13,6 +13,7 @@ import pytest
 
 from keras_quant.errors import RunError, SchemeError, UsageError
 from keras_quant.schemes.bits import scheme_from_bits
+from keras_quant.schemes.scheme import Scheme
 from keras_quant.training.optimizer_settings import OptimizerSettings
 
 pytest.importorskip("tensorflow")
@@ -56,13 +57,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = settings_of(
         parent=folder / "float", distill=0.5, accumulate=2, reestimate_norms=True
     )
-    results = train_progressively(settings, SCHEMES, path_in(folder), progress=QUIET)
+    results = train_progressively(settings, stages_in(folder, SCHEMES), progress=QUIET)
     assert [result.record.scheme["name"] for result in results] == ["w4a4", "w3a3"]
     return folder
 
 
-def path_in(folder: Path):
-    return lambda scheme: folder / scheme.name
+def stages_in(folder: Path, schemes: list[Scheme]) -> list[tuple[Scheme, Path]]:
+    return [(scheme, folder / scheme.name) for scheme in schemes]
 
 
 @pytest.mark.slow
@@ -86,20 +87,20 @@ def test_resuming_trains_only_what_is_missing(folder: Path, monkeypatch) -> None
         parent=folder / "float", distill=0.5, accumulate=2, reestimate_norms=True
     )
     schemes = [*SCHEMES, scheme_from_bits("2")]
-    train_progressively(settings, schemes, path_in(folder), resume=True, progress=QUIET)
+    train_progressively(settings, stages_in(folder, schemes), resume=True, progress=QUIET)
     assert trained == [("w2a2", False, "w3a3")]
     other = dataclasses.replace(settings, seed=1)
     with pytest.raises(RunError, match="finished run with other settings"):
-        train_progressively(other, SCHEMES, path_in(folder), resume=True, progress=QUIET)
+        train_progressively(other, stages_in(folder, SCHEMES), resume=True, progress=QUIET)
     other = dataclasses.replace(settings, preprocess="tf")
     with pytest.raises(RunError, match=r"finished run with other settings \(dataset\)"):
-        train_progressively(other, SCHEMES, path_in(folder), resume=True, progress=QUIET)
+        train_progressively(other, stages_in(folder, SCHEMES), resume=True, progress=QUIET)
 
 
 def test_a_width_that_a_method_lacks_is_told_before_the_first_is_trained(tmp_path: Path) -> None:
     widths = [scheme_from_bits(bits) for bits in ("4", "1")]
     with pytest.raises(SchemeError, match="1 bit"):
-        train_progressively(settings_of(), widths, path_in(tmp_path), progress=QUIET)
+        train_progressively(settings_of(), stages_in(tmp_path, widths), progress=QUIET)
     assert list(tmp_path.iterdir()) == []
 
 
